@@ -1,0 +1,121 @@
+"""Every error that a person may see.
+
+::
+
+    LabeltuiError            exit code
+     +-- UsageError              2      an option or a setting is wrong
+     +-- SourceError             3      what was given is no labelled data set
+     |    +-- UnreadableImage    3      one sample's picture cannot be decoded
+     |    +-- MissingImage       3      one sample's picture is no longer where the scan saw it
+     +-- ModelError              4      a backbone or its weights cannot be loaded
+     +-- AuditError              5      the directory of an audit
+     |    +-- NotAnAudit         5      ... is none
+     |    +-- AuditExists        5      ... is there already
+     |    +-- NewerFormat        5      ... was written by a newer labeltui
+     |    +-- DamagedAudit       5      ... is truncated or inconsistent
+     |    +-- AuditBusy          5      ... is being written by another process
+     +-- InputError              6      an array handed to a function breaks a law (also a ValueError)
+     +-- JobError                7      a training job
+     +-- Cancelled             130      the person stopped it
+
+An error says the law that was broken, what came, and the cure, in that order.
+The command line prints these three and no traceback.
+"""
+
+from __future__ import annotations
+
+
+class LabeltuiError(Exception):
+    """Base of all errors meant for a person.
+
+    Parameters
+    ----------
+    law : str
+        What must hold.
+    came : str, optional
+        What came instead.
+    cure : str, optional
+        What to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, law: str, came: str = "", cure: str = "") -> None:
+        self.law = law
+        self.came = came
+        self.cure = cure
+        super().__init__("; ".join(part for part in (law, came, cure) if part))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Worker processes send errors back: the three parts must survive pickling.
+        return type(self), (self.law, self.came, self.cure)
+
+
+class UsageError(LabeltuiError):
+    """An option, an argument or a setting is wrong."""
+
+    exit_code = 2
+
+
+class SourceError(LabeltuiError):
+    """What was given cannot be read as a labelled data set."""
+
+    exit_code = 3
+
+
+class UnreadableImage(SourceError):
+    """One sample's picture cannot be decoded; long runs mark the sample and go on."""
+
+
+class MissingImage(SourceError):
+    """One sample's picture is no longer where the scan saw it."""
+
+
+class ModelError(LabeltuiError):
+    """A backbone or its weights cannot be loaded."""
+
+    exit_code = 4
+
+
+class AuditError(LabeltuiError):
+    """An audit directory cannot be used."""
+
+    exit_code = 5
+
+
+class NotAnAudit(AuditError):
+    """The directory holds no finished audit."""
+
+
+class AuditExists(AuditError):
+    """An audit stands where a new one was to be written."""
+
+
+class NewerFormat(AuditError):
+    """The audit was written by a newer labeltui."""
+
+
+class DamagedAudit(AuditError):
+    """A file of the audit is truncated or contradicts another."""
+
+
+class AuditBusy(AuditError):
+    """Another process writes this audit."""
+
+
+class InputError(LabeltuiError, ValueError):
+    """An array handed to a function breaks a law of that function."""
+
+    exit_code = 6
+
+
+class JobError(LabeltuiError):
+    """A training job cannot be started, read or resumed."""
+
+    exit_code = 7
+
+
+class Cancelled(LabeltuiError):
+    """The person stopped a long operation; what was finished is kept."""
+
+    exit_code = 130
