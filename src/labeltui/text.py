@@ -9,8 +9,8 @@ import unicodedata
 def safe(value: str | bytes, limit: int | None = None) -> str:
     """Return `value` as one printable line.
 
-    Control characters, line breaks, invisible format characters (which can reverse or hide text) and undecodable
-    bytes become visible escapes such as ``\\x1b``.
+    Control characters, line breaks, invisible format characters (which can reverse or hide text) and
+    undecodable bytes become visible escapes such as ``\\x1b``.
 
     Parameters
     ----------

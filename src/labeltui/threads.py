@@ -19,8 +19,8 @@ def count(threads: int | None = None) -> int:
     Parameters
     ----------
     threads : int, optional
-        An explicit number; without it the environment variable ``LABELTUI_THREADS`` decides, and without that the CPUs
-        that this process may run on.
+        An explicit number; without it the environment variable ``LABELTUI_THREADS`` decides, and without
+        that the CPUs that this process may run on.
 
     Raises
     ------
@@ -37,9 +37,13 @@ def count(threads: int | None = None) -> int:
         try:
             threads = int(value)
         except ValueError:
-            raise UsageError(f"{VARIABLE} must be a whole number", f"it is {value!r}", "unset it or set 1 or more") from None
+            raise UsageError(
+                f"{VARIABLE} must be a whole number", f"it is {value!r}", "unset it or set 1 or more"
+            ) from None
     if threads < 1:
-        raise UsageError("the number of threads must be 1 or more", f"{threads} came", "leave it out to use all cores")
+        raise UsageError(
+            "the number of threads must be 1 or more", f"{threads} came", "leave it out to use all cores"
+        )
     return threads
 
 
