@@ -1,0 +1,385 @@
+"""Label noise that is planted on purpose, so that the truth is known, and the arithmetic of noise rates.
+
+Every function takes labels, plants seeded noise in a copy and returns the copy with the mask of the samples
+whose label was changed. ``rate`` is always the share of the *labelled* samples that ends up wrong: a planted
+label is never the sample's own, and the number of changes is exact, not a draw. Labels of -1 stay as they are.
+
+=====================  ===================================================================================
+`symmetric`            any other class, all alike
+`pair_flip`            the next class, around the circle
+`class_dependent`      by a transition matrix
+`confusable`           toward the classes that look alike, by a class-similarity matrix
+`feature_dependent`    by the sample's own features (random projections)
+`matched`              by a transition matrix between classes, inside a class by each sample's own doubt
+=====================  ===================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui.errors import InputError
+
+Labels = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Planted(NamedTuple):
+    """Labels with planted noise.
+
+    Attributes
+    ----------
+    labels : ndarray of int32, shape (N,)
+        The labels after planting.
+    planted : ndarray of bool, shape (N,)
+        True where the label was changed.
+    """
+
+    labels: Labels
+    planted: Mask
+
+
+# ---------------------------------------------------------------------- noise models
+
+
+def symmetric(labels: npt.ArrayLike, rate: float, seed: int, n_classes: int) -> Planted:
+    """Give a share `rate` of the labelled samples another class, every other class alike.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+        Class indices, -1 = none.
+    rate : float
+        Share of the labelled samples that becomes wrong, 0..1.
+    seed : int
+    n_classes : int
+        At least 2, unless `rate` is 0.
+
+    Raises
+    ------
+    InputError
+        Labels, rate or number of classes break these laws.
+    """
+    given, known = _checked(labels, n_classes)
+    chosen, rng = _choose(known, rate, seed, n_classes)
+    shift = rng.integers(1, n_classes, size=len(chosen)) if len(chosen) else np.zeros(0, dtype=np.int64)
+    return _planted(given, chosen, (given[chosen] + shift) % max(n_classes, 1))
+
+
+def pair_flip(labels: npt.ArrayLike, rate: float, seed: int, n_classes: int) -> Planted:
+    """Give a share `rate` of the labelled samples the next class: c becomes (c + 1) mod K.
+
+    Parameters are those of `symmetric`.
+    """
+    given, known = _checked(labels, n_classes)
+    chosen, _ = _choose(known, rate, seed, n_classes)
+    return _planted(given, chosen, (given[chosen] + 1) % max(n_classes, 1))
+
+
+def class_dependent(labels: npt.ArrayLike, transition: npt.ArrayLike, seed: int) -> Planted:
+    """Change labels by a transition matrix.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+    transition : array-like, shape (K, K)
+        Row i: the share of class i that gets label j; rows sum to 1, the diagonal is the share that stays.
+        Each
+        count is met to within one sample.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        The matrix is not square, not finite, negative, or its rows do not sum to 1.
+    """
+    matrix = _transition(transition)
+    given, known = _checked(labels, len(matrix))
+    rng = np.random.default_rng(seed)
+    new = given.copy()
+    for label, members in _by_class(given, known, len(matrix)):
+        shuffled = rng.permutation(members)
+        # One systematic draw over the row: every cell's count is its expectation, rounded up or down at
+        # random.
+        edges = np.floor(np.cumsum(matrix[label]) * len(members) + rng.random()).astype(np.int64)
+        edges = np.minimum(np.concatenate([[0], edges]), len(members))
+        for other in range(len(matrix)):
+            new[shuffled[edges[other] : edges[other + 1]]] = other
+    return Planted(new, new != given)
+
+
+def confusable(
+    labels: npt.ArrayLike, similarity: npt.ArrayLike, rate: float, seed: int, strength: float = 1.0
+) -> Planted:
+    """Give a share `rate` of the labelled samples a class that resembles their own.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+    similarity : array-like, shape (K, K)
+        How alike classes are, not negative; the diagonal is ignored. S and W of the CSG both serve.
+    rate : float
+        Share of the labelled samples that becomes wrong.
+    seed : int
+    strength : float, default 1.0
+        0 draws every other class alike, 1 draws in proportion to the similarity; between them a mixture.
+        A class that resembles none draws every other class alike.
+
+    Raises
+    ------
+    InputError
+        The matrix is not square, not finite or negative; `rate` or `strength` outside 0..1.
+    """
+    matrix = np.array(similarity, dtype=np.float64)
+    _law(
+        matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1],
+        "class similarity must be a square matrix",
+        matrix.shape,
+    )
+    _law(
+        bool(np.isfinite(matrix).all() and (matrix >= 0).all()),
+        "class similarity must be finite and >= 0",
+        "",
+    )
+    _law(0.0 <= strength <= 1.0, "strength must be between 0 and 1", strength)
+    n_classes = len(matrix)
+    given, known = _checked(labels, n_classes)
+    chosen, rng = _choose(known, rate, seed, n_classes)
+    if not len(chosen):
+        return _planted(given, chosen, given[chosen])
+    np.fill_diagonal(matrix, 0.0)
+    uniform = (1.0 - np.eye(n_classes)) / (n_classes - 1)
+    total = matrix.sum(axis=1, keepdims=True)
+    toward = np.where(total > 0, matrix / np.where(total > 0, total, 1.0), uniform)
+    mixture = strength * toward + (1.0 - strength) * uniform
+    return _planted(given, chosen, _draw(mixture[given[chosen]], rng))
+
+
+def feature_dependent(
+    labels: npt.ArrayLike,
+    features: npt.ArrayLike,
+    rate: float,
+    seed: int,
+    n_classes: int,
+    spread: float = 0.1,
+) -> Planted:
+    """Plant noise that depends on each sample's own features.
+
+    Each sample has its own probability of being changed, drawn from a normal distribution around `rate` cut
+    to 0..1,
+    and its own distribution over the other classes: the softmax of a random projection of its features, one
+    projection for each class (Xia et al., NeurIPS 2020, arXiv 2006.07836, algorithm 2).
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+    features : array-like, shape (N, d)
+        Rows that are not finite are never changed.
+    rate : float
+    seed : int
+    n_classes : int
+    spread : float, default 0.1
+        Standard deviation of the samples' own rates.
+    """
+    given, known = _checked(labels, n_classes)
+    x = np.asarray(features)
+    _law(x.ndim == 2 and len(x) == len(given), "features must have one row for each label", x.shape)
+    known = known & np.isfinite(x).all(axis=1)
+    _law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
+    rows = np.flatnonzero(known)
+    if rate == 0.0 or not len(rows):
+        return Planted(given, np.zeros(len(given), dtype=bool))
+    _law(n_classes >= 2, "noise needs at least 2 classes", n_classes)
+    rng = np.random.default_rng(seed)
+    own = np.clip(rng.normal(rate, spread, size=len(rows)), 0.0, 1.0)
+    chosen = rows[_systematic(own, round(rate * len(rows)), rng)]
+    mean = x[rows].mean(axis=0, dtype=np.float64)
+    scale = np.sqrt(np.maximum(x[rows].var(axis=0, dtype=np.float64), 1e-12))
+    target = np.zeros(len(chosen), dtype=np.int64)
+    for label in range(n_classes):
+        projection = rng.standard_normal((x.shape[1], n_classes))
+        mine = np.flatnonzero(given[chosen] == label)
+        # The classic recipe has features of unit norm in mind: here logits get about unit variance.
+        logits = ((x[chosen[mine]] - mean) / scale) @ projection / np.sqrt(x.shape[1])
+        logits[:, label] = -np.inf
+        weight = np.exp(logits - logits.max(axis=1, keepdims=True))
+        target[mine] = _draw(weight / weight.sum(axis=1, keepdims=True), rng)
+    return _planted(given, chosen, target)
+
+
+def matched(
+    labels: npt.ArrayLike, transition: npt.ArrayLike, probabilities: npt.ArrayLike, seed: int
+) -> Planted:
+    """Plant noise that follows a transition matrix between classes and each sample's doubt inside a class.
+
+    Of class i, the share ``transition[i, j]`` becomes j; those samples are drawn with weights
+    ``probabilities[n, j]``, so that the samples that look like j are the ones that become j. People err like
+    this:
+    on the pictures that are hard.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+    transition : array-like, shape (K, K)
+        As in `class_dependent`.
+    probabilities : array-like, shape (N, K)
+        Out-of-fold class probabilities.
+    seed : int
+    """
+    matrix = _transition(transition)
+    given, known = _checked(labels, len(matrix))
+    p = np.asarray(probabilities)
+    _law(
+        p.shape == (len(given), len(matrix)),
+        "probabilities must have one row a sample, one column a class",
+        p.shape,
+    )
+    rng = np.random.default_rng(seed)
+    new = given.copy()
+    for label, members in _by_class(given, known, len(matrix)):
+        expected = matrix[label] * len(members)
+        expected[label] = 0.0
+        count = np.floor(expected + rng.random(len(matrix))).astype(np.int64)
+        free = members
+        for other in rng.permutation(len(matrix)):
+            wanted = min(int(count[other]), len(free) - 1)
+            if wanted < 1:
+                continue
+            weight = np.maximum(p[free, other].astype(np.float64), 1e-9)
+            taken = _systematic(weight[(order := rng.permutation(len(free)))], wanted, rng)
+            new[free[order[taken]]] = other
+            free = np.delete(free, order[taken])
+    return Planted(new, new != given)
+
+
+# ---------------------------------------------------------------------- rates and dilution
+
+
+def dilution(rate: float, n_classes: int | None = None) -> float:
+    """Return alpha, the number of noisy labels added per clean one, that equals a share `rate` of wrong
+    labels.
+
+    ``alpha = q / (1 - q)`` with ``q = rate m / (m - 1)``: a noisy label drawn from all m classes hits the
+    right one
+    once in m (Rolnick et al., arXiv 1705.10694). Without `n_classes` noisy labels are all wrong, q = rate.
+
+    Raises
+    ------
+    InputError
+        The rate is not in 0..1, or no alpha reaches it (q >= 1).
+    """
+    _law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
+    q = rate if n_classes is None else rate * n_classes / (n_classes - 1)
+    _law(q < 1.0, "a share of wrong labels that dilution can reach must be below (m - 1) / m", rate)
+    return q / (1.0 - q)
+
+
+def error_rate(alpha: float, n_classes: int | None = None) -> float:
+    """Return the share of wrong labels at dilution `alpha`; the inverse of `dilution`."""
+    _law(alpha >= 0.0, "alpha must not be negative", alpha)
+    q = alpha / (1.0 + alpha)
+    return q if n_classes is None else q * (n_classes - 1) / n_classes
+
+
+def plurality_gap(transition: npt.ArrayLike) -> float:
+    """Return ``min_c (T_cc - max_j T_cj)``: how far the right label leads in the worst class; below 0 it
+    does not."""
+    matrix = _transition(transition)
+    if len(matrix) < 2:
+        return 1.0
+    others = matrix - 2.0 * np.eye(len(matrix))
+    return float((np.diag(matrix) - others.max(axis=1)).min())
+
+
+# ---------------------------------------------------------------------- private
+
+
+def _law(holds: bool, law: str, came: object, cure: str = "") -> None:
+    if not holds:
+        raise InputError(law, f"{came} came" if came != "" else "", cure)
+
+
+def _checked(labels: npt.ArrayLike, n_classes: int) -> tuple[Labels, Mask]:
+    given = np.asarray(labels)
+    _law(given.ndim == 1, "labels must be one-dimensional", given.shape)
+    _law(given.dtype.kind in "iu", "labels must be whole numbers", given.dtype)
+    if len(given):
+        low, high = int(given.min()), int(given.max())
+        _law(low >= -1 and high < n_classes, f"labels must be -1 or in 0..{n_classes - 1}", f"{low}..{high}")
+    return given.astype(np.int32), given >= 0
+
+
+def _transition(transition: npt.ArrayLike) -> Floats:
+    matrix = np.asarray(transition, dtype=np.float64)
+    _law(
+        matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1],
+        "a transition matrix must be square",
+        matrix.shape,
+    )
+    _law(
+        bool(np.isfinite(matrix).all() and (matrix >= 0).all()),
+        "a transition matrix must be finite and >= 0",
+        "",
+    )
+    worst = float(np.abs(matrix.sum(axis=1) - 1.0).max()) if len(matrix) else 0.0
+    _law(worst < 1e-6, "rows of a transition matrix must sum to 1", f"a row that is off by {worst:.2g}")
+    return matrix
+
+
+def _choose(
+    known: Mask, rate: float, seed: int, n_classes: int
+) -> tuple[npt.NDArray[np.int64], np.random.Generator]:
+    _law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
+    rows = np.flatnonzero(known)
+    wanted = round(rate * len(rows))
+    _law(wanted == 0 or n_classes >= 2, "noise needs at least 2 classes", n_classes)
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.permutation(rows)[:wanted]), rng
+
+
+def _planted(given: Labels, chosen: npt.NDArray[np.int64], target: npt.NDArray[np.integer]) -> Planted:
+    new = given.copy()
+    new[chosen] = target
+    planted = np.zeros(len(given), dtype=bool)
+    planted[chosen] = True
+    return Planted(new, planted)
+
+
+def _by_class(given: Labels, known: Mask, n_classes: int) -> list[tuple[int, npt.NDArray[np.int64]]]:
+    order = np.argsort(given, kind="stable")
+    order = order[known[order]]
+    edges = np.searchsorted(given[order], np.arange(n_classes + 1))
+    return [(c, order[edges[c] : edges[c + 1]]) for c in range(n_classes) if edges[c + 1] > edges[c]]
+
+
+def _draw(p: Floats, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw one class from each row of `p`; a class of probability 0 never comes."""
+    edges = np.cumsum(p, axis=1)
+    point = rng.random(len(p)) * edges[:, -1]
+    return np.asarray((edges <= point[:, None]).sum(axis=1), dtype=np.int64)
+
+
+def _systematic(weight: Floats, wanted: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw exactly `wanted` different rows; a row's chance is in proportion to its weight, at most 1."""
+    if wanted >= len(weight):
+        return np.arange(len(weight))
+    if wanted == 0:
+        return np.zeros(0, dtype=np.int64)
+    share = weight.astype(np.float64)
+    share = share / share.sum() * wanted
+    certain = np.zeros(len(share), dtype=bool)
+    while (over := (share > 1.0) & ~certain).any():
+        certain |= over
+        rest = ~certain
+        left = wanted - int(certain.sum())
+        total = share[rest].sum()
+        share[rest] = share[rest] / total * left if total > 0 else left / max(int(rest.sum()), 1)
+        share[certain] = 1.0
+    edges = np.cumsum(share)
+    edges *= wanted / edges[-1]  # rounding must not lose the last one
+    points = np.arange(wanted) + rng.random()
+    return np.unique(np.minimum(np.searchsorted(edges, points, side="right"), len(weight) - 1))

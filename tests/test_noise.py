@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labeltui import noise
+from labeltui.errors import InputError
+
+K = 5
+
+
+def some_labels(n: int = 2000, seed: int = 0) -> np.ndarray:
+    labels = np.random.default_rng(seed).integers(-1, K, size=n).astype(np.int32)
+    labels[:K] = np.arange(K)
+    return labels
+
+
+def similarity() -> np.ndarray:
+    s = np.full((K, K), 0.05)
+    s[0, 1] = s[1, 0] = 2.0
+    s[4] = 0.0
+    return s
+
+
+def probabilities(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.ones(K), size=n)
+
+
+def transition() -> np.ndarray:
+    t = np.eye(K) * 0.7
+    for i in range(K):
+        t[i, (i + 1) % K] = 0.2
+        t[i, (i + 2) % K] += 0.1
+    return t
+
+
+MODELS = {
+    "symmetric": lambda y, rate, seed: noise.symmetric(y, rate, seed, K),
+    "pair_flip": lambda y, rate, seed: noise.pair_flip(y, rate, seed, K),
+    "confusable": lambda y, rate, seed: noise.confusable(y, similarity(), rate, seed),
+    "feature_dependent": lambda y, rate, seed: noise.feature_dependent(
+        y, probabilities(len(y)), rate, seed, K
+    ),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@settings(max_examples=20, deadline=None)
+@given(rate=st.floats(0.0, 1.0), seed=st.integers(0, 1000))
+def test_the_rate_is_the_share_that_is_wrong(model: str, rate: float, seed: int) -> None:
+    y = some_labels(300)
+    before = y.copy()
+    new, planted = MODELS[model](y, rate, seed)
+    np.testing.assert_array_equal(y, before)
+    np.testing.assert_array_equal(planted, new != y)
+    assert planted.sum() == round(rate * (y >= 0).sum())
+    assert (new[y < 0] == -1).all()
+    assert new.dtype == np.int32
+    assert new.max() < K
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_seed_repeats_and_another_differs(model: str) -> None:
+    y = some_labels()
+    first, again, other = (MODELS[model](y, 0.3, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.labels, again.labels)
+    assert (first.planted != other.planted).any()
+
+
+def test_symmetric_reaches_every_other_class_alike() -> None:
+    y = np.zeros(40_000, dtype=np.int32)
+    new, planted = noise.symmetric(y, 0.5, 0, K)
+    share = np.bincount(new[planted], minlength=K) / planted.sum()
+    assert share[0] == 0
+    np.testing.assert_allclose(share[1:], 0.25, atol=0.02)
+
+
+def test_pair_flip_goes_to_the_next_class() -> None:
+    y = some_labels()
+    new, planted = noise.pair_flip(y, 0.4, 0, K)
+    np.testing.assert_array_equal(new[planted], (y[planted] + 1) % K)
+
+
+def test_class_dependent_counts_match_the_matrix_to_one_sample() -> None:
+    y = some_labels(5000)
+    t = transition()
+    new, _ = noise.class_dependent(y, t, 3)
+    for i in range(K):
+        counts = np.bincount(new[y == i], minlength=K)
+        assert (np.abs(counts - t[i] * (y == i).sum()) <= 1.0).all()
+
+
+def test_confusable_follows_the_similarity_and_strength_weakens_it() -> None:
+    y = np.zeros(10_000, dtype=np.int32)
+    strong = noise.confusable(y, similarity(), 0.5, 0)
+    weak = noise.confusable(y, similarity(), 0.5, 0, strength=0.0)
+    assert (strong.labels[strong.planted] == 1).mean() > 0.9
+    assert abs((weak.labels[weak.planted] == 1).mean() - 0.25) < 0.03
+    lonely = noise.confusable(np.full(1000, 4, dtype=np.int32), similarity(), 0.5, 0)
+    assert set(lonely.labels[lonely.planted]) == {0, 1, 2, 3}
+
+
+def test_feature_dependent_targets_depend_on_the_features() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(-2, 1, (1000, 8)), rng.normal(2, 1, (1000, 8))])
+    y = np.zeros(2000, dtype=np.int32)
+    new, planted = noise.feature_dependent(y, x, 0.5, 0, K)
+    left, right = (
+        np.bincount(new[h][planted[h]], minlength=K) / planted[h].sum()
+        for h in (slice(1000), slice(1000, None))
+    )
+    assert np.abs(left - right).max() > 0.2
+    x[7] = np.nan
+    assert not noise.feature_dependent(y, x, 1.0, 0, K).planted[7]
+
+
+def test_matched_follows_matrix_and_probabilities() -> None:
+    y = some_labels(5000)
+    p = probabilities(len(y))
+    t = transition()
+    new, planted = noise.matched(y, t, p, 0)
+    np.testing.assert_array_equal(planted, new != y)
+    for i in range(K):
+        counts = np.bincount(new[y == i], minlength=K)
+        assert (np.abs(counts - t[i] * (y == i).sum())[np.arange(K) != i] <= 1.0).all()
+    rows = np.flatnonzero(planted)
+    assert p[rows, new[rows]].mean() > 1.3 * p[np.flatnonzero(y >= 0)].mean()
+
+
+def test_dilution_figures() -> None:
+    # CIFAR-10N aggre and random1 by plain replacement errors, and symmetric 20/40/60/80 % over ten classes.
+    for rate, alpha in (
+        (0.20, 0.286),
+        (0.40, 0.80),
+        (0.60, 2.0),
+        (0.80, 8.0),
+        (0.0901, 0.111),
+        (0.1723, 0.237),
+    ):
+        assert noise.dilution(rate, 10) == pytest.approx(alpha, abs=1e-3)
+        assert noise.error_rate(noise.dilution(rate, 10), 10) == pytest.approx(rate)
+    assert noise.dilution(0.5) == pytest.approx(1.0)
+    with pytest.raises(InputError):
+        noise.dilution(0.95, 10)
+
+
+def test_plurality_gap() -> None:
+    assert noise.plurality_gap(transition()) == pytest.approx(0.5)
+    assert noise.plurality_gap([[0.4, 0.6], [0.0, 1.0]]) == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: noise.symmetric([0, 1], 1.5, 0, 2),
+        lambda: noise.symmetric([0, 2], 0.5, 0, 2),
+        lambda: noise.symmetric([0.5], 0.5, 0, 2),
+        lambda: noise.symmetric([0, 0], 0.5, 0, 1),
+        lambda: noise.class_dependent([0], [[0.5, 0.4], [0, 1]], 0),
+        lambda: noise.confusable([0], [[0.0, -1.0], [0.0, 0.0]], 0.5, 0),
+        lambda: noise.feature_dependent([0, 1], np.zeros((3, 2)), 0.5, 0, 2),
+    ],
+)
+def test_broken_laws_are_named(call: object) -> None:
+    with pytest.raises(InputError):
+        call()  # type: ignore[operator]
