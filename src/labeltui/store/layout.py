@@ -1,0 +1,434 @@
+"""What an audit's directory must hold, opening it, and its generations."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from labeltui.errors import DamagedAudit, NewerFormat, NotAnAudit
+from labeltui.store.atomic import replacing, sha256, sweep, sync_directory
+from labeltui.store.h5 import FROM_CONTENT, H5, Array, Attribute, Names
+from labeltui.text import safe
+
+FORMAT = 1
+"""The newest format of audit.h5 and of a generation that this labeltui reads, and the one it writes."""
+
+AUDIT_FILE = "audit.h5"
+SCAN_FILE = "scan.json"
+PARTIAL = "scan.partial"
+DERIVED = "derived"
+JOURNAL_FILE = "journal.db"
+
+OK, UNREADABLE, NON_FINITE, ZERO = range(4)
+STATUS_NAMES = ("ok", "unreadable", "non_finite", "zero")
+"""What a sample's status means; all but ok stay in the audit and out of graph, CSG and folds."""
+
+# path -> (number of dimensions, kind of dtype, what the first axis counts: N samples, K classes, or free)
+_REQUIRED: dict[str, tuple[int, str, str]] = {
+    "samples/id": (1, "u", ""),
+    "samples/id_offsets": (1, "i", "N+1"),
+    "samples/split": (1, "i", "N"),
+    "samples/sha256": (2, "u", "N"),
+    "samples/status": (1, "u", "N"),
+    "labels/given": (1, "i", "N"),
+    "classes/id": (1, "u", ""),
+    "classes/id_offsets": (1, "i", "K+1"),
+    "classes/name": (1, "u", ""),
+    "classes/name_offsets": (1, "i", "K+1"),
+    "splits/name": (1, "u", ""),
+    "splits/name_offsets": (1, "i", ""),
+    "groups/duplicate": (1, "i", "N"),
+    "csg/T": (2, "i", "K"),
+    "scores/blend": (1, "f", "N"),
+    "suggest/label": (2, "i", "N"),
+    "suggest/p": (2, "f", "N"),
+}
+_PER_SAMPLE = ("scores/", "suggest/", "embeddings/", "groups/")
+
+
+class Store:
+    """The arrays of one audit as they stand in one generation.
+
+    A dataset is looked up in the chosen generation first, then in those that it needs (newest first), then in
+    the scan.
+
+    Attributes
+    ----------
+    path : Path
+        The directory.
+    uuid : str
+        Identity of the scan, derived from its content.
+    format, generation, n : int
+        Format of audit.h5; the generation shown (0 = the scan alone); number of samples.
+    ids : Names
+        Sample ids, bytes.
+    class_ids, class_names, split_names : list
+        Class ids (bytes), display names and split names (as they came: show them through `text.safe`).
+    given, status, split : numpy.ndarray
+        (n,) int32 class index or -1; (n,) uint8, see `STATUS_NAMES`; (n,) int16 split index or -1. Read-only.
+    """
+
+    def __init__(self, path: Path, files: dict[int, H5]) -> None:
+        self.path = path
+        self._files = files  # newest generation first, the scan last
+        self.generation = next(iter(files))
+        root = files[0].attrs()
+        self.uuid: str = root["uuid"]
+        self.format: int = root["format"]
+        self.given = files[0]["labels/given"]
+        self.status = files[0]["samples/status"]
+        self.split = files[0]["samples/split"]
+        self.n = len(self.given)
+        self.ids = self.names("samples/id")
+        self.class_ids = list(self.names("classes/id"))
+        self.class_names = [os.fsdecode(name) for name in self.names("classes/name")]
+        self.split_names = [os.fsdecode(name) for name in self.names("splits/name")]
+        self._scan: dict[str, Any] | None = None
+
+    @classmethod
+    def open(cls, path: Path, generation: int | None = None) -> Store:
+        """Open an audit.
+
+        Parameters
+        ----------
+        path : Path
+            Its directory.
+        generation : int, optional
+            The generation to show; None or 0 is the scan alone.
+
+        Raises
+        ------
+        NotAnAudit, NewerFormat, DamagedAudit
+            The directory holds none, one of a newer labeltui, or one whose files are incomplete.
+        """
+        path = Path(path)
+        _require_audit(path)
+        files: dict[int, H5] = {}
+        try:
+            files[0] = H5(path / AUDIT_FILE)
+            root = _check_root(files[0], "audit")
+            _check_shapes(files[0], path)
+            waiting = [generation] if generation else []
+            while waiting:
+                number = waiting.pop()
+                if number in files:
+                    continue
+                files[number] = H5(_generation_path(path, number))
+                waiting.extend(_check_generation(files[number], number, root["uuid"], files[0]))
+            return cls(path, dict(sorted(files.items(), reverse=True)))
+        except BaseException:
+            for file in files.values():
+                file.close()
+            raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; arrays already handed out stay valid."""
+        for file in self._files.values():
+            file.close()
+
+    def at(self, generation: int) -> Store:
+        """Open the same audit as another generation shows it."""
+        return Store.open(self.path, generation)
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in file for file in self._files.values())
+
+    def origin(self, name: str) -> int:
+        """Return the generation that an array (or group) comes from.
+
+        Raises
+        ------
+        KeyError
+            No generation has it.
+        """
+        for number, file in self._files.items():
+            if name in file:
+                return number
+        raise KeyError(name)
+
+    def array(self, name: str) -> Array:
+        """Return one array by its path, from the newest generation in view that has it; read-only.
+
+        Raises
+        ------
+        KeyError
+            No generation has it.
+        """
+        return self._files[self.origin(name)][name]
+
+    def attrs(self, name: str = "") -> dict[str, Any]:
+        """Return the attributes of an array or group from the newest generation in view that has it."""
+        return self._files[self.origin(name)].attrs(name)
+
+    def names_in(self, group: str) -> list[str]:
+        """Return the names inside a group over all generations in view, sorted."""
+        return sorted({name for file in self._files.values() for name in file.names(group)})
+
+    def names(self, name: str) -> Names:
+        """Return one list of byte strings, for example ``samples/id``."""
+        return Names(self.array(name), self.array(f"{name}_offsets"))
+
+    @property
+    def embedding_name(self) -> str:
+        """Slug of the embedding shown: attribute ``default`` of ``embeddings``."""
+        return str(self.attrs("embeddings")["default"])
+
+    def embedding(self, name: str | None = None) -> Array:
+        """Return an embedding, (n, d) float32 or float16; rows that are not ok are not to be used."""
+        return self.array(f"embeddings/{name or self.embedding_name}")
+
+    @property
+    def scan(self) -> dict[str, Any]:
+        """What scan.json says; empty when the file was lost, since nothing in it is needed to review."""
+        if self._scan is None:
+            try:
+                self._scan = json.loads((self.path / SCAN_FILE).read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                self._scan = {}
+            except ValueError as error:
+                raise DamagedAudit("scan.json must be JSON", safe(str(error), 120), "delete it") from None
+        return self._scan
+
+    # generations
+
+    def generations(self) -> list[int]:
+        """Return the numbers of all generations that exist, ascending, 0 (the scan) included."""
+        return [0, *_numbers(self.path)]
+
+    def generation_path(self, number: int) -> Path:
+        """Return the file of a generation."""
+        return _generation_path(self.path, number)
+
+    def adopt(self, result: Path, after: int = 0) -> int:
+        """Make a job's result file the next generation.
+
+        The copy appears in one step. A file that is already a generation is not copied again, so a crash
+        between this call and the journal's entry does no harm. Only the holder of the owner lock may call it.
+
+        Parameters
+        ----------
+        result : Path
+            A finished file with root attributes as `generation_attrs` makes them.
+        after : int, optional
+            Use a number above this one (the journal's newest, should its file have been lost).
+
+        Returns
+        -------
+        int
+            The number of the generation.
+
+        Raises
+        ------
+        DamagedAudit, NewerFormat
+            The file is incomplete, or belongs to another audit.
+        """
+        with H5(result) as file:
+            for needed in _check_generation(file, result.name, self.uuid, self._files[0]):
+                if needed and needed not in _numbers(self.path):
+                    raise DamagedAudit(
+                        "a result must build on generations that exist",
+                        f"it needs {needed}",
+                        "start the job again",
+                    )
+        size = result.stat().st_size
+        for number in reversed(_numbers(self.path)):
+            there = _generation_path(self.path, number)
+            if there.stat().st_size == size and filecmp.cmp(there, result, shallow=False):
+                return number
+        number = max([after, *_numbers(self.path)]) + 1
+        target = _generation_path(self.path, number)
+        target.parent.mkdir(exist_ok=True)
+        sweep(target.parent)
+        with replacing(target) as temporary:
+            shutil.copyfile(result, temporary)
+        sync_directory(self.path)
+        return number
+
+    def prune(self, keep: Iterable[int] = ()) -> list[int]:
+        """Delete the generations that nothing needs any more.
+
+        Kept are the last two, the one shown, those in `keep`, and all that these need. Only the holder of the
+        owner lock may call it.
+
+        Returns
+        -------
+        list of int
+            The deleted ones.
+        """
+        numbers = _numbers(self.path)
+        waiting = [*numbers[-2:], self.generation, *keep]
+        kept: set[int] = {0}
+        while waiting:
+            number = waiting.pop()
+            if number not in kept and number in numbers:
+                kept.add(number)
+                with H5(_generation_path(self.path, number)) as file:
+                    waiting.extend(_check_generation(file, number, self.uuid, self._files[0]))
+        gone = [number for number in numbers if number not in kept]
+        for number in gone:
+            _generation_path(self.path, number).unlink(missing_ok=True)
+        return gone
+
+    def verify(self) -> None:
+        """Read everything and compare it with what the scan recorded (seconds for a large audit).
+
+        Raises
+        ------
+        DamagedAudit
+            A byte of audit.h5 changed since the scan, or an index points outside its table.
+        """
+        recorded = self.scan.get("sha256")
+        if recorded and recorded != sha256(self.path / AUDIT_FILE):
+            raise DamagedAudit(
+                "audit.h5 must not change after the scan", "its checksum differs", "copy it again"
+            )
+        for name in [f"graph/{name}/indices" for name in self.names_in("graph")] + ["suggest/label"]:
+            limit = self.n if name.startswith("graph") else len(self.class_ids)
+            array = self.array(name)
+            if array.size and not (array.min() >= -1 and array.max() < limit):
+                raise DamagedAudit(
+                    f"{name} must point inside the audit", "it does not", "copy it again, or scan again"
+                )
+
+
+def generation_attrs(uuid: str, needs: Iterable[int] = (), **more: Attribute) -> dict[str, Attribute]:
+    """Return the root attributes of a generation's file.
+
+    Parameters
+    ----------
+    uuid : str
+        Of the audit it belongs to.
+    needs : iterable of int
+        Generations whose arrays it builds on and that must stay in view beside it; the scan goes without
+        saying.
+    **more
+        Further attributes, for example ``run="20261120T140000Z-k3fa"``.
+    """
+    return {"kind": "generation", "format": FORMAT, "uuid": uuid, "needs": sorted({*needs} - {0}), **more}
+
+
+def audit_attrs(**more: Attribute) -> dict[str, Attribute]:
+    """Return the root attributes of audit.h5; its uuid is derived from the content when it is written."""
+    return {"kind": "audit", "format": FORMAT, "uuid": FROM_CONTENT, **more}
+
+
+def _numbers(path: Path) -> list[int]:
+    try:
+        found = os.listdir(path / DERIVED)
+    except FileNotFoundError:
+        return []
+    stems = (name.removesuffix(".h5") for name in found if name.endswith(".h5"))
+    return sorted(
+        int(stem) for stem in stems if stem.isascii() and stem.isdigit() and not stem.startswith("0")
+    )
+
+
+def _generation_path(path: Path, number: int) -> Path:
+    return path / DERIVED / f"{number}.h5" if number else path / AUDIT_FILE
+
+
+def _require_audit(path: Path) -> None:
+    if (path / AUDIT_FILE).is_file():
+        return
+    law = f"{safe(str(path))} must be an audit, a directory with {AUDIT_FILE}"
+    scan = "make one: labeltui scan DATA -o my.audit"
+    if not path.exists():
+        raise NotAnAudit(law, "there is no such directory", scan)
+    if not path.is_dir():
+        cure = f"name its directory: {safe(str(path.parent))}" if path.name == AUDIT_FILE else scan
+        raise NotAnAudit(law, "it is a file", cure)
+    if (path / PARTIAL).is_dir():
+        raise NotAnAudit(
+            law, "its scan has not finished", "run the same labeltui scan again: it goes on where it stopped"
+        )
+    inside = sorted(path.glob(f"*/{AUDIT_FILE}"))
+    if inside:
+        raise NotAnAudit(law, "the audit lies one level deeper", f"name {safe(str(inside[0].parent))}")
+    raise NotAnAudit(
+        law, "it is another directory", f"labeltui scan {safe(str(path))} -o my.audit, if it holds the data"
+    )
+
+
+def _check_root(file: H5, kind: str) -> dict[str, Any]:
+    root = file.attrs()
+    number = root.get("format")
+    if root.get("kind") != kind or not isinstance(number, int) or not isinstance(root.get("uuid"), str):
+        raise NotAnAudit(
+            f"{safe(file.path.name)} must be labeltui's",
+            "it is an HDF5 file of another kind",
+            "name another directory",
+        )
+    if number > FORMAT:
+        raise NewerFormat(
+            f"this labeltui reads audits up to format {FORMAT}",
+            f"{safe(file.path.name)} has format {number}",
+            "update it: pip install --upgrade labeltui",
+        )
+    return root
+
+
+def _check_shapes(file: H5, path: Path) -> None:
+    def damaged(came: str) -> DamagedAudit:
+        return DamagedAudit(
+            f"{safe(path.name)}/{AUDIT_FILE} must be complete", came, "copy it again, or scan again"
+        )
+
+    try:
+        n, k = file.shape("labels/given")[0], file.shape("classes/id_offsets")[0] - 1
+        default = file.attrs("embeddings")["default"]
+        graph = f"graph/{default}"
+        required = {
+            **_REQUIRED,
+            f"embeddings/{default}": (2, "f", "N"),
+            f"{graph}/indices": (2, "i", "N"),
+            f"{graph}/similarity": (2, "f", "N"),
+            f"{graph}/rev_indptr": (1, "i", "N+1"),
+            f"{graph}/rev_indices": (1, "i", ""),
+        }
+        lengths = {"N": n, "N+1": n + 1, "K": k, "K+1": k + 1}
+        for name, (dimensions, kind, axis) in required.items():
+            shape, found = file.shape(name), file.kind(name)
+            if len(shape) != dimensions or found != kind or (axis and shape[0] != lengths[axis]):
+                raise damaged(
+                    f"{name} has shape {shape} and kind {found!r} beside {n} samples and {k} classes"
+                )
+        if file.shape(f"{graph}/indices") != file.shape(f"{graph}/similarity"):
+            raise damaged("the graph's indices and similarities differ in shape")
+    except KeyError as error:
+        raise damaged(f"{error.args[0]} is missing") from None
+    given = file["labels/given"]
+    if n and not (given.min() >= -1 and given.max() < k):
+        raise damaged(f"labels/given points outside its {k} classes")
+
+
+def _check_generation(file: H5, name: int | str, uuid: str, scan: H5) -> list[int]:
+    """Refuse a generation that does not belong to the audit, and return those it needs."""
+    try:
+        root = _check_root(file, "generation")
+    except NotAnAudit as error:
+        raise DamagedAudit(error.law, error.came, "delete it") from None
+    if root["uuid"] != uuid:
+        raise DamagedAudit(
+            f"generation {name} must belong to this audit", "it was made for another scan", "delete it"
+        )
+    n = scan.shape("labels/given")[0]
+    for prefix in _PER_SAMPLE:
+        for entry in file.names(prefix.rstrip("/")):
+            if file.shape(prefix + entry)[0] != n:
+                raise DamagedAudit(
+                    f"generation {name} must have one row a sample",
+                    f"{prefix}{entry} has {file.shape(prefix + entry)[0]} rows, the audit {n} samples",
+                    "delete it and run the job again",
+                )
+    return [int(number) for number in root.get("needs", [])]
