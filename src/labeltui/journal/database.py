@@ -1,0 +1,545 @@
+"""The SQLite file and the thread that writes it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import sqlite3
+import tempfile
+import threading
+import uuid as uuids
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from labeltui.errors import AuditError, AuditExists, DamagedAudit, NewerFormat, NotAnAudit
+from labeltui.journal.lock import LOCK, OwnerLock, on_shared_file_system, utc_now
+from labeltui.text import safe
+
+FORMAT = 1
+NAME = "journal.db"
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE action (
+    seq INTEGER PRIMARY KEY,
+    uuid TEXT NOT NULL UNIQUE,
+    time TEXT NOT NULL,
+    reviewer TEXT NOT NULL,
+    host TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    undoes TEXT
+);
+CREATE TABLE decision (
+    action INTEGER NOT NULL REFERENCES action(seq),
+    sample_index INTEGER NOT NULL,
+    sample_id BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    old_label BLOB,
+    new_label BLOB,
+    second_label BLOB,
+    note TEXT
+);
+CREATE INDEX decision_of_action ON decision(action);
+CREATE TABLE generation (
+    seq INTEGER PRIMARY KEY REFERENCES action(seq),
+    n INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    run TEXT NOT NULL
+);
+"""
+_ACTIONS = "SELECT seq, uuid, time, reviewer, host, kind, undoes FROM action WHERE seq > ? ORDER BY seq"
+_DECISIONS = (
+    "SELECT action, sample_index, kind, new_label, second_label, note FROM decision"
+    " WHERE action > ? ORDER BY action, rowid"
+)
+_GENERATIONS = "SELECT seq, n, sha256, run FROM generation WHERE seq > ? ORDER BY seq"
+
+_RETRY_SECONDS = 1.0
+_BUSY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One row of the table ``action``.
+
+    Attributes
+    ----------
+    seq : int
+        Position in this journal, from 1.
+    uuid : str
+        Name of the action in any journal.
+    time : str
+        UTC, ISO 8601 with milliseconds and ``Z``.
+    reviewer, host : str
+        Who, and where.
+    kind : str
+        ``decide``, ``note``, ``undo``, ``redo`` or ``generation``.
+    undoes : str or None
+        For undo and redo: the uuid of the action taken back.
+    """
+
+    seq: int
+    uuid: str
+    time: str
+    reviewer: str
+    host: str
+    kind: str
+    undoes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRow:
+    """One row of the table ``generation``: action `seq` made `n` current; it came from the run `run`."""
+
+    seq: int
+    n: int
+    sha256: str
+    run: str
+
+
+# sample_index, sample_id, kind, old_label, new_label, second_label, note
+Row = tuple[int, bytes, str, bytes | None, bytes | None, bytes | None, str | None]
+# action, sample_index, kind, new_label, second_label, note
+StoredRow = tuple[int, int, str, bytes | None, bytes | None, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    action: Action
+    rows: Iterable[Row]
+    generation: GenerationRow | None
+
+
+def create(path: Path, audit_uuid: str) -> Path:
+    """Write an empty journal.
+
+    Parameters
+    ----------
+    path : Path
+        The audit directory, or the path of the journal in it.
+    audit_uuid : str
+        The audit the journal belongs to.
+
+    Returns
+    -------
+    Path
+        The journal's path.
+
+    Raises
+    ------
+    AuditExists
+        There is one already.
+    AuditError
+        It cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / NAME
+    if path.exists():
+        raise AuditExists("a journal is created once", f"{safe(str(path))} exists", "choose another place")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        hidden.unlink(missing_ok=True)
+        with closing(sqlite3.connect(hidden, isolation_level=None)) as db:
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript("BEGIN;" + SCHEMA)
+            meta = {"format": str(FORMAT), "audit_uuid": audit_uuid}
+            db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            db.execute("COMMIT")
+        os.rename(hidden, path)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except (OSError, sqlite3.Error) as error:
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)
+        raise AuditError(
+            "an audit needs a journal beside it", f"{safe(str(path))}: {error}", "check space and permissions"
+        ) from None
+    return path
+
+
+class Journal:
+    """An open journal: use `open`, then close it, or use it as a context manager.
+
+    One thread calls the methods; `on_change` is called from the journal's own thread.
+
+    Attributes
+    ----------
+    last_seq : int
+        The newest action, saved or not.
+    saved_seq : int
+        The newest action that is on disk; all before it are, too.
+    failed : AuditError or None
+        Why the last attempt to save failed; None again as soon as one succeeds.
+    """
+
+    def __init__(
+        self, path: Path, *, reviewer: str, lock: OwnerLock | None, on_change: Callable[[], None] | None
+    ) -> None:
+        self.path = path
+        self.reviewer = reviewer
+        self.host = socket.gethostname()
+        self.read_only = lock is None
+        self.last_seq = 0
+        self.saved_seq = 0
+        self.failed: AuditError | None = None
+        self.on_change = on_change
+        self._lock = lock
+        self._queue: deque[_Pending] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._db: sqlite3.Connection | None = None
+        self._local = not on_shared_file_system(path)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        audit_uuid: str,
+        *,
+        reviewer: str | None = None,
+        read_only: bool = False,
+        on_change: Callable[[], None] | None = None,
+    ) -> Journal:
+        """Open the journal of an audit.
+
+        Parameters
+        ----------
+        directory : Path
+            The audit directory.
+        audit_uuid : str
+            The audit's uuid, which the journal must carry.
+        reviewer : str, optional
+            Name put on new actions; by default the user's login name.
+        read_only : bool
+            Take no lock and refuse to append.
+        on_change : callable, optional
+            Called from the journal's thread after each attempt to save.
+
+        Raises
+        ------
+        NotAnAudit, NewerFormat, DamagedAudit
+            The file is missing, too new, damaged, or belongs to another audit.
+        AuditBusy
+            Another process writes this audit.
+        AuditError
+            The directory cannot be written.
+        """
+        path = Path(directory) / NAME
+        if not path.is_file():
+            raise NotAnAudit(
+                f"an audit holds {NAME}", f"{safe(str(directory))} does not", "scan the data again"
+            )
+        reviewer = reviewer or _login()
+        lock = None if read_only else OwnerLock(path.with_name(LOCK), reviewer)
+        journal = cls(path, reviewer=reviewer, lock=lock, on_change=on_change)
+        try:
+            with journal._reading() as db:
+                journal._check_meta(db, audit_uuid)
+                journal.last_seq = db.execute("SELECT coalesce(max(seq), 0) FROM action").fetchone()[0]
+            journal.saved_seq = journal.last_seq
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, after: int = 0) -> tuple[list[Action], list[StoredRow], list[GenerationRow]]:
+        """What is on disk after action `after`: actions, their decisions as written, generations."""
+        with self._reading() as db:
+            db.execute("BEGIN")  # the three reads see one state
+            actions = [Action(*row) for row in db.execute(_ACTIONS, (after,))]
+            rows = db.execute(_DECISIONS, (after,)).fetchall()
+            generations = [GenerationRow(*row) for row in db.execute(_GENERATIONS, (after,))]
+        if self.read_only and actions:
+            self.last_seq = self.saved_seq = actions[-1].seq
+        return actions, rows, generations
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading, whatever lies beside the file and whether or not it may be written."""
+        scratch: str | None = None
+        try:
+            beside = [self.path.with_name(NAME + suffix) for suffix in ("-wal", "-journal")]
+            unmerged = [path for path in beside if path.exists() and path.stat().st_size > 0]
+            writable = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+            with ExitStack() as stack:
+                db: sqlite3.Connection | None = None
+                if not self.read_only or (writable and self._local):
+                    # Writable, so that SQLite may complete or take back a commit that a crash interrupted.
+                    db = stack.enter_context(closing(_connect(self.path, "mode=rw")))
+                    if not self._local:
+                        db.execute(
+                            "PRAGMA locking_mode=EXCLUSIVE"
+                        )  # reads a left-over WAL without shared memory
+                elif self._local or _in_rollback_mode(self.path):
+                    db = stack.enter_context(closing(_connect(self.path, "mode=ro")))
+                    if not _answers(db):
+                        db = None
+                if db is None and unmerged:
+                    scratch = tempfile.mkdtemp(prefix="labeltui-journal-")
+                    for path in [self.path, *unmerged]:
+                        shutil.copyfile(path, os.path.join(scratch, path.name))
+                    db = stack.enter_context(closing(_connect(Path(scratch, NAME), "mode=rw")))
+                elif db is None:
+                    db = stack.enter_context(closing(_connect(self.path, "mode=ro&immutable=1")))
+                yield db
+        except (sqlite3.Error, OSError) as error:
+            raise DamagedAudit(
+                "the journal must be a readable SQLite file",
+                f"{safe(str(self.path))}: {error}",
+                "restore it from a copy",
+            ) from None
+        finally:
+            if scratch is not None:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _check_meta(self, db: sqlite3.Connection, audit_uuid: str) -> None:
+        meta: dict[str, str] = dict(db.execute("SELECT key, value FROM meta"))
+        where = safe(str(self.path))
+        if not meta.get("format", "").isdecimal():
+            raise DamagedAudit("a journal states its format", f"{where} does not", "restore it from a copy")
+        if int(meta["format"]) > FORMAT:
+            raise NewerFormat(
+                f"this labeltui reads journals of format {FORMAT} and older",
+                f"{where} has format {meta['format']}",
+                "install a newer labeltui",
+            )
+        if meta.get("audit_uuid") != audit_uuid:
+            raise DamagedAudit(
+                "a journal belongs to the audit beside it",
+                f"{where} belongs to audit {safe(str(meta.get('audit_uuid')))}, not to {safe(audit_uuid)}",
+                "put back the journal that was made with this audit",
+            )
+
+    def append(
+        self,
+        kind: str,
+        rows: Iterable[Row] = (),
+        *,
+        undoes: str | None = None,
+        generation: tuple[int, str, str] | None = None,
+    ) -> Action:
+        """Append an action in memory and have it saved in the background.
+
+        Parameters
+        ----------
+        kind : str
+            See `Action`.
+        rows : iterable of Row
+            Its decisions. They are iterated in the journal's thread, and again after a failure: give a
+            sequence, or an object whose ``__iter__`` starts anew.
+        undoes : str, optional
+            The uuid of the action that it takes back.
+        generation : (n, sha256, run), optional
+            The generation that it makes current.
+
+        Raises
+        ------
+        AuditError
+            The journal was opened for reading only.
+        """
+        if self.read_only:
+            raise AuditError(
+                "decisions need an audit that is open for writing",
+                "it is open read-only",
+                "open it without --read-only",
+            )
+        self.last_seq += 1
+        action = Action(self.last_seq, str(uuids.uuid4()), utc_now(), self.reviewer, self.host, kind, undoes)
+        made = None if generation is None else GenerationRow(action.seq, *generation)
+        with self._wake:
+            self._queue.append(_Pending(action, rows, made))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+                self._thread.start()
+            self._wake.notify_all()
+        return action
+
+    @property
+    def pending(self) -> int:
+        """Actions that are not on disk yet."""
+        return self.last_seq - self.saved_seq
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is on disk, or an attempt made meanwhile failed, or `timeout` seconds.
+
+        Returns
+        -------
+        bool
+            Whether everything is on disk.
+        """
+        with self._wake:
+            if self.pending:
+                self.failed = None  # ends the pause after a failure
+            self._wake.notify_all()
+            self._wake.wait_for(lambda: not self.pending or self.failed is not None, timeout)
+            return not self.pending
+
+    def close(self) -> None:
+        """Save what is pending, tidy up and give the lock back.
+
+        Raises
+        ------
+        AuditError
+            Something could not be saved; everything else is done all the same.
+        """
+        lost: AuditError | None = None
+        if self._thread is not None:
+            if not self.flush():
+                lost = AuditError(
+                    "decisions must be on disk before the audit is closed",
+                    f"{self.pending} actions could not be saved: {self.failed.came if self.failed else ''}",
+                    "",
+                )
+            with self._wake:
+                self._closing = True
+                self._wake.notify_all()
+            self._thread.join()
+            self._thread = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+            self.read_only = True
+        if lost is not None:
+            raise lost
+
+    def _write(self) -> None:
+        """The journal's thread: commit what is queued, in order, in as few transactions as come together."""
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: bool(self._queue) or self._closing)
+                if self._closing:
+                    break
+                batch = list(self._queue)
+            failed: AuditError | None = None
+            try:
+                self._commit(batch)
+            except (
+                Exception
+            ) as error:  # whatever it is, the person must be told: a dead thread looks like a slow disk
+                failed = AuditError(
+                    "a decision counts as saved when it is on disk",
+                    f"{safe(str(self.path))}: {error}",
+                    "free some space or mend the disk; until then all is kept in memory and tried again",
+                )
+                self._disconnect()
+            with self._wake:
+                self.failed = failed
+                if failed is None:
+                    for _ in batch:
+                        self._queue.popleft()
+                    self.saved_seq = batch[-1].action.seq
+                self._wake.notify_all()
+            if self.on_change is not None:
+                self.on_change()
+            if failed is not None:
+                self._pause(batch[-1])
+        if self._db is not None and self._local:
+            # Back to one plain file. Somebody who reads at this moment prevents it; then an empty log stays
+            # beside it, and the next clean close removes it.
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._db.execute("PRAGMA busy_timeout=200")
+                self._db.execute("PRAGMA journal_mode=DELETE")
+        self._disconnect()
+
+    def _pause(self, tried: _Pending) -> None:
+        """Wait after a failure; a new action, `flush` and `close` end it."""
+        with self._wake:
+            self._wake.wait_for(
+                lambda: self._closing or not self.failed or self._queue[-1] is not tried, _RETRY_SECONDS
+            )
+
+    def _commit(self, batch: Sequence[_Pending]) -> None:
+        db = self._open_for_writing()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            # A commit that failed late may be on disk all the same.
+            first = batch[0].action.seq
+            there = {row[0] for row in db.execute("SELECT uuid FROM action WHERE seq >= ?", (first,))}
+            for item in batch:
+                a = item.action
+                if a.uuid in there:
+                    continue
+                db.execute(
+                    "INSERT INTO action VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (a.seq, a.uuid, a.time, a.reviewer, a.host, a.kind, a.undoes),
+                )
+                rows = ((a.seq, *row) for row in item.rows)
+                db.executemany("INSERT INTO decision VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                if item.generation is not None:
+                    g = item.generation
+                    db.execute("INSERT INTO generation VALUES (?, ?, ?, ?)", (g.seq, g.n, g.sha256, g.run))
+            db.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            raise
+
+    def _open_for_writing(self) -> sqlite3.Connection:
+        if self._db is None:
+            db = _connect(self.path, "mode=rw")
+            try:
+                if self._local:
+                    db.execute("PRAGMA journal_mode=WAL")
+                else:
+                    # The copy of a crashed local audit is still in WAL mode, which without shared memory only
+                    # an exclusive user can leave.
+                    db.execute("PRAGMA locking_mode=EXCLUSIVE")
+                    db.execute("PRAGMA journal_mode=DELETE")
+                    db.execute("PRAGMA locking_mode=NORMAL")
+                db.execute("PRAGMA synchronous=FULL")
+            except BaseException:
+                db.close()
+                raise
+            self._db = db
+        return self._db
+
+    def _disconnect(self) -> None:
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=_BUSY_SECONDS
+    )
+
+
+def _answers(db: sqlite3.Connection) -> bool:
+    """Whether a connection can read: where it may not write, it cannot when a log has to be merged first."""
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    return True
+
+
+def _in_rollback_mode(path: Path) -> bool:
+    """Whether a database is in rollback mode: bytes 18 and 19 of its header are 1 (2 means WAL)."""
+    with open(path, "rb") as file:
+        return file.read(20)[18:20] == b"\x01\x01"
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # the user of a container may have no name
+        return f"uid{os.getuid()}"

@@ -1,0 +1,192 @@
+"""Who may write an audit, and on what kind of file system it lies."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from labeltui.errors import AuditBusy, AuditError
+from labeltui.text import safe
+
+LOCK = "journal.lock"
+
+# File systems that several hosts may mount at once, or whose memory maps and locks cannot be relied on.
+_SHARED = {
+    *("9p", "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "coda", "fuse", "fuseblk", "gfs2", "glusterfs"),
+    *(
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "orangefs",
+        "panfs",
+        "pvfs2",
+        "smb3",
+        "smbfs",
+        "wekafs",
+    ),
+}
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+class OwnerLock:
+    """The right to write an audit: an advisory lock, which ends with its process, and a record of who holds
+    it.
+
+    Parameters
+    ----------
+    path : Path
+        ``journal.lock`` of the audit.
+    reviewer : str
+        Recorded for the person who finds the audit busy.
+
+    Raises
+    ------
+    AuditBusy
+        Another process holds it. On a network file system the record of another host counts too, since locks
+        of some of these reach one host only.
+    AuditError
+        The audit cannot be written here.
+    """
+
+    def __init__(self, path: Path, reviewer: str) -> None:
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise AuditError(
+                "reviewing needs an audit that can be written",
+                f"{safe(str(path))}: {error.strerror}",
+                "copy the audit to a place where you can write, or open it with --read-only",
+            ) from None
+        try:
+            self._lock(path)
+            self._write({**identity(), "reviewer": reviewer, "since": utc_now()})
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def release(self) -> None:
+        """Clear the record and drop the lock."""
+        with suppress(OSError):
+            self._write({})
+        os.close(self._descriptor)
+
+    def _lock(self, path: Path) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise _busy(path, self._read()) from None
+            # A file system without locks: the record alone must do.
+            if error.errno not in _NO_LOCKS or _lives_here(self._read()):
+                raise _busy(path, self._read()) from None
+        holder = self._read()
+        if holder.get("host", socket.gethostname()) != socket.gethostname() and on_shared_file_system(path):
+            raise _busy(path, holder, f"if that process is gone, delete {safe(str(path))}")
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            record = json.loads(os.pread(self._descriptor, 65536, 0) or b"{}")
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def _write(self, record: dict[str, Any]) -> None:
+        os.ftruncate(self._descriptor, 0)
+        if record:
+            os.pwrite(self._descriptor, json.dumps(record).encode(), 0)
+
+
+def identity() -> dict[str, str | int]:
+    """What tells this process from every other, on any host, across reboots: host, boot_id, pid, start."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "boot_id": _boot_id(), "pid": pid, "start": _start_time(pid)}
+
+
+def utc_now() -> str:
+    """The time in UTC, ISO 8601 with milliseconds and ``Z``."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def on_shared_file_system(path: Path, mounts: str | None = None) -> bool:
+    """Whether a path lies on a network or FUSE file system, by ``/proc/self/mountinfo``.
+
+    Parameters
+    ----------
+    path : Path
+        A file or directory, existing or not.
+    mounts : str, optional
+        The text of a mountinfo file; by default this process's. Where there is none, file systems count as
+        local.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        except OSError:
+            return False
+    real = os.path.realpath(path)
+    longest, kind = -1, ""
+    for line in mounts.splitlines():
+        left, _, right = line.partition(" - ")
+        fields = left.split(" ")
+        if len(fields) < 5 or not right:
+            continue
+        point = _unescape(fields[4])
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        # A later mount on the same point hides the earlier one.
+        if inside and len(point) >= longest:
+            longest, kind = len(point), right.split(" ")[0]
+    return kind in _SHARED or kind.startswith("fuse.")
+
+
+def _unescape(field: str) -> str:
+    """Undo mountinfo's octal escapes of space, tab, newline and backslash."""
+    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(escape, character)
+    return field
+
+
+def _busy(path: Path, holder: dict[str, Any], cure: str = "") -> AuditBusy:
+    who = "another process"
+    if holder:
+        pid, host, reviewer, since = (
+            safe(str(holder.get(key, "?"))) for key in ("pid", "host", "reviewer", "since")
+        )
+        who = f"process {pid} on {host}, reviewer {reviewer}, since {since}"
+    return AuditBusy(
+        "one process at a time writes an audit",
+        f"{safe(str(path.parent))} is held by {who}",
+        cure or "close it there, or open it here with --read-only",
+    )
+
+
+def _lives_here(holder: dict[str, Any]) -> bool:
+    if not holder or holder.get("host") != socket.gethostname() or holder.get("boot_id") != _boot_id():
+        return False
+    pid = holder.get("pid")
+    return isinstance(pid, int) and _start_time(pid) == holder.get("start") != ""
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # no such file outside Linux
+        return ""
+
+
+def _start_time(pid: int) -> str:
+    """Start of a live process in clock ticks since boot; empty where it cannot be told."""
+    try:
+        # The command's name, in parentheses, may itself hold spaces and parentheses.
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
