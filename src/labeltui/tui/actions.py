@@ -1,0 +1,345 @@
+"""THE table of what a person can do: it feeds the bindings, the footer, the palette, the help and
+docs/keys.md.
+
+One row is one `Action`. A screen names itself (``review``, ``sheet`` ...), answers `Context` (what holds
+right now), and has one method per handler; it knows no key. Keys can be changed by action id in the
+``[keys]`` section of the settings file; `Keymap` applies that and tells which wishes clash.
+
+Defaults avoid what terminals, multiplexers and flow control keep for themselves (ctrl+a, ctrl+b, ctrl+q,
+ctrl+s, and ctrl+h/i/j/m, which are other keys in disguise); where a customary key can be taken (docker holds
+back ctrl+p), a second one stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from textual.binding import Binding
+
+from labeltui.text import safe
+
+
+@dataclass(frozen=True)
+class Context:
+    """What holds right now on a screen; laws of actions read it.
+
+    Attributes
+    ----------
+    pane : str
+        The focused part: ``classes``, ``queue`` or ``preview`` on the review screen.
+    sample : bool
+        A sample is being looked at.
+    suggestions, recent : int
+        How many suggested classes and classes used last can be taken by a digit.
+    selected : int
+        Selected samples (contact sheet).
+    read_only : bool
+        Decisions cannot be written.
+    training : bool
+        A training job is running.
+    can_train : bool
+        There is something that can train.
+    """
+
+    pane: str = ""
+    sample: bool = False
+    suggestions: int = 0
+    recent: int = 0
+    selected: int = 0
+    read_only: bool = False
+    training: bool = False
+    can_train: bool = True
+    pictures: bool = True
+
+
+Law = Callable[[Context], str]
+"""Says why an action is not possible now; an empty text means it is."""
+
+
+def always(context: Context) -> str:
+    """Hold at any time."""
+    return ""
+
+
+def on_sample(context: Context) -> str:
+    """Hold while a sample is looked at."""
+    return "" if context.sample else "no sample is open"
+
+
+def writable(context: Context) -> str:
+    """Hold unless the audit is open for reading only."""
+    return "this audit is open for reading only" if context.read_only else ""
+
+
+def deciding(context: Context) -> str:
+    """Hold while a sample is looked at and decisions can be written."""
+    return writable(context) or on_sample(context)
+
+
+def _suggested(number: int) -> Law:
+    def law(context: Context) -> str:
+        return deciding(context) or (
+            "" if number <= context.suggestions else f"there is no suggestion {number}"
+        )
+
+    return law
+
+
+def _recent(number: int) -> Law:
+    def law(context: Context) -> str:
+        known = (
+            "" if number <= context.recent else f"{number + 5} has no class yet: it gets one you used before"
+        )
+        return deciding(context) or known
+
+    return law
+
+
+def can_train(context: Context) -> str:
+    """Hold while no training runs."""
+    if not context.can_train:
+        return "training is not available here"
+    return writable(context) or ("a training job is running; T cancels it" if context.training else "")
+
+
+def training(context: Context) -> str:
+    """Hold while training runs."""
+    return "" if context.training else "no training job is running"
+
+
+@dataclass(frozen=True)
+class Action:
+    """One row of the table.
+
+    Attributes
+    ----------
+    id : str
+        Stable name, used in the settings file.
+    keys : tuple of str
+        Default keys, the first one is shown.
+    group, verb : str
+        Shown as "group: verb" in the palette; the footer shows the verb.
+    description : str
+        One line for help and the manual.
+    screens : tuple of str
+        The screens that offer it.
+    handler : str
+        Method of the screen, without its leading ``do_``.
+    argument : int or None
+        Passed to the handler.
+    law : callable
+        When it is valid.
+    footer : int
+        Place in the footer, 0 = not in it; lower numbers survive in narrow terminals.
+    family : str
+        Rows of one family are one line in help, footer and manual.
+    """
+
+    id: str
+    keys: tuple[str, ...]
+    group: str
+    verb: str
+    description: str
+    screens: tuple[str, ...]
+    handler: str
+    argument: int | None = None
+    law: Law = always
+    footer: int = 0
+    family: str = ""
+
+
+REVIEW = ("review",)
+LOOKING = ("review", "neighbours")
+LISTS = ("review", "pairs", "sheet", "conflicts", "neighbours")
+
+# fmt: off
+ACTIONS: tuple[Action, ...] = (
+    *(
+        Action(
+            f"suggestion-{n}", (str(n),), "decide", f"suggested class {n}",
+            "Relabel to the suggested class with this number", LOOKING, "suggestion", n, _suggested(n),
+            footer=1 if n == 1 else 0, family="suggested",
+        )
+        for n in range(1, 6)
+    ),
+    *(
+        Action(
+            f"recent-{n}", (str(n + 5),), "decide", f"class used last {n}",
+            "Relabel to a class you used last", LOOKING, "recent", n, _recent(n),
+            footer=9 if n == 1 else 0, family="used last",
+        )
+        for n in range(1, 5)
+    ),
+    Action("keep", ("space",), "decide", "keep",
+           "The given label is right", LOOKING, "keep", law=deciding, footer=2),
+    Action("class", ("slash",), "decide", "class",
+           "Relabel to any class, found by typing", LOOKING, "find_class", law=deciding, footer=3),
+    Action("exclude", ("d",), "decide", "exclude",
+           "The sample belongs to no class: leave it out", LOOKING, "exclude", law=deciding, footer=6),
+    Action("ambiguous", ("a",), "decide", "ambiguous",
+           "Several labels are right; a second one may be named",
+           LOOKING, "ambiguous", law=deciding, footer=8),
+    Action("unsure", ("z",), "decide", "unsure",
+           "You cannot tell", LOOKING, "unsure", law=deciding, footer=7),
+    Action("skip", ("x",), "decide", "skip",
+           "Decide later: it leaves this queue", LOOKING, "skip", law=deciding, footer=10),
+    Action("note", ("semicolon",), "decide", "note",
+           "Write a note on the sample", LOOKING, "note", law=deciding, footer=12),
+    Action("undo", ("u",), "history", "undo",
+           "Take back the last decision, also one of an earlier session",
+           LISTS, "undo", law=writable, footer=4),
+    Action("redo", ("ctrl+r", "U"), "history", "redo",
+           "Decide again what undo took back", LISTS, "redo", law=writable, footer=14),
+    Action("down", ("down", "j"), "go", "down", "Next row", REVIEW, "down"),
+    Action("up", ("up", "k"), "go", "up", "Previous row", REVIEW, "up"),
+    Action("page-down", ("pagedown", "ctrl+f"), "go", "page down", "One page on", REVIEW, "page_down"),
+    Action("page-up", ("pageup", "ctrl+y"), "go", "page up", "One page back", REVIEW, "page_up"),
+    Action("top", ("home",), "go", "first", "First row", REVIEW, "top"),
+    Action("bottom", ("end", "G"), "go", "last", "Last row", REVIEW, "bottom"),
+    Action("next-pane", ("tab", "right", "l"), "go", "next pane",
+           "Focus the pane to the right", REVIEW, "next_pane", footer=15),
+    Action("previous-pane", ("shift+tab", "left", "h"), "go", "previous pane",
+           "Focus the pane to the left", REVIEW, "previous_pane"),
+    Action("open", ("enter",), "go", "open",
+           "Open the row: a class's queue, a sample's picture", REVIEW, "open"),
+    Action("back", ("escape",), "go", "back", "Back to the pane to the left", REVIEW, "back"),
+    Action("next-class", ("right_square_bracket",), "go", "next class",
+           "Queue of the next class in the list", REVIEW, "next_class", footer=16),
+    Action("previous-class", ("left_square_bracket",), "go", "previous class",
+           "Queue of the class before in the list", REVIEW, "previous_class"),
+    Action("train", ("t",), "train", "train",
+           "Fine-tune in the background on the current labels and re-rank the queue",
+           REVIEW, "train", law=can_train, footer=11),
+    Action("cancel-training", ("T",), "train", "cancel",
+           "Stop the running training job", REVIEW, "cancel_training", law=training),
+    Action("export", ("e",), "audit", "export",
+           "Write the corrected labels to a CSV file", REVIEW, "export", footer=13),
+    Action("help", ("question_mark", "f1"), "help", "help",
+           "All keys and what the screen shows", LISTS, "help", footer=5),
+    Action("palette", ("colon", "ctrl+p"), "help", "palette",
+           "Everything you can do now, found by typing", LISTS, "palette", footer=17),
+    Action("theme", (), "help", "theme",
+           "Change the colours: dark, light, the terminal's own", REVIEW, "theme"),
+    Action("quit", ("q", "ctrl+c"), "audit", "quit",
+           "Leave; every decision is already saved", LISTS, "quit", footer=18),
+)
+# fmt: on
+
+BY_ID: Mapping[str, Action] = {action.id: action for action in ACTIONS}
+
+_GLYPHS = {
+    "space": "space", "slash": "/", "semicolon": ";", "colon": ":", "question_mark": "?", "enter": "⏎",
+    "escape": "esc", "tab": "tab", "shift+tab": "⇧tab", "right_square_bracket": "]", "left_square_bracket":
+    "[", "up": "↑", "down": "↓", "left": "←", "right": "→", "pagedown": "pgdn", "pageup": "pgup", "plus":
+    "+", "minus": "-", "equals_sign": "=", "full_stop": ".", "comma": ",", "apostrophe": "'", "asterisk":
+    "*", "less_than_sign": "<", "greater_than_sign": ">", "underscore": "_", "number_sign": "#",
+    "exclamation_mark": "!", "at": "@", "dollar_sign": "$", "tilde": "~",
+}  # fmt: skip
+
+
+def show_key(key: str) -> str:
+    """Return a key as people write it: ``slash`` becomes ``/``."""
+    if key in _GLYPHS:
+        return _GLYPHS[key]
+    return key.replace("ctrl+", "^")
+
+
+class Keymap:
+    """Which keys start which action, after a person's wishes.
+
+    Parameters
+    ----------
+    wishes : mapping of str to sequence of str, optional
+        Action id to keys, as in the ``[keys]`` section of the settings file. A wished key is taken away from
+        the action that has it by default; two wishes for one key on the same screen clash, and the first one
+        wins.
+
+    Attributes
+    ----------
+    problems : list of str
+        Unknown ids and clashes, for the person.
+    """
+
+    def __init__(self, wishes: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.problems: list[str] = []
+        self._keys: dict[str, tuple[str, ...]] = {}
+        wished: dict[str, tuple[str, ...]] = {}
+        for id_, keys in (wishes or {}).items():
+            if id_ in BY_ID:
+                wished[id_] = tuple(_long_name(key) for key in keys)
+            else:
+                close = get_close_matches(id_, BY_ID, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                self.problems.append(f"keys: there is no action {safe(id_)}{hint}")
+        taken: dict[tuple[str, str], Action] = {}
+        for action in sorted(ACTIONS, key=lambda row: row.id not in wished):
+            free = []
+            for key in wished.get(action.id, action.keys):
+                holders = [taken[screen, key] for screen in action.screens if (screen, key) in taken]
+                if holders:
+                    self._clash(action, key, holders[0], action.id in wished)
+                    continue
+                free.append(key)
+                for screen in action.screens:
+                    taken[screen, key] = action
+            self._keys[action.id] = tuple(free)
+
+    def _clash(self, action: Action, key: str, holder: Action, wished: bool) -> None:
+        shown = show_key(key)
+        if wished:
+            self.problems.append(
+                f"keys: {shown} is wished for {holder.id} and {action.id}; {holder.id} has it"
+            )
+        elif len(action.keys) == 1:
+            self.problems.append(f"keys: {shown} now means {holder.id}; {action.id} has no key left")
+
+    def keys(self, id_: str) -> tuple[str, ...]:
+        """Return the keys of an action, in Textual's names; the first one is shown."""
+        return self._keys[id_]
+
+    def shown(self, action: Action) -> str:
+        """Return the key as shown in footers; for the first row of a family its range, such as ``1-5``."""
+        rows = [row for row in ACTIONS if row.family and row.family == action.family] or [action]
+        first = [show_key(self._keys[row.id][0]) for row in rows if self._keys[row.id]]
+        if len(first) > 2 and "".join(first) in "123456789":
+            return f"{first[0]}-{first[-1]}"
+        return " ".join(first)
+
+    def textual(self) -> dict[str, str]:
+        """Return what `textual.app.App.set_keymap` takes."""
+        return {id_: ",".join(keys) for id_, keys in self._keys.items() if keys}
+
+    def bindings(self, screen: str) -> list[Binding]:
+        """Return the bindings of one screen."""
+        return [
+            Binding(
+                ",".join(self._keys[action.id]), f"do('{action.id}')", action.verb, id=action.id, show=False
+            )
+            for action in ACTIONS
+            if screen in action.screens and self._keys[action.id]
+        ]
+
+
+def _long_name(key: str) -> str:
+    from textual.keys import _character_to_key
+
+    return _character_to_key(key) if len(key) == 1 else key
+
+
+def of_screen(screen: str) -> list[Action]:
+    """Return the actions that a screen offers, in the table's order."""
+    return [action for action in ACTIONS if screen in action.screens]
+
+
+def collapsed(actions: Iterable[Action]) -> list[Action]:
+    """Return the first row of each family and every row without one."""
+    seen: set[str] = set()
+    rows = []
+    for action in actions:
+        if action.family and action.family in seen:
+            continue
+        seen.add(action.family)
+        rows.append(action)
+    return rows

@@ -1,0 +1,1 @@
+"""The parts of a screen, painted line by line."""

@@ -1,0 +1,61 @@
+"""The classes, most overlapping first."""
+
+from __future__ import annotations
+
+from labeltui.tui.session import Session
+from labeltui.tui.widgets.paint import Piece, bar, fit
+from labeltui.tui.widgets.rows import Rows
+
+
+class Classes(Rows):
+    """One row a class with a bar of its overlap and the flags left; above them a row for all classes."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(id="classes")
+        self.session = session
+
+    def count(self) -> int:
+        return len(self.session.classes) + 1
+
+    def label(self, row: int) -> int | None:
+        """Return the class of a row; None is all of them."""
+        return self.session.classes[row - 1].index if row else None
+
+    def row_of(self, label: int | None) -> int:
+        """Return the row of a class."""
+        if label is None:
+            return 0
+        place = self.session.class_row(label)
+        return 0 if place is None else place + 1
+
+    def show(self) -> None:
+        """Paint the table anew; the cursor stays with its class."""
+        self.reset(self.row)
+
+    def pieces(self, row: int, width: int) -> list[Piece]:
+        session = self.session
+        open_ = self.label(row) == session.spec.given
+        mark: Piece = ("▸" if open_ else " ", "key")
+        if row == 0:
+            flags = sum(entry.flags for entry in session.classes)
+            return [
+                mark,
+                (fit("all classes", width - 8), "strong" if open_ else "plain"),
+                (f"{flags:>7,}", "plain"),
+            ]
+        entry = session.classes[row - 1]
+        most = max((other.overlap for other in session.classes), default=0.0) or 1.0
+        narrow = width < 22
+        name_width = max(6, min(14, width - 20)) if not narrow else width - 12
+        bar_width = 0 if narrow else width - name_width - 13
+        full, empty = bar(entry.overlap / most, bar_width)
+        name = "strong" if open_ else "plain" if entry.flags else "faint"
+        return [
+            mark,
+            (fit(entry.name, name_width), name),
+            (f" {entry.overlap:4.2f}" if entry.reliable else "   ? ", "faint"),
+            (" " if bar_width else "", "plain"),
+            (full, "bar"),
+            (empty, "plain"),
+            (f"{entry.flags:>6,}", "plain" if entry.flags else "good"),
+        ]

@@ -1,0 +1,108 @@
+"""Painting lines of text in named styles: nothing here ever reads markup, so text from data stays text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+PARTS = ("plain", "faint", "strong", "key", "title", "good", "bad", "warn", "link", "bar", "track", "rule")
+"""Names of styles; the style sheet gives each its colours as ``.paint--NAME``."""
+
+Piece = tuple[str, str]
+"""Text and the name of its style."""
+
+
+def fit(text: str, width: int, right: bool = False) -> str:
+    """Return `text` cut or padded to exactly `width` cells; cut text ends in an ellipsis."""
+    if width <= 0:
+        return ""
+    cells = cell_len(text)
+    if cells > width:
+        return set_cell_size(text, width - 1) + "…"
+    return " " * (width - cells) + text if right else text + " " * (width - cells)
+
+
+def fit_end(text: str, width: int) -> str:
+    """Like `fit`, but cut text keeps its end, which tells file names apart."""
+    while text and cell_len(text) > width:
+        text = "…" + text[2:] if text[0] == "…" else "…" + text[1:]
+    return fit(text, width)
+
+
+def bar(share: float, width: int) -> tuple[str, str]:
+    """Return a bar of `width` cells as its full and its empty part; half cells count."""
+    halves = round(max(0.0, min(1.0, share)) * width * 2)
+    full = "━" * (halves // 2) + ("╸" if halves % 2 else "")
+    return full, " " * (width - len(full))
+
+
+def number(value: float) -> str:
+    """Write a share of 0..1 in at most three characters: ``.94``, ``1.0``."""
+    text = f"{value:.2f}"
+    return "1.0" if text.startswith("1") else text[1:]
+
+
+STYLES = {f"paint--{part}" for part in (*PARTS, "cursor", "rest")}
+"""Component classes of every widget that paints; Textual collects them along the first base class only."""
+
+
+class Painted(Widget):
+    """A widget that paints its lines from `Piece`s."""
+
+    COMPONENT_CLASSES = STYLES
+
+    def strip_of(self, pieces: Iterable[Piece], width: int, row: str = "") -> Strip:
+        """Return one line.
+
+        Parameters
+        ----------
+        pieces : iterable of (text, style name)
+        width : int
+            Cells.
+        row : str
+            ``cursor`` or ``rest`` lays that style's background under the whole line.
+        """
+        base = self.rich_style
+        if row:
+            base += self.get_component_rich_style(f"paint--{row}", partial=True)
+        segments = [
+            Segment(text, base + self._part(name) if name != "plain" else base)
+            for text, name in pieces
+            if text
+        ]
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def _part(self, name: str) -> Style:
+        return self.get_component_rich_style(f"paint--{name}", partial=True)
+
+
+class Lines(Painted):
+    """A fixed number of lines that repaint only what changed."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.lines: list[list[Piece]] = []
+
+    def show(self, lines: Sequence[Sequence[Piece]]) -> None:
+        """Show these lines."""
+        new = [list(line) for line in lines]
+        old, self.lines = self.lines, new
+        if not self.is_attached:
+            return
+        for y in range(max(len(old), len(new))):
+            if (old[y] if y < len(old) else None) != (new[y] if y < len(new) else None):
+                self.refresh(Region(0, y, self.size.width, 1))
+
+    @property
+    def text(self) -> str:
+        """What stands there, without styles."""
+        return "\n".join("".join(text for text, _ in line) for line in self.lines)
+
+    def render_line(self, y: int) -> Strip:
+        return self.strip_of(self.lines[y] if y < len(self.lines) else [], self.size.width)

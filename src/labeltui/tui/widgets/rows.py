@@ -1,0 +1,134 @@
+"""A list of any length that paints only the rows it shows and, on a move of its cursor, only two of them."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from labeltui.tui.widgets.paint import STYLES, Painted, Piece
+
+
+class Rows(ScrollView, Painted, can_focus=True, inherit_bindings=False):
+    """A virtual list; a subclass answers `count` and `pieces`.
+
+    The keys are the screen's: it calls `move` and its kin.
+    """
+
+    COMPONENT_CLASSES = STYLES
+
+    class Moved(Message):
+        """The cursor stands on another row."""
+
+        def __init__(self, rows: Rows, row: int) -> None:
+            super().__init__()
+            self.rows = rows
+            self.row = row
+
+        @property
+        def control(self) -> Rows:
+            return self.rows
+
+    class Chosen(Message):
+        """A row was clicked that the cursor stood on already."""
+
+        def __init__(self, rows: Rows, row: int) -> None:
+            super().__init__()
+            self.rows = rows
+            self.row = row
+
+        @property
+        def control(self) -> Rows:
+            return self.rows
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.row = 0
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        raise NotImplementedError
+
+    def pieces(self, row: int, width: int) -> list[Piece]:
+        """Return what stands in a row, `width` cells wide."""
+        raise NotImplementedError
+
+    # -- moving ------------------------------------------------------------
+
+    def move(self, by: int) -> bool:
+        """Move the cursor by rows; False when it cannot."""
+        return self.go(self.row + by)
+
+    def page(self, by: int) -> bool:
+        """Move the cursor by pages."""
+        return self.go(self.row + by * max(1, self.size.height - 1))
+
+    def go(self, row: int, tell: bool = True) -> bool:
+        """Put the cursor on a row (clamped); False when it stood there."""
+        row = max(0, min(row, self.count() - 1))
+        if row == self.row:
+            return False
+        old, self.row = self.row, row
+        if not self._scroll_to_cursor():
+            self.repaint(old)
+            self.repaint(row)
+        if tell:
+            self.post_message(self.Moved(self, row))
+        return True
+
+    def reset(self, row: int) -> None:
+        """Show changed rows with the cursor on `row`; sends no message."""
+        self.row = max(0, min(row, self.count() - 1))
+        self.virtual_size = Size(self.size.width, self.count())
+        self._scroll_to_cursor()
+        self.refresh()
+
+    def repaint(self, row: int) -> None:
+        """Paint one row anew, if it is visible."""
+        y = row - self.scroll_offset.y
+        if 0 <= y < self.size.height:
+            self.refresh(Region(0, y, self.size.width, 1))
+
+    def _scroll_to_cursor(self) -> bool:
+        # Landing a third of the way down means a full repaint only every many moves: a line-wise scroll would
+        # send the whole pane over the wire at each step.
+        height = self.size.height
+        if height <= 0:
+            return False
+        top = self.scroll_offset.y
+        if top <= self.row < top + height:
+            return False
+        third = height // 3
+        target = self.row - third if self.row >= top + height else self.row - (height - 1 - third)
+        target = max(0, min(target, self.count() - height))
+        self.scroll_to(y=target, animate=False, force=True)
+        return target != top
+
+    # -- painting ------------------------------------------------------------
+
+    def render_line(self, y: int) -> Strip:
+        row = y + self.scroll_offset.y
+        width = self.size.width
+        if row >= self.count():
+            return self.strip_of([], width)
+        at_cursor = row == self.row
+        under = ("cursor" if self.has_focus else "rest") if at_cursor else ""
+        mark = ("▌" if self.has_focus else "▏") if at_cursor else " "
+        return self.strip_of([(mark, "key"), *self.pieces(row, width - 2), (" ", "plain")], width, under)
+
+    def on_resize(self) -> None:
+        self.virtual_size = Size(self.size.width, self.count())
+        self._scroll_to_cursor()
+
+    def on_focus(self) -> None:
+        self.repaint(self.row)
+
+    def on_blur(self) -> None:
+        self.repaint(self.row)
+
+    def on_click(self, event: events.Click) -> None:
+        row = event.y + self.scroll_offset.y
+        if row < self.count() and not self.go(row):
+            self.post_message(self.Chosen(self, row))
