@@ -1,0 +1,171 @@
+"""Encodes pictures off the UI thread and keeps the latest ones.
+
+One thread does all the work, because most of it holds Python's lock anyway: it serves what somebody waits
+for, newest wish of each picture first, and what was asked ahead of need when nobody waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from labeltui.errors import LabeltuiError
+from labeltui.text import safe
+from labeltui.tui.graphics.base import WHOLE, Crop, Encoded, Encoder
+
+Load = Callable[[], Image.Image]
+MEMORY = 48 << 20
+AHEAD = 64
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be encoded: which picture, which part of it, and for how many cells."""
+
+    key: Hashable
+    columns: int
+    rows: int
+    crop: Crop = WHOLE
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be made; `message` is fit to be shown."""
+
+    message: str
+
+
+Result = Encoded | Failure
+Done = Callable[[Order, Result], None]
+
+
+class Studio:
+    """A cache of encoded pictures and the thread that fills it.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    budget : int, optional
+        Most bytes that showing one picture may send.
+    memory : int
+        About how many bytes of encoded pictures are kept.
+    """
+
+    def __init__(self, encoder: Encoder, budget: int | None = None, memory: int = MEMORY) -> None:
+        self.encoded = 0  # how often the encoder ran; tests and the benchmark read it
+        self._encoder = encoder
+        self._budget = budget
+        self._memory = memory
+        self._held = 0
+        self._kept: OrderedDict[Order, Encoded] = OrderedDict()
+        self._urgent: OrderedDict[int, tuple[Order, Load, Done]] = OrderedDict()
+        self._ahead: deque[tuple[Order, Load]] = deque(maxlen=AHEAD)
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._open = True
+
+    def replace_encoder(self, encoder: Encoder) -> None:
+        """Use another encoder from now on and forget what the old one made."""
+        with self._wake:
+            self._encoder = encoder
+            self._kept.clear()
+            self._ahead.clear()
+            self._held = 0
+
+    def ready(self, order: Order) -> Encoded | None:
+        """Return a picture if it is at hand."""
+        with self._wake:
+            picture = self._kept.get(order)
+            if picture is not None:
+                self._kept.move_to_end(order)
+            return picture
+
+    def ask(self, owner: int, order: Order, load: Load, done: Done) -> None:
+        """Encode soon; `done` is called in the studio's thread.
+
+        Parameters
+        ----------
+        owner : int
+            Whoever waits. A second wish of the same owner replaces one that was not begun.
+        """
+        with self._wake:
+            self._urgent.pop(owner, None)
+            self._urgent[owner] = order, load, done
+            self._start()
+
+    def forget(self, owner: int) -> None:
+        """Drop what an owner waits for."""
+        with self._wake:
+            self._urgent.pop(owner, None)
+
+    def ahead(self, orders: Iterable[tuple[Order, Load]]) -> None:
+        """Encode when nobody waits; earlier wishes of this kind are dropped."""
+        with self._wake:
+            self._ahead.clear()
+            self._ahead.extend((order, load) for order, load in orders if order not in self._kept)
+            if self._ahead:
+                self._start()
+
+    def close(self) -> None:
+        """Stop the thread after the picture it is making."""
+        with self._wake:
+            self._open = False
+            self._urgent.clear()
+            self._ahead.clear()
+            self._wake.notify()
+
+    def _start(self) -> None:
+        if self._open and self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="labeltui-pictures", daemon=True)
+            self._thread.start()
+        self._wake.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while self._open and not self._urgent and not self._ahead:
+                    self._wake.wait()
+                if not self._open:
+                    return
+                done: Done | None = None
+                if self._urgent:
+                    _, (order, load, done) = self._urgent.popitem(last=False)
+                else:
+                    order, load = self._ahead.popleft()
+                encoder = self._encoder
+            result = self.make(order, load, encoder)
+            if done is not None:
+                done(order, result)
+
+    def make(self, order: Order, load: Load, encoder: Encoder | None = None) -> Result:
+        """Encode now, in the calling thread, and keep the picture."""
+        encoder = encoder or self._encoder
+        kept = self.ready(order)
+        if kept is not None:
+            return kept
+        try:
+            image = load()
+            picture = encoder.encode(image, order.columns, order.rows, order.crop, self._budget)
+        except LabeltuiError as error:
+            return Failure(f"{error.law}: {error.came}" if error.came else error.law)
+        except Exception as error:  # a decoder may raise anything on a damaged file; the program goes on
+            return Failure(safe(f"the picture cannot be shown: {type(error).__name__}: {error}", 300))
+        with self._wake:
+            self.encoded += 1
+            if encoder is self._encoder:
+                self._keep(order, picture)
+        return picture
+
+    def _keep(self, order: Order, picture: Encoded) -> None:
+        old = self._kept.pop(order, None)
+        if old is not None:
+            self._held -= old.nbytes
+        self._kept[order] = picture
+        self._held += picture.nbytes
+        while self._held > self._memory and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._held -= dropped.nbytes
