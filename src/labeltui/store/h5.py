@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import math
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -267,32 +269,42 @@ class H5:
         self._map = None
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (name in ("", "/") or name in self._file)
+        if not isinstance(name, str) or name in ("", "/"):
+            return name in ("", "/")
+        with self._decoding(name):
+            # The link, not what it leads to: a broken array must not look like an absent one.
+            return self._file.get(name, getlink=True) is not None
 
     def names(self, group: str = "") -> list[str]:
         """Return the names inside one group, sorted; nothing if it does not exist."""
-        found = self._file.get(group or "/")
-        return sorted(found) if isinstance(found, h5py.Group) else []
+        with self._decoding(group):
+            found = self._file.get(group or "/")
+            return sorted(found) if isinstance(found, h5py.Group) else []
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one array without reading it."""
-        return tuple(self._dataset(name).shape)
+        dataset = self._dataset(name)
+        with self._decoding(name):
+            return tuple(dataset.shape)
 
     def kind(self, name: str) -> str:
         """Return the kind of one array's type, as `numpy.dtype.kind` names it."""
-        return str(self._dataset(name).dtype.kind)
+        dataset = self._dataset(name)
+        with self._decoding(name):
+            return str(dataset.dtype.kind)
 
     def __getitem__(self, name: str) -> Array:
         """Return one array, read-only: memory-mapped where the file allows it, else read."""
         dataset = self._dataset(name)
-        shape, dtype = tuple(dataset.shape), dataset.dtype
-        offset = dataset.id.get_offset()
-        count = int(np.prod(shape, dtype=np.int64))
-        if offset is None or count == 0 or offset % dtype.alignment:
-            # No offset: empty, chunked, or never written (HDF5 then yields its fill value).
-            array = np.asarray(dataset[()])
-            array.flags.writeable = False
-            return array
+        with self._decoding(name):
+            shape, dtype = tuple(dataset.shape), dataset.dtype
+            offset = dataset.id.get_offset()
+            count = math.prod(shape)
+            if offset is None or count == 0 or offset % dtype.alignment:
+                # No offset: empty, chunked, or never written (HDF5 then yields its fill value).
+                array = np.asarray(dataset[()])
+                array.flags.writeable = False
+                return array
         if offset + count * dtype.itemsize > self._size:
             raise DamagedAudit(
                 f"{safe(self.path.name)} must hold all of {name}",
@@ -308,13 +320,29 @@ class H5:
         """Return the attributes of an array or group ("" is the root) as plain Python values."""
         if name not in self:
             raise KeyError(name)
-        return {key: _plain(value) for key, value in self._file[name or "/"].attrs.items()}
+        with self._decoding(name):
+            return {key: _plain(value) for key, value in self._file[name or "/"].attrs.items()}
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        found = self._file.get(name)
+        if name not in self:
+            raise KeyError(name)
+        with self._decoding(name):
+            found = self._file[name]
         if not isinstance(found, h5py.Dataset):
             raise KeyError(name)
         return found
+
+    @contextlib.contextmanager
+    def _decoding(self, name: str) -> Iterator[None]:
+        # What h5py raises for broken bytes depends on where they are broken.
+        try:
+            yield
+        except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
+            raise DamagedAudit(
+                f"{safe(self.path.name)} must be a complete HDF5 file",
+                f"{name or 'its root'} cannot be decoded ({_first_line(error)})",
+                "copy it again from where it was made, or scan again",
+            ) from None
 
 
 def _plain(value: Any) -> Any:
