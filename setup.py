@@ -10,7 +10,14 @@ FLAGS = ["-O3", "-fno-math-errno", "-ffp-contract=off", "-Wno-unused-function"]
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
 
 # name -> (extra C sources, headers that a change of must rebuild it)
-KERNELS: dict[str, tuple[list[str], list[str]]] = {}
+KERNELS: dict[str, tuple[list[str], list[str]]] = {
+    "knn": (
+        [f"src/labeltui/_fast/kernels/{name}.c" for name in ("exact", "select", "work")],
+        ["src/labeltui/_fast/kernels/knn.h", "src/labeltui/_fast/kernels/exact_body.h"],
+    ),
+    "csg": ([], ["src/labeltui/_fast/minsum.h"]),
+    "votes": ([], []),
+}
 
 setup(
     ext_modules=cythonize(

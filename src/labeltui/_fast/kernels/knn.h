@@ -1,0 +1,104 @@
+/* Exact k-nearest-neighbour graph: shared types. How it works: docs/kernels.md. */
+#ifndef LABELTUI_KNN_H
+#define LABELTUI_KNN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define KNN_X86 1
+#else
+#define KNN_X86 0
+#endif
+
+#define KNN_INLINE static inline __attribute__((always_inline))
+#define KNN_LANES 8 /* partial sums of the exact product: part of its definition, see exact_body.h */
+
+enum { KNN_COSINE = 0, KNN_DOT = 1, KNN_EUCLIDEAN = 2 };
+enum { KNN_ISA_C = 0, KNN_ISA_AVX2 = 1, KNN_ISA_AVX512 = 2 };
+
+/* The rows that take part. Row i of n lies at x + row(i) * stride and has d elements. */
+typedef struct {
+    const char *x;
+    ptrdiff_t stride;      /* bytes between rows */
+    int half;              /* 0: float32, 1: IEEE float16 */
+    int metric;
+    int isa;               /* which build of the exact kernels runs */
+    int64_t n;
+    const int64_t *rows;   /* position of each row in x, or NULL: row i is at i */
+    int64_t d;
+    double *inverse;       /* (n) 1 / length, cosine only */
+} knn_data;
+
+KNN_INLINE int64_t knn_row(const knn_data *data, int64_t i) { return data->rows ? data->rows[i] : i; }
+
+/* ---- keys: one 64-bit integer orders by similarity, then by lower index ---- */
+
+KNN_INLINE uint32_t knn_ordered(float value) {
+    union { float f; uint32_t u; } bits = {value};
+    return bits.u & 0x80000000u ? ~bits.u : bits.u | 0x80000000u;
+}
+
+KNN_INLINE float knn_value(uint64_t key) {
+    uint32_t u = (uint32_t)(key >> 32);
+    union { uint32_t u; float f; } bits = {u & 0x80000000u ? u & 0x7fffffffu : ~u};
+    return bits.f;
+}
+
+KNN_INLINE uint64_t knn_key(float value, uint32_t index) {
+    return (uint64_t)knn_ordered(value + 0.0f) << 32 | (uint32_t)~index; /* + 0: -0 and 0 are one value */
+}
+
+KNN_INLINE uint32_t knn_index(uint64_t key) { return ~(uint32_t)key; }
+
+/* ---- select.c ---- */
+
+/* Move the m largest of n keys to the front, in any order. */
+void knn_select(uint64_t *keys, int64_t n, int64_t m);
+/* Sort keys, largest first. */
+void knn_sort(uint64_t *keys, int64_t n);
+
+/* ---- exact.c ---- */
+
+/* Best instruction set of this CPU for the exact kernels. */
+int knn_best_isa(void);
+/* Facts about rows [begin, end): squared length, 64-bit hash of the bytes, and whether all values are finite. */
+void knn_facts(const knn_data *data, int64_t begin, int64_t end, double *squared, uint64_t *hash, uint8_t *finite);
+/* Whether two rows hold the same bytes. */
+int knn_same(const knn_data *data, int64_t i, int64_t j);
+/* Exact similarities of row i and m others; keys[c] gets similarity and candidate. scratch: 10 * (d + 8) floats. */
+void knn_exact(const knn_data *data, int64_t i, const uint32_t *candidates, int64_t m, uint64_t *keys, float *scratch);
+/* Exact k nearest of `count` (at most KNN_GROUP) rows among all. keys: count * capacity words, capacity >= 2 k;
+   rows are 8 * (d + 8) doubles; scratch as above. On return the first k keys of each row are sorted. */
+#define KNN_GROUP 8
+void knn_direct(const knn_data *data, const int64_t *rows, int count, int64_t k, uint64_t *keys, int64_t capacity,
+                double *wide, float *scratch, const int *stop);
+
+/* ---- work.c: loops that any number of threads run at once on the same arguments ---- */
+
+/* What the threads of one loop share. done only informs; setting stop ends the loop early. */
+typedef struct {
+    int64_t next, done;
+    int stop;
+} knn_ticket;
+
+KNN_INLINE int64_t knn_take(knn_ticket *ticket, int64_t step) {
+    return __atomic_fetch_add(&ticket->next, step, __ATOMIC_RELAXED);
+}
+
+KNN_INLINE int knn_stopped(const int *stop) { return __atomic_load_n(stop, __ATOMIC_RELAXED); }
+
+/* Each returns 0, or -1 when memory ran out. Rows of the outputs that were not reached are left as they were. */
+
+/* Squared lengths, hashes and finiteness of all rows, see knn_facts. */
+int knn_facts_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite);
+/* Exact k nearest of rows targets[0..count) among all, by comparing with every row; written to those rows of
+   indices and similarity, (n, k) each. */
+int knn_direct_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
+                    int32_t *indices, float *similarity);
+/* The k best of m given candidates a row (n, m; -1 and the row itself are skipped, repetitions count once);
+   where fewer remain the outputs end with -1 and 0. */
+int knn_rank_work(const knn_data *data, knn_ticket *ticket, const int32_t *candidates, int64_t m, int64_t k,
+                  int32_t *indices, float *similarity);
+
+#endif

@@ -1,0 +1,65 @@
+/* Loops that several threads run at once: each takes the next piece of work until none is left. */
+#include "knn.h"
+
+#include <stdlib.h>
+
+int knn_facts_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite) {
+    const int64_t step = 256;
+    for (int64_t begin; (begin = knn_take(ticket, step)) < data->n && !knn_stopped(&ticket->stop);) {
+        int64_t end = begin + step < data->n ? begin + step : data->n;
+        knn_facts(data, begin, end, squared, hash, finite);
+        __atomic_fetch_add(&ticket->done, end - begin, __ATOMIC_RELAXED);
+    }
+    return 0;
+}
+
+static void store(const uint64_t *keys, int64_t m, int64_t k, int32_t *indices, float *similarity) {
+    for (int64_t c = 0; c < k; c++) {
+        indices[c] = c < m ? (int32_t)knn_index(keys[c]) : -1;
+        similarity[c] = c < m ? knn_value(keys[c]) : 0.0f;
+    }
+}
+
+int knn_direct_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
+                    int32_t *indices, float *similarity) {
+    int64_t capacity = 2 * k > k + 64 ? 2 * k : k + 64;
+    uint64_t *keys = malloc(sizeof(uint64_t) * KNN_GROUP * (size_t)capacity);
+    double *wide = malloc(sizeof(double) * KNN_GROUP * (size_t)(data->d + 8));
+    float *scratch = malloc(sizeof(float) * 10 * (size_t)(data->d + 8));
+    int result = keys && wide && scratch ? 0 : -1;
+    for (int64_t t; !result && (t = knn_take(ticket, KNN_GROUP)) < count;) {
+        int group = count - t < KNN_GROUP ? (int)(count - t) : KNN_GROUP;
+        knn_direct(data, targets + t, group, k, keys, capacity, wide, scratch, &ticket->stop);
+        if (knn_stopped(&ticket->stop)) break;
+        for (int r = 0; r < group; r++)
+            store(keys + r * capacity, k, k, indices + targets[t + r] * k, similarity + targets[t + r] * k);
+        __atomic_fetch_add(&ticket->done, group, __ATOMIC_RELAXED);
+    }
+    free(keys), free(wide), free(scratch);
+    return result;
+}
+
+int knn_rank_work(const knn_data *data, knn_ticket *ticket, const int32_t *candidates, int64_t m, int64_t k,
+                  int32_t *indices, float *similarity) {
+    const int64_t step = 64;
+    uint64_t *keys = malloc(sizeof(uint64_t) * (size_t)(m + 1));
+    uint32_t *list = malloc(sizeof(uint32_t) * (size_t)(m + 1));
+    float *scratch = malloc(sizeof(float) * 10 * (size_t)(data->d + 8));
+    int result = keys && list && scratch ? 0 : -1;
+    for (int64_t t; !result && (t = knn_take(ticket, step)) < data->n && !knn_stopped(&ticket->stop);) {
+        int64_t end = t + step < data->n ? t + step : data->n;
+        for (int64_t i = t; i < end; i++) {
+            int64_t kept = 0, unique = 0;
+            for (int64_t c = 0; c < m; c++)
+                if (candidates[i * m + c] >= 0 && candidates[i * m + c] != i) list[kept++] = (uint32_t)candidates[i * m + c];
+            knn_exact(data, i, list, kept, keys, scratch);
+            knn_sort(keys, kept);
+            for (int64_t c = 0; c < kept; c++)
+                if (!c || keys[c] != keys[unique - 1]) keys[unique++] = keys[c];
+            store(keys, unique, k, indices + i * k, similarity + i * k);
+        }
+        __atomic_fetch_add(&ticket->done, end - t, __ATOMIC_RELAXED);
+    }
+    free(keys), free(list), free(scratch);
+    return result;
+}

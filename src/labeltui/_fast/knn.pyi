@@ -1,0 +1,54 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+METRICS: tuple[str, ...]
+
+class Rows:
+    x: npt.NDArray[Any]
+    rows: npt.NDArray[np.int64] | None
+    squared: npt.NDArray[np.float64]
+    inverse: npt.NDArray[np.float64]
+    n: int
+    d: int
+    def __init__(
+        self, x: npt.NDArray[Any], metric: int, rows: npt.NDArray[np.int64] | None = None
+    ) -> None: ...
+    def measured(self, squared: npt.NDArray[np.float64]) -> None: ...
+    def same(self, i: int, j: int) -> bool: ...
+
+class Loop:
+    total: int
+    @property
+    def done(self) -> int: ...
+    def stop(self) -> None: ...
+    def work(self) -> None: ...
+
+class Facts(Loop):
+    squared: npt.NDArray[np.float64]
+    hash: npt.NDArray[np.uint64]
+    finite: npt.NDArray[np.uint8]
+    def __init__(self, rows: Rows) -> None: ...
+
+class Direct(Loop):
+    def __init__(
+        self,
+        rows: Rows,
+        targets: npt.NDArray[np.int64],
+        indices: npt.NDArray[np.int32],
+        similarity: npt.NDArray[np.float32],
+    ) -> None: ...
+
+class Rank(Loop):
+    def __init__(
+        self,
+        rows: Rows,
+        candidates: npt.NDArray[np.int32],
+        indices: npt.NDArray[np.int32],
+        similarity: npt.NDArray[np.float32],
+    ) -> None: ...
+
+def reverse(
+    indices: npt.NDArray[np.int32], k: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]: ...

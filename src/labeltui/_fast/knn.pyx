@@ -1,0 +1,203 @@
+"""Exact k-nearest-neighbour graph: the compiled loops of `labeltui.graph`, which validates their arguments.
+
+The C sources are in ``kernels/``; ``docs/kernels.md`` says how they work. A loop is an object whose ``work`` method runs
+in as many threads as wanted, without the interpreter lock; ``done`` tells how far it is and ``stop`` ends it.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
+
+
+cdef extern from "kernels/knn.h" nogil:
+    ctypedef struct knn_data:
+        const char *x
+        ptrdiff_t stride
+        int half
+        int metric
+        int isa
+        int64_t n
+        const int64_t *rows
+        int64_t d
+        double *inverse
+
+    ctypedef struct knn_ticket:
+        int64_t next
+        int64_t done
+        int stop
+
+    int knn_best_isa()
+    int knn_same(const knn_data *data, int64_t i, int64_t j)
+    int knn_facts_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite)
+    int knn_direct_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
+                        int32_t *indices, float *similarity)
+    int knn_rank_work(const knn_data *data, knn_ticket *ticket, const int32_t *candidates, int64_t m, int64_t k,
+                      int32_t *indices, float *similarity)
+
+
+METRICS = ("cosine", "inner_product", "euclidean")
+
+
+cdef class Rows:
+    """The rows that take part: a view of the caller's array, never a copy.
+
+    Parameters
+    ----------
+    x : (n_x, d) float32 or float16, each row contiguous and aligned
+    metric : int, position in METRICS
+    rows : (n,) int64, contiguous, or None for all
+    """
+
+    cdef knn_data data
+    cdef readonly object x, rows, squared, inverse
+    cdef readonly int64_t n, d
+
+    def __init__(self, x, int metric, rows=None):
+        cdef uintptr_t address = x.__array_interface__["data"][0]
+        cdef const int64_t[::1] view
+        cdef double[::1] lengths
+        self.x, self.rows = x, rows
+        self.n = self.data.n = len(x) if rows is None else len(rows)
+        self.d = self.data.d = x.shape[1]
+        self.data.x = <const char *>address
+        self.data.stride = x.strides[0]
+        self.data.half = x.dtype == np.float16
+        self.data.metric = metric
+        self.data.isa = knn_best_isa()
+        self.data.rows = NULL
+        if rows is not None and self.n:
+            view = rows
+            self.data.rows = &view[0]
+        self.squared = np.zeros(self.n)
+        self.inverse = np.zeros(self.n)
+        lengths = self.inverse
+        self.data.inverse = &lengths[0] if self.n else NULL
+
+    def measured(self, squared):
+        """Store the squared lengths (n,) float64 that `Facts` found."""
+        self.squared[:] = squared
+        with np.errstate(divide="ignore"):  # the caller refuses zero rows where lengths matter
+            self.inverse[:] = 1.0 / np.sqrt(squared)
+
+    def same(self, int64_t i, int64_t j):
+        """Return whether rows i and j hold the same bytes."""
+        return bool(knn_same(&self.data, i, j))
+
+
+cdef class Loop:
+    """What all loops share: progress and an end before the end."""
+
+    cdef knn_ticket ticket
+    cdef Rows rows
+    cdef readonly int64_t total
+
+    @property
+    def done(self):
+        return self.ticket.done
+
+    def stop(self):
+        self.ticket.stop = 1
+
+
+cdef class Facts(Loop):
+    """Squared length (float64), hash of the bytes (uint64) and finiteness (uint8) of every row."""
+
+    cdef readonly object squared, hash, finite
+
+    def __init__(self, Rows rows):
+        self.rows, self.total = rows, rows.n
+        self.squared = np.zeros(rows.n)
+        self.hash = np.zeros(rows.n, np.uint64)
+        self.finite = np.zeros(rows.n, np.uint8)
+
+    def work(self):
+        cdef double[::1] squared = self.squared
+        cdef uint64_t[::1] hash = self.hash
+        cdef uint8_t[::1] finite = self.finite
+        with nogil:
+            knn_facts_work(&self.rows.data, &self.ticket, &squared[0], &hash[0], &finite[0])
+
+
+cdef class Direct(Loop):
+    """Nearest neighbours of the rows `targets` (int64), found by comparing each with every row in float64.
+
+    Written to those rows of `indices` (n, k) int32 and `similarity` (n, k) float32.
+    """
+
+    cdef readonly object targets, indices, similarity
+
+    def __init__(self, Rows rows, targets, indices, similarity):
+        self.rows, self.total = rows, len(targets)
+        self.targets, self.indices, self.similarity = targets, indices, similarity
+
+    def work(self):
+        cdef const int64_t[::1] targets = self.targets
+        cdef int32_t[:, ::1] indices = self.indices
+        cdef float[:, ::1] similarity = self.similarity
+        cdef int64_t count = self.total, k = indices.shape[1]
+        cdef int result
+        if count == 0 or k == 0:
+            return
+        with nogil:
+            result = knn_direct_work(
+                &self.rows.data, &self.ticket, &targets[0], count, k, &indices[0, 0], &similarity[0, 0]
+            )
+        if result:
+            raise MemoryError
+
+
+cdef class Rank(Loop):
+    """The k best of given candidates (n, m) int32, by their exact similarities; -1 stands for none."""
+
+    cdef readonly object candidates, indices, similarity
+
+    def __init__(self, Rows rows, candidates, indices, similarity):
+        self.rows, self.total = rows, rows.n
+        self.candidates, self.indices, self.similarity = candidates, indices, similarity
+
+    def work(self):
+        cdef const int32_t[:, ::1] candidates = self.candidates
+        cdef int32_t[:, ::1] indices = self.indices
+        cdef float[:, ::1] similarity = self.similarity
+        cdef int64_t m = candidates.shape[1], k = indices.shape[1]
+        cdef int result
+        if m == 0 or k == 0:
+            return
+        with nogil:
+            result = knn_rank_work(
+                &self.rows.data, &self.ticket, &candidates[0, 0], m, k, &indices[0, 0], &similarity[0, 0]
+            )
+        if result:
+            raise MemoryError
+
+
+def reverse(const int32_t[:, :] indices, int64_t k):
+    """Return who has each row among its first k neighbours: offsets (n + 1,) int64 and members int32, ascending."""
+    cdef int64_t n = indices.shape[0], i, c
+    cdef int32_t j
+    offsets = np.zeros(n + 1, np.int64)
+    cdef int64_t[::1] start = offsets
+    with nogil:
+        for i in range(n):
+            for c in range(k):
+                j = indices[i, c]
+                if j >= 0 and j + 2 <= n:
+                    start[j + 2] += 1
+        for i in range(1, n):
+            start[i + 1] += start[i]
+    # start[j + 1] is where the members of j begin; filling moves it to their end, which is where j + 1 begins.
+    cdef int64_t last = 0
+    with nogil:
+        for i in range(n):
+            for c in range(k):
+                last += indices[i, c] >= 0
+    members = np.empty(last, np.int32)
+    cdef int32_t[::1] out = members
+    with nogil:
+        for i in range(n):
+            for c in range(k):
+                j = indices[i, c]
+                if j >= 0:
+                    out[start[j + 1]] = <int32_t>i
+                    start[j + 1] += 1
+    return offsets, members

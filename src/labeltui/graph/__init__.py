@@ -1,0 +1,27 @@
+"""The neighbour graph: for every sample the k most similar others.
+
+Everything downstream (class similarity, votes, evidence, duplicates) reads this one graph, so it has one meaning:
+
+* The similarity of two rows is their product accumulated in float64 in one fixed order (`_fast/kernels/exact_body.h`)
+  and rounded to float32: divided by both lengths for ``cosine``, as it is for ``inner_product``; for ``euclidean`` it
+  is minus the distance.
+* A row's neighbours are the k others of largest similarity; of equal ones the lower index comes first. A row is never
+  its own neighbour.
+
+Backends::
+
+    build(backend=...)
+      "exact"        _fast.knn: a cheap filter with an error bound, then exact ranking; a row whose result the
+                     bound does not prove is searched again in float64. Same bytes on every CPU and thread count.
+      "cuda"         torch on one GPU: half-precision filter with the same kind of proof; same bytes again.
+      "approximate"  pynndescent (optional extra): recall measured on sampled rows and kept in the graph.
+
+Nothing is chosen silently: ``build`` does what it is asked, and `advice` says when another backend would be wiser.
+"""
+
+from __future__ import annotations
+
+from labeltui.graph.affinity import affinity, knn_distances
+from labeltui.graph.build import Advice, Graph, advice, build, expand, memory
+
+__all__ = ["Advice", "Graph", "advice", "affinity", "build", "expand", "knn_distances", "memory"]

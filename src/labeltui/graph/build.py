@@ -1,0 +1,270 @@
+"""Validate, choose the backend that was asked for, and hand back a `Graph`."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui import threads as threading_room
+from labeltui._fast import knn
+from labeltui.errors import InputError, UsageError
+from labeltui.graph import exact
+from labeltui.graph.loops import Cancel, Progress, run
+
+BACKENDS = ("exact", "cuda", "approximate")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The k nearest neighbours of N samples.
+
+    Attributes
+    ----------
+    indices : (N, k) int32, C-contiguous
+        Neighbours, most similar first, ties by index; -1 where a row has fewer (`expand`, or an approximate search).
+    similarity : (N, k) float32, C-contiguous
+        Their similarities; 0 beside -1. For "euclidean" minus the distance.
+    metric : str
+        "cosine", "inner_product" or "euclidean".
+    k : int
+        Number of columns, min(asked k, N - 1).
+    backend : str
+        Who searched.
+    exact : bool
+        Whether every row is guaranteed to hold its true neighbours.
+    proven : int
+        Rows whose neighbours the filter's error bound proved.
+    recomputed : int
+        Rows it could not prove, searched again in float64; proven + recomputed = N when exact.
+    recall : float or None
+        Share of true neighbours found, measured on sampled rows; None when exact.
+    """
+
+    indices: npt.NDArray[np.int32]
+    similarity: npt.NDArray[np.float32]
+    metric: str
+    k: int
+    backend: str
+    exact: bool
+    proven: int
+    recomputed: int
+    recall: float | None = None
+
+    def reverse(self, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """Return who counts each sample among its first `k` neighbours.
+
+        Parameters
+        ----------
+        k : int
+            1 to ``self.k``.
+
+        Returns
+        -------
+        indptr : (N + 1,) int64
+        indices : (indptr[-1],) int32
+            Rows that have sample s among their first k neighbours: ``indices[indptr[s]:indptr[s + 1]]``, ascending.
+        """
+        if not 0 <= k <= self.k:
+            raise InputError(f"k must be at most the graph's {self.k}", f"{k} came")
+        return knn.reverse(self.indices, k)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What `advice` has to say: the wiser backend and, in one sentence, why."""
+
+    backend: str
+    why: str
+
+
+def build(
+    X: npt.NDArray[Any],
+    k: int = 50,
+    metric: str = "cosine",
+    backend: str = "exact",
+    threads: int | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    *,
+    rows: npt.NDArray[Any] | None = None,
+    path: str | None = None,
+    seed: int = 0,
+) -> Graph:
+    """Find the k nearest neighbours of every row.
+
+    Parameters
+    ----------
+    X : (N, d) float32 or float16
+        Rows, C-contiguous or with any distance between rows; may be memory-mapped. It is not copied. Other numeric
+        dtypes and layouts are converted to a float32 copy first.
+    k : int
+        Number of neighbours; min(k, N - 1) are returned.
+    metric : {"cosine", "inner_product", "euclidean"}
+    backend : {"exact", "cuda", "approximate"}
+    threads : int, optional
+        See `labeltui.threads.count`. It changes the time, never the result.
+    progress : callable, optional
+        Called with the share done, 0 to 1, a few times a second, from the calling thread.
+    cancel : callable, optional
+        Asked a few times a second; when it returns True, `Cancelled` is raised within half a second.
+    rows : (n,) integers, optional
+        Search only among these rows of X; the graph then numbers them 0..n-1 (see `expand`).
+    path : str, optional
+        Forces one of `exact.paths()` instead of the fastest that this CPU has; also read from the environment variable
+        ``LABELTUI_KNN``. Every path gives the same bytes.
+    seed : int
+        For the approximate backend.
+
+    Returns
+    -------
+    Graph
+
+    Raises
+    ------
+    InputError
+        X is no matrix of finite numbers, a row is zero (cosine, inner product), or k < 1.
+    UsageError
+        An unknown metric, backend or path, or one that cannot run here.
+    Cancelled
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"backend must be one of {', '.join(BACKENDS)}", f"{backend!r} came")
+    if metric not in knn.METRICS:
+        raise UsageError(f"metric must be one of {', '.join(knn.METRICS)}", f"{metric!r} came")
+    if k < 1:
+        raise InputError("k must be 1 or more", f"{k} came")
+    workers = threading_room.count(threads)
+    view = _rows(X, metric, rows)
+    facts = knn.Facts(view)
+    run(facts, workers, cancel=cancel)
+    _refuse(facts, metric)
+    view.measured(facts.squared)
+    k = min(k, view.n - 1)
+    indices = np.full((view.n, k), -1, np.int32)
+    similarity = np.zeros((view.n, k), np.float32)
+    recomputed = exact.search(view, facts.hash, indices, similarity, path, workers, progress, cancel)
+    return Graph(indices, similarity, metric, k, backend, True, view.n - recomputed, recomputed)
+
+
+def _rows(X: npt.NDArray[Any], metric: str, rows: npt.NDArray[Any] | None) -> knn.Rows:
+    """Check shape and type and wrap the array without copying it where that is possible."""
+    X = np.asanyarray(X)
+    if X.ndim != 2:
+        raise InputError("embeddings must be a matrix, one row a sample", f"an array of shape {X.shape} came")
+    if X.dtype.kind not in "fiub":
+        raise InputError("embeddings must be numbers", f"dtype {X.dtype} came")
+    if X.shape[1] == 0 or X.shape[0] == 0:
+        raise InputError("embeddings must have rows and columns", f"shape {X.shape} came")
+    if X.shape[0] >= 2**31 - 1:
+        raise InputError("at most 2,147,483,646 rows fit the graph's int32 indices", f"{X.shape[0]} came")
+    if X.dtype not in (np.float32, np.float16):
+        with np.errstate(over="ignore"):
+            X = np.ascontiguousarray(X, np.float32)
+    elif not (X.flags.aligned and X.dtype.isnative and (X.shape[1] == 1 or X.strides[1] == X.itemsize)):
+        X = np.ascontiguousarray(X, X.dtype.newbyteorder("="))
+    chosen = None
+    if rows is not None:
+        chosen = np.ascontiguousarray(rows, np.int64)
+        if chosen.ndim != 1 or (len(chosen) and not (0 <= chosen.min() and chosen.max() < len(X))):
+            raise InputError(f"rows must be positions 0..{len(X) - 1}", "others came")
+    return knn.Rows(X, knn.METRICS.index(metric), chosen)
+
+
+def _refuse(facts: knn.Facts, metric: str) -> None:
+    """Refuse values that have no similarity, naming their rows."""
+    bad = np.flatnonzero(facts.finite == 0)
+    if len(bad):
+        raise InputError(
+            "embeddings must be finite numbers",
+            f"{len(bad)} row(s) hold NaN or infinity: {_listed(bad)}",
+            "leave these rows out",
+        )
+    zero = np.flatnonzero(facts.squared == 0.0)
+    if len(zero) and metric != "euclidean":
+        raise InputError(
+            f"every row needs a direction for {metric}",
+            f"{len(zero)} row(s) are zero: {_listed(zero)}",
+            "leave these rows out, or use the euclidean metric",
+        )
+
+
+def _listed(rows: npt.NDArray[np.int64], most: int = 20) -> str:
+    text = ", ".join(str(row) for row in rows[:most])
+    return text + (f", and {len(rows) - most} more" if len(rows) > most else "")
+
+
+def expand(graph: Graph, rows: npt.NDArray[Any], n: int) -> Graph:
+    """Renumber a graph of some rows as one of all `n` samples.
+
+    Parameters
+    ----------
+    graph : Graph
+        Of ``len(rows)`` samples.
+    rows : (graph N,) integers, ascending
+        Position of each among the n.
+    n : int
+
+    Returns
+    -------
+    Graph
+        Of n samples; the others have indices -1 and similarity 0, and are nobody's neighbours.
+    """
+    rows = np.asarray(rows, np.int64)
+    if rows.shape != (len(graph.indices),) or (len(rows) and (rows[0] < 0 or rows[-1] >= n)):
+        raise InputError(
+            f"rows must give the position of each of the graph's {len(graph.indices)} samples", "other came"
+        )
+    if np.any(np.diff(rows) <= 0):
+        raise InputError("rows must ascend, or ties would not stay in index order", "they do not")
+    indices = np.full((n, graph.k), -1, np.int32)
+    similarity = np.zeros((n, graph.k), np.float32)
+    if graph.k:
+        indices[rows] = np.where(graph.indices >= 0, rows[graph.indices], -1)
+        similarity[rows] = graph.similarity
+    return Graph(
+        indices,
+        similarity,
+        graph.metric,
+        graph.k,
+        graph.backend,
+        graph.exact,
+        graph.proven,
+        graph.recomputed,
+        graph.recall,
+    )
+
+
+def memory(n: int, d: int, k: int = 50, threads: int | None = None) -> int:
+    """Return the most bytes that an exact `build` needs beside X, its result included."""
+    return exact.memory(n, d, min(k, max(n - 1, 0)), threading_room.count(threads))
+
+
+# An exact search grows with N squared. Beyond this many element products a thread (about ten minutes at the rate of an
+# AVX-512 VNNI core, three quarters of an hour without) a person may prefer another backend.
+_LARGE = 1.5e14
+
+
+def advice(n: int, d: int, threads: int | None = None) -> Advice:
+    """Say which backend suits `n` rows of `d` dimensions on this machine; `build` never decides that by itself.
+
+    Returns
+    -------
+    Advice
+    """
+    work = 0.5 * n * n * d / threading_room.count(threads)
+    if work < _LARGE:
+        return Advice("exact", f"{n:,} x {d:,} is quick enough to search exactly")
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            return Advice("cuda", f"{n:,} x {d:,} is large for these cores, and a GPU is here")
+    return Advice(
+        "approximate",
+        f"{n:,} x {d:,} takes long to search exactly on these cores; an approximate graph misses a few neighbours "
+        "and says how many (pip install 'labeltui[approximate]')",
+    )
