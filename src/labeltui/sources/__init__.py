@@ -1,1 +1,47 @@
-"""sources."""
+"""Where samples come from.
+
+A *source* names its samples, says which label each one has, and hands out their bytes::
+
+    path given by a person
+       |  open_source: the first kind that recognises it, or the one that was named
+       v
+    folder   an ImageFolder tree                         ids = paths below it
+    table    CSV or TSV with path, label, split          ids = paths as they stand there
+    arrays   .npy, .npz: images or ready embeddings      ids = keys, paths or row numbers
+       |
+       v
+    Source   ids, labels, splits, notes; read(i), image(i), describe()
+
+Everything is matched by name, and names are bytes: a class or a file may have any name the file system
+allows. What is assumed (a split level, a delimiter, files that are left out) is written into `Source.notes`
+for printing. A sample that cannot be read stays in the source: it is marked when somebody reads it, and stops
+nothing.
+
+`Pictures` is the light half: it finds one picture from what `Source.describe` returned, without walking the
+tree or parsing the table again. The terminal UI and the decoding worker processes use it.
+
+A new kind is a class with the attributes of `Source`, an entry in `KINDS` that recognises and opens it, and
+its `Pictures`. Importing this package loads neither torch nor a data-set library; a kind that needs one
+imports it when it opens.
+"""
+
+from __future__ import annotations
+
+from labeltui.sources.base import Source, SourceOptions, order_classes
+from labeltui.sources.kinds import KINDS, open_source, reopen_source
+from labeltui.sources.names import read_class_names, read_classes
+from labeltui.sources.pictures import Pictures
+from labeltui.sources.probabilities import align_probabilities
+
+__all__ = [
+    "KINDS",
+    "Pictures",
+    "Source",
+    "SourceOptions",
+    "align_probabilities",
+    "open_source",
+    "order_classes",
+    "read_class_names",
+    "read_classes",
+    "reopen_source",
+]

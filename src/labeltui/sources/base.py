@@ -1,0 +1,248 @@
+"""What every source has, and what the kinds share."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from labeltui.errors import SourceError
+from labeltui.sources.pictures import Pictures
+from labeltui.text import safe
+
+# int() refuses very long digit strings, and no one numbers classes so.
+INTEGER = re.compile(rb"[+-]?[0-9]{1,18}")
+SHOWN = 20  # faults or names listed before "and 12 more"
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to read what was given; docs/sources.md explains each for users.
+
+    Attributes
+    ----------
+    kind : str, optional
+        Name of a kind (a key of `KINDS`); None looks at the path.
+    path_column, label_column : str
+        Columns of a table.
+    split_column : str, optional
+        Column of a table; the default ``"split"`` need not exist, any other name must. None uses no splits.
+    delimiter : str, optional
+        One character; None goes by the file's suffix and header.
+    image_root : Path, optional
+        Where the relative paths of a table or of an array file's ids start; None means the file's directory.
+    split_level : bool, optional
+        Whether the top directories of a tree are splits; None decides by their names.
+    labels : Path, optional
+        Labels of an array file that holds none: ``.npy``, a text file with one label a line, or a table.
+    images_key, embeddings_key, labels_key, ids_key, paths_key, splits_key : str
+        Names of the arrays in an ``.npz`` file.
+    pred_probs : Path, optional
+        Out-of-fold probabilities of the given samples.
+    class_order : sequence of str or bytes, optional
+        Classes of the columns of `pred_probs`, when that file does not say them itself.
+    """
+
+    kind: str | None = None
+    path_column: str = "path"
+    label_column: str = "label"
+    split_column: str | None = "split"
+    delimiter: str | None = None
+    image_root: Path | None = None
+    split_level: bool | None = None
+    labels: Path | None = None
+    images_key: str = "images"
+    embeddings_key: str = "embeddings"
+    labels_key: str = "labels"
+    ids_key: str = "ids"
+    paths_key: str = "paths"
+    splits_key: str = "splits"
+    pred_probs: Path | None = None
+    class_order: Sequence[str | bytes] | None = None
+
+
+class Source(Protocol):
+    """A labelled data set of N samples in a fixed order.
+
+    Attributes
+    ----------
+    kind : str
+        Key of `KINDS`.
+    root : Path
+        Directory that `ids` are relative to, or that holds the array file.
+    ids : sequence of bytes
+        N names, no two alike.
+    labels : sequence of bytes or None
+        N class ids; None where a sample has no label.
+    splits : sequence of str or None
+        N split names ("" where a sample is in none), or None when the source has no splits.
+    notes : list of str
+        What was assumed or left out, one printable line each.
+    embeddings : (N, d) float array or None
+        Ready-made embeddings; may be memory-mapped, of any float type, and hold non-finite rows.
+    pred_probs : (N, C) float32 array or None
+        Probabilities whose columns are `pred_probs_classes`; bring them into a class order with
+        `align_probabilities`.
+    pred_probs_classes : list of bytes or None
+    has_images : bool
+        Whether `image` can work at all.
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def root(self) -> Path: ...
+    @property
+    def ids(self) -> Sequence[bytes]: ...
+    @property
+    def labels(self) -> Sequence[bytes | None]: ...
+    @property
+    def splits(self) -> Sequence[str] | None: ...
+    @property
+    def notes(self) -> list[str]: ...
+    @property
+    def embeddings(self) -> npt.NDArray[np.floating] | None: ...
+    @property
+    def pred_probs(self) -> npt.NDArray[np.float32] | None: ...
+    @property
+    def pred_probs_classes(self) -> list[bytes] | None: ...
+    @property
+    def has_images(self) -> bool: ...
+
+    def describe(self) -> dict[str, object]:
+        """Return what `reopen_source` and `Pictures.open` need besides the root, as JSON values."""
+
+    def pictures(self) -> Pictures:
+        """Return the light access to the same pictures; it can be pickled."""
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of sample `index` as stored: its file, or its array row.
+
+        Raises
+        ------
+        MissingImage
+            The file does not exist.
+        UnreadableImage
+            It cannot be read.
+        """
+
+    def image(self, index: int) -> Image.Image:
+        """Return the picture of sample `index`, RGB and upright.
+
+        Raises
+        ------
+        MissingImage, UnreadableImage
+        """
+
+
+@dataclass(eq=False)
+class Samples:
+    """The part that all kinds have in common: lists of equal length and access by index."""
+
+    root: Path
+    ids: Sequence[bytes]
+    labels: Sequence[bytes | None]
+    splits: Sequence[str] | None
+    notes: list[str]
+    embeddings: npt.NDArray[np.floating] | None = None
+    pred_probs: npt.NDArray[np.float32] | None = None
+    pred_probs_classes: list[bytes] | None = None
+    has_images: bool = True
+
+    def pictures(self) -> Pictures:
+        raise NotImplementedError
+
+    def read(self, index: int) -> bytes:
+        data = self.pictures().read(self.ids[index], index)
+        return data if isinstance(data, bytes) else data.tobytes()
+
+    def image(self, index: int) -> Image.Image:
+        return self.pictures().image(self.ids[index], index)
+
+
+def order_classes(labels: Iterable[bytes | None], extra: Iterable[bytes] = ()) -> list[bytes]:
+    """Return the class table of a data set.
+
+    Parameters
+    ----------
+    labels : iterable of bytes or None
+        The given labels; None is no class.
+    extra : iterable of bytes
+        More classes, which no label need have.
+
+    Returns
+    -------
+    list of bytes
+        The classes that occur, by number if every one is a whole number, else by bytes; then those of `extra`
+        that do not occur, in their own order.
+    """
+    present = {label for label in labels if label is not None}
+    if all(INTEGER.fullmatch(label) for label in present):
+        ordered = sorted(present, key=lambda label: (int(label), label))
+    else:
+        ordered = sorted(present)
+    return ordered + [label for label in dict.fromkeys(extra) if label not in present]
+
+
+def listed(names: Iterable[bytes | str], limit: int = SHOWN) -> str:
+    """Return names for showing, cut after `limit` of them."""
+    shown = list(names)
+    text = ", ".join(safe(name) for name in shown[:limit])
+    return f"{text} and {len(shown) - limit} more" if len(shown) > limit else text
+
+
+def faults(law: str, found: Sequence[str], cure: str) -> SourceError:
+    """Return one error that lists many faults, each on its own line."""
+    lines = list(found[:SHOWN])
+    if len(found) > SHOWN:
+        lines.append(f"and {len(found) - SHOWN:,} more")
+    return SourceError(law, "\n".join(lines), cure)
+
+
+def check_labels(labels: Sequence[bytes | None], what: str) -> list[str]:
+    """Return the notes that any list of labels may deserve.
+
+    Raises
+    ------
+    SourceError
+        No sample has a label.
+    """
+    sizes = Counter(label for label in labels if label is not None)
+    if not sizes:
+        raise SourceError(
+            "a labelled data set has at least one class",
+            f"none of the {len(labels):,} samples of {what} has a label"
+            if labels
+            else f"{what} has no samples",
+            "give labels: class folders, a label column, or --labels FILE",
+        )
+    notes = []
+    if missing := len(labels) - sizes.total():
+        notes.append(f"{missing:,} samples have no label: neighbours of others, never flagged themselves")
+    if len(sizes) == 1:
+        notes.append(
+            f"there is only one class, {safe(next(iter(sizes)))}: no label can look wrong, and the "
+            "complexity is 0; unreadable and duplicate samples are still found"
+        )
+    if single := sorted(label for label, size in sizes.items() if size == 1):
+        verb = "class has" if len(single) == 1 else "classes have"
+        notes.append(f"{len(single)} {verb} a single sample, which cannot be judged well: {listed(single)}")
+    notes += [
+        f"the classes {listed(alike)} differ only in white space or case; they are kept apart"
+        for alike in _lookalikes(sizes)
+    ]
+    return notes
+
+
+def _lookalikes(sizes: Iterable[bytes]) -> list[list[bytes]]:
+    groups: dict[bytes, list[bytes]] = {}
+    for label in sizes:
+        groups.setdefault(b" ".join(label.lower().split()), []).append(label)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)

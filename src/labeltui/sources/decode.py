@@ -1,0 +1,187 @@
+"""From the bytes of a file to upright RGB pixels, whatever the file holds.
+
+Conversions, in this order:
+
+* the first frame of an animation or of a multi-page file;
+* a JPEG of more than `DRAFT_PIXELS` is decoded at 1/2, 1/4 or 1/8 of its size as long as the shorter side
+  keeps `DRAFT_SIDE` pixels, which no backbone's input exceeds in practice;
+* grey levels of 16 bits become the upper 8; integers of 32 bits within 0..255 and floats within 0..1 are
+  taken as they are, others are stretched from their minimum to their maximum;
+* transparent pixels are laid over white; palettes, CMYK, YCbCr, Lab and HSV become RGB; colour profiles are
+  ignored;
+* the EXIF orientation is applied.
+
+Only formats with a decoder inside Pillow are opened: no file can make it start another program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from labeltui.errors import MissingImage, UnreadableImage
+
+MAX_FILE_BYTES = 1 << 30
+DRAFT_PIXELS = 4_000_000
+DRAFT_SIDE = 1024
+COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # ready without importing Pillow's other plugins
+OTHERS = ("WEBP", "TIFF", "DIB", "TGA", "JPEG2000", "AVIF", "MPO")
+
+# Pillow refuses twice its limit and warns below that; here everything above the limit is refused, by `_open`.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def read_file(path: bytes) -> bytes:
+    """Return the content of a regular file.
+
+    Raises
+    ------
+    MissingImage
+        There is no such file.
+    UnreadableImage
+        It is no regular file, is larger than `MAX_FILE_BYTES`, or cannot be read.
+    """
+    try:
+        # Not blocking: a name may belong to a pipe that nobody writes to.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingImage("there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(f"the file cannot be opened: {_reason(error)}") from None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImage("it is no regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise UnreadableImage(f"the file has {status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}")
+        try:
+            return file.read()
+        except OSError as error:
+            raise UnreadableImage(f"the file cannot be read: {_reason(error)}") from None
+
+
+def decode(data: bytes) -> Image.Image:
+    """Return the picture in an encoded file.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of an image file.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, upright.
+
+    Raises
+    ------
+    UnreadableImage
+        The bytes are no image, a damaged one, or one of too many pixels.
+    """
+    if not data:
+        raise UnreadableImage("the file is empty")
+    try:
+        with _open(data) as image:
+            width, height = image.size
+            if width * height > (limit := Image.MAX_IMAGE_PIXELS or width * height):
+                raise UnreadableImage(f"the image has {width} x {height} pixels, more than {limit:,}")
+            if image.format in ("JPEG", "MPO") and width * height > DRAFT_PIXELS:
+                image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
+            image.load()
+            orientation = _orientation(image)
+            picture = to_rgb(image)
+            return picture if orientation is None else picture.transpose(orientation)
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImage("the file is no image of a known format") from None
+    except MemoryError:
+        raise UnreadableImage("the image does not fit into memory") from None
+    except Exception as error:
+        # A damaged file can make a decoder raise anything: OSError, SyntaxError, struct.error, KeyError, ...
+        raise UnreadableImage(f"the image cannot be decoded: {_reason(error)}") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return a loaded image as 8-bit RGB."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        levels = np.asarray(image)
+        if image.format == "PNG":
+            levels = levels.astype(np.uint16)  # older versions of Pillow open 16 bits as 32
+        return Image.fromarray(_grey(levels)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
+        opaque = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, opaque).convert("RGB")
+    return image.convert("RGB")
+
+
+def from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    """Return a uint8 array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as an RGB image."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return to_rgb(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def pixel_hash(image: Image.Image) -> bytes:
+    """Return the SHA-256 of an RGB image's size and pixels: equal for equal pictures in different files."""
+    digest = hashlib.sha256(b"%d %d\n" % image.size)
+    digest.update(image.tobytes())
+    return digest.digest()
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=COMMON)
+    except UnidentifiedImageError:
+        Image.init()
+        return Image.open(io.BytesIO(data), formats=[name for name in OTHERS if name in Image.OPEN])
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    """Return the transposition that puts an image upright; damaged EXIF data says nothing."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return None
+    return _UPRIGHT.get(value) if isinstance(value, int) else None
+
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _grey(levels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Return grey levels of more than 8 bits as 8 bits."""
+    if levels.dtype.itemsize == 2:
+        return (levels.astype(np.uint16) >> 8).astype(np.uint8)
+    values = levels.astype(np.float64)
+    finite = np.isfinite(values)
+    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 0.0)
+    full = 1.0 if levels.dtype.kind == "f" else 255.0
+    if low >= 0 and high <= full:
+        low, high = 0.0, full
+    values = np.where(finite, values, low)
+    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    return np.rint(scaled * 255).astype(np.uint8)
+
+
+def _reason(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.strip() or type(error).__name__

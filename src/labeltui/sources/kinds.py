@@ -1,0 +1,113 @@
+"""Which kind of source a path is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from labeltui.errors import SourceError, UsageError
+from labeltui.sources import arrays, folder, table
+from labeltui.sources.base import Source, SourceOptions
+from labeltui.text import safe
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one kind of source is recognised and opened.
+
+    Attributes
+    ----------
+    what : str
+        For messages.
+    recognises : callable
+        Whether an existing path is of this kind, by a look at most.
+    open : callable
+        Reads it, or raises SourceError.
+    """
+
+    what: str
+    recognises: Callable[[Path], bool]
+    open: Callable[[Path, SourceOptions], Source]
+
+
+KINDS: dict[str, Kind] = {
+    "folder": Kind("a directory with one directory for each class", Path.is_dir, folder.open_folder),
+    "table": Kind(
+        "a .csv or .tsv table with the columns path and label",
+        lambda path: path.suffix.lower() in table.SUFFIXES,
+        table.open_table,
+    ),
+    "arrays": Kind(
+        "a .npy or .npz file of images or embeddings",
+        lambda path: path.suffix.lower() in arrays.SUFFIXES,
+        arrays.open_arrays,
+    ),
+}
+
+
+def open_source(path: Path, options: SourceOptions | None = None) -> Source:
+    """Open a labelled data set.
+
+    Parameters
+    ----------
+    path : Path
+        A directory or a file.
+    options : SourceOptions, optional
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    SourceError
+        There is nothing, nothing that any kind recognises, or something that breaks the laws of its kind.
+    UsageError
+        `options` contradict themselves.
+    """
+    options = options or SourceOptions()
+    if options.kind is not None and options.kind not in KINDS:
+        raise UsageError(
+            "the kind of source must be known", f"{safe(options.kind)} came", f"known: {', '.join(KINDS)}"
+        )
+    try:
+        path = Path(os.path.abspath(path))
+        exists = path.exists()
+    except ValueError:  # a NUL character
+        exists = False
+    except OSError as error:
+        raise SourceError("the data set must be readable", f"{safe(str(path))}: {error.strerror}") from None
+    if not exists:
+        raise SourceError("the data set must exist", f"there is no {safe(str(path))}", "check the path")
+    for name, kind in KINDS.items():
+        if name == options.kind or (options.kind is None and kind.recognises(path)):
+            if (name == "folder") != path.is_dir():
+                what = "a directory" if path.is_dir() else "a file"
+                raise SourceError(f"a source of kind {name} is {kind.what}", f"{safe(str(path))} is {what}")
+            return kind.open(path, options)
+    raise SourceError(
+        "a data set is one of: " + "; ".join(kind.what for kind in KINDS.values()),
+        f"{safe(str(path))} is none of them",
+        "rename the file or convert it",
+    )
+
+
+def reopen_source(description: Mapping[str, object], root: Path) -> Source:
+    """Open a source again from what `Source.describe` returned, wherever its root is now.
+
+    Raises
+    ------
+    SourceError
+        It is gone, or no longer a data set of that kind.
+    """
+    known = {item.name for item in fields(SourceOptions)}
+    values = {name: value for name, value in description.items() if name in known}
+    for name in ("image_root", "labels"):
+        if values.get(name) is not None:
+            values[name] = root / str(values[name])
+    path = root / str(description["file"]) if "file" in description else root
+    if description.get("kind") == "table":
+        values["image_root"] = root
+    return open_source(path, SourceOptions(**values))  # type: ignore[arg-type]

@@ -1,0 +1,213 @@
+"""Out-of-fold class probabilities that come with the data, matched to the classes by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui.errors import SourceError
+from labeltui.sources.base import Source, SourceOptions, faults, listed
+from labeltui.sources.pictures import load_array
+from labeltui.sources.rows import read_rows, read_text
+from labeltui.text import safe
+
+TOLERANCE = 1e-3  # of a row's sum: float16 probabilities of 1,000 classes stay within it
+Probabilities = tuple[npt.NDArray[np.float32], list[bytes]]
+
+
+def read_probabilities(
+    path: Path, options: SourceOptions, ids: Sequence[bytes], notes: list[str]
+) -> Probabilities:
+    """Read ``--pred-probs``.
+
+    Parameters
+    ----------
+    path : Path
+        ``.npy`` (N, C); ``.npz`` with ``pred_probs`` and, as a rule, ``classes``; or a table whose header
+        names the classes, with an optional path column by which rows are matched to samples.
+    options : SourceOptions
+        `class_order` and `path_column` are used.
+    ids : sequence of bytes
+        The N samples.
+    notes : list of str
+        A line is added when rows are taken in the samples' order.
+
+    Returns
+    -------
+    probabilities : (N, C) float32
+    classes : list of C bytes
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read, its shape or its rows break a law, or nobody says which column is which
+        class.
+    """
+    name = safe(path.name)
+    if path.suffix.lower() in (".npy", ".npz"):
+        try:
+            key = "pred_probs" if path.suffix.lower() == ".npz" else None
+            values = load_array(path, key)
+            classes = _classes_of(path) if key else None
+        except FileNotFoundError:
+            raise SourceError(
+                "the file must exist", f"there is no {safe(str(path))}", "check the path"
+            ) from None
+        except (OSError, ValueError, KeyError) as error:
+            raise SourceError(
+                "pred_probs must be readable", f"{name}: {safe(str(error))}", "save a plain numeric array"
+            ) from None
+        matched = False
+    else:
+        values, classes, matched = _read_table(path, options, ids)
+    return check_probabilities(values, classes, options, ids, notes, name, matched)
+
+
+def check_probabilities(
+    values: npt.NDArray[np.generic],
+    classes: list[bytes] | None,
+    options: SourceOptions,
+    ids: Sequence[bytes],
+    notes: list[str],
+    name: str,
+    matched: bool = False,
+) -> Probabilities:
+    """Check probabilities and find the classes of their columns; errors as in `read_probabilities`."""
+    order = None if options.class_order is None else [_bytes(item) for item in options.class_order]
+    if classes is not None and order is not None and classes != order:
+        raise SourceError(
+            "the class order given must be the one in the file",
+            f"{name} says {listed(classes)}; --class-order says {listed(order)}",
+            "leave --class-order out",
+        )
+    columns = classes if classes is not None else order
+    if columns is None:
+        raise SourceError(
+            "pred_probs must say which column is which class",
+            f"{name} has columns without names",
+            "give --class-order FILE with one class a line, or an .npz with pred_probs and classes",
+        )
+    if len(set(columns)) < len(columns):
+        twice = sorted({item for item in columns if columns.count(item) > 1})
+        raise SourceError("pred_probs must have one column a class", f"{name} names twice: {listed(twice)}")
+    if values.dtype.kind != "f" or values.shape != (len(ids), len(columns)):
+        raise SourceError(
+            "pred_probs must have one row a sample and one column a class, as floats",
+            f"{name} has shape {values.shape} of {values.dtype}; there are {len(ids):,} samples and "
+            f"{len(columns):,} classes in the order given",
+            "give one row for every sample, in the order of the samples",
+        )
+    rows = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        bad = ~((rows >= 0).all(1) & (np.abs(rows.sum(1) - 1) <= TOLERANCE))
+    if bad.any():
+        raise faults(
+            "each row of pred_probs must be probabilities that sum to 1",
+            [f"row {row} ({safe(ids[row])}) sums to {rows[row].sum():.6g}, least {rows[row].min():.6g}"
+             for row in np.flatnonzero(bad)[:1000]],
+            "give softmax outputs, not logits",
+        )  # fmt: skip
+    if not matched:
+        notes.append(f"the rows of {name} are taken in the order of the samples")
+    return (rows / rows.sum(1, keepdims=True)).astype(np.float32), columns
+
+
+def align_probabilities(source: Source, classes: Sequence[bytes]) -> npt.NDArray[np.float32] | None:
+    """Return a source's probabilities with their columns in the order of a class table.
+
+    Parameters
+    ----------
+    source : Source
+    classes : sequence of bytes
+        The class table, as `order_classes` made it.
+
+    Returns
+    -------
+    (N, K) float32 or None
+        None when the source has none. A class that no label has may lack a column; its probability is 0.
+
+    Raises
+    ------
+    SourceError
+        A column names a class outside the table, or a class with labels has no column.
+    """
+    if source.pred_probs is None or source.pred_probs_classes is None:
+        return None
+    columns = source.pred_probs_classes
+    place = {name: position for position, name in enumerate(classes)}
+    used = {label for label in source.labels if label is not None}
+    found = []
+    if other := [name for name in columns if name not in place]:
+        found.append(f"columns of no class: {listed(other)}")
+    if missing := [name for name in classes if name in used and name not in set(columns)]:
+        found.append(f"classes without a column: {listed(missing)}")
+    if found:
+        raise faults(
+            "pred_probs must be about the classes of the labels",
+            found,
+            "correct --class-order; classes that no label has yet are named with --classes FILE",
+        )
+    aligned = np.zeros((len(source.pred_probs), len(classes)), np.float32)
+    aligned[:, [place[name] for name in columns]] = source.pred_probs
+    return aligned
+
+
+def _classes_of(path: Path) -> list[bytes] | None:
+    try:
+        values = load_array(path, "classes")
+    except KeyError:
+        return None
+    if values.ndim != 1:
+        raise ValueError(f"classes has shape {values.shape}, not one axis")
+    return [_bytes(item) for item in values.tolist()]
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+
+
+def _read_table(
+    path: Path, options: SourceOptions, ids: Sequence[bytes]
+) -> tuple[npt.NDArray[np.float64], list[bytes], bool]:
+    """Return (values, classes, whether the rows were matched by path)."""
+    text = read_text(path)
+    delimiter = options.delimiter or ("\t" if path.suffix.lower() in (".tsv", ".tab") else ",")
+    rows = read_rows(text, delimiter)
+    _, header = next(rows, (1, "it is empty"))
+    if isinstance(header, str):
+        raise SourceError(
+            "pred_probs must have a header that names the classes", f"{safe(path.name)}: {header}"
+        )
+    column = header.index(options.path_column) if options.path_column in header else None
+    classes = [_bytes(name) for position, name in enumerate(header) if position != column]
+    values = np.full((len(ids), len(classes)), np.nan)
+    where = {name: row for row, name in enumerate(ids)}
+    seen: dict[int, int] = {}
+    found = []
+    for number, (line, fields) in enumerate(rows):
+        if isinstance(fields, str) or len(fields) != len(header):
+            wrong = fields if isinstance(fields, str) else f"{len(fields)} fields, not {len(header)}"
+            found.append(f"line {line}: {wrong}")
+            continue
+        row = number if column is None else where.get(_bytes(fields[column]), -1)
+        if not 0 <= row < len(ids):
+            of = "more rows than samples" if column is None else f"no sample {safe(fields[column])}"
+            found.append(f"line {line}: {of}")
+        elif row in seen:
+            found.append(f"line {line}: {safe(ids[row])} stands in line {seen[row]} already")
+        else:
+            seen[row] = line
+            try:
+                values[row] = [float(field) for position, field in enumerate(fields) if position != column]
+            except ValueError as error:
+                found.append(f"line {line}: {safe(str(error))}")
+    if not found and len(seen) < len(ids):
+        found = [f"no row for {safe(ids[row])}" for row in range(len(ids)) if row not in seen]
+    if found:
+        raise faults(
+            f"{safe(path.name)} must give each sample one row of numbers", found, "correct these lines"
+        )
+    return values, classes, column is not None

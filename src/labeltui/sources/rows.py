@@ -1,0 +1,63 @@
+"""Reading text files that people and spreadsheets wrote."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from labeltui.errors import SourceError
+from labeltui.text import safe
+
+csv.field_size_limit(min(sys.maxsize, 1 << 31 - 1))
+
+
+def read_text(path: Path) -> str:
+    """Return a text file: UTF-8 with or without BOM, or UTF-16 with one; undecodable bytes become surrogates.
+
+    Raises
+    ------
+    SourceError
+        The file is missing or cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise SourceError("the file must exist", f"there is no {safe(str(path))}", "check the path") from None
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise SourceError("the file must be readable", f"{safe(str(path))}: {safe(reason)}") from None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                "a file that starts with a UTF-16 mark must be UTF-16",
+                f"{safe(str(path))}: {safe(str(error))}",
+                "save it as UTF-8",
+            ) from None
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+
+
+def read_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield (line, fields) for each row of a delimited text, or (line, what is wrong with it).
+
+    Lines count from 1; a row that spans several has the number of its first. Empty lines are skipped. Fields
+    may be quoted with ``"``, which is doubled inside.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, f"the quotes do not match ({error})"
+            continue
+        if fields:
+            yield line, fields

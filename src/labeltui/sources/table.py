@@ -1,0 +1,206 @@
+"""A CSV or TSV table with a path, a label and perhaps a split in each row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labeltui.errors import SourceError, UsageError
+from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
+from labeltui.sources.pictures import FilePictures, Pictures
+from labeltui.sources.probabilities import read_probabilities
+from labeltui.sources.rows import read_rows, read_text
+from labeltui.text import safe
+
+SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+DELIMITERS = (",", ";", "\t", "|")
+
+
+@dataclass(eq=False)
+class Table(Samples):
+    """Image files listed in a table; made by `open_table`."""
+
+    kind: str = "table"
+    description: dict[str, object] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, object]:
+        return dict(self.description)
+
+    def pictures(self) -> Pictures:
+        return FilePictures(self.root)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that were asked for, in the order of the rows; a column that is not there is None."""
+
+    paths: list[str] | None
+    labels: list[str]
+    splits: list[str] | None
+    lines: list[int]  # of the file, for messages
+
+
+def open_table(path: Path, options: SourceOptions) -> Table:
+    """Read a table of samples.
+
+    Ids are the paths as they stand in the table, relative to `options.image_root` or else to the table's
+    directory; a path may be absolute. A listed file need not exist: its sample is unreadable. An empty label
+    is none.
+
+    Raises
+    ------
+    SourceError
+        The table cannot be read, lacks a column, or has bad rows; all faults are listed with their lines.
+    """
+    table = read_columns(path, options, need_path=True)
+    assert table.paths is not None
+    ids = [encode(name) for name in table.paths]
+    found = []
+    seen: dict[bytes, int] = {}
+    for name, line in zip(ids, table.lines, strict=True):
+        if not name or b"\0" in name:
+            found.append(
+                f"line {line}: " + ("a path cannot hold a NUL character" if name else "the path is empty")
+            )
+            continue
+        key = os.path.normpath(name)
+        if key in seen:
+            found.append(f"line {line}: {safe(name)} stands in line {seen[key]} already")
+        else:
+            seen[key] = line
+    if found:
+        raise faults(
+            f"each row of {safe(path.name)} must name another file", found, "correct or remove these rows"
+        )
+    labels = [encode(label) or None for label in table.labels]
+    root = path.parent if options.image_root is None else options.image_root
+    notes = check_labels(labels, safe(path.name))
+    if table.splits is not None:
+        notes.insert(
+            0, f"splits from column {safe(options.split_column or '')}: {listed(sorted(set(table.splits)))}"
+        )
+    if not any(os.path.lexists(os.path.join(os.fsencode(root), name)) for name in ids[:1000]):
+        notes.append(
+            f"none of the first {min(len(ids), 1000):,} files exists below {safe(str(root))}; "
+            "--image-root DIR says where the paths start"
+        )
+    source = Table(
+        root=root,
+        ids=ids,
+        labels=labels,
+        splits=table.splits,
+        notes=notes,
+        description={
+            "kind": "table",
+            "pictures": "files",
+            "file": os.path.relpath(path, root),
+            "path_column": options.path_column,
+            "label_column": options.label_column,
+            "split_column": options.split_column if table.splits is not None else None,
+            "delimiter": options.delimiter,
+        },
+    )
+    if options.pred_probs is not None:
+        probabilities = read_probabilities(options.pred_probs, options, ids, notes)
+        source.pred_probs, source.pred_probs_classes = probabilities
+    return source
+
+
+def read_columns(path: Path, options: SourceOptions, need_path: bool) -> Columns:
+    """Return the path, label and split columns of a table with a header.
+
+    Parameters
+    ----------
+    path : Path
+    options : SourceOptions
+        `path_column`, `label_column`, `split_column` and `delimiter` are used.
+    need_path : bool
+        Whether a missing path column is an error.
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read, lacks a column, or has rows of another length than its header.
+    UsageError
+        The delimiter is no single character.
+    """
+    text = read_text(path)
+    name = safe(path.name)
+    delimiter = _delimiter(path, text, options)
+    rows = read_rows(text, delimiter)
+    _, header = next(rows, (1, None))
+    if header is None:
+        raise SourceError("a table has a header and rows", f"{name} is empty")
+    if isinstance(header, str):
+        raise SourceError("a table has a header and rows", f"{name}, line 1: {header}")
+    path_at = _find(header, options.path_column, "--path-column", name, need_path)
+    label_at = _find(header, options.label_column, "--label-column", name, True)
+    split_at = None
+    if options.split_column is not None:
+        asked = options.split_column != SourceOptions.split_column
+        split_at = _find(header, options.split_column, "--split-column", name, asked)
+    assert label_at is not None
+
+    kept: list[list[str]] = []
+    lines: list[int] = []
+    found = []
+    for line, fields in rows:
+        if isinstance(fields, str):
+            found.append(f"line {line}: {fields}")
+        elif len(fields) != len(header):
+            found.append(f"line {line}: {len(fields)} fields, not {len(header)}")
+        else:
+            kept.append(fields)
+            lines.append(line)
+    if found:
+        raise faults(
+            f"each row of {name} must have the fields of its header",
+            found,
+            'put "..." around fields that hold the delimiter, a quote or a line break; double the quotes inside',
+        )
+    return Columns(
+        None if path_at is None else [fields[path_at] for fields in kept],
+        [fields[label_at] for fields in kept],
+        None if split_at is None else [fields[split_at] for fields in kept],
+        lines,
+    )
+
+
+def encode(text: str) -> bytes:
+    """Return the bytes that stand in the file for a field."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _find(header: Sequence[str], column: str, option: str, name: str, needed: bool) -> int | None:
+    if header.count(column) > 1:
+        raise SourceError(f"{name} must have one column {safe(column)}", "it has several of that name")
+    if column in header:
+        return header.index(column)
+    if not needed:
+        return None
+    raise SourceError(
+        f"{name} must have a column {safe(column)}",
+        f"its first line names {listed(header)}",
+        f"name the column with {option}, or give --delimiter if that is one field",
+    )
+
+
+def _delimiter(path: Path, text: str, options: SourceOptions) -> str:
+    """Return the delimiter: the one given, or the one whose header has the wanted columns."""
+    if options.delimiter is not None:
+        if len(options.delimiter) != 1 or options.delimiter in '"\r\n':
+            raise UsageError(
+                "--delimiter must be one character, no quote and no line break",
+                f"{safe(options.delimiter)!r} came",
+            )
+        return options.delimiter
+    usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    wanted = {options.path_column, options.label_column}
+
+    def matches(delimiter: str) -> int:
+        _, header = next(read_rows(text[:100_000], delimiter), (1, ""))
+        return 0 if isinstance(header, str) else len(wanted.intersection(header))
+
+    return max((usual, *DELIMITERS), key=matches)
