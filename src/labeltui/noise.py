@@ -2,7 +2,7 @@
 
 Every function takes labels, plants seeded noise in a copy and returns the copy with the mask of the samples
 whose label was changed. ``rate`` is always the share of the *labelled* samples that ends up wrong: a planted
-label is never the sample's own, and the number of changes is exact, not a draw. Labels of -1 stay as they are.
+label is never the sample's own, and the number of changes is exact, not a draw. Labels of -1 stay -1.
 
 =====================  ===================================================================================
 `symmetric`            any other class, all alike

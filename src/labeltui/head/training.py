@@ -1,0 +1,430 @@
+"""Training the heads of all folds, each on one thread."""
+
+from __future__ import annotations
+
+import math
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui import threads as _threads
+from labeltui.errors import Cancelled, InputError
+from labeltui.head.components import BLOCK, components, finite_rows, project
+from labeltui.head.folds import same_length
+from labeltui.head.types import Dynamics, Epoch, Floats, HeadResult, HeadSpec, Labels, Mask, Rows
+
+if TYPE_CHECKING:
+    import torch
+
+_HELD_OUT_SAMPLE = 2048
+
+
+def out_of_fold(
+    X: npt.NDArray[np.floating],
+    labels: npt.ArrayLike,
+    fold: npt.NDArray[np.integer],
+    n_classes: int,
+    *,
+    spec: HeadSpec | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    device: str = "auto",
+    progress: Callable[[Epoch], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+    weights: npt.ArrayLike | None = None,
+    dynamics: bool = False,
+    out: Floats | None = None,
+) -> HeadResult:
+    """Train one head (or `spec.members`) for each fold on the others and predict it.
+
+    Parameters
+    ----------
+    X : ndarray of float16, float32 or float64, shape (N, d)
+        Embeddings; may be memory-mapped. Rows in a fold must be finite.
+    labels : array-like of int, shape (N,)
+        Labels to learn, 0..K-1; -1 only where fold is -1.
+    fold : ndarray of int, shape (N,)
+        From `folds`.
+    n_classes : int
+    spec : HeadSpec, optional
+    seed : int
+        The same seed and input give the same result on the same kind of machine, on any number of threads.
+    threads : int, optional
+        Heads trained at once on a CPU.
+    device : str
+        "auto" takes CUDA when torch has it; "cpu"; "cuda", "cuda:1".
+    progress : callable, optional
+        Called in the caller's thread with an `Epoch` after each epoch of each head.
+    cancel : callable, optional
+        Asked at least once an epoch; True raises `Cancelled`.
+    weights : array-like of float, shape (N,), optional
+        Sample weights, not negative; 0 leaves a sample out of training.
+    dynamics : bool
+        Record training dynamics.
+    out : ndarray of float32, shape (N, K), optional
+        Where to write the probabilities, for example a memory-mapped file.
+
+    Returns
+    -------
+    HeadResult
+
+    Raises
+    ------
+    InputError
+        Shapes differ, labels are out of range, or weights are negative or not finite.
+    Cancelled
+    """
+    spec = spec or HeadSpec()
+    given, weight = _checked(X, labels, fold, n_classes, weights)
+    n_folds = int(fold.max()) + 1 if len(fold) else 0
+    p = np.empty((len(given), n_classes), dtype=np.float32) if out is None else out
+    p[:] = 1.0 / max(n_classes, 1)
+    seen = np.zeros((n_folds, n_classes), dtype=bool)
+    for k in range(n_folds):
+        train = (fold >= 0) & (fold != k) & (weight > 0)
+        seen[k, np.unique(given[train])] = True
+    finite = finite_rows(X)
+    if (bad := (fold >= 0) & ~finite).any():
+        raise InputError("embeddings of samples in a fold must be finite", f"row {int(bad.argmax())} is not")
+    if n_folds < 2 or n_classes < 2:
+        return HeadResult(p, seen, [])
+
+    import torch
+
+    n_threads = _threads.count(threads)
+    chosen = _device(device)
+    kind = _precision(spec.precision, chosen)
+    workers = n_threads if chosen.type == "cpu" else 1
+    before = torch.get_num_threads()
+    with _threads.blas(1):
+        basis = components(X, finite & (fold >= 0), spec.components, n_threads)
+        z = project(X, finite, basis, kind, n_threads).to(chosen)
+        plan = _Plan(
+            spec, z, finite, torch.from_numpy(given).long(), weight, fold, seen, seed, kind, dynamics
+        )
+        tasks = [(k, member) for member in range(spec.members) for k in range(n_folds)]
+        try:
+            history, record = _run(plan, tasks, workers, p, progress, cancel)
+        finally:
+            torch.set_num_threads(before)
+    attrs: dict[str, str | int | float] = {
+        "hidden": spec.hidden,
+        "dropout": spec.dropout,
+        "label_smoothing": spec.label_smoothing,
+        "epochs": plan.epochs,
+        "batch": plan.batch,
+        "learning_rate": plan.rate,
+        "weight_decay": spec.weight_decay,
+        "components": basis[1].shape[1],
+        "members": spec.members,
+        "folds": n_folds,
+        "seed": seed,
+        "precision": str(kind).removeprefix("torch."),
+        "device": chosen.type,
+    }
+    return HeadResult(p, seen, history, record, attrs)
+
+
+class _Plan:
+    """What all heads of one call share; read-only while they train."""
+
+    def __init__(
+        self,
+        spec: HeadSpec,
+        z: torch.Tensor,
+        finite: Mask,
+        labels: torch.Tensor,
+        weight: Floats,
+        fold: npt.NDArray[np.integer],
+        seen: Mask,
+        seed: int,
+        kind: torch.dtype,
+        dynamics: bool,
+    ) -> None:
+        self.spec = spec
+        self.z = z
+        self.finite = finite
+        self.labels = labels.to(z.device)
+        self.fold = fold
+        self.weight = weight
+        self.weighted = bool((weight[fold >= 0] != 1.0).any())
+        self.seen = seen
+        self.seed = seed
+        self.kind = kind
+        self.n_folds, self.n_classes = seen.shape
+        used = max(1, int((fold >= 0).sum()) * (self.n_folds - 1) // self.n_folds)
+        # Small data: batches of about 1/32 of it, and passes until there were enough steps.
+        self.batch = min(spec.batch, max(16, 2 ** round(math.log2(max(1.0, used / 16)))))
+        self.steps = max(1, used // self.batch)
+        # ... with as large a step as few of them need.
+        self.rate = spec.learning_rate * (2.0 if self.batch < 128 else 1.0)
+        self.epochs = min(max(spec.epochs, math.ceil(spec.least_steps / self.steps)), 10 * spec.epochs)
+        self.dynamics = dynamics
+        if dynamics:
+            shape = (self.epochs, len(fold))
+            log_p, margin, top_p, squares = (np.full(shape, np.nan, dtype=np.float16) for _ in range(4))
+            top = np.full(shape, -1, dtype=np.int16)
+            self.record = Dynamics(log_p, margin, top, top_p, squares, labels.cpu().numpy().astype(np.int32))
+
+
+def _run(
+    plan: _Plan,
+    tasks: list[tuple[int, int]],
+    workers: int,
+    p: Floats,
+    progress: Callable[[Epoch], None] | None,
+    cancel: Callable[[], bool] | None,
+) -> tuple[list[Epoch], Dynamics | None]:
+    """Train the heads on `workers` threads; this thread reports and asks whether to stop."""
+    reports: queue.SimpleQueue[Epoch | None] = queue.SimpleQueue()
+    stop = [False]
+    total = len(tasks) * plan.epochs
+    history: list[Epoch] = []
+    held = np.zeros(p.shape, dtype=np.float32) if plan.spec.members > 1 else None
+    loose = np.flatnonzero(plan.fold < 0)
+    loose = loose[plan.finite[loose]]
+    loose_p = np.zeros((len(tasks), len(loose), plan.n_classes), dtype=np.float32) if len(loose) else None
+
+    def work(number: int) -> None:
+        try:
+            k, member = tasks[number]
+            model = _train(plan, k, member, reports, stop)
+            if model is None:
+                return
+            rows = np.flatnonzero(plan.fold == k)
+            _predict(plan, model, rows, p if held is None else held, add=held is not None)
+            if loose_p is not None:
+                _predict(plan, model, loose, loose_p[number], places=np.arange(len(loose)))
+        finally:
+            reports.put(None)
+
+    with ThreadPoolExecutor(max_workers=min(workers, len(tasks))) as pool:
+        # One member after the other: a fold's sum over members is then added up in one fixed order.
+        try:
+            for start in range(0, len(tasks), plan.n_folds):
+                batch = range(start, min(start + plan.n_folds, len(tasks)))
+                jobs = [pool.submit(work, number) for number in batch]
+                left = len(jobs)
+                while left:
+                    report = reports.get()
+                    if report is None:
+                        left -= 1
+                        continue
+                    report = Epoch(**{**report.__dict__, "done": len(history) + 1, "total": total})
+                    history.append(report)
+                    if cancel is not None and cancel():
+                        raise Cancelled("the head was stopped", f"after {len(history)} of {total} epochs")
+                    if progress is not None:
+                        progress(report)
+                for job in jobs:
+                    job.result()
+        except BaseException:
+            stop[0] = True
+            raise
+    if held is not None:
+        inside = plan.fold >= 0
+        p[inside] = held[inside] / plan.spec.members
+    if loose_p is not None:
+        p[loose] = loose_p.mean(axis=0)
+    history.sort(key=lambda report: (report.fold, report.member, report.epoch))
+    return history, plan.record if plan.dynamics else None
+
+
+def _train(
+    plan: _Plan, k: int, member: int, reports: queue.SimpleQueue[Epoch | None], stop: list[bool]
+) -> list[torch.Tensor] | None:
+    """Train the head of one fold; None when stopped."""
+    import torch
+    from torch.nn.functional import cross_entropy, linear
+
+    if plan.z.device.type == "cpu":
+        torch.set_num_threads(1)
+    spec, z, labels = plan.spec, plan.z, plan.labels
+    rng = np.random.default_rng([plan.seed, k, member])
+    rows = np.flatnonzero((plan.fold >= 0) & (plan.fold != k) & (plan.weight > 0))
+    held = np.flatnonzero(plan.fold == k)[:_HELD_OUT_SAMPLE]
+    parameters = _initial(plan, rng)
+    w1, b1, w2, b2 = parameters
+    decayed: dict[str, object] = {"params": [w1, w2], "weight_decay": spec.weight_decay}
+    free: dict[str, object] = {"params": [b1, b2], "weight_decay": 0.0}
+    optimiser = torch.optim.AdamW([decayed, free], lr=plan.rate, fused=True)
+    steps = max(1, len(rows) // plan.batch)
+    threshold = round(spec.dropout * 256)
+    hidden_mask = torch.from_numpy(np.where(plan.seen[k], 0.0, -np.inf).astype(np.float32)).to(z.device)
+    blind = not plan.seen[k].all()
+    watched = plan.fold == (k - 1) % plan.n_folds if plan.dynamics and member == 0 else None
+    for epoch in range(plan.epochs):
+        loss_sum = 0.0
+        for step, chosen in enumerate(np.array_split(rng.permutation(rows), steps)):
+            if stop[0]:
+                return None
+            for group in optimiser.param_groups:
+                group["lr"] = plan.rate * _one_cycle((epoch * steps + step) / (plan.epochs * steps))
+            index = torch.from_numpy(chosen).to(z.device)
+            y = labels[index]
+            h = linear(z[index], w1.to(plan.kind), b1.to(plan.kind)).relu()  # (b, hidden)
+            if threshold:
+                coins = np.frombuffer(rng.bytes(h.numel()), dtype=np.uint8).reshape(h.shape)
+                h = h * torch.from_numpy(coins >= threshold).to(z.device)
+            scale = 256.0 / (256 - threshold)
+            logits = linear(h, (w2 * scale).to(plan.kind)).float() + b2  # (b, K)
+            if blind:
+                # Label smoothing must not reach for a class that has no samples here.
+                logits = logits + hidden_mask.clamp(min=-30.0)
+            loss = cross_entropy(logits, y, label_smoothing=spec.label_smoothing, reduction="none")
+            if plan.weighted:
+                loss = loss * torch.from_numpy(plan.weight[chosen]).to(z.device)
+            loss = loss.mean()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            loss_sum += float(loss.detach())
+            if watched is not None:
+                _note(plan.record, epoch, chosen, watched[chosen], logits.detach(), y)
+        held_loss, held_accuracy = _held_out(plan, parameters, held)
+        reports.put(Epoch(0, 0, k, member, epoch, loss_sum / steps, held_loss, held_accuracy))
+    return [tensor.detach() for tensor in parameters] + [hidden_mask]
+
+
+def _initial(plan: _Plan, rng: np.random.Generator) -> list[torch.Tensor]:
+    """He's initialisation for the hidden layer, zeros for the output: every class starts alike."""
+    import torch
+
+    m, hidden = plan.z.shape[1], plan.spec.hidden
+    w1 = rng.standard_normal((hidden, m), dtype=np.float32) * np.float32(math.sqrt(2.0 / m))
+    w2 = np.zeros((plan.n_classes, hidden), dtype=np.float32)
+    values = [w1, np.zeros(hidden, dtype=np.float32), w2, np.zeros(plan.n_classes, dtype=np.float32)]
+    return [torch.from_numpy(value).to(plan.z.device).requires_grad_() for value in values]
+
+
+def _one_cycle(done: float, warm: float = 0.2) -> float:
+    """Share of the peak learning rate after a share `done` of all steps: cosine up, cosine down."""
+    if done < warm:
+        return 0.04 + 0.96 * 0.5 * (1.0 - math.cos(math.pi * done / warm))
+    return 0.5 * (1.0 + math.cos(math.pi * (done - warm) / (1.0 - warm)))
+
+
+def _logits(plan: _Plan, parameters: list[torch.Tensor], index: torch.Tensor) -> torch.Tensor:
+    from torch.nn.functional import linear
+
+    w1, b1, w2, b2 = parameters[:4]
+    h = linear(plan.z[index], w1.to(plan.kind), b1.to(plan.kind)).relu()
+    logits = linear(h, w2.to(plan.kind)).float() + b2
+    return logits if len(parameters) == 4 else logits + parameters[4]
+
+
+def _predict(
+    plan: _Plan,
+    model: list[torch.Tensor],
+    rows: Rows,
+    out: Floats,
+    *,
+    add: bool = False,
+    places: Rows | None = None,
+) -> None:
+    import torch
+
+    places = rows if places is None else places
+    with torch.no_grad():
+        for start in range(0, len(rows), BLOCK):
+            index = torch.from_numpy(rows[start : start + BLOCK]).to(plan.z.device)
+            p = torch.softmax(_logits(plan, model, index), dim=1).cpu().numpy()
+            at = places[start : start + BLOCK]
+            out[at] = out[at] + p if add else p
+
+
+def _held_out(plan: _Plan, parameters: list[torch.Tensor], rows: Rows) -> tuple[float, float]:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    if not len(rows):
+        return math.nan, math.nan
+    with torch.no_grad():
+        index = torch.from_numpy(rows).to(plan.z.device)
+        logits = _logits(plan, parameters, index)
+        y = plan.labels[index]
+        return float(cross_entropy(logits, y)), float((logits.argmax(dim=1) == y).float().mean())
+
+
+def _note(
+    record: Dynamics,
+    epoch: int,
+    rows: Rows,
+    watched: Mask,
+    logits: torch.Tensor,
+    y: torch.Tensor,
+) -> None:
+    """Write one batch of training dynamics."""
+    if not watched.any():
+        return
+    z = logits.cpu().numpy()[watched]
+    own = y.cpu().numpy()[watched]
+    at = rows[watched]
+    each = np.arange(len(z))
+    z = z - z.max(axis=1, keepdims=True)
+    e = np.exp(z)
+    p = e / e.sum(axis=1, keepdims=True)
+    record.log_p[epoch, at] = z[each, own] - np.log(e.sum(axis=1))
+    record.top[epoch, at] = p.argmax(axis=1)
+    record.top_p[epoch, at] = p.max(axis=1)
+    record.sum_squares[epoch, at] = (p * p).sum(axis=1)
+    other = z.copy()
+    other[each, own] = -np.inf
+    record.margin[epoch, at] = z[each, own] - other.max(axis=1)
+
+
+def _checked(
+    X: npt.NDArray[np.floating],
+    labels: npt.ArrayLike,
+    fold: npt.NDArray[np.integer],
+    n_classes: int,
+    weights: npt.ArrayLike | None,
+) -> tuple[Labels, Floats]:
+    given = np.asarray(labels).astype(np.int32)
+    n = len(given)
+    if X.ndim != 2 or len(X) != n or fold.shape != (n,):
+        raise InputError(
+            "embeddings and folds must have one row for each label",
+            f"{X.shape} and {fold.shape} for {n} labels",
+        )
+    if n and (given.max() >= n_classes or given[fold >= 0].min(initial=0) < 0):
+        raise InputError(f"labels of samples in a fold must be in 0..{n_classes - 1}", "others came")
+    weight = np.ones(n, dtype=np.float32)
+    if weights is not None:
+        weight = same_length(np.asarray(weights, dtype=np.float32), n, "weights")
+        if not (np.isfinite(weight).all() and (weight >= 0).all()):
+            raise InputError("sample weights must be finite and not negative", "others came")
+        mean = float(weight[fold >= 0].mean(dtype=np.float64)) if (fold >= 0).any() else 0.0
+        weight = weight / np.float32(mean) if mean > 0 else weight
+    return given, weight
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _precision(name: str, device: torch.device) -> torch.dtype:
+    import torch
+
+    if name not in ("auto", "float32", "bfloat16"):
+        raise InputError("precision must be auto, float32 or bfloat16", f"{name!r} came")
+    if name == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            # Without the hardware bfloat16 is emulated, slower than float32. torch has no public question for
+            # this.
+            asked = (
+                getattr(torch.cpu, f"_is_{flag}_supported", None) for flag in ("amx_tile", "avx512_bf16")
+            )
+            fast = any(question is not None and question() for question in asked)
+        name = "bfloat16" if fast else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32

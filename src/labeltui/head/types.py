@@ -1,0 +1,133 @@
+"""What goes into training heads and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What is trained.
+
+    Attributes
+    ----------
+    hidden : int
+        Width of the hidden layer.
+    dropout : float
+        Share of hidden units dropped in training, in steps of 1/256.
+    label_smoothing : float
+    epochs : int
+        Passes over the data; small data gets more, so that there are at least `least_steps` steps.
+    batch : int
+        Largest batch; small data gets smaller ones.
+    learning_rate : float
+        Peak of the one-cycle schedule.
+    weight_decay : float
+    components : int
+        Principal components kept, at most; a narrower embedding keeps all.
+    members : int
+        Heads for each fold; their probabilities are averaged.
+    least_steps : int
+    precision : {"auto", "float32", "bfloat16"}
+        "auto" multiplies in bfloat16 where the hardware does (AMX, AVX512-BF16, CUDA), with float32 weights.
+    """
+
+    hidden: int = 512
+    dropout: float = 0.5
+    label_smoothing: float = 0.1
+    epochs: int = 12
+    batch: int = 512
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    components: int = 512
+    members: int = 1
+    least_steps: int = 200
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch of one head, as reported to `progress`.
+
+    Attributes
+    ----------
+    done, total : int
+        Epochs finished and to do, over all folds and members.
+    fold, member, epoch : int
+        Which head, and which of its epochs (from 0).
+    loss : float
+        Mean training loss (label smoothing and dropout included).
+    held_loss, held_accuracy : float
+        Log-loss and accuracy against the given labels on (a sample of) the held-out fold.
+    """
+
+    done: int
+    total: int
+    fold: int
+    member: int
+    epoch: int
+    loss: float
+    held_loss: float
+    held_accuracy: float
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Training dynamics, recorded in the training step itself: 10 bytes a sample and epoch.
+
+    Of each sample the head of the next fold is recorded (one that trains on it). Rows of samples that no head
+    trains on are NaN, with class -1.
+
+    Attributes
+    ----------
+    log_p : ndarray of float16, shape (E, N)
+        Logarithm of the probability of the given label.
+    margin : ndarray of float16, shape (E, N)
+        Logit of the given label minus the largest other one.
+    top : ndarray of int16, shape (E, N)
+        Class with the largest logit.
+    top_p, sum_squares : ndarray of float16, shape (E, N)
+        Its probability; sum of the squared probabilities.
+    labels : ndarray of int32, shape (N,)
+        The labels it was recorded with.
+    """
+
+    log_p: npt.NDArray[np.float16]
+    margin: npt.NDArray[np.float16]
+    top: npt.NDArray[np.int16]
+    top_p: npt.NDArray[np.float16]
+    sum_squares: npt.NDArray[np.float16]
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class HeadResult:
+    """Out-of-fold probabilities.
+
+    Attributes
+    ----------
+    p : ndarray of float32, shape (N, K)
+        Rows sum to 1. Samples in no fold get the mean over the folds' heads; rows that are not finite get
+        1/K.
+    seen : ndarray of bool, shape (F, K)
+        Whether the head of a fold had training samples of a class; the probability of an unseen one is 0.
+    history : list of Epoch
+        In order of fold, member, epoch.
+    dynamics : Dynamics or None
+    attrs : dict
+        Spec, seed, precision and device, for the record.
+    """
+
+    p: Floats
+    seen: Mask
+    history: list[Epoch]
+    dynamics: Dynamics | None = None
+    attrs: dict[str, str | int | float] = field(default_factory=dict)

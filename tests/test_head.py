@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from labeltui import head, noise
+from labeltui.errors import Cancelled, InputError
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    data = load_digits()
+    return (data.data / 16).astype(np.float32), data.target.astype(np.int32)
+
+
+# ---------------------------------------------------------------------------------------------- folds
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.integers(-1, 4), min_size=1, max_size=80),
+    n_groups=st.integers(1, 80),
+    n_folds=st.integers(2, 6),
+    seed=st.integers(0, 99),
+)
+def test_folds_keep_groups_together_and_leave_out_what_has_no_label(
+    labels: list[int], n_groups: int, n_folds: int, seed: int
+) -> None:
+    y = np.array(labels)
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(-1, n_groups, size=len(y))
+    ok = rng.random(len(y)) < 0.9
+    fold = head.folds(y, groups, ok, n_folds, seed)
+    inside = (y >= 0) & ok
+    bundles = len(np.unique(groups[inside & (groups >= 0)])) + int((inside & (groups < 0)).sum())
+    if bundles < 2:
+        assert (fold == -1).all()
+        return
+    np.testing.assert_array_equal(fold >= 0, inside)
+    assert set(fold[inside]) == set(range(min(n_folds, bundles)))
+    for group in np.unique(groups[groups >= 0]):
+        assert len(set(fold[inside & (groups == group)])) <= 1
+    np.testing.assert_array_equal(fold, head.folds(y, groups, ok, n_folds, seed))
+
+
+def test_folds_are_stratified_to_one_sample_and_even() -> None:
+    y = np.random.default_rng(0).integers(0, 7, size=1003)
+    fold = head.folds(y, None, None, 5, 0)
+    table = np.array([np.bincount(fold[y == c], minlength=5) for c in range(7)])
+    assert (np.ptp(table, axis=1) <= 1).all()
+    assert np.ptp(table.sum(axis=0)) <= 1
+    assert (fold != head.folds(y, None, None, 5, 1)).any()
+
+
+def test_a_class_smaller_than_the_folds_is_spread() -> None:
+    y = np.array([0] * 20 + [1, 1, 1])
+    fold = head.folds(y, None, None, 5, 0)
+    assert len(set(fold[20:])) == 3
+
+
+def test_large_duplicate_groups_are_balanced_by_the_single_samples() -> None:
+    y = np.zeros(100, dtype=int)
+    groups = np.full(100, -1)
+    groups[:20] = 0
+    groups[20:30] = 1
+    fold = head.folds(y, groups, None, 4, 0)
+    np.testing.assert_array_equal(np.sort(np.bincount(fold)), [25, 25, 25, 25])
+
+
+def test_folds_refuse_a_senseless_number() -> None:
+    with pytest.raises(InputError):
+        head.folds([0, 1], None, None, 1)
+
+
+# ---------------------------------------------------------------------------------------------- out of fold
+
+
+def test_digits_are_read_and_planted_errors_found(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits
+    fold = head.folds(y, None, None, 5, 0)
+    clean = head.out_of_fold(x, y, fold, 10)
+    assert (clean.p.argmax(axis=1) == y).mean() > 0.97
+    np.testing.assert_allclose(clean.p.sum(axis=1), 1.0, atol=1e-5)
+    noisy, planted = noise.symmetric(y, 0.08, 0, 10)
+    p = head.out_of_fold(x, noisy, fold, 10).p
+    worst = np.argsort(p[np.arange(len(y)), noisy])[: planted.sum()]
+    assert planted[worst].mean() > 0.9
+
+
+def test_the_result_does_not_depend_on_threads_and_does_on_the_seed(
+    digits: tuple[np.ndarray, np.ndarray],
+) -> None:
+    x, y = digits[0][:400], digits[1][:400]
+    fold = head.folds(y, None, None, 3, 0)
+    spec = head.HeadSpec(epochs=2, least_steps=10, members=2)
+    one, three, other = (
+        head.out_of_fold(x, y, fold, 10, spec=spec, seed=s, threads=t, dynamics=True)
+        for s, t in ((0, 1), (0, 3), (1, 1))
+    )
+    np.testing.assert_array_equal(one.p, three.p)
+    np.testing.assert_array_equal(one.dynamics.log_p, three.dynamics.log_p)
+    assert one.history == [
+        head.Epoch(**{**e.__dict__, "done": f.done}) for e, f in zip(three.history, one.history, strict=True)
+    ]
+    assert (one.p != other.p).any()
+
+
+def test_a_sample_cannot_influence_its_own_prediction(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits[0][:300], digits[1][:300].copy()
+    fold = head.folds(y, None, None, 3, 0)
+    spec = head.HeadSpec(epochs=2, least_steps=10)
+    before = head.out_of_fold(x, y, fold, 10, spec=spec).p
+    held = np.flatnonzero(fold == 1)
+    y[held] = (y[held] + 1) % 10
+    after = head.out_of_fold(x, y, fold, 10, spec=spec).p
+    np.testing.assert_array_equal(before[held], after[held])
+    assert (before[fold == 0] != after[fold == 0]).any()
+
+
+def test_weights_of_zero_leave_samples_out(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits
+    noisy, planted = noise.symmetric(y, 0.3, 0, 10)
+    fold = head.folds(noisy, None, None, 3, 0)
+    spec = head.HeadSpec(epochs=8, hidden=128)
+    plain = head.out_of_fold(x, noisy, fold, 10, spec=spec).p
+    weighted = head.out_of_fold(x, noisy, fold, 10, spec=spec, weights=~planted).p
+    own = np.arange(len(y)), y
+    assert weighted[own].mean() > plain[own].mean() + 0.1
+
+
+def test_rows_outside_the_folds(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits[0].copy(), digits[1].copy()
+    truth = y.copy()
+    y[:40] = -1
+    x[40] = np.nan
+    ok = np.isfinite(x).all(axis=1)
+    fold = head.folds(y, None, ok, 3, 0)
+    result = head.out_of_fold(x, y, fold, 10, spec=head.HeadSpec(epochs=6))
+    assert (result.p[:40].argmax(axis=1) == truth[:40]).mean() > 0.9
+    np.testing.assert_allclose(result.p[40], 0.1)
+    np.testing.assert_allclose(result.p.sum(axis=1), 1.0, atol=1e-5)
+    with pytest.raises(InputError):
+        head.out_of_fold(x, y, head.folds(y, None, None, 3, 0), 10)
+
+
+def test_a_class_of_one_sample_is_never_predicted_by_the_head_that_has_not_seen_it(
+    digits: tuple[np.ndarray, np.ndarray],
+) -> None:
+    x, y = digits[0][:200], digits[1][:200].copy()
+    y[5] = 10
+    fold = head.folds(y, None, None, 3, 0)
+    result = head.out_of_fold(x, y, fold, 12, spec=head.HeadSpec(epochs=2, least_steps=10))
+    assert not result.seen[fold[5], 10]
+    assert result.p[5, 10] < 1e-6
+    assert not result.seen[:, 11].any()
+    assert np.isfinite(result.p).all()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_tiny_data_gives_probabilities(n: int) -> None:
+    x = np.eye(3, 4, dtype=np.float32)[:n]
+    y = np.arange(n, dtype=np.int32) % 2
+    result = head.out_of_fold(x, y, head.folds(y, None, None, 5, 0), 2)
+    assert result.p.shape == (n, 2)
+    np.testing.assert_allclose(result.p.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_dynamics_are_those_of_a_head_in_training(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits
+    noisy, planted = noise.symmetric(y, 0.2, 0, 10)
+    fold = head.folds(noisy, None, None, 3, 0)
+    record = head.out_of_fold(x, noisy, fold, 10, dynamics=True).dynamics
+    assert record is not None
+    seen = np.isfinite(record.log_p).mean(axis=0)
+    assert (seen == 1.0).all()
+    log_p = np.nanmean(record.log_p[2:].astype(np.float32), axis=0)
+    assert log_p[planted].mean() < log_p[~planted].mean() - 1.0
+    finite = np.isfinite(record.log_p)
+    right = record.top == noisy
+    assert (record.margin[right] >= 0).all()
+    assert (record.margin[~right] <= 0).all()
+    top_p, squares = record.top_p[finite].astype(np.float32), record.sum_squares[finite].astype(np.float32)
+    assert (squares <= top_p + 1e-3).all()
+    assert (squares >= top_p**2 - 1e-3).all()
+    np.testing.assert_allclose(
+        np.exp(record.log_p[finite & right].astype(np.float32)), record.top_p[finite & right], atol=2e-3
+    )
+
+
+def test_progress_counts_up_and_cancel_stops(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits[0][:300], digits[1][:300]
+    fold = head.folds(y, None, None, 3, 0)
+    reports: list[head.Epoch] = []
+    spec = head.HeadSpec(epochs=3, least_steps=10)
+    result = head.out_of_fold(x, y, fold, 10, spec=spec, progress=reports.append)
+    assert [report.done for report in reports] == list(range(1, 10))
+    assert {report.total for report in reports} == {9}
+    assert len(result.history) == 9
+    with pytest.raises(Cancelled):
+        head.out_of_fold(x, y, fold, 10, spec=spec, cancel=lambda: True)
+
+
+def test_the_output_may_be_a_file(digits: tuple[np.ndarray, np.ndarray], tmp_path: object) -> None:
+    x, y = digits[0][:200], digits[1][:200]
+    fold = head.folds(y, None, None, 2, 0)
+    spec = head.HeadSpec(epochs=1, least_steps=5)
+    file = np.lib.format.open_memmap(f"{tmp_path}/p.npy", mode="w+", dtype=np.float32, shape=(200, 10))
+    result = head.out_of_fold(x, y, fold, 10, spec=spec, out=file)
+    assert result.p is file
+    np.testing.assert_array_equal(file, head.out_of_fold(x, y, fold, 10, spec=spec).p)
+
+
+def test_importing_the_head_does_not_import_torch() -> None:
+    code = "import sys, labeltui.head; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
