@@ -17,6 +17,7 @@ KERNELS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "csg": ([], ["src/labeltui/_fast/minsum.h"]),
     "votes": ([], []),
+    "sixel": ([], []),
 }
 
 setup(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
 from labeltui.errors import UsageError
 
 VARIABLE = "LABELTUI_THREADS"
+
+Result = TypeVar("Result")
 
 
 def count(threads: int | None = None) -> int:
@@ -52,3 +56,29 @@ def blas(threads: int) -> Iterator[None]:
     """Limit BLAS and OpenMP pools to `threads` threads inside the block."""
     with threadpool_limits(limits=threads):
         yield
+
+
+def share(
+    function: Callable[[int, int], Result], start: int, stop: int, threads: int | None = None, least: int = 1
+) -> list[Result]:
+    """Call ``function(a, b)`` on consecutive pieces of start..stop, one a thread; results in order.
+
+    Parameters
+    ----------
+    function : callable
+        Must release the interpreter lock to gain anything.
+    start, stop : int
+        The range to divide; an empty one calls nothing.
+    threads : int, optional
+        As for `count`.
+    least : int
+        Smallest piece that is worth a thread.
+    """
+    if stop <= start:
+        return []
+    pieces = min(count(threads), max(1, (stop - start) // least))
+    borders = [start + (stop - start) * piece // pieces for piece in range(pieces + 1)]
+    if pieces == 1:
+        return [function(start, stop)]
+    with ThreadPoolExecutor(pieces) as pool:
+        return list(pool.map(function, borders[:-1], borders[1:]))

@@ -10,7 +10,9 @@ import numpy.typing as npt
 # ---- knn ----
 
 
-def exact_products(x: npt.NDArray[Any], y: npt.NDArray[Any], distance: bool = False) -> npt.NDArray[np.float64]:
+def exact_products(
+    x: npt.NDArray[Any], y: npt.NDArray[Any], distance: bool = False
+) -> npt.NDArray[np.float64]:
     """Return the products (or squared distances) of every row of x with every row of y, in the one defined order.
 
     Element t goes to lane t % 8, lanes add in float64 one element after the other, and the lanes are folded in halves.
@@ -59,9 +61,84 @@ def knn_graph(
     return indices, np.take_along_axis(s, indices.astype(np.int64), axis=1) + np.float32(0.0)
 
 
-def reverse_lists(indices: npt.NDArray[np.int32], k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+def reverse_lists(
+    indices: npt.NDArray[np.int32], k: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Return, for each row, who lists it among its first k neighbours: offsets and members in ascending order."""
     n = len(indices)
     lists = [np.flatnonzero((indices[:, :k] == s).any(axis=1)) for s in range(n)]
     offsets = np.concatenate([[0], np.cumsum([len(members) for members in lists])]).astype(np.int64)
     return offsets, np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int32)
+
+
+# --- csg: class counts, overlaps, relabels -----------------------------------------------------------------
+
+
+def pooled_counts(
+    indices: npt.NDArray[np.int32], labels: npt.NDArray[np.int32], n_classes: int, k: int, first: int = 0
+) -> npt.NDArray[np.int64]:
+    """T[i, j] = neighbours of label j in columns first..k of the samples of label i; -1 counts nowhere."""
+    T = np.zeros((n_classes, n_classes), dtype=np.int64)
+    for sample, label in enumerate(labels):
+        for neighbour in indices[sample, first:k]:
+            if label >= 0 and neighbour >= 0 and labels[neighbour] >= 0:
+                T[label, labels[neighbour]] += 1
+    return T
+
+
+def overlap(S: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """W[i, j] = sum over c of min(S[i, c], S[j, c])."""
+    W: npt.NDArray[np.float64] = np.minimum(S[:, None, :], S[None, :, :]).sum(axis=2)
+    return W
+
+
+def fixed_similarity(T: npt.NDArray[np.int64], one: int) -> npt.NDArray[np.int64]:
+    """S as rounded integer multiples of 1 / one; rows without counts are 0."""
+    sums = T.sum(axis=1, keepdims=True)
+    S: npt.NDArray[np.int64] = (T * one + sums // 2) // np.maximum(sums, 1)
+    return S
+
+
+# --- votes: leave-one-out votes of neighbours --------------------------------------------------------------
+
+
+def ballot(
+    indices: npt.NDArray[np.int32],
+    labels: npt.NDArray[np.int32],
+    groups: npt.NDArray[np.int32],
+    row: int,
+    k: int,
+) -> list[int]:
+    """Columns of the first k neighbours of `row` that vote: labelled, and the first of another group."""
+    columns: list[int] = []
+    seen = {int(groups[row])}
+    for column, neighbour in enumerate(indices[row]):
+        if len(columns) == k:
+            break
+        if neighbour < 0 or labels[neighbour] < 0 or int(groups[neighbour]) in seen:
+            continue
+        seen.add(int(groups[neighbour]))
+        columns.append(column)
+    return columns
+
+
+def vote(
+    indices: npt.NDArray[np.int32],
+    similarity: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int32],
+    groups: npt.NDArray[np.int32],
+    n_classes: int,
+    k: int,
+    temperature: float | None = None,
+    smoothing: float = 1.0,
+) -> npt.NDArray[np.float32]:
+    """p_j = (w_j + smoothing / K) / (sum of w + smoothing), w = exp((s - first vote's s) / temperature)."""
+    p = np.full((len(labels), n_classes), smoothing / n_classes)
+    for row in range(len(labels)):
+        columns = ballot(indices, labels, groups, row, k)
+        for column in columns:
+            gap = float(similarity[row, column]) - float(similarity[row, columns[0]])
+            weight = 1.0 if temperature is None else np.exp(gap / temperature)
+            p[row, labels[indices[row, column]]] += weight
+        p[row] = p[row] / p[row].sum() if p[row].sum() > 0 else 1.0 / n_classes
+    return p.astype(np.float32)

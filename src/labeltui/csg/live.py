@@ -1,0 +1,250 @@
+"""Overlaps that follow every relabel at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from labeltui._fast import csg as kernels
+from labeltui.csg.counting import SPARSE_ABOVE, Floats, Integers, Matrix, checked, class_sizes
+from labeltui.csg.measures import Complexity, Overlaps, complexity, overlaps
+from labeltui.errors import InputError
+
+
+class Snapshot(NamedTuple):
+    """Copies that stay what they are while labels go on changing; measure them on any thread."""
+
+    T: Matrix
+    sizes: Integers
+    k: int
+
+    def complexity(self) -> Complexity:
+        """Overlaps, spectrum and CSG; see `labeltui.csg.complexity`."""
+        return complexity(self.T, self.sizes, self.k)
+
+    def overlaps(self) -> Overlaps:
+        """Overlaps without an eigen-solve."""
+        return overlaps(self.T, self.sizes, self.k)
+
+
+class LiveCsg:
+    """The class matrices of a graph, kept exact while single labels change.
+
+    The embedding does not move when a label changes, so neither do the neighbours: a relabel changes T by the
+    few counts around one sample, and S and W in the rows and columns of the classes that have them. T equals
+    a rebuild to the bit after any sequence; so giving a sample its previous label back is an exact undo.
+
+    Up to `SPARSE_ABOVE` classes `overlap` and `self_share` follow each relabel (microseconds). Above, T is
+    sparse and they are computed when asked for. Not for several threads at once; `snapshot` is what to hand
+    over.
+
+    Parameters
+    ----------
+    T : (K, K) int64 or csr_array
+        `pooled_counts` of these indices and labels at `csg_k`; copied.
+    indices : (N, >= csg_k) int32
+        Neighbour lists; kept, never changed, may be memory-mapped.
+    labels : (N,) int32
+        Class of each sample, -1 = outside S; copied.
+    rev_indptr : (N + 1,) int64
+    rev_indices : (M,) int32
+        Reverse lists of the first `csg_k` neighbours: the samples that have s among theirs are
+        ``rev_indices[rev_indptr[s]:rev_indptr[s + 1]]``.
+    n_classes : int
+        K.
+    csg_k : int
+        Neighbours counted per sample.
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit, or an index or label is out of range.
+    """
+
+    def __init__(
+        self,
+        T: Matrix,
+        indices: NDArray[Any],
+        labels: NDArray[Any],
+        rev_indptr: NDArray[Any],
+        rev_indices: NDArray[Any],
+        n_classes: int,
+        csg_k: int,
+    ) -> None:
+        self._indices, checked_labels = checked(indices, labels, n_classes, csg_k)
+        self._rev_indptr = np.ascontiguousarray(rev_indptr, dtype=np.int64)
+        self._rev_indices = np.ascontiguousarray(rev_indices, dtype=np.int32)
+        n = len(checked_labels)
+        if T.shape != (n_classes, n_classes):
+            raise InputError(f"pooled counts are {n_classes} x {n_classes}", f"{T.shape} came")
+        if len(self._rev_indptr) != n + 1 or self._rev_indptr[-1] != len(self._rev_indices):
+            raise InputError(
+                "reverse lists have one entry per sample and end where their indices do",
+                f"{len(self._rev_indptr)} pointers for {n} samples and {len(self._rev_indices)} indices came",
+                "take them from Graph.reverse(csg_k)",
+            )
+        self.n_classes = n_classes
+        self.csg_k = csg_k
+        self._labels = checked_labels.copy()
+        self._sizes = class_sizes(self._indices, self._labels, n_classes)
+        self._dense = n_classes <= SPARSE_ABOVE
+        self._shown: Overlaps | None = None
+        if self._dense:
+            self._T = np.array(T.toarray() if sparse.issparse(T) else T, dtype=np.int64, order="C")
+            self._live = self._counts(self._T, self._labels, self._sizes, matrices=True)
+        else:
+            self._base = sparse.csr_array(T).astype(np.int64)
+            self._moved: dict[tuple[int, int], int] = {}
+
+    @property
+    def T(self) -> Matrix:
+        """Pooled counts now: a read-only view, or a new csr_array above `SPARSE_ABOVE` classes."""
+        return _readonly(self._T) if self._dense else self._sparse_T()
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """(N,) int32, labels now: a read-only view."""
+        return _readonly(self._labels)
+
+    @property
+    def sizes(self) -> Integers:
+        """(K,) int64, samples of each class now: a read-only view."""
+        return _readonly(self._sizes)
+
+    @property
+    def overlap(self) -> Floats:
+        """(K,) float64, summed overlap of each class with the others now, to about K * 5e-10; a copy."""
+        if not self._dense:
+            return self._sparse_overlaps().overlap
+        overlap: Floats = self._live.overlap / kernels.FIXED_ONE
+        return overlap
+
+    @property
+    def self_share(self) -> Floats:
+        """(K,) float64, share of its own class among a class's neighbours now; a copy."""
+        if not self._dense:
+            return self._sparse_overlaps().self_share
+        sums = self._T.sum(axis=1)
+        share: Floats = np.divide(self._T.diagonal(), sums, out=np.zeros(self.n_classes), where=sums > 0)
+        return share
+
+    @property
+    def W(self) -> Matrix:
+        """(K, K) float64 or csr_array, overlaps of all pairs now, each to about K * 5e-10; a copy."""
+        return self._live.fixed_W / kernels.FIXED_ONE if self._dense else self._sparse_overlaps().W
+
+    def relabel(self, sample: int, label: int) -> int:
+        """Give one sample another label.
+
+        Parameters
+        ----------
+        sample : int
+            0..N-1.
+        label : int
+            Its new class, or -1: it leaves S, as a source and as a neighbour, until it gets a class again.
+
+        Returns
+        -------
+        int
+            The label it had; relabelling with that one undoes the change to the bit.
+
+        Raises
+        ------
+        InputError
+            Sample or label out of range; nothing has changed then.
+        """
+        if not 0 <= sample < len(self._labels):
+            raise InputError(f"samples are 0..{len(self._labels) - 1}", f"{sample} came")
+        if not -1 <= label < self.n_classes:
+            raise InputError(f"labels are -1..{self.n_classes - 1}", f"{label} came")
+        if self._dense:
+            return self._live.relabel(sample, label)
+        return self._sparse_relabel(sample, label)
+
+    def snapshot(self) -> Snapshot:
+        """Copies of the counts and sizes as they are now."""
+        return Snapshot(self._T.copy() if self._dense else self._sparse_T(), self._sizes.copy(), self.csg_k)
+
+    def complexity(self) -> Complexity:
+        """Everything, eigen-solve included, of the labels now; elsewhere call `snapshot().complexity()`."""
+        return self.snapshot().complexity()
+
+    def what_if(self, samples: Iterable[int], labels: Iterable[int]) -> tuple[Complexity, Complexity]:
+        """Complexity as it is, and as it would be with these relabels; nothing changes.
+
+        Parameters
+        ----------
+        samples, labels : iterables of int, equally long
+            As for `relabel`; of several entries for one sample the last counts.
+        """
+        before = self.snapshot()
+        after = self.after(samples, labels)
+        return before.complexity(), after.complexity()
+
+    def after(self, samples: Iterable[int], labels: Iterable[int]) -> Snapshot:
+        """The snapshot that these relabels would lead to; nothing changes."""
+        pairs = [(int(sample), int(label)) for sample, label in zip(samples, labels, strict=True)]
+        trial = LiveCsg.__new__(LiveCsg)
+        trial.__dict__.update(self.__dict__)
+        trial._labels, trial._sizes, trial._shown = self._labels.copy(), self._sizes.copy(), None
+        if self._dense:
+            trial._T = self._T.copy()
+            trial._live = self._counts(trial._T, trial._labels, trial._sizes, matrices=False)
+        else:
+            trial._moved = dict(self._moved)
+        for sample, label in pairs:
+            trial.relabel(sample, label)
+        return trial.snapshot()
+
+    def _counts(
+        self, T: Integers, labels: NDArray[np.int32], sizes: Integers, matrices: bool
+    ) -> kernels.LiveCounts:
+        return kernels.LiveCounts(
+            T, labels, sizes, self._indices, self._rev_indptr, self._rev_indices, self.csg_k, matrices
+        )
+
+    def _sparse_relabel(self, s: int, new: int) -> int:
+        old = int(self._labels[s])
+        if old == new:
+            return old
+        self._labels[s] = new
+        self._shown = None
+        neighbours = self._indices[s, : self.csg_k]
+        if neighbours[0] >= 0:
+            for label, step in ((old, -1), (new, 1)):
+                if label >= 0:
+                    self._sizes[label] += step
+        around = self._labels[neighbours[neighbours >= 0]].tolist()
+        behind = self._labels[self._rev_indices[self._rev_indptr[s] : self._rev_indptr[s + 1]]].tolist()
+        for label, step in ((old, -1), (new, 1)):
+            if label < 0:
+                continue
+            for cell in [(label, other) for other in around] + [(other, label) for other in behind]:
+                if min(cell) >= 0:
+                    self._moved[cell] = self._moved.get(cell, 0) + step
+        return old
+
+    def _sparse_T(self) -> Matrix:
+        if self._moved:
+            cells = np.array(list(self._moved), dtype=np.int64)
+            steps = np.array(list(self._moved.values()), dtype=np.int64)
+            change = sparse.coo_array((steps, (cells[:, 0], cells[:, 1])), shape=self._base.shape)
+            self._base = self._base + change.tocsr()
+            self._base.eliminate_zeros()
+            self._moved = {}
+        return self._base.copy()
+
+    def _sparse_overlaps(self) -> Overlaps:
+        if self._shown is None:
+            self._shown = self.snapshot().overlaps()
+        return self._shown
+
+
+def _readonly(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,310 @@
+"""From the class matrices to overlaps, spectrum, CSG and spectral share."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from threadpoolctl import ThreadpoolController
+
+from labeltui.csg.counting import Floats, Integers, Matrix, class_sizes, overlap, pooled_counts, similarity
+from labeltui.errors import InputError
+
+# Eigenvalues closer than this share of the largest one span one eigenspace: its eigenvectors are arbitrary.
+DEGENERATE = 1e-7
+
+_solver = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """How far each class and each pair of classes overlap; cheap, without a spectrum.
+
+    Attributes
+    ----------
+    S : (K, K) float64 or csr_array
+        Share of class j among the neighbours of class i; rows of present classes sum to 1, others are 0.
+    W : (K, K) float64 or csr_array
+        Symmetric, in [0, 1]; 1 on the diagonal of present classes.
+    overlap : (K,) float64
+        Sum of W over the other classes: the complexity of a class. 0 for absent classes.
+    self_share : (K,) float64
+        S[i, i].
+    present : (K,) bool
+        Classes with at least one counted neighbour.
+    reliable : (K,) bool
+        Present classes of at least k + 1 samples.
+    sizes : (K,) int64
+        Samples of each class that have a neighbour list.
+    k : int
+        Neighbours counted per sample.
+    n : int
+        Labelled samples in S.
+    """
+
+    S: Matrix
+    W: Matrix
+    overlap: Floats
+    self_share: Floats
+    present: NDArray[np.bool_]
+    reliable: NDArray[np.bool_]
+    sizes: Integers
+    k: int
+    n: int
+
+    @property
+    def classes(self) -> int:
+        """Number of present classes."""
+        return int(self.present.sum())
+
+    @property
+    def trace(self) -> float:
+        """tr(L) / K: the mean overlap of the present classes."""
+        return float(self.overlap.sum() / self.classes) if self.classes else 0.0
+
+    def pairs(self, by: str = "overlap", limit: int | None = None) -> tuple[Integers, Integers, Floats]:
+        """Pairs of different classes that overlap at all, the largest first, ties by class index.
+
+        Parameters
+        ----------
+        by : {"overlap", "directed"}
+            Rank pairs i < j by W[i, j], or ordered pairs i -> j by S[i, j].
+        limit : int, optional
+            At most this many.
+
+        Returns
+        -------
+        i, j : (P,) int64
+        value : (P,) float64
+        """
+        if by not in ("overlap", "directed"):
+            raise InputError("pairs are ranked by 'overlap' or 'directed'", f"{by!r} came")
+        matrix = self.W if by == "overlap" else self.S
+        if sparse.issparse(matrix):
+            entries = matrix.tocoo()
+            i, j, value = entries.row.astype(np.int64), entries.col.astype(np.int64), entries.data
+        else:
+            i, j = np.nonzero(matrix)
+            value = matrix[i, j]
+        kept = i < j if by == "overlap" else i != j
+        i, j, value = i[kept], j[kept], value[kept]
+        order = np.lexsort((j, i, -value))[:limit]
+        return i[order], j[order], value[order]
+
+
+@dataclass(frozen=True)
+class Complexity(Overlaps):
+    """Overlaps and the spectrum over the present classes.
+
+    Attributes
+    ----------
+    eigenvalues : (present classes,) float64
+        Of L, ascending.
+    csg : float
+        Between 0 (no overlap) and the number of present classes - 1 (all alike).
+    spectral_share : (K,) float64
+        Sums to `csg`; what each class adds to the gaps of the spectrum. Signed: it speaks of the cut between
+        groups of classes, not of which class is hard (that is `overlap`), and is not to be shown in percent.
+    """
+
+    eigenvalues: Floats
+    csg: float
+    spectral_share: Floats
+
+    @property
+    def csg_normalised(self) -> float:
+        """CSG / (K - 1) of the present classes, in [0, 1]; 0 with fewer than two."""
+        return self.csg / (self.classes - 1) if self.classes > 1 else 0.0
+
+    @property
+    def l1(self) -> float:
+        """The second eigenvalue: 0 when the classes fall into groups that do not touch."""
+        return float(self.eigenvalues[1]) if self.classes > 1 else 0.0
+
+
+def spectrum(W: Matrix) -> tuple[Floats, float]:
+    """Eigenvalues (ascending, the first set to at least 0) of L = D - W, and the CSG they give.
+
+    Parameters
+    ----------
+    W : (K, K) float64 or csr_array
+        Overlaps of present classes only; the diagonal does not matter.
+
+    Returns
+    -------
+    eigenvalues : (K,) float64
+    csg : float
+    """
+    if W.shape[0] == 0:
+        return np.zeros(0), 0.0
+    with _one_blas_thread():
+        eigenvalues = np.maximum(np.linalg.eigvalsh(_laplacian(W)), 0.0)
+    return eigenvalues, _gradient(eigenvalues)
+
+
+def overlaps(
+    T: Matrix, sizes: NDArray[Any], k: int, *, prior_corrected: bool = False, threads: int | None = None
+) -> Overlaps:
+    """S, W and what follows from them without an eigen-solve; see `complexity` for the parameters."""
+    return Overlaps(**_overlap_fields(T, sizes, k, prior_corrected, threads))
+
+
+def complexity(
+    T: Matrix, sizes: NDArray[Any], k: int, *, prior_corrected: bool = False, threads: int | None = None
+) -> Complexity:
+    """Everything that the pooled counts say: overlaps, spectrum, CSG and the spectral share of each class.
+
+    A pure function of its arguments: pass `LiveCsg.snapshot()`'s copies to run it on another thread. The
+    spectrum costs about K^3: 0.1 ms at 10 classes, 1 ms at 100, 150 ms at 1,000, minutes and several times 8
+    K^2 bytes beyond 10,000, where `overlaps` is the choice.
+
+    Parameters
+    ----------
+    T : (K, K) int64 or csr_array
+        From `pooled_counts`.
+    sizes : (K,) int
+        From `class_sizes`.
+    k : int
+        Neighbours counted per sample.
+    prior_corrected : bool
+        Correct for the classes' different sizes, see `similarity`.
+    threads : int, optional
+        For W; the eigen-solve uses one thread, since its bits must not depend on their number.
+
+    Returns
+    -------
+    Complexity
+        Free of NaN for any counts.
+    """
+    fields = _overlap_fields(T, sizes, k, prior_corrected, threads)
+    kept = np.flatnonzero(fields["present"])
+    share = np.zeros(len(fields["present"]))
+    if len(kept):
+        W = fields["W"]
+        whole = len(kept) == W.shape[0]
+        W = W if whole else W[np.ix_(kept, kept)] if not sparse.issparse(W) else W[kept][:, kept]
+        W = W.toarray() if sparse.issparse(W) else W
+        with _one_blas_thread():
+            eigenvalues, vectors = np.linalg.eigh(_laplacian(W))
+            eigenvalues = np.maximum(eigenvalues, 0.0)
+            share[kept] = _spectral_share(W, eigenvalues, vectors)
+    else:
+        eigenvalues = np.zeros(0)
+    return Complexity(**fields, eigenvalues=eigenvalues, csg=_gradient(eigenvalues), spectral_share=share)
+
+
+def measure(
+    indices: NDArray[Any],
+    labels: NDArray[Any],
+    n_classes: int,
+    k: int,
+    *,
+    prior_corrected: bool = False,
+    threads: int | None = None,
+) -> Complexity:
+    """`complexity` of the counts of a graph; parameters as for `pooled_counts` and `complexity`."""
+    T = pooled_counts(indices, labels, n_classes, k, threads)
+    sizes = class_sizes(indices, labels, n_classes)
+    return complexity(T, sizes, k, prior_corrected=prior_corrected, threads=threads)
+
+
+def csg_of(T: Matrix, threads: int | None) -> float:
+    """CSG alone, without eigenvectors."""
+    kept = np.flatnonzero(np.asarray(T.sum(axis=1)) > 0)
+    W = overlap(similarity(T), threads)
+    return spectrum(W[kept][:, kept] if len(kept) < W.shape[0] else W)[1]
+
+
+def _overlap_fields(
+    T: Matrix, sizes: NDArray[Any], k: int, prior_corrected: bool, threads: int | None
+) -> dict[str, Any]:
+    sizes = np.array(sizes, dtype=np.int64)
+    if T.shape != (len(sizes), len(sizes)):
+        raise InputError(
+            "pooled counts are K x K for K class sizes", f"{T.shape} came with {len(sizes)} sizes"
+        )
+    S = similarity(T, sizes if prior_corrected else None)
+    W = overlap(S, threads)
+    present = np.asarray(S.sum(axis=1)) > 0
+    return {
+        "S": S,
+        "W": W,
+        "overlap": np.asarray(W.sum(axis=1)) - W.diagonal(),
+        "self_share": np.array(S.diagonal()),
+        "present": present,
+        "reliable": present & (sizes > k),
+        "sizes": sizes,
+        "k": int(k),
+        "n": int(sizes.sum()),
+    }
+
+
+def _laplacian(W: Matrix) -> Floats:
+    L: Floats = -(W.toarray() if sparse.issparse(W) else np.asarray(W, dtype=np.float64))
+    np.fill_diagonal(L, 0.0)
+    np.fill_diagonal(L, -L.sum(axis=1))
+    return L
+
+
+def _gaps(eigenvalues: Floats) -> Floats:
+    K = len(eigenvalues)
+    return np.diff(eigenvalues) / (K - np.arange(K - 1))  # g_i = (l_{i+1} - l_i) / (K - i)
+
+
+def _gradient(eigenvalues: Floats) -> float:
+    return float(np.maximum.accumulate(_gaps(eigenvalues)).sum()) if len(eigenvalues) > 1 else 0.0
+
+
+def _spectral_share(W: Floats, eigenvalues: Floats, vectors: Floats) -> Floats:
+    """Half the row sums of W * G, G_ij = sum_m c_m (v_mi - v_mj)^2, so that all classes together give CSG.
+
+    CSG = sum_m c_m l_m: a gap l that is the running maximum n times adds n / (K - l) to the coefficient of
+    its upper eigenvalue and takes as much from that of its lower one.
+    """
+    K = len(eigenvalues)
+    gaps = _gaps(eigenvalues)
+    c = np.zeros(K)
+    best = 0
+    for m in range(K - 1):
+        if gaps[m] > gaps[best] * (1 + 1e-12):  # rounding must not choose among equal gaps
+            best = m
+        c[best + 1] += 1 / (K - best)
+        c[best] -= 1 / (K - best)
+    # Equal eigenvalues: only their common space is defined, so all its vectors get the mean coefficient.
+    space = np.concatenate([[0], np.cumsum(np.diff(eigenvalues) > DEGENERATE * eigenvalues[-1])])
+    c = (np.bincount(space, weights=c) / np.bincount(space))[space]
+    used = np.flatnonzero(np.abs(c) > 1e-15)
+    V = vectors[:, used]
+    P = (V * c[used]) @ V.T
+    diagonal = np.diag(P)
+    off = W.copy()
+    np.fill_diagonal(off, 0.0)
+    share: Floats = 0.5 * (off.sum(axis=1) * diagonal + off @ diagonal) - (off * P).sum(axis=1)
+    return share
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()  # looks through all loaded libraries: done once
+
+
+class _one_blas_thread:
+    """One BLAS thread inside the block, and one block at a time, as the limit is the process's.
+
+    The solver's bits must not depend on the number of threads, and on shared cores a spinning pool made it a
+    hundred times slower.
+    """
+
+    def __enter__(self) -> None:
+        _solver.acquire()
+        self._limit = _controller().limit(limits=1, user_api="blas")
+        self._limit.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._limit.__exit__(*error)
+        _solver.release()
