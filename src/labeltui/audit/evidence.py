@@ -1,0 +1,138 @@
+"""Why a sample is in the queue: each detector's vote, its neighbours, the overlap of the two classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from labeltui.audit.complexities import Complexities
+    from labeltui.store import Store
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One of the nearest samples: its current label and its given one, -1 = none."""
+
+    index: int
+    similarity: float
+    label: int
+    given: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for and against a sample's given label.
+
+    Attributes
+    ----------
+    votes : list of (detector, score, proposal)
+        Score in [0, 1], low = bad; the label the detector would give, or None where it proposes none. The
+        blend comes last.
+    neighbours : list of Neighbour
+        The nearest, nearest first.
+    same_label_share : float or None
+        Share of the labelled neighbours whose current label is the sample's given one.
+    pair_overlap : float or None
+        Overlap W of the given and the suggested class.
+    pair_share : float or None
+        Share S of the suggested class among all neighbours of the given class.
+    group : list of int
+        The other samples that are (nearly) the same image.
+    lines : list of str
+        The same in words, most telling first; each is short and stands for itself.
+    """
+
+    votes: list[tuple[str, float, int | None]]
+    neighbours: list[Neighbour]
+    same_label_share: float | None
+    pair_overlap: float | None
+    pair_share: float | None
+    group: list[int]
+    lines: list[str]
+
+
+def gather(
+    store: Store, current: NDArray[np.int32], names: list[str], complexities: Complexities, i: int, k: int
+) -> Evidence:
+    """Collect the evidence on sample `i` from its `k` nearest neighbours and what the audit holds.
+
+    Parameters
+    ----------
+    store : Store
+        The generation shown.
+    current : (N,) int32
+        Labels now.
+    names : list of str
+        Display names of the classes.
+    complexities : Complexities
+        Overlaps now.
+    i, k : int
+    """
+    graph = f"graph/{store.embedding_name}"
+    rows = store.array(f"{graph}/indices")[i][:k]
+    near = rows[rows >= 0]
+    similarity = store.array(f"{graph}/similarity")[i][: len(near)]
+    labels, given = current[near], int(store.given[i])
+    neighbours = [
+        Neighbour(int(index), float(s), int(label), int(first))
+        for index, s, label, first in zip(near, similarity, labels, store.given[near], strict=True)
+    ]
+    labelled = labels[labels >= 0].tolist()
+    counted = Counter(labelled).most_common()
+    same = labelled.count(given) / len(labelled) if labelled and given >= 0 else None
+    top = int(store.array("suggest/label")[i, 0])
+    pair = given >= 0 and top >= 0 and top != given
+    overlap = float(complexities.W_entry(given, top)) if pair else None
+    share = float(complexities.S_row(given)[top]) if pair else None
+    votes = _votes(store, i, counted[0][0] if counted else None, top if top >= 0 else None)
+    groups = store.array("groups/duplicate")
+    alike = np.flatnonzero(groups == groups[i])
+    group = alike[alike != i].tolist()
+    lines = []
+    if counted:
+        told = [f"{count}/{len(labelled)} neighbours {names[label]}" for label, count in counted[:2]]
+        lines.append(", ".join(told))
+    told = [_vote_in_words(detector, score, proposal, given, names) for detector, score, proposal in votes]
+    lines.append(", ".join(line for line in told if line))
+    if overlap is not None and share is not None:
+        a, b = names[given], names[top]
+        lines.append(f"{a}-{b} overlap {overlap:.2f}, {share:.0%} of the neighbours of {a} are {b}")
+    if group:
+        other = sorted({names[label] for label in current[group].tolist() if label >= 0 and label != given})
+        alike_text = f"{len(group)} more {'copy' if len(group) == 1 else 'copies'} of this image"
+        lines.append(alike_text + (f", labelled {', '.join(other)}" if other else ""))
+    return Evidence(votes, neighbours, same, overlap, share, group, [line for line in lines if line])
+
+
+def _votes(store: Store, i: int, nearest: int | None, top: int | None) -> list[tuple[str, float, int | None]]:
+    found: list[tuple[str, float, int | None]] = []
+    for name in store.names_in("scores"):
+        proposal = None
+        if f"suggest/{name}/label" in store:
+            label = int(store.array(f"suggest/{name}/label")[i, 0])
+            proposal = label if label >= 0 else None
+        elif name == "neighbours":
+            proposal = nearest
+        if name != "blend":
+            found.append((name, float(store.array(f"scores/{name}")[i]), proposal))
+    return [*found, ("blend", float(store.array("scores/blend")[i]), top)]
+
+
+def _vote_in_words(detector: str, score: float, proposal: int | None, given: int, names: list[str]) -> str:
+    if given < 0:
+        return f"{detector} {names[proposal]}" if proposal is not None else ""
+    shown = f"{detector} gives {names[given]} {chance(score)}"
+    return (
+        f"{shown}, says {names[proposal]}" if proposal not in (None, given) and detector == "blend" else shown
+    )
+
+
+def chance(p: float) -> str:
+    """A probability in two digits without its zero: .94; certainty is written 1.0."""
+    text = f"{p:.2f}"
+    return text[1:] if text.startswith("0") else "1.0"

@@ -1,0 +1,235 @@
+"""Which samples to look at, in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeltui.audit.ledger import KINDS
+from labeltui.errors import InputError
+from labeltui.store import Names
+from labeltui.text import safe
+
+if TYPE_CHECKING:
+    from labeltui.audit.ledger import Ledger
+    from labeltui.store import Store
+
+Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+ORDERS = ("score", "uncertainty", "random", "index")
+_TEXT_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class QueueSpec:
+    """Which samples a queue holds, and their order. Filters that are None let everything pass.
+
+    Attributes
+    ----------
+    given : int, optional
+        Given label.
+    suggested : int, optional
+        First suggested label; together with `given` a class pair.
+    decided : bool, optional
+        Whether somebody decided.
+    flagged : bool, optional
+        Whether the given label is not the blend's top class.
+    order : str
+        ``score`` (worst first), ``uncertainty`` (score nearest .5 first), ``random`` (by `seed`, the same
+        relative order under any filter) or ``index``. Ties by index.
+    split : int, optional
+        Index into the audit's splits.
+    text : str, optional
+        Part of the sample's name, letters A-Z in either case.
+    detector : str, optional
+        Name of a detector whose score stands in for the blend's in `order` and `score_below`.
+    score_below : float, optional
+        Only scores below this.
+    decision : str, optional
+        Only this kind of decision; `decided` is then ignored.
+    seed : int
+        Of the order ``random``.
+    """
+
+    given: int | None = None
+    suggested: int | None = None
+    decided: bool | None = False
+    flagged: bool | None = True
+    order: str = "score"
+    split: int | None = None
+    text: str | None = None
+    detector: str | None = None
+    score_below: float | None = None
+    decision: str | None = None
+    seed: int = 0
+
+
+class Queues:
+    """Builds queues over one generation.
+
+    Parameters
+    ----------
+    store : Store
+        The generation shown.
+    ledger : Ledger
+        The decisions, read at each call.
+
+    Attributes
+    ----------
+    flagged : (N,) bool
+        Samples whose given label is not the blend's top class; never those without a label or not ok.
+    """
+
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._top = store.array("suggest/label")[:, 0]
+        given = store.given
+        self.flagged: Mask = self._top != given
+        self.flagged &= given >= 0
+        self.flagged &= self._top >= 0
+        self.flagged &= store.status == 0
+        self._all: Index | None = None
+        self._by_class: tuple[Index, NDArray[np.int64]] | None = None
+
+    def scores(self, detector: str | None = None) -> NDArray[np.float32]:
+        """(N,) scores of a detector, or of the blend; low = bad.
+
+        Raises
+        ------
+        InputError
+            No such detector.
+        """
+        name = f"scores/{detector or 'blend'}"
+        if name not in self._store:
+            raise InputError(
+                "a queue is ordered by a detector of the audit",
+                f"{safe(str(detector))} came",
+                "use one of " + ", ".join(self._store.names_in("scores")),
+            )
+        return self._store.array(name)
+
+    def select(self, spec: QueueSpec) -> Index:
+        """The samples of a queue, in order: (m,) int64.
+
+        Raises
+        ------
+        InputError
+            Unknown order, kind of decision, or detector.
+        """
+        if spec.order not in ORDERS:
+            raise InputError(f"a queue's order is one of {', '.join(ORDERS)}", f"{safe(spec.order)} came")
+        scores = self.scores(spec.detector)
+        ranked = spec.order == "score" and spec.flagged and spec.given is None and spec.detector is None
+        found = self._ranked() if ranked else self._candidates(spec)
+        found = self._filtered(found, spec, scores)
+        return found if ranked else _ordered(found, spec, scores)
+
+    def _candidates(self, spec: QueueSpec) -> Index:
+        """The narrowest cheap superset, ascending."""
+        if not spec.flagged:
+            mask = np.ones(self._store.n, bool) if spec.flagged is None else ~self.flagged
+            if spec.given is not None:
+                mask &= self._store.given == spec.given
+            return np.flatnonzero(mask)
+        if spec.given is None:
+            return np.flatnonzero(self.flagged)
+        if self._by_class is None:
+            flagged = np.flatnonzero(self.flagged)
+            labels = self._store.given[flagged]
+            order = np.argsort(labels, kind="stable")
+            bounds = np.searchsorted(labels[order], np.arange(len(self._store.class_ids) + 1))
+            self._by_class = flagged[order], bounds
+        members, bounds = self._by_class
+        if not 0 <= spec.given < len(bounds) - 1:
+            return members[:0]
+        return members[bounds[spec.given] : bounds[spec.given + 1]]
+
+    def _ranked(self) -> Index:
+        """All flagged samples by the blend's score; sorted once."""
+        if self._all is None:
+            flagged = np.flatnonzero(self.flagged)
+            self._all = flagged[np.argsort(self.scores()[flagged], kind="stable")]
+        return self._all
+
+    def _filtered(self, found: Index, spec: QueueSpec, scores: NDArray[np.float32]) -> Index:
+        kind = self._ledger.kind
+        if spec.decision is not None:
+            if spec.decision not in KINDS[1:]:
+                raise InputError(
+                    f"a decision is one of {', '.join(KINDS[1:])}", f"{safe(spec.decision)} came"
+                )
+            found = found[kind[found] == KINDS.index(spec.decision)]
+        elif spec.decided is not None:
+            found = found[(kind[found] != 0) == spec.decided]
+        if spec.suggested is not None:
+            found = found[self._top[found] == spec.suggested]
+        if spec.split is not None:
+            found = found[self._store.split[found] == spec.split]
+        if spec.score_below is not None:
+            found = found[scores[found] < spec.score_below]
+        if spec.text:
+            found = found[contains(self._store.ids, found, spec.text)]
+        return found
+
+
+def _ordered(found: Index, spec: QueueSpec, scores: NDArray[np.float32]) -> Index:
+    """Sort ascending samples by the order of a spec; equal keys stay ascending."""
+    if spec.order == "index":
+        return np.sort(found)
+    key: NDArray[Any]
+    if spec.order == "score":
+        key = scores[found]
+    elif spec.order == "uncertainty":
+        key = np.abs(scores[found] - np.float32(0.5))
+    else:
+        key = _mixed(found, spec.seed)
+    return found[np.argsort(key, kind="stable")]
+
+
+def _mixed(samples: Index, seed: int) -> NDArray[np.uint64]:
+    """A number for each sample that looks random and depends on nothing but it and the seed (splitmix64)."""
+    state = samples.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % (1 << 64))
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
+    return mixed
+
+
+def contains(names: Names, samples: Index, text: str) -> Mask:
+    """Whether each sample's name holds `text`, letters A-Z in either case: (m,) bool.
+
+    Parameters
+    ----------
+    names : Names
+        All samples' names.
+    samples : (m,) int64
+    text : str
+        As a person typed it; undecodable bytes may stand in it as `os.fsdecode` gives them.
+    """
+    wanted = text.encode("utf-8", "surrogateescape").lower()
+    if len(samples) < 4096:
+        return np.fromiter((wanted in names[i].lower() for i in samples.tolist()), bool, len(samples))
+    hits = np.zeros(len(names), bool)
+    blob, offsets = names.blob, names.offsets
+    first = 0
+    while first < len(names):
+        # Whole names only, so that none is cut; at least one.
+        last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + _TEXT_BLOCK, side="right")) - 1)
+        origin = int(offsets[first])
+        block = blob[origin : offsets[last]].tobytes().lower()
+        place = block.find(wanted)
+        while place >= 0:
+            name = int(np.searchsorted(offsets, origin + place, side="right")) - 1
+            stop = int(offsets[name + 1]) - origin
+            if place + len(wanted) <= stop:
+                hits[name] = True
+                place = block.find(wanted, stop)
+            else:
+                place = block.find(wanted, place + 1)
+        first = last
+    return hits[samples]

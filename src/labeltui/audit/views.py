@@ -1,0 +1,176 @@
+"""What an open audit hands out: small immutable records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLASS_ORDERS = ("overlap", "name", "samples", "flags", "self_share", "spectral_share", "reviewed", "index")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was done, undone or redone.
+
+    Attributes
+    ----------
+    seq : int
+        Its action in the journal; saved when ``Audit.saved_seq`` has reached it.
+    uuid : str
+        The action's name in any journal.
+    verb : str
+        ``decide``, ``note``, ``undo`` or ``redo``.
+    kind : str
+        What was decided, also for undo and redo: a kind of decision, or ``note``.
+    samples : (m,) int64
+        The samples concerned.
+    """
+
+    seq: int
+    uuid: str
+    verb: str
+    kind: str
+    samples: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The decision on one sample; labels are class indices, -1 = none."""
+
+    kind: str
+    label: int
+    second: int
+    note: str | None
+    reviewer: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """An audit at a glance.
+
+    Attributes
+    ----------
+    samples, classes : int
+    csg : float or None
+        None when the scan could not compute one.
+    csg_stale : bool
+        Labels moved since `csg` was solved (only above 200 classes); ``Audit.solve_csg`` brings it up to
+        date.
+    csg_scan : float or None
+        Of the given labels.
+    interval : (float, float) or None
+        The scan's 95 % bootstrap interval, moved with `csg`: single relabels hardly change its width.
+    reviewed, relabelled : int
+        Samples that have a decision; whose decision is another label.
+    flagged, flags : int
+        Samples whose given label is not the blend's top class: all, and those without a decision.
+    generation : int
+    pending : int
+        Actions that are not on disk yet.
+    saved : bool
+        Whether there are none.
+    failed : str
+        Why saving failed, empty when it did not.
+    """
+
+    samples: int
+    classes: int
+    csg: float | None
+    csg_stale: bool
+    csg_scan: float | None
+    interval: tuple[float, float] | None
+    reviewed: int
+    relabelled: int
+    flagged: int
+    flags: int
+    generation: int
+    pending: int
+    saved: bool
+    failed: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One class.
+
+    Attributes
+    ----------
+    index : int
+    id : bytes
+    name : str
+        For showing.
+    samples : int
+        With this current label, excluded ones not counted.
+    flags, flagged : int
+        Given this label and flagged: without a decision, and all.
+    overlap, self_share : float
+        Complexity (summed overlap with the other classes), and S[i, i].
+    spectral_share : float or None
+        Signed share in CSG as last solved.
+    reviewed : int
+        Samples given this label that have a decision.
+    reliable : bool
+        More samples than neighbours counted.
+    """
+
+    index: int
+    id: bytes
+    name: str
+    samples: int
+    flags: int
+    flagged: int
+    overlap: float
+    self_share: float
+    spectral_share: float | None
+    reviewed: int
+    reliable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PairRow:
+    """Two classes: their overlap `W`, and `S_ab`, the share of b among the neighbours of a."""
+
+    a: int
+    b: int
+    W: float
+    S_ab: float
+    S_ba: float
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What a decision on many samples would change.
+
+    Attributes
+    ----------
+    samples : int
+        Samples whose decision would change.
+    by_given, by_suggested : list of (class, count)
+        Most frequent first; class -1 = none.
+    d_overlap : (K,) float64
+        Change of each class's overlap.
+    csg_before, csg_after, trace_before, trace_after : float
+        CSG, and the mean overlap tr(L) / K.
+    """
+
+    samples: int
+    by_given: list[tuple[int, int]]
+    by_suggested: list[tuple[int, int]]
+    d_overlap: NDArray[np.float64]
+    csg_before: float
+    csg_after: float
+    trace_before: float
+    trace_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New scores came from a run: undecided samples that are flagged now and were not, and the reverse."""
+
+    rose: int
+    fell: int
+    generation: int
+    run: str
