@@ -11,9 +11,10 @@ from scipy import sparse
 from scipy.spatial.distance import braycurtis
 from sklearn.neighbors import NearestNeighbors
 from spectral_metric.estimator import CumulativeGradientEstimator
+from spectral_metric.lib import find_samples
 
 from labeltui import csg
-from labeltui.csg import counting
+from labeltui.csg import counting, resampling
 from labeltui.errors import InputError
 
 Graph = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -271,6 +272,54 @@ def test_interval_covers_the_value_that_finite_samples_estimate() -> None:
         low, high = csg.interval(indices, labels, K, k, n_boot=60, seed=0)
         covered += low <= limit <= high
     assert covered >= 32
+
+
+def test_compatible_is_the_published_estimate_on_the_same_draw() -> None:
+    X, _, labels = blobs(240, 4, 0.9, seed=21, d=3)
+    draws = [np.flatnonzero(labels == c)[:25] for c in range(4)]
+    peer = CumulativeGradientEstimator(k_nearest=5)
+    peer.n_class, peer.class_indices = 4, dict(enumerate(draws))
+    peer.compute(X, labels, {c: X[drawn] for c, drawn in enumerate(draws)})
+    np.testing.assert_allclose(resampling._boxed_similarity(X, labels, draws, 5, True), peer.S, atol=1e-12)
+
+
+def test_compatible_agrees_with_the_published_package_within_its_spread() -> None:
+    X, _, labels = blobs(240, 4, 0.9, seed=21, d=3)
+    ours = [csg.compatible(X, labels, M=20, k=3, seed=seed) for seed in range(40)]
+    theirs = []
+    for seed in range(40):
+        samples, drawn = find_samples(X, labels, 4, M=20, seed=seed)
+        peer = CumulativeGradientEstimator(k_nearest=3)
+        peer.n_class, peer.class_indices = 4, drawn
+        peer.compute(X, labels, samples)
+        theirs.append(float(peer.csg[0]))
+    error = np.hypot(np.std(ours), np.std(theirs)) / np.sqrt(40)
+    assert abs(np.mean(ours) - np.mean(theirs)) < 3 * error
+    assert 0.5 < np.std(ours) / np.std(theirs) < 2
+
+
+def test_compatible_without_volume_on_whole_classes_is_the_exact_csg() -> None:
+    X, indices, labels = blobs(240, 4, 0.9, seed=22)
+    exact = csg.measure(indices, labels, 4, 3).csg
+    assert csg.compatible(X, labels, M=1000, k=3, volume=False) == pytest.approx(exact, rel=1e-12)
+    gaps = np.array([2, 5, 6, 11])[labels]
+    assert csg.compatible(X, gaps, M=1000, k=3, volume=False) == pytest.approx(exact, rel=1e-12)
+
+
+def test_compatible_survives_what_broke_the_published_package() -> None:
+    rng = np.random.default_rng(23)
+    wide = rng.normal(size=(120, 512)) * 50  # boxes beyond the range of float64
+    labels = np.arange(120) % 3
+    state = np.random.get_state()[1].copy()  # noqa: NPY002 - the state that must not move
+    assert 0 < csg.compatible(wide, labels, M=20, seed=1) == csg.compatible(wide, labels, M=20, seed=1) <= 2
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    # Each point five times: the copies are its neighbours, it itself is not, and classes do not touch.
+    copies = np.repeat(rng.normal(size=(30, 3)), 5, axis=0)
+    assert csg.compatible(copies, np.repeat(np.arange(30) % 3, 5), k=3) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(InputError, match="row 7"):
+        csg.compatible(np.where(np.arange(120)[:, None] == 7, np.nan, wide), labels)
+    with pytest.raises(InputError, match="k=120"):
+        csg.compatible(wide, labels, k=120)
 
 
 # --- live --------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from __future__ import annotations
 from labeltui.csg.counting import SPARSE_ABOVE, class_sizes, overlap, pooled_counts, similarity
 from labeltui.csg.live import LiveCsg, Snapshot
 from labeltui.csg.measures import Complexity, Overlaps, complexity, measure, overlaps, spectrum
-from labeltui.csg.resampling import SWEEP, interval, sweep
+from labeltui.csg.resampling import SWEEP, compatible, interval, sweep
 
 __all__ = [
     "SPARSE_ABOVE",
@@ -35,6 +35,7 @@ __all__ = [
     "Overlaps",
     "Snapshot",
     "class_sizes",
+    "compatible",
     "complexity",
     "interval",
     "measure",

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui.csg.counting import Floats, Integers, Matrix, checked, pooled_counts
-from labeltui.csg.measures import csg_of
+from labeltui.csg.counting import Floats, Integers, Matrix, checked, overlap, pooled_counts
+from labeltui.csg.measures import csg_of, spectrum
 from labeltui.errors import InputError
 
 SWEEP = (3, 5, 10, 20, 50)
+# The published estimate's smallest box around a sample's neighbours.
+LEAST_VOLUME = 1e-4
 
 
 def sweep(
@@ -96,3 +98,83 @@ def interval(
     low, high = np.quantile(values, [tail, 1 - tail]) - (values.mean() - value)
     most = max(0, int((sizes > 0).sum()) - 1)
     return float(np.clip(low, 0, most)), float(np.clip(high, 0, most))
+
+
+def compatible(
+    X: NDArray[Any], y: NDArray[Any], M: int = 250, k: int = 3, seed: int = 0, volume: bool = True
+) -> float:
+    """CSG by the published estimate: M samples per class, Euclidean neighbours, boxes for density.
+
+    Each sample's share of neighbours per class is divided by the volume of the axis-parallel box, centred on
+    it, that holds its k neighbours; a class's row of S is the normalised sum over its samples. That makes the
+    value depend on the scale of X and, from some ten dimensions on, on the few samples with the smallest
+    boxes; it is here for comparison with published figures, and agrees with the `spectral-metric` package
+    within that package's own spread over draws. Unlike there, a sample is not its own neighbour even if it
+    has exact copies, class numbers may have gaps, the volumes cannot overflow, the draw is seeded and the
+    caller's random state is left alone.
+
+    Parameters
+    ----------
+    X : (N, d)
+        Finite.
+    y : (N,) int
+        Class of each sample; those below 0 are left out.
+    M : int
+        Samples per class; smaller classes are used whole.
+    k : int
+        Neighbours per sample.
+    seed : int
+        Of the draw.
+    volume : bool
+        False weighs all samples alike.
+
+    Returns
+    -------
+    float
+    """
+    X = np.asarray(X, dtype=np.float64)
+    y = np.asarray(y)
+    if X.ndim != 2 or y.shape != (len(X),):
+        raise InputError("points need one row per label", f"{X.shape} and {y.shape} came")
+    if not np.isfinite(X).all():
+        bad = int((~np.isfinite(X).all(axis=1)).argmax())
+        raise InputError("points are finite", f"row {bad} is not", "leave such rows out")
+    X, y = X[y >= 0], y[y >= 0]
+    if M < 1 or not 1 <= k < max(2, len(X)):
+        raise InputError("M is at least 1 and k lies in 1..N - 1", f"M={M}, k={k}, N={len(X)} came")
+    if len(X) < 2:
+        return 0.0
+    classes, y = np.unique(y, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    draws = [rng.permutation(np.flatnonzero(y == c))[:M] for c in range(len(classes))]
+    return spectrum(overlap(_boxed_similarity(X, y, draws, k, volume)))[1]
+
+
+def _boxed_similarity(
+    X: Floats, y: NDArray[Any], draws: Sequence[NDArray[Any]], k: int, volume: bool
+) -> Floats:
+    """S whose row c averages the neighbour shares of the samples draws[c], by 1 / volume of their boxes."""
+    from sklearn.neighbors import NearestNeighbors  # slow to import, for this estimate alone
+
+    K = len(draws)
+    S = np.zeros((K, K))
+    search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(X)
+    for c, drawn in enumerate(draws):
+        found = search.kneighbors(X[drawn], return_distance=False)
+        # Drop the sample itself; behind more than k copies of it, it is not in the list, and the farthest
+        # goes.
+        own = found == drawn[:, None]
+        own[~own.any(axis=1), -1] = True
+        found = found[~own].reshape(len(drawn), k)
+        shares = np.zeros((len(drawn), K))
+        np.add.at(shares, (np.arange(len(drawn))[:, None], y[found]), 1 / k)
+        if volume:
+            reach = np.stack(
+                [np.abs(X[near] - X[s]).max(axis=0) for s, near in zip(drawn, found, strict=True)]
+            )
+            with np.errstate(divide="ignore"):
+                logs = np.maximum(np.log(2 * reach).sum(axis=1), np.log(LEAST_VOLUME))
+            # Only ratios matter, so differences of logs keep 1 / volume in range.
+            shares *= np.exp(logs.min() - logs)[:, None]
+        S[c] = shares.sum(axis=0) / shares.sum()
+    return S
