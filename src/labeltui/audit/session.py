@@ -1,78 +1,36 @@
-"""The open audit."""
+"""The open audit: reading, deciding, and taking in the results of training runs."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labeltui.audit import evidence as evidence_
 from labeltui.audit import generations
-from labeltui.audit.complexities import Complexities
-from labeltui.audit.ledger import EXCLUDE, KEEP, KINDS, RELABEL, Ledger
-from labeltui.audit.queue import Queues, QueueSpec
-from labeltui.audit.views import CLASS_ORDERS, Change, ClassRow, Decision, PairRow, Step, Summary, WhatIf
-from labeltui.errors import AuditError, DamagedAudit, InputError, MissingImage
+from labeltui.audit.ledger import EXCLUDE, KEEP, KINDS, Ledger
+from labeltui.audit.reading import Index, Reading
+from labeltui.audit.views import Change, Step, WhatIf
+from labeltui.errors import InputError
 from labeltui.journal import Action, Journal, Row
-from labeltui.store import STATUS_NAMES, Store
+from labeltui.store import Store
 from labeltui.text import safe
 
-if TYPE_CHECKING:
-    import PIL.Image
 
-    from labeltui.sources import Pictures
-
-Index = NDArray[np.int64]
-
-
-class Audit:
+class Audit(Reading):
     """An audit directory, open for reviewing or for reading. Use `open`, and close it or use ``with``.
 
     Attributes
     ----------
-    path : Path
-    n, K : int
-        Numbers of samples and classes.
-    class_ids : list of bytes
-    names, split_names : list of str
-        For showing; control characters are escaped.
-    given, current : (N,) int32
-        Labels, -1 = none; read-only views. `current` is `given` with the relabels.
-    generation : int
-    embedding_name : str
-    csg_k : int
-        Neighbours counted by CSG and votes.
-    read_only : bool
     on_saved : callable or None
         Called from the journal's thread after each attempt to save.
     """
 
     def __init__(self, store: Store, journal: Journal, source_root: Path | None) -> None:
-        self.path = store.path
-        self.n = store.n
-        self.class_ids = store.class_ids
-        self.K = len(self.class_ids)
-        self.names = [safe(name) for name in store.class_names]
-        self.split_names = [safe(name) for name in store.split_names]
-        self.read_only = journal.read_only
+        super().__init__(store, journal, source_root)
         self.on_saved: Callable[[], None] | None = None
-        self._journal = journal
-        self._class_index = {name: index for index, name in enumerate(self.class_ids)}
-        self._source_root = source_root
-        self._pictures: Pictures | None = None
         journal.on_change = self._saved
-        actions, rows, self._generations = journal.read()
-        self._read_seq = actions[-1].seq if actions else 0
-        self._ledger = Ledger(self.n)
-        self._ledger.load(actions, rows, self._label_index)
-        self._current = store.given.copy()
-        changed = self._ledger.touched()
-        self._current[changed] = self._labels_after(store, changed)
-        self._show(generations.newest(store, self._generations))
 
     @classmethod
     def open(
@@ -134,359 +92,13 @@ class Audit:
         finally:
             self._store.close()
 
-    def _show(self, store: Store) -> None:
-        """Make `store` the generation that everything speaks of."""
-        self._store = store
-        self.generation = store.generation
-        self.embedding_name = store.embedding_name
-        self.given: NDArray[np.int32] = store.given
-        self._scores: NDArray[np.float32] = store.array("scores/blend")
-        self._suggested: NDArray[np.int32] = store.array("suggest/label")
-        self._chances: NDArray[np.float32] = store.array("suggest/p")
-        self._queues = Queues(store, self._ledger)
-        self._complexities = Complexities(store, self._labels_in_s())
-        self.csg_k = self._complexities.k
-        self._count()
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is on disk; False when it failed or took longer than `timeout` seconds."""
+        return self._journal.flush(timeout)
 
-    def _count(self) -> None:
-        """Per class: samples, flags left, flags, reviewed. Kept up to date by `_follow`."""
-        given, kind, flagged = self.given, self._ledger.kind, self._queues.flagged
-        self._flagged = np.bincount(given[flagged], minlength=self.K)
-        decided = self._ledger.decided
-        labelled = decided[given[decided] >= 0]
-        self._reviewed = np.bincount(given[labelled], minlength=self.K)
-        self._left = self._flagged - np.bincount(given[decided[flagged[decided]]], minlength=self.K)
-        self._samples = np.bincount(self._current[self._current >= 0], minlength=self.K)
-        excluded = np.flatnonzero(kind == EXCLUDE)
-        excluded = excluded[self._current[excluded] >= 0]
-        self._samples -= np.bincount(self._current[excluded], minlength=self.K)
-        self._kinds = np.bincount(kind, minlength=len(KINDS))
-
-    def _labels_after(self, store: Store, samples: Index) -> NDArray[np.int32]:
-        """Current labels of samples by their present rows."""
-        labels = store.given[samples].copy()
-        moved = self._ledger.kind[samples] == RELABEL
-        labels[moved] = self._ledger.label(samples[moved])
-        return labels
-
-    def _labels_in_s(self) -> NDArray[np.int32]:
-        labels = self._current
-        excluded = np.flatnonzero(self._ledger.kind == EXCLUDE)
-        if len(excluded):
-            labels = labels.copy()
-            labels[excluded] = -1
-        return labels
-
-    def _label_index(self, name: bytes | None) -> int:
-        if name is None:
-            return -1
-        try:
-            return self._class_index[name]
-        except KeyError:
-            raise DamagedAudit(
-                "the journal's labels are classes of the audit",
-                f"class {safe(name)} is not",
-                "put back the journal that was made with this audit",
-            ) from None
-
-    # one sample
-
-    @property
-    def current(self) -> NDArray[np.int32]:
-        view = self._current.view()
-        view.flags.writeable = False
-        return view
-
-    def sample_name(self, i: int) -> str:
-        """The sample's path or key, for showing."""
-        return safe(self._store.ids[i])
-
-    def sample_id(self, i: int) -> bytes:
-        """The sample's path or key, as it is."""
-        return self._store.ids[i]
-
-    def index(self, name: bytes) -> int:
-        """Position of a sample by its name; raises ValueError when there is none."""
-        return self._store.ids.index(name)
-
-    def split_of(self, i: int) -> str:
-        """The sample's split for showing, empty when it has none."""
-        split = int(self._store.split[i])
-        return self.split_names[split] if split >= 0 else ""
-
-    def fault(self, i: int) -> str:
-        """Why the sample is out of the graph (``unreadable``, ``non_finite``, ``zero``), or empty."""
-        status = int(self._store.status[i])
-        return STATUS_NAMES[status] if status else ""
-
-    def score(self, i: int) -> float:
-        """The blend's P(given label right), low = bad."""
-        return float(self._scores[i])
-
-    @property
-    def scores(self) -> NDArray[np.float32]:
-        """(N,) `score` of all samples."""
-        return self._scores
-
-    def suggestions(self, i: int) -> list[tuple[int, float]]:
-        """Up to five labels with their probabilities, the most probable first."""
-        pairs = zip(self._suggested[i].tolist(), self._chances[i].tolist(), strict=True)
-        return [(label, p) for label, p in pairs if label >= 0]
-
-    @property
-    def suggested(self) -> NDArray[np.int32]:
-        """(N, 5) int32, suggested labels, -1 = none."""
-        return self._suggested
-
-    @property
-    def chances(self) -> NDArray[np.float32]:
-        """(N, 5) float32, probabilities of `suggested`."""
-        return self._chances
-
-    def flagged(self, i: int) -> bool:
-        """Whether the given label is not the blend's top class."""
-        return bool(self._queues.flagged[i])
-
-    @property
-    def flags(self) -> NDArray[np.bool_]:
-        """(N,) `flagged` of all samples."""
-        return self._queues.flagged
-
-    def decision(self, i: int) -> Decision | None:
-        """The decision on a sample, None while there is none."""
-        kind = int(self._ledger.kind[i])
-        if not kind:
-            return None
-        action = self._ledger.action(i)
-        assert action is not None
-        return Decision(
-            KINDS[kind],
-            int(self._current[i]),
-            self._ledger.second(i),
-            self._ledger.note(i),
-            action.reviewer,
-            action.time,
-        )
-
-    def note_of(self, i: int) -> str | None:
-        """The note on a sample, decided or not."""
-        return self._ledger.note(i)
-
-    def touched(self) -> Index:
-        """The samples that have a decision or a note, ascending."""
-        return self._ledger.touched()
-
-    def evidence(self, i: int, k: int | None = None) -> evidence_.Evidence:
-        """Why this sample: votes, its `k` nearest neighbours (by default those that CSG counts), overlap."""
-        return evidence_.gather(
-            self._store, self._current, self.names, self._complexities, i, k or self.csg_k
-        )
-
-    # pictures
-
-    @property
-    def source_root(self) -> Path | None:
-        """Where the pictures are looked for."""
-        if self._source_root is not None:
-            return self._source_root
-        root = self._store.scan.get("root")
-        return Path(os.fsdecode(str(root))) if root else None
-
-    @source_root.setter
-    def source_root(self, root: Path) -> None:
-        self._source_root = root
-        self._pictures = None
-
-    def picture_bytes(self, i: int) -> bytes | NDArray[np.uint8]:
-        """The sample's picture as stored: an encoded file, or an array of pixels; any thread may call this.
-
-        Raises
-        ------
-        MissingImage
-            It is no longer where the scan saw it, or there never was one.
-        UnreadableImage
-            It cannot be decoded.
-        """
-        return self._open_pictures().read(self._store.ids[i], i)
-
-    def image(self, i: int) -> PIL.Image.Image:
-        """The sample's picture, RGB; any thread may call this. Raises as `picture_bytes`."""
-        return self._open_pictures().image(self._store.ids[i], i)
-
-    def _open_pictures(self) -> Pictures:
-        if self._pictures is None:
-            from labeltui.sources import Pictures
-
-            root, description = self.source_root, self._store.scan.get("source")
-            if root is None or not isinstance(description, dict):
-                raise MissingImage(
-                    "a picture is read from the source that the scan named",
-                    "this audit names none",
-                    "give its directory with --source DIR",
-                )
-            self._pictures = Pictures.open(description, root)
-        return self._pictures
-
-    # the whole
-
-    def summary(self) -> Summary:
-        """The audit at a glance; cheap enough for every key press."""
-        c = self._complexities
-        value, interval = c.value(), c.interval
-        if interval is not None and value is not None and c.scan_value is not None:
-            shift = value - c.scan_value
-            interval = interval[0] + shift, interval[1] + shift
-        failed = self._journal.failed
-        return Summary(
-            samples=self.n,
-            classes=self.K,
-            csg=value,
-            csg_stale=c.stale,
-            csg_scan=c.scan_value,
-            interval=interval,
-            reviewed=self.n - int(self._kinds[0]),
-            relabelled=int(self._kinds[RELABEL]),
-            flagged=int(self._flagged.sum()),
-            flags=int(self._left.sum()),
-            generation=self.generation,
-            pending=self.pending,
-            saved=not self.pending,
-            failed=f"{failed.law}; {failed.came}" if failed else "",
-        )
-
-    def solve_csg(self) -> float:
-        """Solve for CSG of the labels now, from any thread; `summary` shows it from then on."""
-        return self._complexities.solve()
-
-    def class_rows(self, order: str = "overlap") -> list[ClassRow]:
-        """All classes by a column of `CLASS_ORDERS`: names and index ascending, numbers descending; ties by
-        index.
-
-        Raises
-        ------
-        InputError
-            Unknown order.
-        """
-        if order not in CLASS_ORDERS:
-            raise InputError(f"classes are ordered by {', '.join(CLASS_ORDERS)}", f"{safe(order)} came")
-        c = self._complexities
-        spectral = c.spectral_share()
-        columns: dict[str, NDArray[Any]] = {
-            "overlap": c.overlap(),
-            "samples": self._samples,
-            "flags": self._left,
-            "self_share": c.self_share(),
-            "spectral_share": spectral if spectral is not None else np.zeros(self.K),
-            "reviewed": self._reviewed,
-        }
-        if order == "name":
-            places = sorted(range(self.K), key=lambda i: (self.names[i].casefold(), i))
-        elif order == "index":
-            places = list(range(self.K))
-        else:
-            places = np.argsort(-columns[order], kind="stable").tolist()
-        shares = [None] * self.K if spectral is None else spectral.tolist()
-        samples, left = self._samples.tolist(), self._left.tolist()
-        flagged, reviewed = self._flagged.tolist(), self._reviewed.tolist()
-        overlap, self_share = columns["overlap"].tolist(), columns["self_share"].tolist()
-        return [
-            ClassRow(
-                index=i,
-                id=self.class_ids[i],
-                name=self.names[i],
-                samples=samples[i],
-                flags=left[i],
-                flagged=flagged[i],
-                overlap=overlap[i],
-                self_share=self_share[i],
-                spectral_share=shares[i],
-                reviewed=reviewed[i],
-                reliable=samples[i] > self.csg_k,
-            )
-            for i in places
-        ]
-
-    def pairs(self, by: str = "overlap", limit: int | None = None) -> list[PairRow]:
-        """Pairs of classes that overlap, the most overlapping first, ties by class.
-
-        Parameters
-        ----------
-        by : {"overlap", "directed"}
-            By W of each unordered pair; or by S of each ordered pair (a, b), where b is the class that
-            the neighbours of a have.
-        limit : int, optional
-            At most this many; half a million pairs of 1,000 classes take a second to list.
-        """
-        return self._complexities.pairs(by, limit)
-
-    def matrix(self, by: str = "overlap") -> Any:
-        """(K, K) float64 W, or with "directed" S; a csr_array above 2,000 classes."""
-        return self._complexities.W() if by == "overlap" else self._complexities.S()
-
-    def queue(self, spec: QueueSpec | None = None) -> Index:
-        """The samples of a queue, in order: (m,) int64; see `QueueSpec`."""
-        return self._queues.select(spec or QueueSpec())
-
-    def conflicts(self) -> list[Index]:
-        """Groups of (near-)identical samples whose current labels disagree; excluded samples do not count."""
-        groups: NDArray[np.int32] = self._store.array("groups/duplicate")
-        labels = self._labels_in_s()
-        members = np.flatnonzero((np.bincount(groups)[groups] > 1) & (labels >= 0))
-        members = members[np.argsort(groups[members], kind="stable")]
-        parts = np.split(members, np.flatnonzero(np.diff(groups[members])) + 1)
-        return [part for part in parts if len(part) > 1 and (labels[part] != labels[part[0]]).any()]
-
-    def decisions(self) -> dict[str, int]:
-        """Number of samples by kind of decision."""
-        return dict(zip(KINDS[1:], self._kinds[1:].tolist(), strict=True))
-
-    def not_ok(self) -> dict[str, int]:
-        """Number of samples that are out of the graph, by reason."""
-        found = np.bincount(self._store.status, minlength=len(STATUS_NAMES)).tolist()
-        return dict(zip(STATUS_NAMES[1:], found[1 : len(STATUS_NAMES)], strict=True))
-
-    def status(self, jobs: Sequence[Mapping[str, object]] = ()) -> dict[str, Any]:
-        """What ``labeltui status --json`` prints.
-
-        Parameters
-        ----------
-        jobs : sequence of mappings
-            The training jobs, as the room that runs them describes them.
-        """
-        summary = self.summary()
-        csg = self.solve_csg() if summary.csg_stale else summary.csg
-        return {
-            "audit": safe(str(self.path)),
-            "format": self._store.format,
-            "samples": self.n,
-            "not_ok": self.not_ok(),
-            "classes": [
-                {
-                    "id": safe(row.id),
-                    "name": row.name,
-                    "samples": row.samples,
-                    "flags": row.flagged,
-                    "overlap": row.overlap,
-                    "self_share": row.self_share,
-                    "reviewed": row.reviewed,
-                }
-                for row in self.class_rows()
-            ],
-            "csg": {"value": csg, "k": self.csg_k, "embedding": self.embedding_name},
-            "flags": summary.flagged,
-            "decisions": self.decisions(),
-            "generation": self.generation,
-            "jobs": [dict(job) for job in jobs],
-            "next": self._next(summary),
-        }
-
-    def _next(self, summary: Summary) -> str:
-        import shlex
-
-        path = shlex.quote(safe(str(self.path)))
-        if summary.flags:
-            return f"labeltui review {path}"
-        return f"labeltui export {path} -o labels.csv"
+    def _saved(self) -> None:
+        if self.on_saved is not None:
+            self.on_saved()
 
     # deciding
 
@@ -631,8 +243,14 @@ class Audit:
 
     def what_if(
         self, indices: ArrayLike, kind: str = "relabel", label: int | ArrayLike | None = None
+    ) -> WhatIf:
+        """What a decision would change, with nothing changed yet; see `what_if_later`."""
+        return self.what_if_later(indices, kind, label)()
+
+    def what_if_later(
+        self, indices: ArrayLike, kind: str = "relabel", label: int | ArrayLike | None = None
     ) -> Callable[[], WhatIf]:
-        """What a decision would change, with nothing changed yet.
+        """What a decision would change, to be computed on any thread.
 
         Parameters
         ----------
@@ -642,8 +260,7 @@ class Audit:
         Returns
         -------
         callable
-            Call it for the `WhatIf`, on any thread: it holds copies, and solves for CSG twice (0.2 s at
-            1,000 classes).
+            Holds copies, and solves for CSG twice when it is called (0.3 s at 1,000 classes).
 
         Raises
         ------
@@ -670,44 +287,6 @@ class Audit:
             )
 
         return measure
-
-    @property
-    def saved_seq(self) -> int:
-        """The newest action on disk."""
-        return self._journal.saved_seq
-
-    @property
-    def pending(self) -> int:
-        """Actions that are not on disk yet."""
-        return self._journal.pending
-
-    @property
-    def failed(self) -> AuditError | None:
-        """Why the last attempt to save failed, None when it did not."""
-        return self._journal.failed
-
-    @property
-    def journal_seq(self) -> int:
-        """The newest action, saved or not."""
-        return self._journal.last_seq
-
-    @property
-    def uuid(self) -> str:
-        """Identity of the scan."""
-        return self._store.uuid
-
-    @property
-    def reviewer(self) -> str:
-        """Name put on decisions."""
-        return self._journal.reviewer
-
-    def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything is on disk; False when it failed or took longer than `timeout` seconds."""
-        return self._journal.flush(timeout)
-
-    def _saved(self) -> None:
-        if self.on_saved is not None:
-            self.on_saved()
 
     # generations
 
