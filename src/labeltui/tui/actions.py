@@ -307,6 +307,11 @@ class Keymap:
             return f"{first[0]}-{first[-1]}"
         return " ".join(first)
 
+    def shown_alone(self, action: Action) -> str:
+        """Return an action's own key as shown, empty when it has none."""
+        keys = self._keys[action.id]
+        return show_key(keys[0]) if keys else ""
+
     def textual(self) -> dict[str, str]:
         """Return what `textual.app.App.set_keymap` takes."""
         return {id_: ",".join(keys) for id_, keys in self._keys.items() if keys}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.timer import Timer
+from textual.message import Message
+from textual.widget import Widget
 
 from labeltui.text import safe
 from labeltui.tui.actions import Context, Keymap, collapsed
 from labeltui.tui.screens.base import TableScreen
 from labeltui.tui.session import Session
+from labeltui.tui.theme import THEMES
 from labeltui.tui.widgets.classes import Classes
+from labeltui.tui.widgets.over import Finder, Item, Prompt
 from labeltui.tui.widgets.paint import Lines, Piece, bar
 from labeltui.tui.widgets.preview import Preview
 from labeltui.tui.widgets.queue import MARKS, Queue
@@ -24,6 +28,13 @@ if TYPE_CHECKING:
     from labeltui.tui.jobs import JobState
 
 NARROW = 104
+
+
+class Saved(Message):
+    """The journal tried to save, or did; sent by its thread."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Saved)
 
 
 class ReviewScreen(TableScreen[None]):
@@ -46,7 +57,6 @@ class ReviewScreen(TableScreen[None]):
         self.train_line = Lines(id="train")
         self.status = Lines(id="status")
         self.footer = Lines(id="footer")
-        self._saving: Timer | None = None
 
     def compose(self) -> ComposeResult:
         yield self.header
@@ -65,6 +75,7 @@ class ReviewScreen(TableScreen[None]):
         yield self.footer
 
     def on_mount(self) -> None:
+        self.session.audit.on_saved = self._tell_saved
         self.session.load_classes()
         self.session.open_class(None)
         for problem in self.keymap.problems[:1]:
@@ -104,27 +115,31 @@ class ReviewScreen(TableScreen[None]):
     def paint_header(self) -> None:
         """Paint the line at the top."""
         summary = self.session.audit.summary()
-        low, high = summary.interval
-        pieces: list[Piece] = [
-            (" labeltui ", "title"),
-            (f" {safe(self.session.audit.path.name)} ", "strong"),
-            (f"  {summary.samples:,} samples  {summary.classes:,} classes", "plain"),
-            ("  CSG ", "faint"),
-            (f"{summary.csg:.2f}", "strong"),
-            (f" ({low:.2f}..{high:.2f})", "faint"),
-            ("  reviewed ", "faint"),
-            (f"{summary.reviewed:,}", "strong"),
-            ("  relabelled ", "faint"),
-            (f"{summary.relabelled:,}", "strong"),
+        csg, interval = summary.csg, summary.interval
+        name = safe(self.session.audit.path.name, 24)
+        # What a narrow terminal leaves out first stands last in this order.
+        parts: list[tuple[int, list[Piece]]] = [
+            (0, [(" labeltui ", "title"), (f" {name} ", "strong")]),
+            (5, [(f"  {summary.samples:,} samples", "plain")]),
+            (6, [(f"  {summary.classes:,} classes", "plain")]),
+            (1, [("  CSG ", "faint"), ("none" if csg is None else f"{csg:.2f}", "strong")]),
+            (4, [(f" ({interval[0]:.2f}..{interval[1]:.2f})" if interval else "", "faint")]),
+            (2, [("  reviewed ", "faint"), (f"{summary.reviewed:,}", "strong")]),
+            (3, [("  relabelled ", "faint"), (f"{summary.relabelled:,}", "strong")]),
         ]
         if self.read_only:
             mark: Piece = ("reading only ", "warn")
-        elif self.session.audit.pending:
+        elif summary.failed:
+            mark = ("✗ NOT SAVED ", "bad")
+        elif summary.pending:
             mark = ("saving… ", "warn")
         else:
             mark = ("✓ saved ", "good")
-        used = sum(len(text) for text, _ in pieces)
-        pieces += [(" " * max(2, self.size.width - used - len(mark[0])), "plain"), mark]
+        room = self.size.width - len(mark[0]) - 1
+        while len(parts) > 1 and sum(_cells(pieces) for _, pieces in parts) > room:
+            parts.remove(max(parts, key=lambda part: part[0]))
+        pieces = [piece for _, group in parts for piece in group]
+        pieces += [(" " * max(1, self.size.width - _cells(pieces) - len(mark[0])), "plain"), mark]
         self.header.show([pieces])
 
     def paint_footer(self) -> None:
@@ -157,6 +172,9 @@ class ReviewScreen(TableScreen[None]):
             recent=len(session.recent),
             read_only=self.read_only,
         )
+
+    def over_home(self) -> Widget:
+        return self.query_one("#panes")
 
     @property
     def pane(self) -> str:
@@ -269,19 +287,16 @@ class ReviewScreen(TableScreen[None]):
         self.preview.show()
         if not moved:
             self.say(f"{glyph} {words}. This queue is finished: ] opens the next class", "good")
-        self.watch_saving()
 
-    def watch_saving(self) -> None:
-        """Look at the journal until everything is written, then say so."""
-        if self._saving is None and self.session.audit.pending:
-            self._saving = self.set_interval(0.03, self._saved)
+    def _tell_saved(self) -> None:
+        if self.is_running:
+            self.post_message(Saved())
 
+    @on(Saved)
     def _saved(self) -> None:
-        if not self.session.audit.pending:
-            if self._saving is not None:
-                self._saving.stop()
-                self._saving = None
-            self.paint_header()
+        self.paint_header()
+        if failed := self.session.audit.failed:
+            self.say(f"not saved: {failed.law}; {failed.came}. {failed.cure}", "bad")
 
     def do_suggestion(self, number: int) -> None:
         assert self.session.sample is not None
@@ -302,50 +317,52 @@ class ReviewScreen(TableScreen[None]):
     def do_skip(self) -> None:
         self.decide("skip")
 
-    def do_find_class(self) -> None:
-        from labeltui.tui.screens.finder import Finder
+    async def do_find_class(self) -> None:
+        def take(label: int) -> None:
+            self.decide("relabel", label)
 
-        def take(label: int | None) -> None:
-            if label is not None:
-                self.decide("relabel", label)
+        await self.open_over(Finder("Relabel to which class?", self._class_items(), take))
 
-        self.app.push_screen(Finder("Relabel to which class?", self._class_items()), take)
-
-    def do_ambiguous(self) -> None:
-        from labeltui.tui.screens.finder import Finder, Item
-
-        def take(label: int | None) -> None:
-            if label is not None:
-                self.decide("ambiguous", second=None if label < 0 else label)
+    async def do_ambiguous(self) -> None:
+        def take(label: int) -> None:
+            self.decide("ambiguous", second=None if label < 0 else label)
 
         items = [Item("no second label", -1), *self._class_items()]
-        self.app.push_screen(Finder("Ambiguous: which other label is right too?", items), take)
+        await self.open_over(Finder("Ambiguous: which other label is right too?", items, take))
 
-    def _class_items(self):  # type: ignore[no-untyped-def]
-        from labeltui.tui.screens.finder import Item
-
-        audit = self.session.audit
+    def _class_items(self) -> list[Item[int]]:
+        """All classes: those behind a digit first, then as the class list has them."""
+        session, audit = self.session, self.session.audit
+        digits: dict[int, str] = {}
+        if session.sample is not None:
+            digits = {label: str(n) for n, (label, _) in enumerate(audit.suggestions(session.sample), 1)}
+        for n, label in enumerate(session.recent, 6):
+            digits.setdefault(label, str(n))
+        rest = [label for label in range(audit.K) if label not in digits]
+        ids = [safe(id_) for id_ in audit.class_ids]
         return [
-            Item(name, label, "" if name == safe(audit.class_ids[label]) else safe(audit.class_ids[label]))
-            for label, name in enumerate(audit.names)
+            Item(
+                audit.names[k] if audit.names[k] == ids[k] else f"{audit.names[k]}  {ids[k]}",
+                k,
+                digits.get(k, ""),
+            )
+            for k in (*digits, *rest)
         ]
 
-    def do_note(self) -> None:
-        from labeltui.tui.screens.prompt import Prompt
-
+    async def do_note(self) -> None:
         sample = self.session.sample
         assert sample is not None
-        decision = self.session.audit.decision(sample)
+        audit = self.session.audit
 
-        def take(text: str | None) -> None:
-            if text is not None:
-                self.session.audit.note(sample, text)
-                self.say(f"note on {self.session.audit.sample_name(sample)}: {safe(text)}")
-                self.paint_titles()
-                self.watch_saving()
+        def take(text: str) -> None:
+            audit.note(sample, text)
+            self.say(f"note on {audit.sample_name(sample)}: {safe(text)}")
+            self.paint_titles()
 
-        note = decision.note if decision is not None and decision.note else ""
-        self.app.push_screen(Prompt(f"Note on {self.session.audit.sample_name(sample)}", note), take)
+        note = audit.note_of(sample) or ""
+        await self.open_over(
+            Prompt(f"Note on {audit.sample_name(sample)}", take, note, "an empty note removes it")
+        )
 
     def do_undo(self) -> None:
         self._history("undo")
@@ -362,8 +379,9 @@ class ReviewScreen(TableScreen[None]):
         self.session.load_classes()
         self.session.visit(int(action.samples[0]))
         self.paint_all()
-        self.say(f"{verb}: {action.kind} of {audit.sample_name(int(action.samples[0]))}", "link")
-        self.watch_saving()
+        more = f" and {len(action.samples) - 1:,} more" if len(action.samples) > 1 else ""
+        name = audit.sample_name(int(action.samples[0]))
+        self.say(f"{'took back' if verb == 'undo' else 'did again'}: {action.kind} of {name}{more}", "link")
 
     # -- training ------------------------------------------------------------
 
@@ -408,29 +426,23 @@ class ReviewScreen(TableScreen[None]):
 
         self.app.push_screen(HelpScreen(self.keymap, self.name_in_table))
 
-    def do_palette(self) -> None:
-        from labeltui.tui.screens.finder import Finder, Item
-
-        def run(id_: str | None) -> None:
-            if id_ is not None:
-                self.action_do(id_)
-
+    async def do_palette(self) -> None:
         items = [
-            Item(f"{a.group}: {a.verb}", a.id, " ".join(self.keymap.shown(a).split()))
-            for a in self.possible()
-            if a.id != "palette"
+            Item(f"{action.group}: {action.verb}", action.id, self.keymap.shown_alone(action))
+            for action in self.possible()
+            if action.id != "palette"
         ]
-        self.app.push_screen(Finder("What do you want to do?", items), run)
+        await self.open_over(Finder("What do you want to do?", items, self.action_do))
 
-    def do_theme(self) -> None:
-        from labeltui.tui.screens.finder import Finder, Item
-        from labeltui.tui.theme import THEMES
+    async def do_theme(self) -> None:
+        def take(name: str) -> None:
+            self.app.theme = name
 
-        def take(name: str | None) -> None:
-            if name is not None:
-                self.app.theme = name
-
-        self.app.push_screen(Finder("Colours", [Item(theme.name, theme.name) for theme in THEMES]), take)
+        await self.open_over(Finder("Colours", [Item(theme.name, theme.name) for theme in THEMES], take))
 
     def do_quit(self) -> None:
         self.app.exit()
+
+
+def _cells(pieces: list[Piece]) -> int:
+    return sum(cell_len(text) for text, _ in pieces)

@@ -35,19 +35,19 @@ class Classes(Rows):
     def pieces(self, row: int, width: int) -> list[Piece]:
         session = self.session
         open_ = self.label(row) == session.spec.given
-        mark: Piece = ("▸" if open_ else " ", "key")
+        mark: Piece = ("▸ " if open_ else "  ", "key")
         if row == 0:
             flags = sum(entry.flags for entry in session.classes)
             return [
                 mark,
-                (fit("all classes", width - 8), "strong" if open_ else "plain"),
+                (fit("all classes", width - 9), "strong" if open_ else "plain"),
                 (f"{flags:>7,}", "plain"),
             ]
         entry = session.classes[row - 1]
         most = max((other.overlap for other in session.classes), default=0.0) or 1.0
         narrow = width < 22
-        name_width = max(6, min(14, width - 20)) if not narrow else width - 12
-        bar_width = 0 if narrow else width - name_width - 13
+        name_width = max(6, min(14, width - 21)) if not narrow else width - 13
+        bar_width = 0 if narrow else width - name_width - 14
         full, empty = bar(entry.overlap / most, bar_width)
         name = "strong" if open_ else "plain" if entry.flags else "faint"
         return [

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import cast
+
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.timer import Timer
 
+from labeltui.tui.graphics import Picture, Thumb, Thumbnails
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end, number
 from labeltui.tui.widgets.queue import MARKS
+
+TALL = 30
+"""Rows of the pane from which on neighbours and bars have room."""
+REST = 0.15
+"""Seconds on one sample after which its neighbours' pictures are worth their bytes."""
 
 
 class Preview(Vertical, can_focus=True):
@@ -16,29 +26,67 @@ class Preview(Vertical, can_focus=True):
     def __init__(self, session: Session) -> None:
         super().__init__(id="preview")
         self.session = session
-        self.picture = Lines(id="picture")
+        self.picture = Picture(id="picture")
+        self.nearest_title = Lines(id="nearest-title")
+        self.nearest = Thumbnails(8, 4, id="nearest")
         self.facts = Lines(id="facts")
         self.choices = Lines(id="choices")
+        self._rest: Timer | None = None
 
     def compose(self) -> ComposeResult:
         yield self.picture
+        yield self.nearest_title
+        yield self.nearest
         yield self.facts
         yield self.choices
 
     def show(self) -> None:
         """Show the session's sample."""
         sample = self.session.sample
-        width, height = self.size.width, self.size.height
-        if not width:
+        width, height = self.content_size
+        if not width or not height:
             return
-        facts = self._facts(sample, width) if sample is not None else []
-        choices = self._choices(sample, width, height >= 30) if sample is not None else []
-        room = max(1, height - 8 - len(choices))
-        facts = facts[: min(len(facts), room)]
-        self.facts.styles.height = len(facts)
-        self.choices.styles.height = len(choices)
-        self.facts.show(facts)
-        self.choices.show(choices)
+        if self._rest is not None:
+            self._rest.stop()
+        self._layout(width, height)
+        if sample is None:
+            self.picture.clear("")
+            self.nearest.show([])
+            self.nearest_title.show([])
+            self.facts.show([])
+            self.choices.show([])
+            return
+        audit = self.session.audit
+        self.picture.show(sample, lambda: audit.image(sample))
+        self.facts.show(self._facts(sample, width))
+        self.choices.show(self._choices(sample, width, height >= TALL))
+        self._rest = self.set_timer(REST, self._rested)
+
+    def _layout(self, width: int, height: int) -> None:
+        # Fixed heights for a size of the pane: a step to the next sample repaints text and moves nothing.
+        tall = height >= TALL
+        rows = min(10, max(3, height // 9)) if tall else 0
+        self.nearest.cell_rows, self.nearest.cell_columns = rows, 2 * rows
+        self.nearest.styles.height = rows + 1 if tall else 0
+        self.nearest_title.styles.height = 1 if tall else 0
+        self.facts.styles.height = 5 if tall else 4
+        self.choices.styles.height = 7 if tall else 3
+
+    def _rested(self) -> None:
+        audit = self.session.audit
+        coming = [int(s) for s in self.session.queue[self.session.row + 1 : self.session.row + 4]]
+        self.picture.prefetch(coming, lambda key: audit.image(cast(int, key)))
+        sample = self.session.sample
+        if sample is None or not self.nearest.cell_rows:
+            return
+        neighbours = audit.evidence(sample).neighbours
+        self.nearest_title.show([[("NEAREST", "title"), ("  most alike first", "faint")]])
+        self.nearest.show(
+            [
+                Thumb(near.index, partial(audit.image, near.index), audit.names[near.label])
+                for near in neighbours[: self.nearest.across]
+            ]
+        )
 
     def title(self) -> list[Piece]:
         """Return the pane's title."""

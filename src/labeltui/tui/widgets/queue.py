@@ -31,34 +31,49 @@ class Queue(Rows):
         session, audit = self.session, self.session.audit
         sample = int(session.queue[row])
         decision = audit.decision(sample)
-        given = int(audit.given[sample])
-        given_name = audit.names[given] if given >= 0 else "no label"
-        name = audit.sample_name(sample).rsplit("/", 1)[-1]
-        labels = max(12, min(24, width - 18))
-        name_width = width - labels - 8
         if decision is None:
-            mark: Piece = (" ", "plain")
+            mark: Piece = ("  ", "plain")
             suggestions = audit.suggestions(sample)
             target = audit.names[suggestions[0][0]] if suggestions else ""
             style = "plain"
         else:
-            mark = MARKS[decision.kind]
-            current = int(audit.current[sample])
-            relabelled = decision.kind == "relabel" and current >= 0
-            target = audit.names[current] if relabelled else decision.kind
-            style = mark[1]
-        half = (labels - 3) // 2
+            glyph, style = MARKS[decision.kind]
+            mark = (glyph + " ", style)
+            target = decision.kind
+            if decision.kind == "relabel":
+                target = audit.names[int(audit.current[sample])]
+        name = short_name(audit.sample_name(sample))
+        name_width, given_width, target_width = self._columns(width)
+        given = int(audit.given[sample])
+        given_name = (audit.names[given] if given >= 0 else "none") if given_width else ""
+        if len(given_name) < given_width:
+            target_width += given_width - len(given_name)
+            given_width = len(given_name)
         return [
             mark,
-            (" ", "plain"),
             (fit_end(name, name_width), "faint" if decision else "plain"),
+            (fit(number(audit.score(sample)), 5, right=True), "faint"),
             (" ", "plain"),
-            (fit(number(audit.score(sample)), 4, right=True), "faint"),
-            (" ", "plain"),
-            *_pair(given_name, target, labels, half, style),
+            (fit(given_name, given_width), "faint"),
+            (" → " if given_width else "→ ", "faint"),
+            (fit(target, target_width), style),
         ]
 
+    def _columns(self, width: int) -> tuple[int, int, int]:
+        """Return the cells of name, given and target; where room is scarce, the given class goes first."""
+        room = width - 8
+        alone = self.session.spec.given is not None
+        if room < 26 and alone:
+            name = max(6, room - 16)
+            return name, 0, room - name - 2
+        name = max(6, min(20, room - 24))
+        labels = room - name - 3
+        given = min(labels // 2, max(4, labels - 10))
+        return name, given, labels - given
 
-def _pair(given: str, target: str, width: int, half: int, style: str) -> list[Piece]:
-    left = fit(given, min(half, max(len(given), width - 3 - len(target)))).rstrip()
-    return [(left, "faint"), (" → ", "faint"), (fit(target, width - len(left) - 3), style)]
+
+def short_name(path: str) -> str:
+    """Return a file's name without its folders and its ending."""
+    name = path.rsplit("/", 1)[-1]
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and stem and len(ending) <= 5 else name

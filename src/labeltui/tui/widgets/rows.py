@@ -18,6 +18,8 @@ class Rows(ScrollView, Painted, can_focus=True, inherit_bindings=False):
     """
 
     COMPONENT_CLASSES = STYLES
+    lit = False
+    """Whether the cursor looks focused though another widget has the keys."""
 
     class Moved(Message):
         """The cursor stands on another row."""
@@ -114,8 +116,9 @@ class Rows(ScrollView, Painted, can_focus=True, inherit_bindings=False):
         if row >= self.count():
             return self.strip_of([], width)
         at_cursor = row == self.row
-        under = ("cursor" if self.has_focus else "rest") if at_cursor else ""
-        mark = ("▌" if self.has_focus else "▏") if at_cursor else " "
+        lit = self.lit or self.has_focus
+        under = ("cursor" if lit else "rest") if at_cursor else ""
+        mark = ("▌" if lit else "▏") if at_cursor else " "
         return self.strip_of([(mark, "key"), *self.pieces(row, width - 2), (" ", "plain")], width, under)
 
     def on_resize(self) -> None:
