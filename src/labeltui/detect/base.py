@@ -1,0 +1,196 @@
+"""The law of scores, and what a detector is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui.errors import InputError
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+Attribute = str | int | float
+
+UNKNOWN = np.float32(0.5)  # the score of a sample about whose label nothing can be said
+_BLOCK_VALUES = 4_000_000  # probabilities at a time: 16 MB for each detector
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an audit holds when detectors run.
+
+    Attributes
+    ----------
+    labels : ndarray of int32, shape (N,)
+        The labels in doubt (given or current), -1 = none.
+    n_classes : int
+        K.
+    ok : ndarray of bool, shape (N,)
+        False = no usable embedding.
+    indices : ndarray of int32, shape (N, k), optional
+        Nearest neighbours, nearest first, -1 = none.
+    similarity : ndarray of float32, shape (N, k), optional
+        Their cosine similarities.
+    groups : ndarray of int32, shape (N,), optional
+        Duplicates share a number.
+    p_head : ndarray of float32, shape (N, K), optional
+        Out-of-fold probabilities of the head.
+    pred_probs : ndarray of float32, shape (N, K), optional
+        Out-of-fold probabilities that the user brought, columns in the audit's class order.
+    embeddings : ndarray, shape (N, d), optional
+    fold : ndarray of int8, shape (N,), optional
+        The folds behind `p_head`, -1 = none.
+    seed : int
+    threads : int, optional
+    """
+
+    labels: Ints
+    n_classes: int
+    ok: Mask
+    indices: Ints | None = None
+    similarity: Floats | None = None
+    groups: Ints | None = None
+    p_head: Floats | None = None
+    pred_probs: Floats | None = None
+    embeddings: npt.NDArray[np.floating] | None = None
+    fold: npt.NDArray[np.int8] | None = None
+    seed: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        n, k = len(self.labels), self.n_classes
+        shapes = {
+            "labels": (self.labels, (n,)),
+            "ok": (self.ok, (n,)),
+            "groups": (self.groups, (n,)),
+            "fold": (self.fold, (n,)),
+            "p_head": (self.p_head, (n, k)),
+            "pred_probs": (self.pred_probs, (n, k)),
+        }
+        for name, (array, shape) in shapes.items():
+            if array is not None and array.shape != shape:
+                raise InputError(f"{name} must have the shape {shape}", f"{array.shape} came")
+        for name in ("indices", "similarity", "embeddings"):
+            array = getattr(self, name)
+            if array is not None and (array.ndim != 2 or len(array) != n):
+                raise InputError(f"{name} must have one row for each of {n} samples", f"{array.shape} came")
+        if n and (self.labels.max() >= k or self.labels.min() < -1):
+            raise InputError(f"labels must be -1 or in 0..{k - 1}", "others came")
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.labels)
+
+    @cached_property
+    def judged(self) -> Mask:
+        """Samples whose label can be judged: usable, labelled, and of a class that others outside the sample's own
+        duplicate group have too. A label that occurs once cannot be confirmed by anything.
+        """
+        known = self.ok & (self.labels >= 0)
+        groups = self.groups if self.groups is not None else np.arange(self.n, dtype=np.int32)
+        pairs = np.unique(np.stack([self.labels[known], groups[known]], axis=1), axis=0)
+        bundles = (
+            np.bincount(pairs[:, 0], minlength=self.n_classes) if len(pairs) else np.zeros(self.n_classes)
+        )
+        judged = known.copy()
+        judged[known] = bundles[self.labels[known]] >= 2
+        return judged
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Row ranges small enough that a block of probabilities takes little memory."""
+        rows = max(1, _BLOCK_VALUES // max(self.n_classes, 1))
+        for start in range(0, self.n, rows):
+            yield start, min(start + rows, self.n)
+
+
+class Detector(ABC):
+    """One opinion about labels.
+
+    To add a detector: subclass, name what it needs of `Facts`, and give either class probabilities or a
+    score.
+
+    ``name``
+        Names the dataset ``/scores/<name>`` and the line in the evidence; lower case, unique.
+    ``title``
+        A few words for people.
+    ``needs``
+        Attributes of `Facts` that must not be None; without them the detector is left out.
+    ``fit()``
+        One pass over everything, if it needs one. Optional.
+    ``probabilities(start, stop)``
+        Distribution over all classes for the samples start..stop, float32 (stop - start, K), rows sum to 1,
+        formed without the samples' own labels. None for a detector that only scores. The blend pools them,
+        and the suggested labels come from them.
+    ``score(start, stop)``
+        float32 in [0, 1], LOW = the label looks wrong. By default the probability of the label.
+
+    Then put ``@register`` over it (`labeltui.detect.registry`), or name it in the entry-point group
+    ``labeltui.detectors`` of your own package. Samples that cannot be judged need no care: `run` gives them
+    the score one half.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+
+    def fit(self) -> None:  # noqa: B027 - most detectors have nothing to fit
+        """Look at everything once."""
+
+    @abstractmethod
+    def probabilities(self, start: int, stop: int) -> Floats | None:
+        """Distribution over the classes for the samples start..stop, or None."""
+
+    def score(self, start: int, stop: int) -> Floats:
+        """Trust in the labels of the samples start..stop, 0..1."""
+        p = self.probabilities(start, stop)
+        if p is None:
+            raise NotImplementedError(f"{type(self).__name__} gives neither probabilities nor a score")
+        return own(p, self.facts.labels[start:stop])
+
+    def attributes(self) -> dict[str, Attribute]:
+        """Settings, for the record."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the detectors found.
+
+    Attributes
+    ----------
+    scores : dict of str to ndarray of float32, shape (N,)
+        By detector; [0, 1], low = bad; one half for samples that cannot be judged.
+    blend : ndarray of float32, shape (N,)
+        P(label right).
+    suggest_label : ndarray of int32, shape (N, 5)
+        Most probable labels, best first; -1 fills up. A sample is flagged when the first is not its label.
+    suggest_p : ndarray of float32, shape (N, 5)
+        Their probabilities.
+    attrs : dict of str to dict
+        Settings by detector, and of "blend".
+    """
+
+    scores: dict[str, Floats]
+    blend: Floats
+    suggest_label: Ints
+    suggest_p: Floats
+    attrs: dict[str, dict[str, Attribute]] = field(default_factory=dict)
+
+
+def own(p: Floats, labels: Ints) -> Floats:
+    """Return each row's entry for its label; one half where the label is -1."""
+    score = np.full(len(p), UNKNOWN, dtype=np.float32)
+    rows = np.flatnonzero(labels >= 0)
+    score[rows] = p[rows, labels[rows]]
+    return score

@@ -1,0 +1,101 @@
+"""Pooling several detectors' class probabilities into one distribution.
+
+The pool is a weighted geometric mean, ``p_j ~ prod_m p_mj ** w_m``. Geometric means of probabilities beat
+averages of ranks on human label noise. The exponents are learned from the labels as they are, wrong ones
+included: those that make the labels most probable under the pool. That is sound without any clean label,
+because every part's probabilities were formed without the sample's own label.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from labeltui.detect.base import Floats, Ints
+
+Weights = npt.NDArray[np.float64]
+
+_FLOOR = 1e-6  # a part that is certain must not veto the others
+_VALUES = 12_000_000  # log-probabilities looked at while the exponents are learned
+
+
+def log_parts(parts: list[Floats]) -> npt.NDArray[np.float32]:
+    """Return the logarithms of the parts, floored, shape (M, n, K)."""
+    return np.stack([np.log(np.maximum(part, np.float32(_FLOOR))) for part in parts])
+
+
+def mix(logs: npt.NDArray[np.float32], weights: Weights) -> Floats:
+    """Return the pooled distribution, shape (n, K).
+
+    Parameters
+    ----------
+    logs : ndarray of float32, shape (M, n, K)
+        From `log_parts`.
+    weights : ndarray of float64, shape (M,)
+    """
+    z = _sum(logs, weights)
+    z -= z.max(axis=1, keepdims=True)
+    np.exp(z, out=z)
+    z /= z.sum(axis=1, keepdims=True)
+    return np.asarray(z, dtype=np.float32)
+
+
+def _sum(logs: npt.NDArray[np.float32], weights: Weights) -> npt.NDArray[np.float32]:
+    """Weighted sum over the parts; no BLAS, whose last bits depend on the shape and the number of threads."""
+    total = logs[0] * np.float32(weights[0])
+    for part, weight in zip(logs[1:], weights[1:], strict=True):
+        total += part * np.float32(weight)
+    return total
+
+
+def sample_rows(
+    judged: npt.NDArray[np.bool_], n_classes: int, n_parts: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Return the rows on which exponents are learned: all, or a seeded sample that fits the memory."""
+    rows = np.flatnonzero(judged)
+    most = max(1000, _VALUES // max(1, n_classes * n_parts))
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, size=most, replace=False))
+    return rows
+
+
+def learn(logs: npt.NDArray[np.float32], labels: Ints) -> Weights:
+    """Return the exponents, not negative, that make the labels most probable.
+
+    The problem is convex. A little pull toward equal exponents that sum to 1 keeps tiny data sane.
+
+    Parameters
+    ----------
+    logs : ndarray of float32, shape (M, n, K)
+    labels : ndarray of int32, shape (n,)
+        0..K-1.
+
+    Returns
+    -------
+    ndarray of float64, shape (M,)
+    """
+    m, n, _ = logs.shape
+    start = np.full(m, 1.0 / m)
+    if n == 0:
+        return start
+    rows = np.arange(n)
+    own = logs[:, rows, labels].astype(np.float64)  # (M, n)
+
+    def loss(weights: Weights) -> tuple[float, Weights]:
+        z = _sum(logs, weights).astype(np.float64)  # (n, K)
+        norm = logsumexp(z, axis=1, keepdims=True)
+        p = np.exp(z - norm)
+        value = float((norm[:, 0] - (weights[:, None] * own).sum(axis=0)).mean())
+        slope = np.array([float((p * logs[i]).sum(axis=1).mean()) for i in range(m)]) - own.mean(axis=1)
+        pull = weights - start
+        return value + 5.0 / n * float(pull @ pull), slope + 10.0 / n * pull
+
+    best = minimize(
+        loss, start, jac=True, bounds=[(0.0, 4.0)] * m, method="L-BFGS-B", options={"maxiter": 60}
+    )
+    weights = np.asarray(best.x, dtype=np.float64)
+    # A machine's last bits must not decide which samples are flagged.
+    weights = np.round(weights, 4)
+    return weights if weights.sum() > 0 else start

@@ -1,0 +1,38 @@
+"""Class probabilities that were computed before: by the head, or by the user's own model."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from labeltui.detect.base import Detector, Floats
+from labeltui.detect.registry import register
+
+
+class _Stored(Detector):
+    source: ClassVar[str]
+
+    def probabilities(self, start: int, stop: int) -> Floats:
+        stored = getattr(self.facts, self.source)
+        return np.asarray(stored[start:stop], dtype=np.float32)
+
+
+@register
+class Head(_Stored):
+    """Self-confidence of the out-of-fold head (`labeltui.head`): its probability of the label."""
+
+    name = "head"
+    title = "out-of-fold head"
+    needs = frozenset({"p_head"})
+    source = "p_head"
+
+
+@register
+class Given(_Stored):
+    """Self-confidence of the probabilities that the user gave with the data; they must be out-of-fold."""
+
+    name = "given_probs"
+    title = "your model's probabilities"
+    needs = frozenset({"pred_probs"})
+    source = "pred_probs"

@@ -1,0 +1,192 @@
+"""Running all detectors on an audit's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui.detect import pool
+from labeltui.detect.base import UNKNOWN, Attribute, Detector, Facts, Findings, Floats, Ints, own
+from labeltui.detect.registry import available, table
+from labeltui.errors import Cancelled, UsageError
+
+SUGGESTIONS = 5
+
+
+def run(
+    facts: Facts,
+    progress: Callable[[float], None] | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> Findings:
+    """Score all samples with every detector that `facts` can feed, and blend.
+
+    Parameters
+    ----------
+    facts : Facts
+    progress : callable, optional
+        Called with the share done, 0..1.
+    only : sequence of str, optional
+        Names of the detectors to run.
+    cancel : callable, optional
+        Asked once a block; True raises `Cancelled`.
+
+    Returns
+    -------
+    Findings
+        Samples that are not ok: score one half, their label as the only suggestion, with probability 0.
+        Samples without a label: score one half, suggestions as found. Samples whose label cannot be judged
+        (no other sample has it): score one half, their label first.
+
+    Raises
+    ------
+    UsageError
+        A name in `only` is no detector, or its needs are not met.
+    Cancelled
+    """
+    detectors = [cls(facts) for cls in _chosen(facts, only)]
+    for detector in detectors:
+        detector.fit()
+    n = facts.n
+    scores = {detector.name: np.full(n, UNKNOWN, dtype=np.float32) for detector in detectors}
+    findings = Findings(
+        scores,
+        np.full(n, UNKNOWN, dtype=np.float32),
+        np.full((n, SUGGESTIONS), -1, dtype=np.int32),
+        np.zeros((n, SUGGESTIONS), dtype=np.float32),
+        {detector.name: {"title": detector.title, **detector.attributes()} for detector in detectors},
+    )
+    voters, weights = _weigh(facts, detectors)
+    findings.attrs["blend"] = {
+        "method": "weighted geometric mean of class probabilities",
+        **{f"weight_{voter.name}": float(weight) for voter, weight in zip(voters, weights, strict=True)},
+    }
+    for start, stop in facts.blocks():
+        if cancel is not None and cancel():
+            raise Cancelled("the detectors were stopped", f"after {start} of {n} samples")
+        judged = facts.judged[start:stop]
+        parts: list[Floats] = []
+        for detector in detectors:
+            if detector in voters:
+                p = detector.probabilities(start, stop)
+                assert p is not None
+                parts.append(p)
+                score = own(p, facts.labels[start:stop]) if _scores_by_probability(detector) else None
+            else:
+                score = None
+            if score is None:
+                score = detector.score(start, stop)
+            scores[detector.name][start:stop][judged] = np.clip(score[judged], 0.0, 1.0)
+        if parts:
+            _suggest(facts, findings, start, stop, pool.mix(pool.log_parts(parts), weights))
+        if progress is not None:
+            progress(stop / n)
+    _mark(facts, findings)
+    return findings
+
+
+def datasets(findings: Findings) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays to store, by their path in an audit's file."""
+    return {
+        **{f"scores/{name}": score for name, score in findings.scores.items()},
+        "scores/blend": findings.blend,
+        "suggest/label": findings.suggest_label,
+        "suggest/p": findings.suggest_p,
+    }
+
+
+def attributes(findings: Findings) -> dict[str, dict[str, Attribute]]:
+    """Return the attributes to store beside `datasets`, by path."""
+    return {f"scores/{name}": dict(values) for name, values in findings.attrs.items()}
+
+
+def _chosen(facts: Facts, only: Sequence[str] | None) -> list[type[Detector]]:
+    ready = available(facts)
+    if only is None:
+        return ready
+    names = {detector.name for detector in ready}
+    for name in only:
+        if name not in table():
+            raise UsageError("a detector must be one of the table", f"{name!r} came", ", ".join(table()))
+        if name not in names:
+            raise UsageError(
+                f"detector {name} needs {', '.join(sorted(table()[name].needs))}", "this audit has not"
+            )
+    return [detector for detector in ready if detector.name in only]
+
+
+def _scores_by_probability(detector: Detector) -> bool:
+    return type(detector).score is Detector.score
+
+
+def _weigh(facts: Facts, detectors: list[Detector]) -> tuple[list[Detector], pool.Weights]:
+    """Return the detectors that give probabilities, and their exponents in the pool."""
+    voters = [d for d in detectors if facts.n and d.probabilities(0, 1) is not None]
+    if not voters:
+        return [], np.zeros(0)
+    rows = pool.sample_rows(facts.judged, facts.n_classes, len(voters), facts.seed)
+    logs = np.empty((len(voters), len(rows), facts.n_classes), dtype=np.float32)
+    for start, stop in facts.blocks():
+        first, last = np.searchsorted(rows, [start, stop])
+        if first == last:
+            continue
+        inside = rows[first:last] - start
+        parts: list[Floats] = []
+        for voter in voters:
+            p = voter.probabilities(start, stop)
+            assert p is not None
+            parts.append(p[inside])
+        logs[:, first:last] = pool.log_parts(parts)
+    return voters, pool.learn(logs, facts.labels[rows])
+
+
+def _suggest(facts: Facts, findings: Findings, start: int, stop: int, p: Floats) -> None:
+    """Write blend and suggestions of one block."""
+    judged = facts.judged[start:stop]
+    labels = facts.labels[start:stop]
+    findings.blend[start:stop][judged] = own(p, labels)[judged]
+    best = top(p, SUGGESTIONS)
+    columns = best.shape[1]
+    findings.suggest_label[start:stop, :columns] = best
+    findings.suggest_p[start:stop, :columns] = np.take_along_axis(p, best, axis=1)
+
+
+def top(p: Floats, count: int) -> Ints:
+    """Return the classes of the `count` largest probabilities of each row, largest first, ties by class."""
+    count = min(count, p.shape[1])
+    if p.shape[1] <= 64:
+        return np.argsort(-p, axis=1, kind="stable")[:, :count].astype(np.int32)
+    # Of equal probabilities at the edge of the partition any may come: take them by value, then order by
+    # class.
+    edge = -np.partition(-p, count - 1, axis=1)[:, count - 1 : count]
+    above = p > edge
+    at_edge = p == edge
+    room = count - above.sum(axis=1, keepdims=True)
+    keep = above | (at_edge & (np.cumsum(at_edge, axis=1) <= room))
+    columns = np.nonzero(keep)[1].reshape(len(p), count)
+    order = np.argsort(-np.take_along_axis(p, columns, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1).astype(np.int32)
+
+
+def _mark(facts: Facts, findings: Findings) -> None:
+    """Give the samples that cannot be judged what the law of scores says."""
+    broken = ~facts.ok
+    findings.suggest_label[broken] = -1
+    findings.suggest_p[broken] = 0.0
+    findings.suggest_label[broken, 0] = facts.labels[broken]
+    alone = facts.ok & (facts.labels >= 0) & ~facts.judged
+    for row in np.flatnonzero(alone):
+        label = facts.labels[row]
+        others = findings.suggest_label[row] != label
+        rest = findings.suggest_label[row][others][: SUGGESTIONS - 1]
+        p = findings.suggest_p[row][others][: SUGGESTIONS - 1]
+        findings.suggest_label[row] = -1
+        findings.suggest_p[row] = 0.0
+        findings.suggest_label[row, 0] = label
+        findings.suggest_p[row, 0] = UNKNOWN
+        findings.suggest_label[row, 1 : 1 + len(rest)] = rest
+        findings.suggest_p[row, 1 : 1 + len(rest)] = p * np.float32(0.5)

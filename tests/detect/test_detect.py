@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from cleanlab.rank import get_label_quality_scores
+from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score
+
+from labeltui import detect, graph, head, noise
+from labeltui.detect import base, pool, registry
+from labeltui.detect.run import top
+from labeltui.errors import Cancelled, InputError, UsageError
+
+DIGITS = load_digits()
+TRUTH = DIGITS.target.astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def facts() -> base.Facts:
+    """Digits with 12 % of the labels wrong, toward what looks alike."""
+    x = (DIGITS.data / 16).astype(np.float32)
+    g = graph.build(x, k=50)
+    alike = np.zeros((10, 10))
+    np.add.at(alike, (np.repeat(TRUTH, 10), TRUTH[g.indices[:, :10]].ravel()), 1)
+    labels, _ = noise.confusable(TRUTH, alike + 1, 0.12, 0)
+    fold = head.folds(labels, None, None, 5, 0)
+    p = head.out_of_fold(x, labels, fold, 10).p
+    return base.Facts(
+        labels, 10, np.ones(len(x), dtype=bool), g.indices, g.similarity, None, p, fold=fold, embeddings=x
+    )
+
+
+def ap(facts: base.Facts, score: np.ndarray) -> float:
+    return float(average_precision_score(facts.labels != TRUTH, -score))
+
+
+# ------------------------------------------------------------------------------------- quality
+
+
+def test_the_blend_finds_planted_errors_better_than_each_part_and_than_the_peers(facts: base.Facts) -> None:
+    findings = detect.run(facts)
+    blend = ap(facts, findings.blend)
+    assert blend > 0.97
+    for name, score in findings.scores.items():
+        assert blend > ap(facts, score) - 0.005, name
+    for method in ("self_confidence", "normalized_margin"):
+        peer = get_label_quality_scores(facts.labels, facts.p_head.astype(np.float64), method=method)
+        assert blend >= ap(facts, peer) - 0.002, method
+    flagged = findings.suggest_label[:, 0] != facts.labels
+    wrong = facts.labels != TRUTH
+    assert wrong[flagged].mean() > 0.85
+    assert flagged[wrong].mean() > 0.9
+    assert (findings.suggest_label[:, 0][wrong & flagged] == TRUTH[wrong & flagged]).mean() > 0.9
+
+
+def test_pool_exponents_follow_the_evidence() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, size=2000).astype(np.int32)
+    good = np.full((2000, 4), 0.1, dtype=np.float32)
+    good[np.arange(2000), np.where(rng.random(2000) < 0.7, labels, rng.integers(0, 4, 2000))] = 0.7
+    chance = rng.dirichlet(np.ones(4), size=2000).astype(np.float32)
+    logs = pool.log_parts([chance, good])
+    weights = pool.learn(logs, labels)
+    assert weights[1] > 10 * weights[0]
+
+    def loss(w: np.ndarray) -> float:
+        return float(-np.log(pool.mix(logs, w)[np.arange(2000), labels]).mean())
+
+    assert (
+        loss(weights)
+        <= min(loss(np.array([0.5, 0.5])), loss(np.array([0.0, 1.0])), loss(weights * 1.1)) + 1e-6
+    )
+    np.testing.assert_allclose(pool.mix(logs, weights).sum(axis=1), 1.0, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------- law of scores
+
+
+def test_scores_and_suggestions_obey_their_law(facts: base.Facts) -> None:
+    findings = detect.run(facts)
+    arrays = detect.datasets(findings)
+    assert set(arrays) == {
+        *(f"scores/{name}" for name in ("neighbours", "nearest", "head", "blend")),
+        "suggest/label",
+        "suggest/p",
+    }
+    for name, array in arrays.items():
+        if name.startswith("scores/"):
+            assert array.dtype == np.float32
+            assert ((array >= 0) & (array <= 1)).all()
+    labels, p = findings.suggest_label, findings.suggest_p
+    assert labels.dtype == np.int32
+    assert p.dtype == np.float32
+    assert labels.shape == p.shape == (facts.n, 5)
+    assert (np.diff(p, axis=1) <= 0).all()
+    assert all(len(set(row)) == 5 for row in labels)
+    inside = labels == facts.labels[:, None]
+    np.testing.assert_allclose(p[inside], findings.blend[inside.any(axis=1)])
+    assert set(detect.attributes(findings)) == {
+        f"scores/{n}" for n in ("neighbours", "nearest", "head", "blend")
+    }
+
+
+def test_runs_repeat_on_any_number_of_threads_and_any_block(
+    facts: base.Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = detect.datasets(detect.run(facts))
+    monkeypatch.setattr(base, "_BLOCK_VALUES", 3000)
+    second = detect.datasets(detect.run(dataclasses.replace(facts, threads=3)))
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+
+
+def test_samples_that_cannot_be_judged(facts: base.Facts) -> None:
+    labels = facts.labels.copy()
+    labels[3] = -1
+    labels[4] = 10  # the only one of its class
+    labels[5] = labels[6] = 11  # two copies of one picture are one witness
+    groups = np.arange(facts.n, dtype=np.int32)
+    groups[6] = 5
+    ok = facts.ok.copy()
+    ok[0] = ok[1] = False
+    labels[1] = -1
+    indices, similarity = facts.indices.copy(), facts.similarity.copy()
+    indices[:2], similarity[:2] = -1, 0.0
+    p = np.full((facts.n, 12), 1e-4, dtype=np.float32)
+    p[:, :10] = facts.p_head
+    broken = dataclasses.replace(
+        facts, labels=labels, n_classes=12, ok=ok, groups=groups, indices=indices, similarity=similarity,
+        p_head=p / p.sum(axis=1, keepdims=True),
+    )  # fmt: skip
+    findings = detect.run(broken)
+    for row in (0, 1, 3, 4, 5, 6):
+        assert findings.blend[row] == 0.5
+        assert all(score[row] == 0.5 for score in findings.scores.values())
+    assert findings.suggest_label[0].tolist() == [labels[0], -1, -1, -1, -1]
+    assert findings.suggest_label[1].tolist() == [-1] * 5
+    assert (findings.suggest_p[:2] == 0).all()
+    assert findings.suggest_label[3, 0] == TRUTH[3]
+    for row in (4, 5, 6):
+        assert findings.suggest_label[row, 0] == labels[row]
+        assert TRUTH[row] in findings.suggest_label[row]
+        assert (np.diff(findings.suggest_p[row]) <= 0).all()
+    assert all(np.isfinite(array).all() for array in detect.datasets(findings).values())
+
+
+def test_fewer_classes_than_suggestions() -> None:
+    labels = np.array([0, 1, 0, 1, 1], dtype=np.int32)
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6], [0.3, 0.7]], dtype=np.float32)
+    findings = detect.run(base.Facts(labels, 2, np.ones(5, dtype=bool), p_head=p))
+    assert findings.suggest_label[:, :2].tolist() == [[0, 1], [1, 0], [1, 0], [1, 0], [1, 0]]
+    assert (findings.suggest_label[:, 2:] == -1).all()
+    assert np.flatnonzero(findings.suggest_label[:, 0] != labels).tolist() == [2]
+
+
+def test_without_any_evidence_nothing_is_flagged() -> None:
+    labels = np.array([0, 1, -1], dtype=np.int32)
+    findings = detect.run(base.Facts(labels, 2, np.ones(3, dtype=bool)))
+    assert findings.scores == {}
+    assert (findings.blend == 0.5).all()
+    assert findings.suggest_label[:, 0].tolist() == [0, 1, -1]
+
+
+@pytest.mark.parametrize("k", [3, 40, 200])
+def test_top_takes_the_largest_with_ties_by_class(k: int) -> None:
+    p = np.random.default_rng(0).integers(0, 6, size=(50, k)).astype(np.float32)
+    expected = np.argsort(-p, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(top(p, 5), expected)
+
+
+# ------------------------------------------------------------------------------------- registry
+
+
+@pytest.fixture
+def empty_slot() -> Iterator[None]:
+    before = dict(registry._TABLE)
+    yield
+    registry._TABLE.clear()
+    registry._TABLE.update(before)
+
+
+def test_another_detector_joins_and_an_ill_fed_one_stays_out(facts: base.Facts, empty_slot: None) -> None:
+    @detect.register
+    class Alphabet(detect.Detector):
+        name = "alphabet"
+        title = "scores by class"
+        needs = frozenset({"embeddings"})
+
+        def probabilities(self, start: int, stop: int) -> None:
+            return None
+
+        def score(self, start: int, stop: int) -> np.ndarray:
+            return self.facts.labels[start:stop].astype(np.float32) / 4  # above 1 for some: is cut
+
+    findings = detect.run(facts)
+    assert findings.scores["alphabet"].max() == 1.0
+    np.testing.assert_array_equal(
+        findings.blend, detect.run(facts, only=["head", "nearest", "neighbours"]).blend
+    )
+    assert "alphabet" not in detect.run(dataclasses.replace(facts, embeddings=None)).scores
+    with pytest.raises(UsageError):
+
+        @detect.register
+        class Copy(Alphabet):
+            name = "alphabet"
+
+
+def test_only_asks_for_known_and_fed_detectors(facts: base.Facts) -> None:
+    assert set(detect.run(facts, only=["nearest"]).scores) == {"nearest"}
+    for name in ("nonsense", "given_probs"):
+        with pytest.raises(UsageError):
+            detect.run(facts, only=[name])
+
+
+def test_user_probabilities_take_part(facts: base.Facts) -> None:
+    given = np.full((facts.n, 10), 0.01, dtype=np.float32)
+    given[np.arange(facts.n), TRUTH] = 0.91
+    findings = detect.run(dataclasses.replace(facts, pred_probs=given))
+    assert ap(facts, findings.scores["given_probs"]) > 0.999
+    assert ap(facts, findings.blend) > 0.99
+
+
+def test_progress_ends_at_one_and_cancel_stops(facts: base.Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_BLOCK_VALUES", 3000)
+    seen: list[float] = []
+    detect.run(facts, seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+    assert len(seen) > 3
+    with pytest.raises(Cancelled):
+        detect.run(facts, cancel=lambda: True)
+
+
+def test_facts_refuse_shapes_that_do_not_fit(facts: base.Facts) -> None:
+    for wrong in ({"p_head": facts.p_head[:, :5]}, {"ok": facts.ok[:5]}, {"labels": facts.labels + 1}):
+        with pytest.raises(InputError):
+            dataclasses.replace(facts, **wrong)
