@@ -44,7 +44,7 @@ def mix(logs: npt.NDArray[np.float32], weights: Weights) -> Floats:
 
 def _sum(logs: npt.NDArray[np.float32], weights: Weights) -> npt.NDArray[np.float32]:
     """Weighted sum over the parts; no BLAS, whose last bits depend on the shape and the number of threads."""
-    total = logs[0] * np.float32(weights[0])
+    total: npt.NDArray[np.float32] = logs[0] * np.float32(weights[0])
     for part, weight in zip(logs[1:], weights[1:], strict=True):
         total += part * np.float32(weight)
     return total
