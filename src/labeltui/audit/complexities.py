@@ -80,7 +80,13 @@ class Complexities:
             self._backlog.append((samples, labels))
             if self._live is not None:
                 self._catch_up()
-            elif self._builder is None and self.K > SOLVE_AT_ONCE:
+            elif self.K > SOLVE_AT_ONCE:
+                self.warm()
+
+    def warm(self) -> None:
+        """Begin to build the live state, so that the first relabel need not wait for it."""
+        with self._lock:
+            if self._live is None and self._builder is None:
                 self._builder = threading.Thread(target=self._build_aside, name="csg", daemon=True)
                 self._builder.start()
 
@@ -112,7 +118,7 @@ class Complexities:
                 self._builder = None
                 if self._error is not None:
                     raise self._error
-            live = self._live if self._live is not None else self._build()
+            live = self._live or self._build()
             for samples, labels in self._backlog:
                 if len(samples) > REBUILD_ABOVE and self.K > SOLVE_AT_ONCE:
                     live = self._rebuilt(live, samples, labels)

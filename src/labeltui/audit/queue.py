@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,7 @@ class Queues:
         self.flagged &= given >= 0
         self.flagged &= self._top >= 0
         self.flagged &= store.status == 0
-        self._all: Index | None = None
+        self._ranked: dict[bool, Index] = {}
         self._by_class: tuple[Index, NDArray[np.int64]] | None = None
 
     def scores(self, detector: str | None = None) -> NDArray[np.float32]:
@@ -124,10 +124,9 @@ class Queues:
         if spec.order not in ORDERS:
             raise InputError(f"a queue's order is one of {', '.join(ORDERS)}", f"{safe(spec.order)} came")
         scores = self.scores(spec.detector)
-        ranked = spec.order == "score" and spec.flagged and spec.given is None and spec.detector is None
-        found = self._ranked() if ranked else self._candidates(spec)
-        found = self._filtered(found, spec, scores)
-        return found if ranked else _ordered(found, spec, scores)
+        if spec.order == "score" and spec.given is None and spec.detector is None:
+            return self._filtered(self._by_score(spec.flagged), spec, scores)
+        return _ordered(self._filtered(self._candidates(spec), spec, scores), spec, scores)
 
     def _candidates(self, spec: QueueSpec) -> Index:
         """The narrowest cheap superset, ascending."""
@@ -149,12 +148,14 @@ class Queues:
             return members[:0]
         return members[bounds[spec.given] : bounds[spec.given + 1]]
 
-    def _ranked(self) -> Index:
-        """All flagged samples by the blend's score; sorted once."""
-        if self._all is None:
-            flagged = np.flatnonzero(self.flagged)
-            self._all = flagged[np.argsort(self.scores()[flagged], kind="stable")]
-        return self._all
+    def _by_score(self, flagged: bool | None) -> Index:
+        """All samples, those flagged, or those not, by the blend's score; the first two are sorted once."""
+        only = flagged is True
+        if only not in self._ranked:
+            members = np.flatnonzero(self.flagged) if only else np.arange(self._store.n)
+            self._ranked[only] = _ascending(self.scores()[members], members)
+        found = self._ranked[only]
+        return found[~self.flagged[found]] if flagged is False else found
 
     def _filtered(self, found: Index, spec: QueueSpec, scores: NDArray[np.float32]) -> Index:
         kind = self._ledger.kind
@@ -181,23 +182,31 @@ def _ordered(found: Index, spec: QueueSpec, scores: NDArray[np.float32]) -> Inde
     """Sort ascending samples by the order of a spec; equal keys stay ascending."""
     if spec.order == "index":
         return np.sort(found)
-    key: NDArray[Any]
     if spec.order == "score":
-        key = scores[found]
-    elif spec.order == "uncertainty":
-        key = np.abs(scores[found] - np.float32(0.5))
-    else:
-        key = _mixed(found, spec.seed)
-    return found[np.argsort(key, kind="stable")]
+        return _ascending(scores[found], found)
+    if spec.order == "uncertainty":
+        return _ascending(np.abs(scores[found] - np.float32(0.5)), found)
+    return _ascending(_mixed(found, spec.seed), found)
 
 
-def _mixed(samples: Index, seed: int) -> NDArray[np.uint64]:
-    """A number for each sample that looks random and depends on nothing but it and the seed (splitmix64)."""
+def _ascending(keys: NDArray[np.float32], samples: Index) -> Index:
+    """Sort samples by float32 keys >= 0, ties by sample.
+
+    The bits of such floats ascend as they do, so key and sample fit one integer, which sorts ten times as fast
+    as a stable argsort of the keys.
+    """
+    bits = (keys + np.float32(0)).view(np.uint32).astype(np.uint64)  # + 0: no negative zeros
+    joined = np.sort(bits << np.uint64(32) | samples.astype(np.uint64))
+    return (joined & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def _mixed(samples: Index, seed: int) -> NDArray[np.float32]:
+    """A number in [0, 1) for each sample that looks random and depends on nothing but it and the seed (splitmix64)."""
     state = samples.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % (1 << 64))
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
-    return mixed
+    state ^= state >> np.uint64(31)
+    return (state >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
 
 
 def contains(names: Names, samples: Index, text: str) -> Mask:

@@ -96,6 +96,10 @@ class Audit(Reading):
         """Wait until everything is on disk; False when it failed or took longer than `timeout` seconds."""
         return self._journal.flush(timeout)
 
+    def warm(self) -> None:
+        """Begin in the background what the first relabel needs; call it once the first screen stands."""
+        self._complexities.warm()
+
     def _saved(self) -> None:
         if self.on_saved is not None:
             self.on_saved()
