@@ -4,8 +4,8 @@
 only the rows and columns that a relabel moves.
 """
 
-from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdlib cimport calloc, free, malloc
 
 import numpy as np
 
@@ -19,7 +19,8 @@ cdef extern from "minsum.h" nogil:
 
 
 # Up to this many classes rows are counted into four interleaved small tables: neighbours mostly share one class,
-# and adding to one and the same cell again and again waits for the store before it.
+# and adding to one and the same cell again and again waits for the store before it. Labels are then read as bytes,
+# and "no label" is one class more, so that the loop does not branch on it.
 cdef enum:
     SMALL = 128
     TABLES = 4
@@ -29,6 +30,35 @@ cdef enum:
     ONE = 1 << 30
 
 FIXED_ONE = ONE
+
+
+cdef Py_ssize_t count_small(
+    const int32_t[:, ::1] indices, const uint8_t *labels, Py_ssize_t n, uint32_t *table, Py_ssize_t side,
+    Py_ssize_t start, Py_ssize_t stop, Py_ssize_t first, Py_ssize_t last,
+) noexcept nogil:
+    """As `pooled_counts`, into TABLES tables of side x side; side - 1 is the class of samples without label."""
+    cdef Py_ssize_t row, c, size = side * side
+    cdef const int32_t *m
+    cdef uint32_t *target
+    cdef uint32_t limit = <uint32_t> n
+    for row in range(start, stop):
+        m = &indices[row, 0]
+        target = table + labels[row] * side
+        c = first
+        while c + 4 <= last and <uint32_t> m[c] < limit and <uint32_t> m[c + 1] < limit \
+                and <uint32_t> m[c + 2] < limit and <uint32_t> m[c + 3] < limit:
+            target[labels[m[c]]] += 1
+            target[size + labels[m[c + 1]]] += 1
+            target[2 * size + labels[m[c + 2]]] += 1
+            target[3 * size + labels[m[c + 3]]] += 1
+            c += 4
+        while c < last:
+            if <uint32_t> m[c] < limit:
+                target[(c & 3) * size + labels[m[c]]] += 1
+            elif m[c] >= 0:
+                return row
+            c += 1
+    return -1
 
 
 def pooled_counts(
@@ -60,51 +90,59 @@ def pooled_counts(
     int
         -1, or the first row that names a neighbour outside 0..N-1 (T is then incomplete).
     """
-    cdef Py_ssize_t n = labels.shape[0], K = T.shape[0], row, c
+    cdef Py_ssize_t n = labels.shape[0], K = T.shape[0], side = K + 1, row, c
     cdef Py_ssize_t bad = -1
-    cdef int32_t y, m, j
+    cdef int32_t y, m
     cdef int64_t w
     cdef bint weighted = weights.shape[0] > 0
-    cdef int64_t *table = NULL
-    cdef const int32_t *list_
-    cdef int64_t *target
-    if K <= SMALL and not weighted:
-        table = <int64_t *> calloc(TABLES * K * K, sizeof(int64_t))
-        if table == NULL:
+    cdef uint32_t *table
+    cdef uint8_t *small
+    # uint32 cells: a table holds at most a quarter of the counts and one more per row.
+    if K <= SMALL and not weighted and (stop - start) * (last - first) < 1 << 32:
+        table = <uint32_t *> calloc(TABLES * side * side, sizeof(uint32_t))
+        small = <uint8_t *> malloc(n + 1)
+        if table == NULL or small == NULL:
+            free(table)
+            free(small)
             raise MemoryError()
+        with nogil:
+            for row in range(n):
+                small[row] = <uint8_t> (labels[row] if labels[row] >= 0 else K)
+            bad = count_small(indices, small, n, table, side, start, stop, first, last)
+            for row in range(K):
+                for c in range(K):
+                    for m in range(TABLES):
+                        T[row, c] += table[(m * side + row) * side + c]
+            free(table)
+            free(small)
+        return bad
     with nogil:
         for row in range(start, stop):
             y = labels[row]
-            if y < 0:
-                continue
-            list_ = &indices[row, 0]
             w = weights[row] if weighted else 1
-            if w == 0:
+            if y < 0 or w == 0:
                 continue
-            target = table + y * K if table != NULL else &T[y, 0]
             for c in range(first, last):
-                m = list_[c]
+                m = indices[row, c]
                 if m < 0:
                     continue
                 if m >= n:
                     bad = row
                     break
-                j = labels[m]
-                if j < 0:
-                    continue
-                if table != NULL:
-                    target[(c & (TABLES - 1)) * K * K + j] += 1
-                else:
-                    target[j] += w
+                if labels[m] >= 0:
+                    T[y, labels[m]] += w
             if bad >= 0:
                 break
-        if table != NULL:
-            for row in range(K):
-                for c in range(K):
-                    for m in range(TABLES):
-                        T[row, c] += table[(m * K + row) * K + c]
-            free(table)
     return bad
+
+
+def class_sizes(const int32_t[:, ::1] indices, const int32_t[::1] labels, int64_t[::1] sizes):
+    """Add to sizes[y] the samples of label y whose first neighbour is there; (N, k > 0), (N,) and (K,)."""
+    cdef Py_ssize_t row
+    with nogil:
+        for row in range(labels.shape[0]):
+            if labels[row] >= 0 and indices[row, 0] >= 0:
+                sizes[labels[row]] += 1
 
 
 def overlap(

@@ -24,9 +24,10 @@ LEAST_CLASSES = 64
 
 def class_sizes(indices: NDArray[Any], labels: NDArray[Any], n_classes: int) -> Integers:
     """Labelled samples of each class that have a neighbour list: (K,) int64."""
-    labels = np.asarray(labels)
-    has_list = (np.asarray(indices[:, :1]) >= 0).any(axis=1)
-    return np.bincount(labels[has_list & (labels >= 0)], minlength=n_classes).astype(np.int64)
+    sizes = np.zeros(n_classes, dtype=np.int64)
+    if indices.shape[1]:
+        kernels.class_sizes(*checked(indices, labels, n_classes, 1), sizes)
+    return sizes
 
 
 def pooled_counts(

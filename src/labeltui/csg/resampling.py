@@ -57,8 +57,11 @@ def interval(
 ) -> tuple[float, float]:
     """Bootstrap interval of the CSG: samples redrawn inside each class, their stored neighbours reused.
 
-    Redrawing adds noise to S, and noise in S lowers W and CSG; so the interval is the percentile one moved up
-    by the bias that the redraws show (their mean minus the value), and cut to the possible range 0..K-1.
+    Redrawing adds noise to S, and noise in S lowers W and CSG, as drawing the samples themselves did before.
+    So the interval is the basic one: the quantiles of the redraws reflected about the value, which moves it
+    up by twice the bias that they show; stretched to hold the value, and cut to the possible range 0..K-1. On
+    counts drawn from a known S it covered the limit in .90 to .93 of 60 trials where the plain quantiles did
+    in 0 to .98.
 
     Parameters
     ----------
@@ -95,9 +98,9 @@ def interval(
             pooled_counts(indices, labels, n_classes, k, threads, weights=weights), threads
         )
     tail = (1 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail]) - (values.mean() - value)
+    high, low = 2 * value - np.quantile(values, [tail, 1 - tail])
     most = max(0, int((sizes > 0).sum()) - 1)
-    return float(np.clip(low, 0, most)), float(np.clip(high, 0, most))
+    return max(0.0, min(float(low), value)), min(float(most), max(float(high), value))
 
 
 def compatible(
