@@ -453,8 +453,8 @@ class Journal:
             # Back to one plain file. Somebody who reads at this moment prevents it; then an empty log stays
             # beside it, and the next clean close removes it.
             with suppress(sqlite3.Error):
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._db.execute("PRAGMA busy_timeout=200")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._db.execute("PRAGMA journal_mode=DELETE")
         self._disconnect()
 
