@@ -22,7 +22,7 @@ samples reads a few pages.
 from __future__ import annotations
 
 from labeltui.store.atomic import replacing, sha256, sweep, sync_directory, sync_file, write_json
-from labeltui.store.h5 import FROM_CONTENT, H5, Attribute, Blocks, Names, pack_names, write_h5
+from labeltui.store.h5 import FROM_CONTENT, H5, Attribute, Blocks, Names, pack_matrix, pack_names, write_h5
 from labeltui.store.layout import (
     AUDIT_FILE,
     DERIVED,
@@ -60,6 +60,7 @@ __all__ = [
     "Store",
     "audit_attrs",
     "generation_attrs",
+    "pack_matrix",
     "pack_names",
     "replacing",
     "sha256",

@@ -70,6 +70,23 @@ def pack_names(path: str, names: Iterable[bytes]) -> dict[str, Array]:
     return {path: np.frombuffer(b"".join(listed), np.uint8), f"{path}_offsets": offsets}
 
 
+def pack_matrix(path: str, matrix: Any) -> dict[str, Array]:
+    """Return the datasets of a dense matrix (``path``) or of a `scipy.sparse` one.
+
+    The latter is held in compressed rows: ``path_shape`` (2,), ``path_indptr``, ``path_indices``, ``path_data``.
+    """
+    if isinstance(matrix, np.ndarray):
+        return {path: matrix}
+    rows = matrix.tocsr()
+    rows.sort_indices()
+    return {
+        f"{path}_shape": np.asarray(rows.shape, np.int64),
+        f"{path}_indptr": rows.indptr.astype(np.int64),
+        f"{path}_indices": rows.indices.astype(np.int32),
+        f"{path}_data": rows.data,
+    }
+
+
 def write_h5(
     path: Path,
     arrays: Mapping[str, Array | Blocks],

@@ -43,7 +43,6 @@ _REQUIRED: dict[str, tuple[int, str, str]] = {
     "splits/name": (1, "u", ""),
     "splits/name_offsets": (1, "i", ""),
     "groups/duplicate": (1, "i", "N"),
-    "csg/T": (2, "i", "K"),
     "scores/blend": (1, "f", "N"),
     "suggest/label": (2, "i", "N"),
     "suggest/p": (2, "f", "N"),
@@ -166,6 +165,21 @@ class Store:
             No generation has it.
         """
         return self._files[self.origin(name)][name]
+
+    def matrix(self, name: str) -> Any:
+        """Return a matrix between classes, for example ``csg/T``: an array, or a `scipy.sparse.csr_array`.
+
+        Raises
+        ------
+        KeyError
+            No generation has it.
+        """
+        if name in self or f"{name}_indptr" not in self:
+            return self.array(name)
+        from scipy import sparse
+
+        parts = (self.array(f"{name}_{part}") for part in ("data", "indices", "indptr"))
+        return sparse.csr_array(tuple(parts), shape=tuple(self.array(f"{name}_shape").tolist()))
 
     def attrs(self, name: str = "") -> dict[str, Any]:
         """Return the attributes of an array or group from the newest generation in view that has it."""
@@ -403,6 +417,9 @@ def _check_shapes(file: H5, path: Path) -> None:
                 raise damaged(
                     f"{name} has shape {shape} and kind {found!r} beside {n} samples and {k} classes"
                 )
+        counts = tuple(file["csg/T_shape"].tolist()) if "csg/T_indptr" in file else file.shape("csg/T")
+        if counts != (k, k):
+            raise damaged(f"csg/T has shape {counts} beside {k} classes")
         if file.shape(f"{graph}/indices") != file.shape(f"{graph}/similarity"):
             raise damaged("the graph's indices and similarities differ in shape")
     except KeyError as error:

@@ -1,0 +1,71 @@
+"""What a scan may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labeltui.embed import EmbedSpec
+from labeltui.errors import UsageError
+from labeltui.graph.build import BACKENDS
+from labeltui.head import HeadSpec
+from labeltui.sources import SourceOptions
+
+STORED_NEIGHBOURS = 50
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """Everything that decides a scan besides the data.
+
+    Attributes
+    ----------
+    source : SourceOptions
+        How to read the data.
+    embed : EmbedSpec
+        The backbone; ignored where the source brings its own embeddings.
+    k : int
+        Neighbours that CSG, votes and evidence count; more are stored.
+    splits : tuple of str, optional
+        Splits that take part in graph, duplicate groups, CSG, folds and flags; None = all samples.
+    classes, class_names : Path, optional
+        Files with more classes, and with display names.
+    folds : int
+        Folds of the out-of-fold head.
+    head : HeadSpec
+        What is trained on the embeddings.
+    seed : int
+        Of folds, head and intervals.
+    backend : str
+        Of the neighbour graph, see `labeltui.graph.build`.
+    threads : int, optional
+        See `labeltui.threads.count`; never changes the result.
+    resume : bool, optional
+        None goes on with an unfinished scan where there is one; True demands one; False discards it.
+    command : str
+        The command line, for scan.json.
+    """
+
+    source: SourceOptions = field(default_factory=SourceOptions)
+    embed: EmbedSpec = field(default_factory=lambda: EmbedSpec("pixels"))
+    k: int = 10
+    splits: tuple[str, ...] | None = None
+    classes: Path | None = None
+    class_names: Path | None = None
+    folds: int = 5
+    head: HeadSpec = field(default_factory=HeadSpec)
+    seed: int = 0
+    backend: str = "exact"
+    threads: int | None = None
+    resume: bool | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= STORED_NEIGHBOURS:
+            raise UsageError(f"k must be 1..{STORED_NEIGHBOURS}", f"{self.k} came", "10 serves most data")
+        if not 2 <= self.folds <= 100:
+            raise UsageError("the number of folds must be 2..100", f"{self.folds} came", "5 serves most data")
+        if self.seed < 0:
+            raise UsageError("the seed must not be negative", f"{self.seed} came")
+        if self.backend not in BACKENDS:
+            raise UsageError(f"the backend must be one of {', '.join(BACKENDS)}", f"{self.backend!r} came")

@@ -1,0 +1,261 @@
+"""The whole scan: stages in order, and the end in which an audit appears."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from labeltui import detect, duplicates, journal, sources, store
+from labeltui.errors import AuditError, AuditExists, UsageError
+from labeltui.scan.options import ScanOptions
+from labeltui.scan.partial import Partial, Rows
+from labeltui.scan.record import ScanSummary, count_not_ok, list_faults, record
+from labeltui.scan.sheet import Sheet, read_sheet
+from labeltui.scan.stages import (
+    Cancel,
+    Findings,
+    Progress,
+    Run,
+    add_sheet,
+    build_graph,
+    complexity,
+    csg_k,
+    embed_rows,
+    require_two,
+    train_head,
+)
+from labeltui.text import safe
+
+Array = npt.NDArray[Any]
+
+
+def scan(
+    source_path: Path,
+    out: Path,
+    options: ScanOptions | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> Path:
+    """Turn a labelled data set into an audit.
+
+    Killed at any point and called again with the same arguments, it goes on where it stopped, and writes the
+    same bytes as a run that was never stopped (on a CPU; on CUDA embeddings agree to the precision named in
+    their attributes).
+
+    Parameters
+    ----------
+    source_path : Path
+        The data, see `labeltui.sources`.
+    out : Path
+        The audit's directory: new, empty, or holding an unfinished scan.
+    options : ScanOptions, optional
+    progress : callable, optional
+        ``progress(stage, done, total)``, with a stage of `STAGES`; "embed" counts samples, the others hundredths.
+    cancel : callable, optional
+        Asked often; when it returns True, `Cancelled` is raised.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    AuditExists
+        An audit stands there already.
+    SourceError
+        The data cannot be read, or fewer than two samples can be used.
+    UsageError
+        An option is wrong, or an unfinished scan there was begun with others.
+    ModelError
+        The backbone cannot be loaded.
+    AuditBusy, AuditError
+        Another process scans into it; the disk is full.
+    Cancelled
+    """
+    options = options or ScanOptions()
+    source_path, out = Path(source_path), Path(out)
+    run = Run(options, progress or (lambda stage, done, total: None), cancel or (lambda: False))
+    _check_target(out, options)
+    with run.stage("read"):
+        source = sources.open_source(source_path, options.source)
+        sheet = read_sheet(source, options.splits, options.classes, options.class_names)
+        pred_probs = sources.align_probabilities(source, sheet.class_ids)
+    try:
+        if options.resume is False and (out / store.PARTIAL).is_dir():
+            with Partial(out) as unfinished:
+                unfinished.discard()
+        with Partial(out) as partial:
+            if not _finished_before(run, out, partial):
+                _scan(run, source, sheet, pred_probs, partial)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise AuditError(
+            "a scan must be able to write its audit",
+            f"{safe(str(out))}: {error.strerror}",
+            "free space or choose another -o; an unfinished scan goes on where it stopped",
+        ) from None
+    return out
+
+
+def _check_target(out: Path, options: ScanOptions) -> None:
+    """Refuse a place where a new audit would bury something."""
+    shown = safe(str(out))
+    partial = (out / store.PARTIAL).is_dir()
+    if (out / store.AUDIT_FILE).exists() and not partial:
+        raise AuditExists(
+            "a scan never overwrites an audit",
+            f"{shown} is a finished one",
+            f"labeltui review {shown}, or choose another -o",
+        )
+    if options.resume and not partial:
+        raise UsageError(
+            "--resume goes on with an unfinished scan", f"there is none in {shown}", "leave it out"
+        )
+    if out.exists() and not partial:
+        if not out.is_dir():
+            raise UsageError("-o names a directory", f"{shown} is a file", "choose another -o")
+        if any(name for name in os.listdir(out) if not name.startswith(".")):
+            raise UsageError("-o names a new directory", f"{shown} holds other files", "choose another -o")
+
+
+def _finished_before(run: Run, out: Path, partial: Partial) -> bool:
+    """Whether an earlier run was killed after its audit appeared; then only the remains are cleared away."""
+    if not (out / store.AUDIT_FILE).exists():
+        return False
+    with store.Store.open(out) as opened:
+        same = opened.scan.get("options") == _told(run.options)
+    if not same:
+        raise AuditExists(
+            "a scan never overwrites an audit",
+            f"{safe(str(out))} is a finished one, made with other options",
+            "choose another -o",
+        )
+    partial.discard()
+    return True
+
+
+def _scan(run: Run, source: sources.Source, sheet: Sheet, pred_probs: Array | None, partial: Partial) -> None:
+    found = Findings()
+    with run.stage("embed"):
+        rows = embed_rows(run, source, sheet, partial, found)
+    ok = rows.status == store.OK
+    inside = ok & sheet.inside
+    require_two(sheet, rows, inside)
+    add_sheet(found, sheet, rows)
+    name = str(found.attrs["embeddings"]["default"])
+    warm = threading.Thread(target=_warm_up, name="warm-up", daemon=True)
+    warm.start()
+    with run.stage("graph") as share:
+        neighbours = build_graph(run, rows, inside, partial, share, found, name)
+        groups = duplicates.duplicate_groups(rows.pixels, inside)
+        found.arrays["groups/duplicate"] = groups
+    with run.stage("csg"):
+        value = complexity(run, sheet, inside, neighbours, found, name)
+    with run.stage("head") as share:
+        warm.join()
+        fold, p = train_head(run, sheet, rows, inside, groups, partial, share, found)
+    with run.stage("score") as share:
+        facts = detect.Facts(
+            labels=sheet.given,
+            n_classes=len(sheet.class_ids),
+            ok=inside,
+            indices=neighbours.indices[:, : csg_k(run, neighbours)],
+            similarity=neighbours.similarity[:, : csg_k(run, neighbours)],
+            groups=groups,
+            p_head=p,
+            pred_probs=pred_probs,
+            embeddings=rows.features,
+            fold=fold,
+            seed=run.options.seed,
+            threads=run.options.threads,
+        )
+        findings = detect.run(facts, share, cancel=run.cancelled)
+        found.arrays |= detect.datasets(findings)
+        found.attrs |= {path: dict(values) for path, values in detect.attributes(findings).items()}
+    flagged = inside & (sheet.given >= 0) & (findings.suggest_label[:, 0] != sheet.given)
+    _write(run, source, sheet, rows, partial, found, int(flagged.sum()), value)
+
+
+def _warm_up() -> None:
+    # Importing torch takes seconds, mostly waiting for the disk: meanwhile the graph can be built.
+    with suppress(ImportError):
+        import torch  # noqa: F401
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def _told(options: ScanOptions) -> dict[str, Any]:
+    """Return the options that decide the result, as JSON values."""
+    told = {key: _plain(value) for key, value in asdict(options).items()}
+    for name in ("threads", "resume", "command"):
+        del told[name]
+    del told["embed"]["workers"]
+    return told
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _write(
+    run: Run,
+    source: sources.Source,
+    sheet: Sheet,
+    rows: Rows,
+    partial: Partial,
+    found: Findings,
+    flags: int,
+    value: float,
+) -> None:
+    out = partial.path.parent
+    with run.stage("write"):
+        digest, uuid = partial.finish(found.arrays, found.attrs)
+        store.sweep(out)
+        # No audit.h5, no decisions: a journal here is the remains of a run killed at this very place.
+        for leftover in out.glob(f"{store.JOURNAL_FILE}*"):
+            leftover.unlink()
+        journal.create(out, uuid)
+    summary = ScanSummary(
+        samples=sheet.n,
+        classes=len(sheet.class_ids),
+        unlabelled=int((sheet.given < 0).sum()),
+        not_ok=count_not_ok(rows.status),
+        faults=list_faults(sheet.ids, rows.status, rows.faults),
+        flags=flags,
+        csg=value,
+        notes=sheet.notes,
+        seconds=round(time.monotonic() - run.begun, 3),
+        stages=run.seconds,
+    )
+    store.write_json(
+        out / store.SCAN_FILE,
+        record(
+            summary,
+            started=run.started,
+            command=run.options.command,
+            root=os.fsdecode(source.root),
+            source=source.describe(),
+            sha256=digest,
+            options=_told(run.options),
+            **found.aside,
+        ),
+    )
+    partial.publish()

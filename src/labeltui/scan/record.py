@@ -1,0 +1,131 @@
+"""scan.json: when, where and how a scan ran, and which samples it could not use."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import labeltui
+from labeltui import store
+from labeltui.text import safe
+
+LISTED = 10_000  # faults with their reasons; the status of every sample stands in audit.h5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A sample that could not be used.
+
+    Attributes
+    ----------
+    index : int
+    id : str
+        Printable.
+    status : str
+        One of `labeltui.store.STATUS_NAMES`.
+    reason : str
+        Printable.
+    """
+
+    index: int
+    id: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ScanSummary:
+    """What a finished scan has to say, for printing.
+
+    Attributes
+    ----------
+    samples, classes, unlabelled : int
+    not_ok : dict
+        Status -> number of samples, without "ok".
+    faults : list of Fault
+        The first 10,000 of them, in source order.
+    flags : int
+        Samples whose given label is not the suggested one.
+    csg : float
+    notes : list of str
+        What was assumed.
+    seconds : float
+        Of the run that finished.
+    stages : dict
+        Stage -> seconds.
+    """
+
+    samples: int
+    classes: int
+    unlabelled: int
+    not_ok: dict[str, int]
+    faults: list[Fault]
+    flags: int
+    csg: float
+    notes: list[str]
+    seconds: float
+    stages: dict[str, float]
+
+
+def summary(audit: Path) -> ScanSummary:
+    """Read what the scan of an audit had to say.
+
+    Raises
+    ------
+    NotAnAudit, DamagedAudit
+    """
+    with store.Store.open(audit) as opened:
+        recorded = dict(opened.scan.get("summary") or {})
+    if not recorded:
+        from labeltui.errors import DamagedAudit
+
+        raise DamagedAudit("scan.json must hold the scan's summary", "it is lost", "scan again to have it")
+    recorded["faults"] = [Fault(**fault) for fault in recorded["faults"]]
+    return ScanSummary(**recorded)
+
+
+def count_not_ok(status: npt.NDArray[np.uint8]) -> dict[str, int]:
+    """Return how many samples have each status but ok."""
+    counts = np.bincount(status, minlength=len(store.STATUS_NAMES)).tolist()
+    return {name: counts[value] for value, name in enumerate(store.STATUS_NAMES) if value != store.OK}
+
+
+def list_faults(
+    ids: list[bytes], status: npt.NDArray[np.uint8], reasons: dict[int, str], limit: int = LISTED
+) -> list[Fault]:
+    """Return the samples that are not ok, with their reasons."""
+    return [
+        Fault(index, safe(ids[index]), store.STATUS_NAMES[status[index]], safe(reasons.get(index, "")))
+        for index in np.flatnonzero(status != store.OK)[:limit].tolist()
+    ]
+
+
+def commonest(faults: list[Fault], limit: int = 3) -> str:
+    """Return the most frequent reasons, for an error."""
+    counts = Counter(fault.reason or fault.status for fault in faults)
+    return "; ".join(f"{count:,} x {reason}" for reason, count in counts.most_common(limit))
+
+
+def record(summary: ScanSummary, **more: object) -> dict[str, Any]:
+    """Return the content of scan.json."""
+    versions = {"labeltui": labeltui.__version__, "python": platform.python_version()}
+    for name in ("numpy", "h5py", "pillow", "scikit-learn", "torch", "timm"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "version": labeltui.__version__,
+        "format": store.FORMAT,
+        "host": platform.node(),
+        **more,
+        "versions": versions,
+        "summary": asdict(summary),
+    }

@@ -1,0 +1,122 @@
+"""The labels of a source as numbers: class table, splits, and which samples take part."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui.errors import UsageError
+from labeltui.sources import Source, order_classes, read_class_names, read_classes
+from labeltui.text import safe
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What the source says of each of its N samples.
+
+    Attributes
+    ----------
+    ids : list of bytes
+    class_ids : list of bytes
+        The classes that occur, then those of ``--classes``.
+    class_names : list of str
+        Display names.
+    given : (N,) int32
+        Class index, -1 = none.
+    split_names : list of str
+    split : (N,) int16
+        Split index, -1 = none.
+    inside : (N,) bool
+        Whether the sample lies in the splits that were named; all do when none was.
+    notes : list of str
+        What was assumed, one printable line each.
+    """
+
+    ids: list[bytes]
+    class_ids: list[bytes]
+    class_names: list[str]
+    given: npt.NDArray[np.int32]
+    split_names: list[str]
+    split: npt.NDArray[np.int16]
+    inside: npt.NDArray[np.bool_]
+    notes: list[str]
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.ids)
+
+
+def read_sheet(
+    source: Source, splits: tuple[str, ...] | None, classes: Path | None, class_names: Path | None
+) -> Sheet:
+    """Number the classes and splits of a source.
+
+    Parameters
+    ----------
+    source : Source
+    splits : tuple of str, optional
+        Those that take part; None = all.
+    classes : Path, optional
+        A list of further classes. It adds classes and forbids none.
+    class_names : Path, optional
+        A table of class ids and display names; classes that it does not name show their id.
+
+    Raises
+    ------
+    UsageError
+        A split was named that the source does not have.
+    SourceError
+        A file cannot be read.
+    """
+    notes = list(source.notes)
+    class_ids = order_classes(source.labels, read_classes(classes) if classes else [])
+    number = {name: index for index, name in enumerate(class_ids)}
+    given = np.fromiter((-1 if label is None else number[label] for label in source.labels), np.int32)
+    names = read_class_names(class_names) if class_names else {}
+    if class_names and (unnamed := sum(name not in names for name in class_ids)):
+        notes.append(f"{unnamed} of {len(class_ids)} classes have no display name and show their id")
+    n = len(source.ids)
+    split = np.full(n, -1, np.int16)
+    split_names: list[str] = []
+    if source.splits is not None:
+        split_names = sorted({name for name in source.splits if name})
+        position = {name: index for index, name in enumerate(split_names)}
+        split = np.fromiter((position.get(name, -1) for name in source.splits), np.int16)
+    inside = np.ones(n, bool)
+    if splits is not None:
+        unknown = [name for name in splits if name not in split_names]
+        if unknown or not splits:
+            raise UsageError(
+                "--splits names splits of the data",
+                f"{', '.join(map(safe, unknown)) or 'nothing'} came",
+                f"the data has: {', '.join(map(safe, split_names)) or 'no splits'}",
+            )
+        inside = np.isin(split, [split_names.index(name) for name in splits])
+        notes.append(f"{int((~inside).sum()):,} samples of other splits are kept and not judged")
+    return Sheet(
+        list(source.ids),
+        class_ids,
+        [names.get(name, os.fsdecode(name)) for name in class_ids],
+        given,
+        split_names,
+        split,
+        inside,
+        notes,
+    )
+
+
+def packed(names: list[str]) -> list[bytes]:
+    """Return text as the bytes that the store keeps."""
+    return [name.encode("utf-8", "surrogateescape") for name in names]
+
+
+def sizes_of(sheet: Sheet, chosen: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return how many of the chosen samples each class has: (K,) int64."""
+    labels = sheet.given[chosen]
+    return np.bincount(labels[labels >= 0], minlength=len(sheet.class_ids)).astype(np.int64)

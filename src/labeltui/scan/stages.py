@@ -1,0 +1,281 @@
+"""The long stages of a scan; each adds its arrays and attributes to what becomes audit.h5."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui import csg, embed, graph, head, sources, store
+from labeltui.errors import Cancelled, SourceError
+from labeltui.scan.options import STORED_NEIGHBOURS, ScanOptions
+from labeltui.scan.partial import Partial, Rows
+from labeltui.scan.record import commonest, list_faults
+from labeltui.scan.sheet import Sheet, packed
+
+STAGES = ("read", "embed", "graph", "csg", "head", "score", "write")
+HUNDREDTHS = 100  # total of the stages that only know their share
+
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
+Attrs = dict[str, dict[str, store.Attribute]]
+Progress = Callable[[str, int, int], None]
+Cancel = Callable[[], bool]
+
+
+@dataclass
+class Run:
+    """One run of `scan`: what it was told, and a clock for its stages."""
+
+    options: ScanOptions
+    report: Progress
+    cancelled: Cancel
+    begun: float = field(default_factory=time.monotonic)
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
+        """Time a stage; yields a callback for the share of it that is done."""
+        begun = time.monotonic()
+        self.check()
+        self.report(name, 0, HUNDREDTHS)
+        yield lambda share: self.report(name, min(HUNDREDTHS, int(share * HUNDREDTHS)), HUNDREDTHS)
+        self.report(name, HUNDREDTHS, HUNDREDTHS)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begun, 3)
+
+    def check(self) -> None:
+        if self.cancelled():
+            raise Cancelled(
+                "the scan was stopped", "what is finished is kept", "run the same command again: it goes on"
+            )
+
+
+@dataclass
+class Findings:
+    """Arrays and attributes of audit.h5 as the stages add them."""
+
+    arrays: Arrays = field(default_factory=dict)
+    attrs: Attrs = field(default_factory=dict)
+    aside: dict[str, Any] = field(default_factory=dict)  # for scan.json: what may differ between machines
+
+
+# --- embedding -------------------------------------------------------------------------------------------------------
+
+
+def embed_rows(run: Run, source: sources.Source, sheet: Sheet, partial: Partial, found: Findings) -> Rows:
+    spec = run.options.embed
+    recorded = partial.recorded()
+    if recorded and spec.batch_size is None:
+        # Found by trial on a GPU: the first run's borders hold.
+        spec = replace(spec, batch_size=recorded.get("batch_size"))
+    embedder = embed.embedder_for(source, spec)
+    half = source.embeddings is not None and source.embeddings.dtype == np.float16
+    dtype = "float16" if half else "float32"
+    recipe = {
+        "samples": sheet.n,
+        "ids": hashlib.sha256(b"\0".join(sheet.ids)).hexdigest(),
+        "embedding": embedder.name,
+        "dim": embedder.dim,
+        "dtype": dtype,
+        "batch_size": embedder.batch_size,
+        "attrs": dict(embedder.attrs),
+    }
+    borders = embed.borders(sheet.n, embedder.batch_size)
+    partial.prepare(recipe, sheet.n, embedder.dim, dtype, borders)
+    found.aside["resumed_samples"] = partial.done
+    run.report("embed", partial.done, sheet.n)
+    with closing(
+        embed.stream(source, embedder, partial.waiting(), workers=spec.workers, cancel=run.cancelled)
+    ) as blocks:
+        for block in blocks:
+            partial.put(block)
+            run.report("embed", partial.done, sheet.n)
+            run.check()
+    rows = partial.rows()
+    found.arrays[f"embeddings/{embedder.name}"] = rows.features
+    found.attrs["embeddings"] = {"default": embedder.name}
+    found.attrs[f"embeddings/{embedder.name}"] = dict(embedder.attrs)
+    return rows
+
+
+def require_two(sheet: Sheet, rows: Rows, inside: npt.NDArray[np.bool_]) -> None:
+    if (usable := int(inside.sum())) < 2:
+        faults = list_faults(sheet.ids, rows.status, rows.faults)
+        why = commonest(faults) if faults else "the data has no more"
+        raise SourceError(
+            "an audit needs at least two usable samples",
+            f"{usable} of {sheet.n:,} can be used: {why}",
+            "check the data",
+        )
+
+
+def add_sheet(found: Findings, sheet: Sheet, rows: Rows) -> None:
+    found.arrays |= {
+        **store.pack_names("samples/id", sheet.ids),
+        "samples/split": sheet.split,
+        "samples/sha256": rows.sha256,
+        "samples/pixels": rows.pixels,
+        "samples/status": rows.status,
+        "labels/given": sheet.given,
+        **store.pack_names("classes/id", sheet.class_ids),
+        **store.pack_names("classes/name", packed(sheet.class_names)),
+        **store.pack_names("splits/name", packed(sheet.split_names)),
+    }
+    found.attrs[""] = store.audit_attrs()
+
+
+# --- graph and CSG ---------------------------------------------------------------------------------------------------
+
+
+def csg_k(run: Run, neighbours: graph.Graph) -> int:
+    return min(run.options.k, neighbours.k)
+
+
+def build_graph(
+    run: Run,
+    rows: Rows,
+    inside: npt.NDArray[np.bool_],
+    partial: Partial,
+    share: Callable[[float], None],
+    found: Findings,
+    name: str,
+) -> graph.Graph:
+    chosen = np.flatnonzero(inside)
+    k = min(STORED_NEIGHBOURS, len(chosen) - 1)
+
+    def build() -> tuple[Arrays, dict[str, Any]]:
+        made = graph.build(
+            rows.features,
+            k,
+            "cosine",
+            run.options.backend,
+            run.options.threads,
+            share,
+            run.cancelled,
+            rows=None if len(chosen) == len(inside) else chosen,
+        )
+        names = ("metric", "k", "backend", "exact", "proven", "recomputed", "recall")
+        facts = {fact: getattr(made, fact) for fact in names}
+        if len(chosen) < len(inside):
+            made = graph.expand(made, chosen, len(inside))
+        return {"indices": made.indices, "similarity": made.similarity}, facts
+
+    arrays, facts = partial.step("graph", [inside, k, "cosine", run.options.backend], build)
+    made = graph.Graph(arrays["indices"], arrays["similarity"], **facts)
+    count = csg_k(run, made)
+    indptr, reverse = made.reverse(count)
+    path = f"graph/{name}"
+    found.arrays |= {
+        f"{path}/indices": made.indices,
+        f"{path}/similarity": made.similarity,
+        f"{path}/rev_indptr": indptr,
+        f"{path}/rev_indices": reverse,
+    }
+    found.attrs[path] = {
+        "metric": made.metric,
+        "k": k,
+        "csg_k": count,
+        "backend": made.backend,
+        "exact": made.exact,
+        **({} if made.recall is None else {"recall": made.recall}),
+    }
+    # How many rows the bound proved depends on the CPU's path; the neighbours do not.
+    found.aside["graph"] = {"proven": made.proven, "recomputed": made.recomputed}
+    return made
+
+
+def complexity(
+    run: Run,
+    sheet: Sheet,
+    inside: npt.NDArray[np.bool_],
+    neighbours: graph.Graph,
+    found: Findings,
+    name: str,
+) -> float:
+    classes, k, threads = len(sheet.class_ids), csg_k(run, neighbours), run.options.threads
+    labels = np.where(inside, sheet.given, -1).astype(np.int32)
+    indices = neighbours.indices
+    counts = csg.pooled_counts(indices, labels, classes, k, threads)
+    measured = csg.complexity(counts, csg.class_sizes(indices, labels, classes), k, threads=threads)
+    ks, values = csg.sweep(indices, labels, classes, threads=threads)
+    run.check()
+    low, high = csg.interval(
+        indices, labels, classes, k, _redraws(classes), run.options.seed, threads=threads
+    )
+    found.arrays |= {
+        **store.pack_matrix("csg/T", counts),
+        **store.pack_matrix("csg/S", measured.S),
+        **store.pack_matrix("csg/W", measured.W),
+        "csg/eigenvalues": measured.eigenvalues,
+        "csg/overlap": measured.overlap,
+        "csg/self_share": measured.self_share,
+        "csg/spectral_share": measured.spectral_share,
+        "csg/present": measured.present,
+        "csg/reliable": measured.reliable,
+        "csg/sizes": measured.sizes,
+        "csg/sweep_k": ks,
+        "csg/sweep_csg": values,
+        "csg/interval": np.array([low, high]),
+    }
+    found.attrs["csg"] = {
+        "csg": measured.csg,
+        "csg_normalised": measured.csg_normalised,
+        "trace": measured.trace,
+        "l1": measured.l1,
+        "k": k,
+        "n": measured.n,
+        "embedding": name,
+        "redraws": _redraws(classes),
+        "seed": run.options.seed,
+    }
+    return measured.csg
+
+
+def _redraws(classes: int) -> int:
+    # Each redraw solves for a spectrum, which costs the cube of the classes.
+    return 200 if classes <= 200 else 50
+
+
+# --- head ------------------------------------------------------------------------------------------------------------
+
+
+def train_head(
+    run: Run,
+    sheet: Sheet,
+    rows: Rows,
+    inside: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.int32],
+    partial: Partial,
+    share: Callable[[float], None],
+    found: Findings,
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    options = run.options
+    fold = head.folds(sheet.given, groups, inside, options.folds, options.seed)
+
+    def train() -> tuple[Arrays, dict[str, Any]]:
+        result = head.out_of_fold(
+            rows.features,
+            sheet.given,
+            fold,
+            len(sheet.class_ids),
+            spec=options.head,
+            seed=options.seed,
+            threads=options.threads,
+            device=options.embed.device,
+            progress=lambda epoch: share(epoch.done / epoch.total),
+            cancel=run.cancelled,
+        )
+        return {"p": result.p}, result.attrs
+
+    key = [sheet.given, len(sheet.class_ids), fold, asdict(options.head), options.seed, options.embed.device]
+    arrays, facts = partial.step("head", key, train)
+    found.attrs["scores/head"] = dict(facts)
+    return fold, arrays["p"]
