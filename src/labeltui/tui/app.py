@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.app import App
 
+from labeltui.errors import LabeltuiError
+from labeltui.text import safe
 from labeltui.tui.actions import Keymap
 from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
@@ -17,9 +22,26 @@ if TYPE_CHECKING:
     from labeltui.audit import Audit
     from labeltui.tui.jobs import Jobs
 
+BUSY_POLL, IDLE_POLL = 0.5, 5.0
+"""Seconds between two looks at a running job's files, and at the directory of jobs while none runs."""
+
 
 class LabeltuiApp(App[None], inherit_bindings=False):
-    """The application; it owns no audit and no job, both are its caller's."""
+    """The application; audit and jobs stay its caller's.
+
+    Parameters
+    ----------
+    audit : Audit
+        Open; decisions go to it.
+    jobs : Jobs, optional
+        Training jobs; without it nothing can be trained.
+    keys : mapping of str to sequence of str, optional
+        Keys by action id, as in the settings file.
+    theme : str
+        Name of a theme.
+    train_after : int
+        Relabels that start a training job by themselves; 0 = only by key.
+    """
 
     CSS_PATH = "labeltui.tcss"
     ENABLE_COMMAND_PALETTE = False
@@ -32,33 +54,108 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         jobs: Jobs | None = None,
         keys: Mapping[str, Sequence[str]] | None = None,
         theme: str = DARK.name,
-        graphics: str = "auto",
-        max_kbps: int | None = None,
-        read_only: bool = False,
         train_after: int = 20,
     ) -> None:
         super().__init__()
         self.audit = audit
-        self.jobs = jobs
+        self.jobs = None if audit.read_only else jobs
         self.keymap = Keymap(keys)
-        self.read_only = read_only
+        self.train_after = train_after
         self.session = Session(audit)
         for known in THEMES:
             self.register_theme(known)
         self.theme = theme if theme in self.available_themes else DARK.name
-        self.review = ReviewScreen(self.session, self.keymap, read_only=read_only)
+        if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
+            self.animation_level = "none"
+        self.review = ReviewScreen(self.session, self.keymap)
+        self._asked_at = 0  # relabels since the last run when a job was last started by itself
 
     def get_default_screen(self) -> ReviewScreen:
         return self.review
 
-    def start_training(self) -> None:
+    def on_mount(self) -> None:
+        if self.jobs is not None:
+            self.run_worker(self._watch_jobs(), group="jobs", exclusive=True)
+
+    # Training ---------------------------------------------------------------------------
+
+    @property
+    def training(self) -> bool:
+        """Whether a job runs, as last seen."""
+        job = self.jobs.status() if self.jobs is not None else None
+        return job is not None and job.active
+
+    async def _watch_jobs(self) -> None:
+        jobs = self.jobs
+        assert jobs is not None
+        was_active = False
+        # What finished while nobody looked is adopted first.
+        await self._adopt()
+        while True:
+            job = await asyncio.to_thread(jobs.poll)
+            self.review.show_job(job)
+            if job is not None and was_active and not job.active:
+                if job.state == "done":
+                    await self._adopt()
+                else:
+                    why = f": {job.message}" if job.message else ""
+                    self.review.say(f"training job {job.number} {job.state}{why}", "warn")
+            was_active = job is not None and job.active
+            await asyncio.sleep(BUSY_POLL if was_active else IDLE_POLL)
+
+    async def _adopt(self) -> None:
+        """Show the results of finished runs; the copying is done off the UI thread."""
+        try:
+            ready = await asyncio.to_thread(self.audit.prepare)
+            change = self.session.refresh() if ready else None
+        except LabeltuiError as error:
+            self.review.complain(error)
+            return
+        if change is not None:
+            self.review.adopted(change)
+
+    async def start_training(self) -> None:
         """Start fine-tuning in the background."""
+        jobs = self.jobs
+        assert jobs is not None
+        try:
+            job = await asyncio.to_thread(jobs.start)
+        except LabeltuiError as error:
+            self.review.complain(error)
+            return
+        self.review.say(f"training job {job.number} started; go on, the queue is re-ranked when it ends")
+        self.review.show_job(job)
+        self.run_worker(self._watch_jobs(), group="jobs", exclusive=True)
 
-    def cancel_training(self) -> None:
-        """Stop it."""
+    async def cancel_training(self) -> None:
+        """Ask the running job to stop."""
+        assert self.jobs is not None
+        await asyncio.to_thread(self.jobs.cancel)
+        self.review.say("training is asked to stop")
 
-    def export(self) -> None:
-        """Write the CSV."""
+    def decided(self) -> None:
+        """Start training when enough was relabelled since the last run."""
+        if self.jobs is None or not self.train_after or self.training:
+            return
+        relabels = self.audit.relabels_since_run
+        if relabels < self._asked_at:  # a run took them in
+            self._asked_at = 0
+        if relabels - self._asked_at >= self.train_after:
+            self._asked_at = relabels
+            self.run_worker(self.start_training(), group="start", exclusive=True)
+
+    def farewell(self) -> list[str]:
+        """Return what to print after the screen is gone."""
+        summary = self.audit.summary()
+        path = shlex.quote(safe(str(self.audit.path)))
+        lines = [
+            f"{summary.reviewed:,} samples reviewed, {summary.relabelled:,} relabelled, {summary.flags:,} flags left"
+        ]
+        if summary.reviewed:
+            lines.append(f"corrected labels as CSV:  labeltui export {path} -o labels.csv")
+        if self.training:
+            lines.append(f"training goes on:         labeltui jobs {path}")
+        return lines
 
 
 def run(
@@ -72,17 +169,48 @@ def run(
     keys: Mapping[str, Sequence[str]] | None = None,
     theme: str = DARK.name,
     train_after: int = 20,
-) -> None:
-    """Open the terminal UI on an audit and return when the person leaves it."""
+    launcher: str = "",
+) -> list[str]:
+    """Open the terminal UI on an audit and return when the person leaves it.
+
+    Parameters
+    ----------
+    audit_path : Path
+        The audit directory.
+    reviewer : str, optional
+        Name put on decisions; by default the login name.
+    graphics : str
+        ``auto`` asks the terminal; else kitty, sixel, blocks or ascii.
+    source : Path, optional
+        Where the data lies now, if it was moved since the scan.
+    max_kbps : int, optional
+        Speed of the line; pictures get smaller to fit it.
+    read_only : bool
+        Look only.
+    keys, theme, train_after, launcher
+        From the settings: keys by action id, name of the theme, relabels that start training (0 = never), words
+        put before the training process's command line.
+
+    Returns
+    -------
+    list of str
+        Lines to print once the terminal is back: what was done, and what to do next.
+
+    Raises
+    ------
+    LabeltuiError
+        The audit cannot be opened.
+    """
     from labeltui.audit import Audit
+    from labeltui.tui.graphics import attach
+    from labeltui.tui.graphics.probe import detect
+    from labeltui.tui.jobs import AuditJobs
 
     with Audit.open(audit_path, reviewer=reviewer, read_only=read_only, source_root=source) as audit:
-        LabeltuiApp(
-            audit,
-            keys=keys,
-            theme=theme,
-            graphics=graphics,
-            max_kbps=max_kbps,
-            read_only=read_only,
-            train_after=train_after,
-        ).run()
+        caps = detect(graphics)
+        app = LabeltuiApp(
+            audit, jobs=AuditJobs(audit, launcher), keys=keys, theme=theme, train_after=train_after
+        )
+        attach(app, caps, max_kbps or None)  # type: ignore[arg-type]  # App is invariant in its result
+        app.run()
+        return app.farewell()

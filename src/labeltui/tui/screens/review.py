@@ -11,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
 
+from labeltui.errors import LabeltuiError
 from labeltui.text import safe
 from labeltui.tui.actions import Context, Keymap, collapsed
 from labeltui.tui.screens.base import TableScreen
@@ -43,10 +44,9 @@ class ReviewScreen(TableScreen[None]):
     name_in_table = "review"
     AUTO_FOCUS = "#queue"
 
-    def __init__(self, session: Session, keymap: Keymap, *, read_only: bool = False) -> None:
+    def __init__(self, session: Session, keymap: Keymap) -> None:
         super().__init__(keymap)
         self.session = session
-        self.read_only = read_only
         self.header = Lines(id="header")
         self.class_list = Classes(session)
         self.classes_title = Lines(classes="pane-title")
@@ -127,7 +127,7 @@ class ReviewScreen(TableScreen[None]):
             (2, [("  reviewed ", "faint"), (f"{summary.reviewed:,}", "strong")]),
             (3, [("  relabelled ", "faint"), (f"{summary.relabelled:,}", "strong")]),
         ]
-        if self.read_only:
+        if self.session.audit.read_only:
             mark: Piece = ("reading only ", "warn")
         elif summary.failed:
             mark = ("✗ NOT SAVED ", "bad")
@@ -160,6 +160,10 @@ class ReviewScreen(TableScreen[None]):
     def say(self, text: str, style: str = "plain") -> None:
         self.status.show([[(" ", "plain"), (text, style)]])
 
+    def complain(self, error: LabeltuiError) -> None:
+        """Show an error in one line."""
+        self.say(". ".join(part for part in (error.law, error.came, error.cure) if part), "bad")
+
     # -- what holds ------------------------------------------------------------
 
     def context(self) -> Context:
@@ -170,7 +174,9 @@ class ReviewScreen(TableScreen[None]):
             sample=sample is not None,
             suggestions=len(session.audit.suggestions(sample)) if sample is not None else 0,
             recent=len(session.recent),
-            read_only=self.read_only,
+            read_only=session.audit.read_only,
+            training=self.labeltui.training,
+            can_train=self.labeltui.jobs is not None,
         )
 
     def over_home(self) -> Widget:
@@ -287,6 +293,7 @@ class ReviewScreen(TableScreen[None]):
         self.preview.show()
         if not moved:
             self.say(f"{glyph} {words}. This queue is finished: ] opens the next class", "good")
+        self.labeltui.decided()
 
     def _tell_saved(self) -> None:
         if self.is_running:
@@ -385,36 +392,38 @@ class ReviewScreen(TableScreen[None]):
 
     # -- training ------------------------------------------------------------
 
-    def do_train(self) -> None:
-        self.labeltui.start_training()
+    async def do_train(self) -> None:
+        await self.labeltui.start_training()
 
-    def do_cancel_training(self) -> None:
-        self.labeltui.cancel_training()
+    async def do_cancel_training(self) -> None:
+        await self.labeltui.cancel_training()
 
     def show_job(self, job: JobState | None) -> None:
-        """Paint the line of the training job; hidden while there is none."""
-        active = job is not None and job.active
-        self.train_line.set_class(active, "shown")
-        if job is None or not active:
+        """Paint the line of the training job; hidden while none runs."""
+        shown = job is not None and job.active
+        if shown != self.train_line.has_class("shown"):
+            self.train_line.set_class(shown, "shown")
+            self.call_after_refresh(self.paint_footer)
+        if job is None or not shown:
             return
         full, empty = bar(job.progress, 16)
-        left = "" if job.eta is None else f"  {job.eta:.0f} s left"
-        self.train_line.show(
-            [
-                [
-                    (" TRAIN ", "title"),
-                    (f"{job.what}  ", "strong"),
-                    (full, "bar"),
-                    (empty, "plain"),
-                    (f"  {job.stage}{left}", "plain"),
-                ]
-            ]
-        )
+        left = f"  {duration(job.eta)} left" if job.eta is not None else ""
+        pieces: list[Piece] = [
+            (" TRAIN ", "title"),
+            (f"{job.what}  ", "strong"),
+            (full, "bar"),
+            (empty, "plain"),
+        ]
+        pieces += [(f" {job.progress:4.0%}  {safe(job.stage)}{left}", "plain")]
+        pieces += [(f"   job {job.number} {job.state}, goes on after you leave", "faint")]
+        self.train_line.show([pieces])
 
     def adopted(self, change: Change) -> None:
         """Paint after new scores came."""
         self.paint_all()
-        self.say(f"re-ranked: {change.rose:,} flags rose, {change.fell:,} fell", "good")
+        self.say(
+            f"new scores: {change.rose:,} flags rose, {change.fell:,} fell; the queue is re-ranked", "good"
+        )
 
     # -- others ------------------------------------------------------------
 
@@ -442,6 +451,16 @@ class ReviewScreen(TableScreen[None]):
 
     def do_quit(self) -> None:
         self.app.exit()
+
+
+def duration(seconds: float) -> str:
+    """Write a time span as people say it: ``45s``, ``1m40s``, ``2h05m``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
 
 
 def _cells(pieces: list[Piece]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections import Counter
 from functools import partial
 from typing import cast
 
@@ -112,12 +114,39 @@ class Preview(Vertical, can_focus=True):
 
     def _facts(self, sample: int, width: int) -> list[list[Piece]]:
         audit = self.session.audit
-        evidence = audit.evidence(sample)
+        room = 4 if self.content_size.height >= TALL else 3
         lines: list[list[Piece]] = []
-        for n, text in enumerate(evidence.lines):
-            lines.append([("why  " if n == 0 else "     ", "title"), (fit(text, width - 5), "plain")])
-        lines.append([("file ", "title"), (fit_end(audit.sample_name(sample), width - 5), "faint")])
+        for text in self._reasons(sample):
+            for part in textwrap.wrap(text, max(20, width - 5))[: max(0, room - len(lines))]:
+                lines.append([("     " if lines else "why  ", "title"), (part, "plain")])
+        split = audit.split_of(sample)
+        name = fit_end(audit.sample_name(sample), width - 5 - (len(split) + 2 if split else 0))
+        lines.append([("file ", "title"), (name, "faint"), (f"  {split}" if split else "", "faint")])
         return lines
+
+    def _reasons(self, sample: int) -> list[str]:
+        """Say why the sample is here, most telling first."""
+        audit = self.session.audit
+        names, given = audit.names, int(audit.given[sample])
+        if fault := audit.fault(sample):
+            return [f"the scan could not use this sample: {fault.replace('_', '-')}"]
+        evidence = audit.evidence(sample)
+        near = Counter(n.label for n in evidence.neighbours if n.label >= 0).most_common(2)
+        known = sum(n.label >= 0 for n in evidence.neighbours)
+        reasons = []
+        if near:
+            reasons.append(", ".join(f"{count}/{known} neighbours {names[k]}" for k, count in near))
+        if given >= 0 and evidence.votes:
+            votes = "  ".join(f"{detector} {number(score)}" for detector, score, _ in evidence.votes)
+            reasons.append(f"P({names[given]})  {votes}")
+        if evidence.pair_overlap is not None and evidence.pair_share is not None:
+            other = names[audit.suggestions(sample)[0][0]]
+            share = f"{evidence.pair_share:.0%} of {names[given]}'s neighbours are {other}"
+            reasons.append(f"overlap {names[given]}-{other} {number(evidence.pair_overlap)}, {share}")
+        if evidence.group:
+            count = len(evidence.group)
+            reasons.append(f"{count} more {'copy' if count == 1 else 'copies'} of this image")
+        return reasons
 
     def _choices(self, sample: int, width: int, tall: bool) -> list[list[Piece]]:
         session, audit = self.session, self.session.audit
