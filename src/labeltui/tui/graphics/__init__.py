@@ -18,5 +18,6 @@ from __future__ import annotations
 from labeltui.tui.graphics.canvas import attach, canvas_of
 from labeltui.tui.graphics.capabilities import KINDS, Capabilities, Cell
 from labeltui.tui.graphics.picture import Picture, Thumb, Thumbnails
+from labeltui.tui.graphics.probe import detect
 
-__all__ = ["KINDS", "Capabilities", "Cell", "Picture", "Thumb", "Thumbnails", "attach", "canvas_of"]
+__all__ = ["KINDS", "Capabilities", "Cell", "Picture", "Thumb", "Thumbnails", "attach", "canvas_of", "detect"]

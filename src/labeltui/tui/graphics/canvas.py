@@ -1,28 +1,58 @@
-"""The one place of an app that knows which pictures the terminal shows."""
+"""The one place of an app that knows its pictures and what the terminal shows of them.
+
+Textual sends one string a frame. The canvas stands between Textual and the driver: each frame is followed,
+within the same synchronised update, by the escape data of the pixels that are missing after it. So pixels are
+never half wiped on show, and a frame that does not touch a picture sends nothing of it.
+
+Used of Textual's inside, and checked by tests that fail when it moves: ``App._display``, ``CompositorUpdate``
+and its two kinds, ``Compositor.visible_widgets`` (front to back).
+"""
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
-from textual.app import App
+from rich.console import Console
+from textual._compositor import CompositorUpdate
+from textual.app import App, ScreenStackError
+from textual.geometry import Region
 
+from labeltui.tui.graphics.answers import Answers, question
 from labeltui.tui.graphics.ascii import AsciiEncoder
-from labeltui.tui.graphics.base import Encoder
+from labeltui.tui.graphics.base import Encoder, PixelPicture
 from labeltui.tui.graphics.blocks import BlocksEncoder
-from labeltui.tui.graphics.capabilities import Capabilities, from_environment
+from labeltui.tui.graphics.capabilities import Capabilities, choose, from_environment
+from labeltui.tui.graphics.kitty import KittyEncoder
+from labeltui.tui.graphics.layer import KittyPainter, Painter, SixelPainter, Target, visible, written
+from labeltui.tui.graphics.probe import cache_file, decide, identity, listening, remember, window_size
+from labeltui.tui.graphics.sixel import SixelEncoder
 from labeltui.tui.graphics.studio import Studio
 
 if TYPE_CHECKING:
+    from textual.screen import Screen
+    from textual.widget import Widget
+
     from labeltui.tui.graphics.picture import Picture
 
 LINE_SHARE = 0.5
 """Seconds that one picture may occupy a line whose speed was given."""
+TMUX_LIMIT = 900_000
+"""tmux drops escape sequences of more than about 1 MB."""
+EXPECT = 10.0
+"""Seconds for which an answer from the terminal is looked for among the keys."""
 
 
 def encoder_for(caps: Capabilities, light: bool = False) -> Encoder:
     """Return the encoder for a terminal."""
+    if caps.kind == "sixel":
+        return SixelEncoder(caps.cell, caps.registers, caps.geometry, TMUX_LIMIT if caps.tmux else None)
+    if caps.kind == "kitty":
+        return KittyEncoder(caps.cell)
     if caps.kind == "blocks":
         return BlocksEncoder(caps.cell, caps.colours)
     return AsciiEncoder(caps.cell, light)
@@ -39,39 +69,207 @@ class Canvas:
         Speed of the line; pictures get smaller so that one takes at most half a second.
     """
 
-    def __init__(self, app: App[object], caps: Capabilities, max_kbps: float | None = None) -> None:
+    def __init__(self, app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> None:
         self.app = app
         self.caps = caps
         self.budget = None if max_kbps is None else max(64, int(max_kbps * 1000 / 8 * LINE_SHARE))
         self.studio = Studio(encoder_for(caps), self.budget)
         self.pictures: set[Picture] = set()
+        self._forced = caps.kind if caps.forced else "auto"
+        self._painter = _painter(caps)
+        self._hooked = False
+        self._asked = False
+        self._expected_until = 0.0
+        self._requested = False
+        self._drawn = False
+        self._size = app.size
+        self._map: object = None
+        self._covers: dict[Widget, list[Region]] = {}
+        if caps.source != "environment":
+            app.driver_class = listening(
+                app.driver_class,
+                self._hear,
+                lambda: time.monotonic() < self._expected_until,
+            )
 
     @property
     def pixels(self) -> bool:
         """Whether pictures are pixels, drawn by the canvas, and not text."""
-        return self.caps.kind in ("sixel", "kitty")
-
-    def change(self, caps: Capabilities) -> None:
-        """Go on with other capabilities; all pictures are encoded again."""
-        self.caps = caps
-        self.studio.replace_encoder(encoder_for(caps))
-        for picture in self.pictures:
-            picture.encode()
+        return self._painter is not None
 
     def add(self, picture: Picture) -> None:
-        """Remember a mounted picture."""
+        """Take care of a mounted picture."""
         self.pictures.add(picture)
+        self._hook()
+        if not self._asked:
+            # Remembered answers may be another terminal's; a slow one may still answer.
+            self._asked = True
+            if self.caps.source == "cache" or self.caps.set_registers or not self.caps.answered:
+                self.app.call_after_refresh(self.ask)
 
     def remove(self, picture: Picture) -> None:
         """Forget an unmounted picture."""
         self.pictures.discard(picture)
         self.studio.forget(id(picture))
+        self.request()
+
+    def request(self) -> None:
+        """Bring the pixels up to date soon, in one frame for all who ask meanwhile."""
+        if self.pixels and not self._requested:
+            self._requested = True
+            self.app.call_later(self._paint)
+
+    def change(self, caps: Capabilities) -> None:
+        """Go on with other capabilities: everything is drawn anew."""
+        if self._painter is not None:
+            self._write(self._painter.reset())
+        self.caps = caps
+        self._painter = _painter(caps)
+        self.studio.replace_encoder(encoder_for(caps))
+        self._hook()
+        for picture in self.pictures:
+            picture.encode()
+            picture.refresh()
+
+    def resized(self) -> None:
+        """The window may have changed, and with it the size of its cells."""
+        if self.app.size != self._size and self.caps.answered and self.caps.source != "environment":
+            self._size = self.app.size
+            self.app.set_timer(0.4, self.ask)
+
+    # Asking the terminal while the app runs
+
+    def ask(self) -> None:
+        """Ask the terminal once more; the answer changes what is drawn, if it differs from what was known."""
+        if self.caps.source == "environment" or self.app.is_headless:
+            return
+        self._expected_until = time.monotonic() + EXPECT
+        registers = f"\x1b[?1;3;{self.caps.registers}S" if self.caps.set_registers else ""
+        self._write(registers + question(os.environ, inside=True))
+
+    def _hear(self, answers: Answers) -> None:
+        self.app.call_later(self._heard, answers)  # from the input thread to the app's
+
+    def _heard(self, answers: Answers) -> None:
+        self._expected_until = 0.0
+        answers.synchronised = self.caps.synchronised
+        caps = choose(decide(os.environ, answers, window_size()), self._forced)
+        remember(identity(os.environ), answers, cache_file())
+        if self.caps.set_registers and answers.registers == self.caps.registers:
+            caps = replace(caps, set_registers=False)
+        if _drawing(caps) == _drawing(self.caps):
+            self.caps = caps
+        else:
+            self.change(caps)
+
+    def _write(self, data: str) -> None:
+        driver = self.app._driver
+        if data and driver is not None and not self.app.is_headless:
+            driver.write(data)
+            driver.flush()
+
+    # Frames
+
+    def _hook(self) -> None:
+        driver = self.app._driver
+        if self._hooked or not self.pixels or driver is None:
+            return
+        self._hooked = True
+        display, stop = self.app._display, driver.stop_application_mode
+
+        def display_with_pictures(screen: Screen[Any], renderable: Any) -> None:
+            display(
+                screen, _Frame(self, renderable) if isinstance(renderable, CompositorUpdate) else renderable
+            )
+
+        def stop_without_pictures() -> None:
+            if self._painter is not None:
+                self._write(self._painter.reset())
+            stop()
+
+        self.app._display = display_with_pictures  # type: ignore[method-assign]
+        driver.stop_application_mode = stop_without_pictures  # type: ignore[method-assign]
+
+    def _paint(self) -> None:
+        self._requested = False
+        if not self.app.is_running:
+            return
+        self._drawn = False
+        frame: Any = _Frame(self, None)
+        try:
+            self.app._display(self.app.screen, frame)
+        except ScreenStackError:
+            return
+        if not self._drawn and not self.app.is_headless:  # Textual holds frames back for the moment
+            self.app.set_timer(0.05, self.request)
+
+    def after(self, update: CompositorUpdate | None) -> str:
+        """Return what has to follow the text of a frame."""
+        self._drawn = True
+        if self._painter is None:
+            return ""
+        size = self.app.size
+        data = self._painter.frame(self._targets(), written(update, size), size)
+        if left := self._painter.leftovers():
+            self.app.screen.refresh(*left)
+        return data
+
+    def _targets(self) -> dict[Hashable, Target]:
+        shown = self.app.screen._compositor.visible_widgets
+        if shown is not self._map:
+            self._map = shown
+            self._covers = self._find_covers(shown)
+        targets: dict[Hashable, Target] = {}
+        for widget, covers in self._covers.items():
+            picture: Any = widget
+            encoded = picture.encoded
+            if isinstance(encoded, PixelPicture):
+                region, clip = shown[widget]
+                x, y = region.x + widget.gutter.left, region.y + widget.gutter.top
+                box = Region(x + encoded.box.x, y + encoded.box.y, encoded.box.width, encoded.box.height)
+                mask = visible(box, clip.intersection(region.shrink(widget.gutter)), covers)
+                targets[widget] = Target(encoded, box.x, box.y, mask)
+        return targets
+
+    def _find_covers(self, shown: dict[Widget, tuple[Region, Region]]) -> dict[Widget, list[Region]]:
+        pictures: set[Widget] = set(self.pictures)
+        found: dict[Widget, list[Region]] = {}
+        front: list[Region] = []
+        for widget, (region, clip) in shown.items():  # front to back
+            if widget in pictures:
+                found[widget] = [cover for cover in front if cover.overlaps(region)]
+            if seen := region.intersection(clip):
+                front.append(seen)
+        return found
 
 
-_CANVASES: WeakKeyDictionary[App[object], Canvas] = WeakKeyDictionary()
+class _Frame(CompositorUpdate):
+    """A frame of Textual's, or none, and the pixels that must follow it."""
+
+    def __init__(self, canvas: Canvas, update: CompositorUpdate | None) -> None:
+        self._canvas = canvas
+        self._update = update
+
+    def render_segments(self, console: Console) -> str:
+        text = "" if self._update is None else self._update.render_segments(console)
+        return text + self._canvas.after(self._update)
 
 
-def attach(app: App[object], caps: Capabilities, max_kbps: float | None = None) -> Canvas:
+def _drawing(caps: Capabilities) -> tuple[object, ...]:
+    """What of the capabilities decides how pictures look."""
+    return caps.kind, caps.cell, caps.registers, caps.geometry, caps.colours
+
+
+def _painter(caps: Capabilities) -> Painter | None:
+    if caps.kind == "sixel":
+        return SixelPainter(fragile=caps.tmux)
+    return KittyPainter() if caps.kind == "kitty" else None
+
+
+_CANVASES: WeakKeyDictionary[App[Any], Canvas] = WeakKeyDictionary()
+
+
+def attach(app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> Canvas:
     """Tell an app what its terminal can show, before it runs.
 
     Parameters
@@ -87,7 +285,7 @@ def attach(app: App[object], caps: Capabilities, max_kbps: float | None = None) 
     return canvas
 
 
-def canvas_of(app: App[object]) -> Canvas:
+def canvas_of(app: App[Any]) -> Canvas:
     """Return an app's canvas; an app that nobody attached one to shows text pictures."""
     canvas = _CANVASES.get(app)
-    return attach(app, replace(from_environment(), cell_known=False)) if canvas is None else canvas
+    return attach(app, from_environment()) if canvas is None else canvas

@@ -61,6 +61,8 @@ class Capabilities:
         Where this comes from: ``environment`` (nobody was asked), ``terminal``, or ``cache`` (asked earlier).
     answered : bool
         Whether the terminal answered any question at all.
+    forced : bool
+        Whether a person chose the kind.
     """
 
     kind: str = "blocks"
@@ -78,6 +80,7 @@ class Capabilities:
     terminal: str = ""
     source: str = "environment"
     answered: bool = False
+    forced: bool = False
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Capabilities:
@@ -126,7 +129,7 @@ def choose(caps: Capabilities, kind: str) -> Capabilities:
             f"it is {kind!r}",
             "leave it out for auto",
         )
-    return replace(caps, kind=kind, why=f"--graphics {kind}")
+    return replace(caps, kind=kind, why=f"--graphics {kind}", forced=True)
 
 
 def text_only(caps: Capabilities) -> Capabilities:

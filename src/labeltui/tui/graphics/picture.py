@@ -17,7 +17,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
-from labeltui.tui.graphics.base import WHOLE, Crop, Encoded, TextPicture
+from labeltui.tui.graphics.base import WHOLE, Crop, Encoded, PixelPicture, TextPicture
 from labeltui.tui.graphics.canvas import Canvas, canvas_of
 from labeltui.tui.graphics.studio import Failure, Load, Order, Result
 
@@ -113,7 +113,7 @@ class Picture(Widget):
         loader : callable
             Gets a key, returns its image; called in the encoding thread.
         """
-        columns, rows = self.content_size
+        columns, rows = self._area()
         if self._canvas is None or not columns or not rows:
             return
         self._canvas.studio.ahead(
@@ -132,11 +132,22 @@ class Picture(Widget):
             self._canvas = None
 
     def on_resize(self) -> None:
+        if self._canvas is not None:
+            self._canvas.resized()
         self.encode()
+
+    def _area(self) -> tuple[int, int]:
+        """Columns and rows for a picture; pixels leave the screen's last row, where terminals scroll."""
+        columns, rows = self.content_size
+        if self._canvas is not None and self._canvas.pixels and rows > 1:
+            bottom = self.content_region.bottom
+            if bottom == self.app.size.height:
+                rows -= 1
+        return columns, rows
 
     def encode(self) -> None:
         """Get the picture for the present size: at once if it is kept, else soon."""
-        columns, rows = self.content_size
+        columns, rows = self._area()
         if self._canvas is None or not columns or not rows:
             return
         studio = self._canvas.studio
@@ -173,8 +184,18 @@ class Picture(Widget):
             self._timer.stop()
             self._timer = None
         self._trouble = result.message if isinstance(result, Failure) else ""
-        self.encoded = result if isinstance(result, Encoded) else None
-        self.refresh()
+        old, self.encoded = self.encoded, result if isinstance(result, Encoded) else None
+        new = self.encoded
+        if (
+            isinstance(old, PixelPicture)
+            and isinstance(new, PixelPicture)
+            and (old.kind, old.box, old.pixels) == (new.kind, new.box, new.pixels)
+        ):
+            # Exactly over the old pixels: the text below needs no repainting.
+            if new is not old and self._canvas is not None:
+                self._canvas.request()
+        elif new is None or new is not old:
+            self.refresh()
 
     # Drawing
 
@@ -256,7 +277,7 @@ class Thumbnail(Vertical):
     """A small picture above its caption."""
 
     DEFAULT_CSS = """
-    Thumbnail { width: auto; height: auto; }
+    Thumbnail { width: 100%; height: 100%; }
     Thumbnail > Picture { width: 100%; height: 1fr; }
     Thumbnail > Static { height: 1; width: 100%; text-align: center; text-wrap: nowrap; }
     """

@@ -1,0 +1,345 @@
+"""Asks the terminal what it can show: one question, before the program takes the screen.
+
+The queries go out together and the last is one that every terminal answers (primary device attributes), so
+the wait ends after one round trip, however long the line; 1.2 s at most. The answers are kept for this
+terminal and this host, and the next start does not wait. A program that starts from kept answers, or that got
+none in time, asks once more behind its first frame (see `listening`): whatever comes is taken out of the keys
+and corrects the picture kind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import select
+import struct
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labeltui.tui.graphics.answers import Answers, Reader, question
+from labeltui.tui.graphics.capabilities import Capabilities, Cell, choose, from_environment
+
+if TYPE_CHECKING:
+    from textual.driver import Driver
+    from textual.message import Message
+
+BUDGET = 1.2
+"""Longest wait for the terminal, in seconds."""
+IDENTITY = (
+    "TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "COLORTERM", "LC_TERMINAL", "LC_TERMINAL_VERSION", "TMUX",
+    "XTERM_VERSION", "VTE_VERSION", "KITTY_WINDOW_ID", "WT_SESSION", "KONSOLE_VERSION", "STY",
+)  # fmt: skip
+PRESENCE = ("TMUX", "KITTY_WINDOW_ID", "WT_SESSION", "STY")  # their values differ from window to window
+REMEMBERED = 50
+MOST_REGISTERS = 256  # one byte a pixel; more is not seen
+
+
+def detect(
+    kind: str = "auto",
+    environment: Mapping[str, str] | None = None,
+    *,
+    fresh: bool = False,
+    budget: float = BUDGET,
+    cache: Path | None = None,
+) -> Capabilities:
+    """Find out what the terminal can show. To be called before the program takes the screen.
+
+    Parameters
+    ----------
+    kind : str
+        ``auto``, or the kind that a person asked for; the terminal is still asked for its sizes.
+    environment : mapping, optional
+        Instead of ``os.environ``.
+    fresh : bool
+        Whether to ask even if the answers are remembered.
+    budget : float
+        Longest wait in seconds.
+    cache : pathlib.Path, optional
+        File of remembered answers, instead of the one in the user's cache directory.
+
+    Returns
+    -------
+    Capabilities
+
+    Raises
+    ------
+    UsageError
+        The kind does not exist.
+    """
+    env = os.environ if environment is None else environment
+    choose(Capabilities(), kind)
+    name = identity(env)
+    file = cache or cache_file()
+    answers = None if fresh else recall(name, file)
+    source = "cache"
+    if answers is None:
+        answers = ask(env, budget)
+        source = "terminal"
+        if answers is not None:
+            remember(name, answers, file)
+    if answers is None:
+        return choose(from_environment(env), kind)
+    return choose(replace(decide(env, answers, window_size()), source=source), kind)
+
+
+def decide(
+    environment: Mapping[str, str], answers: Answers, size: tuple[int, int, int, int] | None = None
+) -> Capabilities:
+    """Choose how to draw, from what the terminal answered.
+
+    Parameters
+    ----------
+    environment : mapping
+    answers : Answers
+    size : tuple of int, optional
+        Columns, rows, width and height of the window as the kernel knows them.
+
+    Returns
+    -------
+    Capabilities
+    """
+    caps = from_environment(environment)
+    cell = _cell(answers, size)
+    geometry = answers.geometry
+    if (
+        geometry
+        and size
+        and cell
+        and geometry[0] >= size[0] * cell.width
+        and geometry[1] >= size[1] * cell.height
+    ):
+        geometry = None  # as large as the window: xterm says so, and changes it with the window
+    caps = replace(
+        caps,
+        cell=cell or Cell(),
+        cell_known=cell is not None,
+        geometry=geometry,
+        synchronised=answers.synchronised,
+        terminal=answers.version or caps.terminal,
+        source="terminal",
+        answered=answers.da1 is not None,
+    )
+    now, most = answers.registers or 0, answers.most_registers or 0
+    if now or most:
+        registers = min(MOST_REGISTERS, max(now, most))
+        caps = replace(caps, registers=max(2, registers), set_registers=now < registers)
+    if answers.da1 is None:
+        return replace(caps, why=f"the terminal did not answer within {answers.seconds:.1f} s")
+    if caps.colours == "none" and environment.get("NO_COLOR"):
+        return caps
+    sixel = 4 in answers.da1
+    if caps.tmux:
+        if sixel and cell is not None:
+            return replace(caps, kind="sixel", why="tmux itself says that it draws sixel (attribute 4)")
+        return replace(caps, why="this tmux does not say that it draws sixel (attribute 4)")
+    if answers.kitty:
+        return replace(caps, kind="kitty", why="the terminal accepted a picture by kitty's protocol")
+    if sixel and cell is not None:
+        return replace(caps, kind="sixel", why="the terminal lists sixel among its attributes (4)")
+    if sixel:
+        return replace(caps, why="the terminal draws sixel, but does not tell how large a cell is")
+    return replace(caps, why="the terminal lists no graphics among its attributes")
+
+
+def _cell(answers: Answers, size: tuple[int, int, int, int] | None) -> Cell | None:
+    if answers.cell:
+        return Cell(*answers.cell)
+    guesses: list[tuple[int, int]] = []
+    if answers.window and answers.grid:
+        guesses.append((answers.window[0] // answers.grid[0], answers.window[1] // answers.grid[1]))
+    if size and size[0] and size[1]:
+        guesses.append((size[2] // size[0], size[3] // size[1]))
+        if answers.window:
+            guesses.append((answers.window[0] // size[0], answers.window[1] // size[1]))
+        if answers.geometry:  # xterm without window operations: the largest sixel picture is the window
+            guesses.append((answers.geometry[0] // size[0], answers.geometry[1] // size[1]))
+    for width, height in guesses:
+        if 3 <= width <= 100 and width <= height <= 4 * width:
+            return Cell(width, height)
+    return None
+
+
+def window_size() -> tuple[int, int, int, int] | None:
+    """Return columns, rows, width and height of the terminal as the kernel knows them; pixels are often 0."""
+    import fcntl
+
+    for stream in (sys.__stdin__, sys.__stderr__, sys.__stdout__):
+        try:
+            descriptor = stream.fileno() if stream is not None else -1
+            packed = fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8))
+        except (OSError, ValueError):
+            continue
+        rows, columns, width, height = struct.unpack("HHHH", packed)
+        return columns, rows, width, height
+    return None
+
+
+def ask(environment: Mapping[str, str], budget: float = BUDGET) -> Answers | None:
+    """Ask the controlling terminal and wait for its answer.
+
+    Returns
+    -------
+    Answers or None
+        None where there is no terminal to ask, or this process may not read from it.
+    """
+    if environment.get("TERM", "") in ("", "dumb"):
+        return None
+    try:
+        tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if os.tcgetpgrp(tty) != os.getpgrp():
+            return None  # in the background: reading would stop us
+        return _converse(tty, question(environment), budget)
+    except (OSError, termios.error):
+        return None
+    finally:
+        os.close(tty)
+
+
+def _converse(tty: int, query: str, budget: float) -> Answers:
+    before = termios.tcgetattr(tty)
+    raw = termios.tcgetattr(tty)
+    raw[3] &= ~(termios.ICANON | termios.ECHO)  # Ctrl+C still interrupts
+    raw[6][termios.VMIN], raw[6][termios.VTIME] = 0, 0
+    reader = Reader()
+    start = time.monotonic()
+    try:
+        termios.tcsetattr(tty, termios.TCSANOW, raw)
+        os.write(tty, query.encode())
+        while not reader.done and (left := start + budget - time.monotonic()) > 0:
+            if select.select([tty], [], [], left)[0]:
+                data = os.read(tty, 4096)
+                if not data:
+                    break  # the line was cut
+                reader.feed(data.decode("utf-8", "replace"))
+    finally:
+        termios.tcsetattr(tty, termios.TCSANOW, before)
+    reader.answers.seconds = time.monotonic() - start
+    return reader.answers
+
+
+# Remembered answers
+
+
+def identity(environment: Mapping[str, str]) -> str:
+    """Return what tells this terminal on this host from others, as far as it can be known without asking."""
+    parts = [platform.node()]
+    for variable in IDENTITY:
+        value = environment.get(variable, "")
+        parts.append(f"{variable}={bool(value) if variable in PRESENCE else value}")
+    client = environment.get("SSH_CONNECTION") or environment.get("SSH_CLIENT") or ""
+    parts.append(f"ssh={client.split(' ')[0]}")
+    return "|".join(parts)
+
+
+def cache_file() -> Path:
+    """Return the file of remembered answers in the user's cache directory."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("labeltui") / "terminals.json"
+
+
+def recall(name: str, file: Path) -> Answers | None:
+    """Return remembered answers of one terminal; a damaged file is as good as none."""
+    try:
+        entry = json.loads(file.read_bytes())["terminals"][name]
+        answers = Answers()
+        for field in fields(Answers):
+            value = entry.get(field.name, getattr(answers, field.name))
+            setattr(answers, field.name, tuple(map(int, value)) if isinstance(value, list) else value)
+        return answers
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def remember(name: str, answers: Answers, file: Path) -> None:
+    """Remember a terminal's answers; failing to is no error."""
+    terminals: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # none yet, or damaged: begin anew
+        terminals = dict(json.loads(file.read_bytes())["terminals"])
+    terminals.pop(name, None)
+    terminals[name] = asdict(answers)
+    text = json.dumps({"terminals": dict(list(terminals.items())[-REMEMBERED:])}, indent=1)
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False) as out:
+            out.write(text)
+        os.replace(out.name, file)
+    except OSError:
+        return
+
+
+# While the program runs
+
+
+def listening(
+    base: type[Driver], heard: Callable[[Answers], None], expecting: Callable[[], bool]
+) -> type[Driver]:
+    """Return a driver class that takes the terminal's answers out of the keys.
+
+    Parameters
+    ----------
+    base : type
+        Textual's driver for POSIX terminals; any other is returned unchanged.
+    heard : callable
+        Called with the answers, in the input thread, when a batch of them is complete.
+    expecting : callable
+        Tells whether answers may still come; otherwise the keys are left alone.
+    """
+    from textual._xterm_parser import XTermParser
+    from textual.drivers import linux_driver
+
+    if not issubclass(base, linux_driver.LinuxDriver):
+        return base
+    module: Any = linux_driver
+
+    class Parser(XTermParser):
+        """Textual's parser of keys, behind a reader of answers."""
+
+        def __init__(self, debug: bool = False) -> None:
+            super().__init__(debug)
+            self._reader = Reader(inside=True)
+            self._since = 0.0
+
+        def feed(self, data: str) -> Iterable[Message]:
+            if data and (expecting() or self._reader.holds):
+                data = self._reader.feed(data)
+                self._since = time.monotonic()
+                if self._reader.done:
+                    heard(self._reader.answers)
+                    self._reader.renew()
+                if not data:
+                    return
+            elif not data and (held := self._reader.release()):
+                yield from super().feed(held)
+            yield from super().feed(data)
+
+        def tick(self) -> Iterable[Message]:
+            # A lone Escape looks like the beginning of an answer; after a moment it is a key.
+            if self._reader.holds and time.monotonic() - self._since > 0.05:
+                yield from super().feed(self._reader.release())
+            yield from super().tick()
+
+    class Listening(base):  # type: ignore[misc,valid-type]
+        """Textual's driver with that parser."""
+
+        def run_input_thread(self) -> None:
+            def once(debug: bool = False) -> Parser:
+                module.XTermParser = XTermParser
+                return Parser(debug)
+
+            # The driver makes its parser here, from its module's name for it, and nowhere else.
+            module.XTermParser = once
+            super().run_input_thread()
+
+    return Listening
