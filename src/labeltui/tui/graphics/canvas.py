@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from rich.console import Console
@@ -178,9 +178,9 @@ class Canvas:
         display, stop = self.app._display, driver.stop_application_mode
 
         def display_with_pictures(screen: Screen[Any], renderable: Any) -> None:
-            display(
-                screen, _Frame(self, renderable) if isinstance(renderable, CompositorUpdate) else renderable
-            )
+            # Textual gives frames here that are no renderables by their type.
+            framed = _Frame(self, renderable) if isinstance(renderable, CompositorUpdate) else renderable
+            display(screen, framed)  # type: ignore[arg-type]
 
         def stop_without_pictures() -> None:
             if self._painter is not None:
