@@ -15,7 +15,7 @@ from typing import Any
 import numpy.typing as npt
 
 from labeltui import detect, duplicates, journal, sources, store
-from labeltui.errors import AuditError, AuditExists, UsageError
+from labeltui.errors import AuditError, AuditExists, Cancelled, UsageError
 from labeltui.scan.options import ScanOptions
 from labeltui.scan.partial import Partial, Rows
 from labeltui.scan.record import ScanSummary, count_not_ok, list_faults, record
@@ -97,6 +97,8 @@ def scan(
         with Partial(out) as partial:
             if not _finished_before(run, out, partial):
                 _scan(run, source, sheet, pred_probs, partial)
+    except Cancelled:  # of whichever room was at work
+        raise run.stopped() from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
@@ -147,6 +149,9 @@ def _finished_before(run: Run, out: Path, partial: Partial) -> bool:
 
 def _scan(run: Run, source: sources.Source, sheet: Sheet, pred_probs: Array | None, partial: Partial) -> None:
     found = Findings()
+    warm = threading.Thread(target=_warm_up, name="warm-up")
+    if len(sheet.class_ids) > 1:  # else there is nothing to learn
+        warm.start()
     with run.stage("embed"):
         rows = embed_rows(run, source, sheet, partial, found)
     ok = rows.status == store.OK
@@ -154,8 +159,6 @@ def _scan(run: Run, source: sources.Source, sheet: Sheet, pred_probs: Array | No
     require_two(sheet, rows, inside)
     add_sheet(found, sheet, rows)
     name = str(found.attrs["embeddings"]["default"])
-    warm = threading.Thread(target=_warm_up, name="warm-up", daemon=True)
-    warm.start()
     with run.stage("graph") as share:
         neighbours = build_graph(run, rows, inside, partial, share, found, name)
         groups = duplicates.duplicate_groups(rows.pixels, inside)
@@ -163,7 +166,8 @@ def _scan(run: Run, source: sources.Source, sheet: Sheet, pred_probs: Array | No
     with run.stage("csg"):
         value = complexity(run, sheet, inside, neighbours, found, name)
     with run.stage("head") as share:
-        warm.join()
+        if warm.ident is not None:
+            warm.join()
         fold, p = train_head(run, sheet, rows, inside, groups, partial, share, found)
     with run.stage("score") as share:
         facts = detect.Facts(
@@ -188,7 +192,7 @@ def _scan(run: Run, source: sources.Source, sheet: Sheet, pred_probs: Array | No
 
 
 def _warm_up() -> None:
-    # Importing torch takes seconds, mostly waiting for the disk: meanwhile the graph can be built.
+    # Importing torch takes seconds, partly waiting for the disk: meanwhile other stages can work.
     with suppress(ImportError):
         import torch  # noqa: F401
 

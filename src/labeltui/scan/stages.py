@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +53,12 @@ class Run:
 
     def check(self) -> None:
         if self.cancelled():
-            raise Cancelled(
-                "the scan was stopped", "what is finished is kept", "run the same command again: it goes on"
-            )
+            raise self.stopped()
+
+    def stopped(self) -> Cancelled:
+        return Cancelled(
+            "the scan was stopped", "what is finished is kept", "run the same command again: it goes on"
+        )
 
 
 @dataclass
@@ -92,9 +95,12 @@ def embed_rows(run: Run, source: sources.Source, sheet: Sheet, partial: Partial,
     partial.prepare(recipe, sheet.n, embedder.dim, dtype, borders)
     found.aside["resumed_samples"] = partial.done
     run.report("embed", partial.done, sheet.n)
+    blocks = embed.stream(
+        source, embedder, partial.waiting(), spec.workers, run.cancelled, run.options.threads
+    )
     with closing(
-        embed.stream(source, embedder, partial.waiting(), workers=spec.workers, cancel=run.cancelled)
-    ) as blocks:
+        cast("Generator[embed.Block, None, None]", blocks)
+    ):  # its processes end here, whatever happens
         for block in blocks:
             partial.put(block)
             run.report("embed", partial.done, sheet.n)
