@@ -192,8 +192,8 @@ def _ordered(found: Index, spec: QueueSpec, scores: NDArray[np.float32]) -> Inde
 def _ascending(keys: NDArray[np.float32], samples: Index) -> Index:
     """Sort samples by float32 keys >= 0, ties by sample.
 
-    The bits of such floats ascend as they do, so key and sample fit one integer, which sorts ten times as fast
-    as a stable argsort of the keys.
+    The bits of such floats ascend as they do, so key and sample fit one integer, which sorts ten times as
+    fast as a stable argsort of the keys.
     """
     bits = (keys + np.float32(0)).view(np.uint32).astype(np.uint64)  # + 0: no negative zeros
     joined = np.sort(bits << np.uint64(32) | samples.astype(np.uint64))

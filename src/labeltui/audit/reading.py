@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -130,9 +131,8 @@ class Reading:
 
     @property
     def current(self) -> NDArray[np.int32]:
-        view = self._current.view()
-        view.flags.writeable = False
-        return view
+        """(N,) int32, labels now; a read-only view."""
+        return _readonly(self._current)
 
     def sample_name(self, i: int) -> str:
         """The sample's path or key, for showing."""
@@ -141,6 +141,15 @@ class Reading:
     def sample_id(self, i: int) -> bytes:
         """The sample's path or key, as it is."""
         return self._store.ids[i]
+
+    def sample_ids(self, samples: Index) -> list[bytes]:
+        """Names of many ascending samples, read in one piece where they lie together."""
+        ids = self._store.ids
+        if not len(samples) or samples[-1] - samples[0] != len(samples) - 1:
+            return [ids[i] for i in samples.tolist()]
+        bounds = ids.offsets[samples[0] : samples[-1] + 2].tolist()
+        piece = ids.blob[bounds[0] : bounds[-1]].tobytes()
+        return [piece[a - bounds[0] : b - bounds[0]] for a, b in itertools.pairwise(bounds)]
 
     def index(self, name: bytes) -> int:
         """Position of a sample by its name; raises ValueError when there is none."""
@@ -209,9 +218,22 @@ class Reading:
         """The note on a sample, decided or not."""
         return self._ledger.note(i)
 
-    def touched(self) -> Index:
-        """The samples that have a decision or a note, ascending."""
-        return self._ledger.touched()
+    @property
+    def kinds(self) -> NDArray[np.int8]:
+        """(N,) int8, positions in `labeltui.audit.KINDS`, 0 = undecided; a read-only view."""
+        return _readonly(self._ledger.kind)
+
+    @property
+    def excluded(self) -> NDArray[np.bool_]:
+        """(N,) bool."""
+        found: NDArray[np.bool_] = self._ledger.kind == EXCLUDE
+        return found
+
+    @property
+    def touched(self) -> NDArray[np.bool_]:
+        """(N,) bool, samples that have a decision or a note."""
+        found: NDArray[np.bool_] = self._ledger.row >= 0
+        return found
 
     def evidence(self, i: int, k: int | None = None) -> evidence_.Evidence:
         """Why this sample: votes, its `k` nearest neighbours (by default those that CSG counts), overlap."""
@@ -227,7 +249,7 @@ class Reading:
         if self._source_root is not None:
             return self._source_root
         root = self._store.scan.get("root")
-        return Path(os.fsdecode(str(root))) if root else None
+        return Path(str(root)) if root else None
 
     @source_root.setter
     def source_root(self, root: Path) -> None:
@@ -263,6 +285,23 @@ class Reading:
                 )
             self._pictures = Pictures.open(description, root)
         return self._pictures
+
+    def owns(self, path: Path) -> bool:
+        """Whether an existing file is a part of the audit or of its source, by whatever name or link."""
+        real = Path(os.path.realpath(path))
+        if real.is_relative_to(os.path.realpath(self.path)):
+            return True
+        root, description = self.source_root, self._store.scan.get("source")
+        if root is None or not isinstance(description, dict):
+            return False
+        for key in ("file", "labels"):
+            part = root / str(description.get(key) or "")
+            if part.is_file() and os.path.samefile(part, path):
+                return True
+        try:
+            return bool(self.index(os.fsencode(real.relative_to(os.path.realpath(root)))) >= 0)
+        except ValueError:  # not below the root, or no sample's picture
+            return False
 
     # the whole
 
@@ -453,3 +492,9 @@ class Reading:
     def reviewer(self) -> str:
         """Name put on decisions."""
         return self._journal.reviewer
+
+
+def _readonly(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view

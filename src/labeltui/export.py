@@ -1,0 +1,268 @@
+r"""Corrected labels as a table.
+
+One row a sample, in the order of the source: CSV in UTF-8 with a header, fields quoted only where they need
+it, lines ended by ``\n``. Columns:
+
+====================  ==================================================================================
+path                  the sample's path below the source's root, or its own key
+given_label           class id, empty = none
+corrected_label       class id now: another one after a relabel (or an automatic correction), else the given
+one decision              keep, relabel, exclude, ambiguous, unsure, skip, auto, or empty exclude
+True where somebody decided that the sample belongs to no class second_label          class id: the other
+right label of an ambiguous sample note                  free text is_label_issue        True where the given
+label is not the blend's top class label_score           P(given label right), low = bad predicted_label
+class id: the blend's top class reviewer, decided_at  who decided, and when (ISO 8601, UTC); ``auto`` for
+automatic corrections ====================
+==================================================================================
+
+Names of files are bytes and need not be UTF-8. In `path` and in the label columns an undecodable byte is
+written ``\xHH``, and a backslash that is followed by ``x`` as ``\x5c``; every other name stays as it is. So
+replacing each ``\xHH`` by its byte gives the name back (`unescape`). With raw paths, bytes are
+written as they are and the file is UTF-8 only where the names are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeltui.audit import Audit
+from labeltui.errors import UsageError
+from labeltui.store import replacing
+from labeltui.text import safe
+
+COLUMNS = (
+    "path",
+    "given_label",
+    "corrected_label",
+    "decision",
+    "exclude",
+    "second_label",
+    "note",
+    "is_label_issue",
+    "label_score",
+    "predicted_label",
+    "reviewer",
+    "decided_at",
+)
+AUTO = "auto"
+
+_BLOCK = 65_536
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
+_QUOTED = re.compile(rb'[,"\r\n]')
+_UNUSUAL = re.compile(rb'[,"\r\n\\\x80-\xff]')
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes
+    ----------
+    rows : int
+        Samples.
+    corrected : int
+        Rows whose corrected label differs from the given one.
+    excluded : int
+        Rows that are excluded.
+    auto : int
+        Automatic corrections among `corrected`.
+    auto_wrong : float
+        How many of these are expected to be wrong, by the suggestions' own probabilities.
+    """
+
+    rows: int
+    corrected: int
+    excluded: int
+    auto: int
+    auto_wrong: float
+
+
+def export(
+    audit: Audit,
+    out: Path,
+    *,
+    only_changed: bool = False,
+    apply_suggestions: float | None = None,
+    raw_paths: bool = False,
+    force: bool = False,
+) -> Exported:
+    """Write the table to a file, complete or not at all.
+
+    Parameters
+    ----------
+    audit : Audit
+    out : Path
+        The file.
+    only_changed : bool
+        Only rows whose corrected label differs from the given one, or that are excluded.
+    apply_suggestions : float, optional
+        Correct flagged samples that nobody decided, where the first suggestion has at least this probability.
+        The journal does not change.
+    raw_paths : bool
+        Write undecodable bytes as they are.
+    force : bool
+        Replace an existing file. A file that the audit or its source consists of is never replaced.
+
+    Raises
+    ------
+    UsageError
+        The file exists, belongs to the source or the audit, or cannot be written; or the probability is none.
+    """
+    _check_probability(apply_suggestions)
+    out = Path(out)
+    _check_target(audit, out, force)
+    target = Path(os.path.realpath(out))  # behind a link, not in its place
+    try:
+        with replacing(target) as hidden, open(hidden, "wb") as file:
+            done = write(
+                audit,
+                file,
+                only_changed=only_changed,
+                apply_suggestions=apply_suggestions,
+                raw_paths=raw_paths,
+            )
+    except OSError as error:
+        raise UsageError(
+            "the output must be writable",
+            f"{safe(str(out))}: {error.strerror}",
+            "check the directory, its permissions and the space on its disk",
+        ) from None
+    return done
+
+
+def write(
+    audit: Audit,
+    file: BinaryIO,
+    *,
+    only_changed: bool = False,
+    apply_suggestions: float | None = None,
+    raw_paths: bool = False,
+) -> Exported:
+    """Write the table to an open binary file; parameters as for `export`."""
+    _check_probability(apply_suggestions)
+    corrected = audit.current.copy()
+    decision = audit.kinds
+    auto = np.zeros(audit.n, bool)
+    auto_wrong = 0.0
+    if apply_suggestions is not None:
+        auto = audit.flags & (decision == 0) & (audit.chances[:, 0] >= apply_suggestions)
+        corrected[auto] = audit.suggested[auto, 0]
+        auto_wrong = float((1 - audit.chances[auto, 0]).sum())
+    excluded = audit.excluded
+    different = corrected != audit.given
+    chosen = np.flatnonzero(different | excluded) if only_changed else np.arange(audit.n)
+    file.write(",".join(COLUMNS).encode() + b"\n")
+    for start in range(0, len(chosen), _BLOCK):
+        block = chosen[start : start + _BLOCK]
+        file.write(b"".join(_rows(audit, block, corrected[block], auto[block], raw_paths)))
+    return Exported(
+        rows=len(chosen),
+        corrected=int(np.count_nonzero(different)),
+        excluded=int(np.count_nonzero(excluded)),
+        auto=int(np.count_nonzero(auto)),
+        auto_wrong=auto_wrong,
+    )
+
+
+def escape(name: bytes) -> bytes:
+    r"""Return a name as UTF-8, undecodable bytes as ``\xHH``; `unescape` gives the name back."""
+    if b"\\x" in name:
+        name = name.replace(b"\\x", b"\\x5cx")
+    if name.isascii():
+        return name
+    return name.decode("utf-8", "backslashreplace").encode()
+
+
+def unescape(text: bytes | str) -> bytes:
+    """Return the name that `escape` wrote."""
+    data = text.encode() if isinstance(text, str) else text
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), data)
+
+
+def _rows(
+    audit: Audit, block: NDArray[np.int64], corrected: NDArray[np.int32], auto: NDArray[np.bool_], raw: bool
+) -> Iterator[bytes]:
+    """The lines of a block of samples; those that nobody touched need no look-up of their own."""
+    classes = [_field(name if raw else escape(name)) for name in audit.class_ids]
+    classes.append(b"")  # -1 = none
+    scores = audit.scores[block].astype(np.float32).astype("S16").tolist()
+    touched = audit.touched[block].tolist()
+    names = audit.sample_ids(block)
+    plain = not _UNUSUAL.search(b"".join(names))  # mostly so, and one search for all is fast
+    columns = zip(
+        block.tolist(),
+        names if plain else [_field(name if raw else escape(name)) for name in names],
+        audit.given[block].tolist(),
+        corrected.tolist(),
+        np.where(auto, b",auto,False,,,", b",,False,,,").tolist(),
+        np.where(audit.flags[block], b"True", b"False").tolist(),
+        scores,
+        audit.suggested[block, 0].tolist(),
+        np.where(auto, b",auto,", b",,").tolist(),
+        touched,
+        strict=True,
+    )
+    for i, path, given, now, middle, flag, score, top, tail, seen in columns:
+        if seen:
+            middle, tail = _decided(audit, i, classes, middle, tail)
+        yield b"%b,%b,%b%b%b,%b,%b%b\n" % (
+            path,
+            classes[given],
+            classes[now],
+            middle,
+            flag,
+            score,
+            classes[top],
+            tail,
+        )
+
+
+def _decided(audit: Audit, i: int, classes: list[bytes], middle: bytes, tail: bytes) -> tuple[bytes, bytes]:
+    """The columns decision to note, and reviewer and decided_at, of a sample that somebody touched."""
+    decision, note = audit.decision(i), _field((audit.note_of(i) or "").encode("utf-8", "backslashreplace"))
+    if decision is None:  # a note alone: what stands there may be an automatic correction
+        return middle[:-1] + note + b",", tail
+    middle = b",%b,%b,%b,%b," % (
+        decision.kind.encode(),
+        b"True" if decision.kind == "exclude" else b"False",
+        classes[decision.second],
+        note,
+    )
+    reviewer = _field(decision.reviewer.encode("utf-8", "backslashreplace"))
+    return middle, b",%b,%b" % (reviewer, decision.time.encode())
+
+
+def _field(text: bytes) -> bytes:
+    """Quote a field where it needs it."""
+    return b'"' + text.replace(b'"', b'""') + b'"' if _QUOTED.search(text) else text
+
+
+def _check_probability(value: float | None) -> None:
+    if value is not None and not 0 < value <= 1:
+        raise UsageError(
+            "--apply-suggestions takes a probability above 0 and up to 1", f"{value} came", "try 0.95"
+        )
+
+
+def _check_target(audit: Audit, out: Path, force: bool) -> None:
+    shown = safe(str(out))
+    if out.is_dir():
+        raise UsageError("the output is a file", f"{shown} is a directory", f"try {shown}/labels.csv")
+    if not out.exists():
+        return
+    if audit.owns(out):
+        raise UsageError(
+            "an export never replaces its source or a part of the audit",
+            f"{shown} is one",
+            "choose another name",
+        )
+    if not force:
+        raise UsageError("the output must not exist", f"{shown} does", "choose another name, or use --force")
