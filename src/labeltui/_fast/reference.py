@@ -142,3 +142,120 @@ def vote(
             p[row, labels[indices[row, column]]] += weight
         p[row] = p[row] / p[row].sum() if p[row].sum() > 0 else 1.0 / n_classes
     return p.astype(np.float32)
+
+
+# --- sixel: few colours, escape data ---------------------------------------------------------------------------
+
+
+def few_colours(
+    pixels: npt.NDArray[np.uint8], limit: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None:
+    """Palette in order of appearance and indices of an image of at most `limit` colours."""
+    colours, first, inverse = np.unique(pixels, axis=0, return_index=True, return_inverse=True)
+    if len(colours) > limit:
+        return None
+    order = np.argsort(first)
+    return colours[order], np.argsort(order)[inverse.reshape(-1)].astype(np.uint8)
+
+
+def quantise(
+    pixels: npt.NDArray[np.uint8], limit: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Cut the 32 x 32 x 32 cells of the colour space into boxes of least squared error (Wu, 1991)."""
+    cells = (pixels >> 3).astype(np.int64)
+    values = pixels.astype(np.int64)
+    moments = np.zeros((32, 32, 32, 5), np.int64)  # number, sums of red, green and blue, sum of squares
+    parts = np.column_stack([np.ones(len(values), np.int64), values, (values**2).sum(axis=1)])
+    np.add.at(moments, tuple(cells.T), parts)
+
+    def gain(m: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        c = m[..., 1:4].astype(np.float64)
+        sums: npt.NDArray[np.float64] = c[..., 0] * c[..., 0] + c[..., 1] * c[..., 1] + c[..., 2] * c[..., 2]
+        return sums / m[..., 0]
+
+    def spread(box: tuple[slice, ...]) -> float:
+        m = moments[box].sum(axis=(0, 1, 2))
+        return 0.0 if moments[box].size == 5 else float(m[4] - gain(m))
+
+    boxes: list[tuple[slice, ...]] = [(slice(0, 32),) * 3]
+    spreads = [spread(boxes[0])]
+    while len(boxes) < limit:
+        worst = int(np.argmax(spreads))
+        if spreads[worst] <= 0:
+            break
+        box, best, where = boxes[worst], -1.0, (0, 0)
+        for axis in range(3):
+            lines = np.moveaxis(moments[box], axis, 0).sum(axis=(1, 2))
+            low = np.cumsum(lines, axis=0)[:-1]
+            high = lines.sum(axis=0) - low
+            for cut in np.flatnonzero((low[:, 0] > 0) & (high[:, 0] > 0)):
+                value = float(gain(low[cut]) + gain(high[cut]))
+                if value > best:
+                    best, where = value, (axis, box[axis].start + int(cut) + 1)
+        if best < 0:
+            spreads[worst] = 0.0
+            continue
+        axis, at = where
+        one, two = list(box), list(box)
+        one[axis], two[axis] = slice(box[axis].start, at), slice(at, box[axis].stop)
+        boxes[worst] = tuple(one)
+        boxes.append(tuple(two))
+        spreads[worst] = spread(boxes[worst])
+        spreads.append(spread(boxes[-1]))
+    owner = np.zeros((32, 32, 32), np.uint8)
+    palette = np.zeros((len(boxes), 3), np.uint8)
+    for number, box in enumerate(boxes):
+        owner[box] = number
+        m = moments[box].sum(axis=(0, 1, 2))
+        palette[number] = (m[1:4] + m[0] // 2) // m[0]
+    return palette, owner[tuple(cells.T)]
+
+
+def pack(index: npt.NDArray[np.uint8], edges: npt.NDArray[np.int32], lines: npt.NDArray[np.int32]) -> bytes:
+    """Bands of sixels: pieces of one colour, first fit from left to right, a pass at a time."""
+    hole = 4
+
+    def run(length: int, mask: int) -> str:
+        return f"!{length}{chr(63 + mask)}" if length > 3 else chr(63 + mask) * length
+
+    bands = []
+    for top in range(0, len(lines), 6):
+        masks: dict[int, dict[int, int]] = {}  # colour -> column -> which of the six pixels
+        pieces: list[tuple[int, int, int]] = []  # first and last column, colour
+        growing: dict[int, int] = {}
+        for column in np.flatnonzero(np.diff(edges)).tolist():
+            for bit, line in enumerate(lines[top : top + 6]):
+                colour = int(index[line, column])
+                columns = masks.setdefault(colour, {})
+                if column not in columns:
+                    piece = growing.get(colour)
+                    if piece is not None and edges[column] - edges[pieces[piece][1] + 1] <= hole:
+                        pieces[piece] = pieces[piece][0], column, colour
+                    else:
+                        growing[colour] = len(pieces)
+                        pieces.append((column, column, colour))
+                columns[column] = columns.get(column, 0) | 1 << bit
+        passes, pen = [], -1
+        while pieces:
+            out, x, later = "", 0, []
+            for first, last, colour in pieces:
+                if edges[first] < x:
+                    later.append((first, last, colour))
+                    continue
+                if colour != pen:
+                    out += f"#{colour}"
+                    pen = colour
+                pixels = [0] * int(edges[first] - x)
+                for column in range(first, last + 1):
+                    width = int(edges[column + 1] - edges[column])
+                    pixels += [masks[colour].get(column, 0)] * width
+                start = 0
+                for position in range(1, len(pixels) + 1):
+                    if position == len(pixels) or pixels[position] != pixels[start]:
+                        out += run(position - start, pixels[start])
+                        start = position
+                x = int(edges[last + 1])
+            passes.append(out)
+            pieces = later
+        bands.append("$".join(passes))
+    return "-".join(bands).encode("ascii")
