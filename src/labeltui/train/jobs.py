@@ -184,7 +184,10 @@ def start(
 
 
 def _new_directory(audit: Path, spec: TrainSpec, labels: NDArray[np.int32]) -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    # Ids sort by age: a clock that stands still or goes back must not put a new run before an old one.
+    moments = [_started(run.name) for run in _directories(audit)]
+    moment = max([time.time(), *(m + 1 for m in moments)])
+    stamp = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dT%H%M%SZ")
     tail = "".join(random.SystemRandom().choices("abcdefghijkmnpqrstuvwxyz23456789", k=4))
     runs = audit / "runs"
     runs.mkdir(exist_ok=True)

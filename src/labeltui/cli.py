@@ -1,0 +1,394 @@
+"""The command line: each verb parses its options, calls one function of one room, and prints.
+
+Rooms are imported inside the verbs, so that ``labeltui status`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labeltui import __version__
+from labeltui.errors import JobError, LabeltuiError, UsageError
+from labeltui.progress import Progress, span
+from labeltui.text import safe
+
+if TYPE_CHECKING:
+    from labeltui.train.jobs import Job
+
+PATH = click.Path(path_type=Path)
+# Options of `scan` that are settings of the same name in EmbedSpec and in ScanOptions.
+BACKBONE_OPTIONS = (
+    "image_size", "mean", "std", "interpolation", "crop_pct", "device", "batch_size", "precision", "workers",
+)  # fmt: skip
+SCAN_OPTIONS = ("k", "classes", "class_names", "folds", "seed", "backend", "threads", "resume")
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a number, nor numbers with commas between them", param, ctx)
+
+
+class Verbs(click.Group):
+    """``labeltui my.audit`` means ``labeltui review my.audit``."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and (os.sep in args[0] or os.path.exists(args[0])):
+            args = ["review", *args]
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of use, not of the alphabet
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="labeltui")
+def verbs() -> None:
+    """Trust an image data set's labels: find, review and correct wrong ones in the terminal.
+
+    \b
+    labeltui demo                      see it at work on bundled data
+    labeltui scan DATA -o my.audit     embed, build the graph, flag suspicious labels
+    labeltui my.audit                  review the flags in the terminal
+    labeltui export my.audit -o labels.csv
+    """
+
+
+def main() -> None:
+    """Entry point: user errors are printed without a traceback, each with its own exit code."""
+    try:
+        code = verbs.main(standalone_mode=False)
+    except LabeltuiError as error:
+        _complain(error)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(error: LabeltuiError) -> None:
+    click.echo(f"labeltui: {error.law}", err=True)
+    for part in (error.came, error.cure):
+        for line in part.splitlines():
+            click.echo(f"  {line}", err=True)
+
+
+@verbs.command()
+@click.option("--out", type=PATH, help="Directory for images, truth and audit; default: the user's cache.")
+@click.option("--no-tui", is_flag=True, help="Print the summary; do not open the terminal UI.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
+    """See it at work, offline: handwritten digits, 8 % of their labels made wrong."""
+    from labeltui import demo as room
+    from labeltui import report
+
+    progress = Progress()
+    made = room.demo(out, None if as_json else progress)
+    progress.finish()
+    if as_json:
+        _print_json({**_status(made.audit), "planted": asdict(made.planted), "seconds": made.seconds})
+    elif no_tui or not sys.stdout.isatty():
+        click.echo("\n".join(report.demo_lines(made, _status(made.audit))))
+    else:
+        _review(made.audit)
+
+
+@verbs.command()
+@click.argument("source", type=PATH)
+@click.option(
+    "-o", "--out", type=PATH, required=True, help="Directory of the new audit, for example my.audit."
+)
+@click.option(
+    "--model",
+    default="pixels",
+    show_default=True,
+    help="A timm name, torchvision/NAME, or pixels (no network).",
+)
+@click.option(
+    "--pretrained/--no-pretrained", default=True, help="Published weights, or none.  [default: published]"
+)
+@click.option("--checkpoint", type=PATH, help="Weights: .safetensors, or a torch file of plain tensors.")
+@click.option(
+    "--model-arg", "model_args", multiple=True, metavar="KEY=VALUE", help="Passed to the model; repeatable."
+)
+@click.option("--image-size", type=int, help="Side in pixels; the whole image is resized to it.")
+@click.option("--mean", type=Numbers(), help="Of pixels scaled to 0..1: one number, or three with commas.")
+@click.option("--std", type=Numbers(), help="Like --mean.")
+@click.option("--interpolation", help="bicubic, bilinear, ...; default: the model's own.")
+@click.option("--crop-pct", type=float, help="Share of the shorter side that the centre crop keeps.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--precision", default="auto", show_default=True, help="auto, float32, float16 or bfloat16.")
+@click.option("--batch-size", type=int, help="Default: 64 on a CPU, found by trial on a GPU.")
+@click.option("--workers", type=int, help="Decoding processes; default: one a thread.")
+@click.option("--threads", type=int, help="Default: all cores, or LABELTUI_THREADS.")
+@click.option("--path-column", default="path", show_default=True, help="Of a table.")
+@click.option("--label-column", default="label", show_default=True, help="Of a table.")
+@click.option("--split-column", default="split", show_default=True, help="Of a table; need not exist.")
+@click.option("--image-root", type=PATH, help="Where a table's relative paths start; default: its directory.")
+@click.option("--split-level/--no-split-level", default=None, help="Whether the top directories are splits.")
+@click.option("--labels", type=PATH, help="Labels of a .npy file: .npy, a table, or one a line.")
+@click.option("--pred-probs", type=PATH, help="Your own out-of-fold probabilities: .npy, .npz or a table.")
+@click.option("--class-order", help="Classes of the columns of --pred-probs, with commas.")
+@click.option("--classes", type=PATH, help="File with more classes, one a line.")
+@click.option("--class-names", type=PATH, help="File with display names: id,name a line.")
+@click.option("--splits", help="Only these splits are judged, with commas; default: all.")
+@click.option("-k", "--k", default=10, show_default=True, help="Neighbours that CSG and votes count.")
+@click.option(
+    "--backend", default="exact", show_default=True, help="Of the graph: exact, cuda or approximate."
+)
+@click.option("--folds", default=5, show_default=True, help="Folds of the out-of-fold head.")
+@click.option("--seed", default=0, show_default=True, help="Seed of folds, head and intervals.")
+@click.option(
+    "--resume/--restart", default=None, help="Demand, or discard, an unfinished scan.  [default: go on]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the finished audit's status as one JSON object.")
+def scan(source: Path, out: Path, as_json: bool, **given: Any) -> None:
+    """Audit SOURCE: embed, build the graph, measure the classes, flag labels.
+
+    SOURCE is a directory with one directory per class, a .csv/.tsv table with paths and labels, or a .npy/.npz file of
+    images or embeddings. A scan that was stopped goes on when the same command is given again.
+    """
+    from labeltui import report
+    from labeltui import scan as room
+    from labeltui.embed import EmbedSpec, parse_model_args
+    from labeltui.sources import SourceOptions
+
+    order = given["class_order"]
+    options = room.ScanOptions(
+        source=SourceOptions(
+            path_column=given["path_column"],
+            label_column=given["label_column"],
+            split_column=given["split_column"],
+            image_root=given["image_root"],
+            split_level=given["split_level"],
+            labels=given["labels"],
+            pred_probs=given["pred_probs"],
+            class_order=None if order is None else [name.strip() for name in order.split(",")],
+        ),
+        embed=EmbedSpec(
+            given["model"],
+            pretrained=given["pretrained"] and given["checkpoint"] is None,
+            checkpoint=given["checkpoint"],
+            model_args=parse_model_args(given["model_args"]),
+            **{name: given[name] for name in BACKBONE_OPTIONS},
+        ),
+        splits=None
+        if given["splits"] is None
+        else tuple(name.strip() for name in given["splits"].split(",")),
+        command=shlex.join(sys.argv),
+        **{name: given[name] for name in SCAN_OPTIONS},
+    )
+    progress = Progress()
+    try:
+        audit = room.scan(source, out, options, progress)
+    finally:
+        progress.finish()
+    if as_json:
+        _print_json(_status(audit))
+    else:
+        click.echo("\n".join([*report.scan_lines(room.summary(audit)), *report.status_lines(_status(audit))]))
+
+
+@verbs.command()
+@click.argument("audit", type=PATH)
+@click.option("--reviewer", help="Signs the decisions; default: the setting, else the login name.")
+@click.option("--graphics", help="auto, kitty, sixel, blocks or ascii.")
+@click.option("--max-kbps", type=int, help="Shrink previews to fit a slow line.")
+@click.option("--source", type=PATH, help="Where the data lies now, if it was moved since the scan.")
+@click.option("--read-only", is_flag=True, help="Only look; works beside somebody who reviews.")
+def review(audit: Path, **given: Any) -> None:
+    """Open the terminal UI on AUDIT (also: labeltui AUDIT)."""
+    _review(audit, **given)
+
+
+@verbs.command()
+@click.argument("audit", type=PATH)
+@click.option("--background", is_flag=True, help="Start it and return; it survives this terminal.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def train(audit: Path, background: bool, device: str) -> None:
+    """Re-train the head on AUDIT's current labels and re-rank the flags."""
+    from labeltui import config
+    from labeltui.audit import Audit
+    from labeltui.train import jobs
+
+    settings = config.load()
+    with Audit.open(audit, reviewer=settings.reviewer) as opened:
+        job = jobs.Trainer(opened, launcher=settings.train.launcher, device=device).start()
+    click.echo(f"run {job.id}", err=True)
+    if background:
+        click.echo(f"follow it: labeltui jobs {shlex.quote(str(audit))} --follow {job.id[-4:]}", err=True)
+        return
+    try:
+        job = _follow(job)
+    except KeyboardInterrupt:
+        jobs.cancel(job)
+        raise
+    with Audit.open(audit, reviewer=settings.reviewer) as opened:
+        change = opened.refresh()
+        if change is not None:
+            click.echo(f"{change.rose:,} flags rose and {change.fell:,} fell; generation {change.generation}")
+
+
+@verbs.command("jobs")
+@click.argument("audit", type=PATH)
+@click.option("--follow", "follow_id", metavar="ID", help="Show the progress of a run until it ends.")
+@click.option("--cancel", "cancel_id", metavar="ID", help="Ask a run to stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def jobs_(audit: Path, follow_id: str | None, cancel_id: str | None, as_json: bool) -> None:
+    """List, follow or cancel AUDIT's training runs."""
+    from labeltui.store import Store
+    from labeltui.train import jobs
+
+    Store.open(audit).close()  # an audit, or a clear error
+    if cancel_id is not None:
+        jobs.cancel(jobs.find(audit, cancel_id))
+    if follow_id is not None:
+        _follow(jobs.find(audit, follow_id))
+    known = jobs.list_jobs(audit)
+    if as_json:
+        _print_json({"jobs": [job.as_json() for job in known]})
+        return
+    if follow_id is None:
+        for job in known:
+            click.echo(
+                f"{job.number:>3}  {job.id}  {job.what:<6} {job.state:<9} {job.progress:4.0%}  "
+                f"{span(job.seconds):>6}  {safe(job.message)}".rstrip()
+            )
+        if not known:
+            click.echo(f"no runs yet; start one: labeltui train {shlex.quote(str(audit))}")
+
+
+@verbs.command()
+@click.argument("audit", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="The CSV file; - is standard output.")
+@click.option("--only", type=click.Choice(["changed"]), help="changed: only corrected or excluded samples.")
+@click.option(
+    "--apply-suggestions",
+    type=float,
+    metavar="MIN_P",
+    help="Correct undecided flags whose suggestion has at least this probability.",
+)
+@click.option(
+    "--paths",
+    type=click.Choice(["escaped", "raw"]),
+    default="escaped",
+    show_default=True,
+    help="Undecodable bytes in names as \\xHH, or as they are.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def export(
+    audit: Path, out: Path, only: str | None, apply_suggestions: float | None, paths: str, force: bool
+) -> None:
+    """Write AUDIT's corrected labels as CSV."""
+    from labeltui import export as room
+    from labeltui.audit import Audit
+
+    with Audit.open(audit, read_only=True) as opened:
+        wanted: dict[str, Any] = {
+            "only_changed": only == "changed",
+            "apply_suggestions": apply_suggestions,
+            "raw_paths": paths == "raw",
+        }
+        if str(out) == "-":
+            done = room.write(opened, sys.stdout.buffer, **wanted)
+            sys.stdout.buffer.flush()
+        else:
+            done = room.export(opened, out, force=force, **wanted)
+    words = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
+    if apply_suggestions is not None:
+        words += f"; {done.auto:,} corrected automatically, {done.auto_wrong:,.0f} of them expected wrong"
+    click.echo(words, err=True)
+
+
+@verbs.command()
+@click.argument("audit", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def status(audit: Path, as_json: bool) -> None:
+    """Say where AUDIT stands: classes by overlap, flags, decisions, runs."""
+    from labeltui import report
+
+    value = _status(audit)
+    if as_json:
+        _print_json(value)
+    else:
+        click.echo("\n".join(report.status_lines(value)))
+
+
+def _review(audit: Path, **given: Any) -> None:
+    from labeltui import config
+    from labeltui.tui import app
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            "the terminal UI needs a terminal",
+            "input or output is not one",
+            f"labeltui status {shlex.quote(str(audit))} works without",
+        )
+    settings = config.load()
+    lines = app.run(
+        audit,
+        reviewer=given.get("reviewer") or settings.reviewer,
+        graphics=given.get("graphics") or settings.review.graphics,
+        source=given.get("source"),
+        max_kbps=given.get("max_kbps") or settings.review.max_kbps or None,
+        read_only=bool(given.get("read_only")),
+        keys=settings.keys,
+        theme=settings.review.theme,
+        train_after=settings.train.after,
+        launcher=settings.train.launcher,
+    )
+    click.echo("\n".join(lines))
+
+
+def _status(audit: Path) -> dict[str, Any]:
+    from labeltui.audit import Audit
+    from labeltui.train import jobs
+
+    with Audit.open(audit, read_only=True) as opened:
+        return opened.status([job.as_json() for job in jobs.list_jobs(opened.path)])
+
+
+def _follow(job: Job) -> Job:
+    from labeltui.train import jobs
+
+    progress = Progress()
+    for state in jobs.follow(job):
+        job = state
+        if state.stage:
+            progress(state.stage, round(100 * state.progress), 100)
+    progress.finish()
+    if job.state != "done":
+        raise JobError(
+            f"run {job.id} was to finish", f"it {job.state}: {job.message}".rstrip(": "), str(job.directory)
+        )
+    return job
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, ensure_ascii=True))

@@ -1,0 +1,100 @@
+"""One line of progress on stderr: a bar on a terminal, now and then a plain line in a log file."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+BAR = 24
+REDRAW_SECONDS = 0.1
+LOG_SECONDS = 30.0
+
+
+class Progress:
+    """Shows how far the stages of a long command are.
+
+    Parameters
+    ----------
+    stream : text file
+        Where to; drawn over in place when it is a terminal.
+    clock : callable
+        Seconds, monotonic.
+    """
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._clock = clock
+        self._stage = ""
+        self._begun = 0.0
+        self._first = 0
+        self._total = 0
+        self._complete = False
+        self._next = 0.0
+        self._line = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Report that `done` of `total` units of a stage are finished."""
+        now = self._clock()
+        if stage != self._stage:
+            self.finish()
+            self._stage, self._complete, self._total = stage, False, 0
+            self._next = now if self._terminal else now + LOG_SECONDS
+        if self._complete:
+            return
+        if total != self._total:  # a stage may learn what it counts; finished work it found is not its own
+            self._total, self._begun, self._first = total, now, done
+        self._line = self._text(now, done, total)
+        self._complete = done >= total
+        if now >= self._next or self._complete:
+            self._next = now + (REDRAW_SECONDS if self._terminal else LOG_SECONDS)
+            self._draw()
+
+    def finish(self) -> None:
+        """End the line of the stage shown."""
+        if self._stage and self._terminal:
+            self._draw()
+            self._stream.write("\n")
+            self._stream.flush()
+        self._stage = ""
+
+    def _text(self, now: float, done: int, total: int) -> str:
+        seconds = now - self._begun
+        share = done / total if total else 1.0
+        filled = int(share * BAR)
+        parts = [f"{self._stage:<6} [{'#' * filled}{'.' * (BAR - filled)}] {share:4.0%}"]
+        # Stages that count samples have a rate worth showing; those that only know a share have not.
+        if total > 100:
+            parts.append(f"{done:,}/{total:,}")
+        new = done - self._first
+        if seconds > 0.5 and new > 0:
+            if total > 100:
+                parts.append(f"{new / seconds:,.0f}/s")
+            parts.append(
+                f"eta {span((total - done) * seconds / new)}" if done < total else f"in {span(seconds)}"
+            )
+        return "  ".join(parts)
+
+    def _draw(self) -> None:
+        if self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write("\r\x1b[K" + self._line[:width])
+        else:
+            self._stream.write(self._line + "\n")
+        self._stream.flush()
+
+
+def span(seconds: float) -> str:
+    """Seconds for people: ``4.2s``, ``1m40s``, ``2h05m``."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    return f"{minutes // 60}h{minutes % 60:02}m"

@@ -1,0 +1,229 @@
+"""Training jobs on a real audit, as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labeltui.audit import Audit
+from labeltui.errors import JobError, UsageError
+from labeltui.train import child, jobs
+from labeltui.train.spec import TrainSpec
+from tests.factories import make_audit
+
+WAIT = 60.0
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, f"waited {WAIT} s for {what}"
+        time.sleep(0.05)
+
+
+def flipped(audit: Audit, directory: Path) -> np.ndarray:
+    return np.flatnonzero(audit.given != np.load(directory / "truth.npy"))
+
+
+def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    truth = np.load(tmp_path / "truth.npy")
+    with Audit.open(path, reviewer="ada") as audit:
+        wrong = flipped(audit, tmp_path)
+        for sample in wrong[:10]:
+            audit.decide([int(sample)], "relabel", int(truth[sample]))
+        trainer = jobs.Trainer(audit)
+        first = trainer.start()
+        assert first.active
+        assert first.number == 1
+        assert first.what == "head"
+        states = [job.state for job in jobs.follow(first)]
+        assert states[-1] == "done", (trainer.poll(), (first.directory / "log.txt").read_text())
+        spec = TrainSpec.read(first.directory / "spec.json")
+        assert spec.journal_seq == audit.journal_seq
+        labels = np.load(first.directory / "labels.npy")
+        assert np.array_equal(labels, audit.training_labels())
+        change = audit.refresh()
+        assert change is not None
+        assert audit.generation == 1
+        assert audit.relabels_since_run == 0
+        # The scores of the run speak of the given labels still, and of the relabelled samples too.
+        assert all(audit.flagged(int(sample)) for sample in wrong[:10])
+        assert np.mean([audit.score(int(sample)) for sample in wrong]) < 0.3
+        assert audit.refresh() is None
+    with Audit.open(path, reviewer="ada") as audit:
+        assert audit.generation == 1
+        assert all(audit.current[sample] == truth[sample] for sample in wrong[:10])
+
+
+def test_the_same_spec_gives_the_same_bytes(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    results = []
+    with Audit.open(path) as audit:
+        for number in range(2):
+            job = jobs.start(
+                path,
+                audit.training_labels(),
+                audit_uuid=audit.uuid,
+                generation=0,
+                journal_seq=0,
+                n_threads=number + 1,
+            )
+            assert list(jobs.follow(job))[-1].state == "done"
+            results.append(job.directory / "result.h5")
+    from labeltui import store
+
+    with store.H5(results[0]) as a, store.H5(results[1]) as b:
+        for name in ("scores/blend", "scores/head", "suggest/label", "suggest/p"):
+            assert a[name].tobytes() == b[name].tobytes(), name
+
+
+def prepared(path: Path) -> Path:
+    """A job's directory as `start` leaves it, without a process."""
+    with Audit.open(path) as audit:
+        labels = audit.training_labels()
+        spec = TrainSpec("head", audit.uuid, 0, jobs.label_hash(labels), 0)
+    return jobs._new_directory(path, spec, labels)
+
+
+def test_killed_jobs_are_recognised(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    directory = prepared(path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "labeltui.train.child", str(directory)], stderr=subprocess.DEVNULL
+    )
+    until(lambda: jobs.read(directory).state == "running", "a heartbeat")
+    os.kill(process.pid, signal.SIGSTOP)  # busy or stopped, it lives
+    assert jobs.read(directory).state == "running"
+    process.kill()
+    process.wait()
+    job = jobs.read(directory)
+    assert job.state == "lost"
+    assert not job.active
+    assert not (directory / "result.h5").exists()
+    with Audit.open(path) as audit:
+        assert audit.refresh() is None
+        assert jobs.Trainer(audit).start().number == 2  # a lost job does not block the next
+        jobs.cancel(jobs.list_jobs(path)[-1])
+
+
+@pytest.mark.parametrize("how", ["file", "signal"])
+def test_cancel(tmp_path: Path, how: str) -> None:
+    path = make_audit(tmp_path)
+    directory = prepared(path)
+    if how == "file":
+        jobs.cancel(jobs.read(directory))
+        assert child.run(directory) == "cancelled"
+    else:
+        process = subprocess.Popen([sys.executable, "-m", "labeltui.train.child", str(directory)])
+        until(lambda: jobs.read(directory).state == "running", "a heartbeat")
+        process.terminate()
+        assert process.wait(WAIT) == 1
+    assert jobs.read(directory).state == "cancelled"
+    assert not (directory / "result.h5").exists()
+
+
+def test_a_reused_pid_is_not_the_job(tmp_path: Path) -> None:
+    directory = prepared(make_audit(tmp_path))
+    beat = {**jobs.identity(), "time": time.time()}
+    (directory / "heartbeat.json").write_text(json.dumps(beat))
+    assert jobs.read(directory).state == "running"
+    for change in ({"start": "1"}, {"boot_id": "another"}, {"pid": 2**22 + 1}):
+        (directory / "heartbeat.json").write_text(json.dumps(beat | change))
+        assert jobs.read(directory).state == "lost", change
+
+
+def test_another_hosts_job_lives_by_its_heartbeat(tmp_path: Path) -> None:
+    directory = prepared(make_audit(tmp_path))
+    heartbeat = directory / "heartbeat.json"
+    heartbeat.write_text(json.dumps({**jobs.identity(), "host": "elsewhere"}))
+    assert jobs.read(directory).state == "running"
+    old = time.time() - 2 * jobs.LOST_AFTER_SECONDS
+    os.utime(heartbeat, (old, old))
+    assert jobs.read(directory).state == "lost"
+
+
+def test_one_job_at_a_time(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    running = prepared(path)
+    (running / "heartbeat.json").write_text(json.dumps(jobs.identity()))
+    with Audit.open(path) as audit, pytest.raises(JobError, match="one training job at a time"):
+        jobs.Trainer(audit).start()
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (lambda d: (d / "spec.json").write_text("{"), "spec.json"),
+        (lambda d: (d / "labels.npy").write_bytes(b"\x93NUMPY"), "labels.npy"),
+        (lambda d: np.save(d / "labels.npy", np.zeros(240, np.int32)), "hashes differ"),
+        (
+            lambda d: (d / "spec.json").write_text(
+                json.dumps(json.loads((d / "spec.json").read_text()) | {"audit_uuid": "another"})
+            ),
+            "belongs to",
+        ),
+        (
+            lambda d: (d / "spec.json").write_text(
+                json.dumps(json.loads((d / "spec.json").read_text()) | {"format": 99})
+            ),
+            "format 99",
+        ),
+    ],
+)
+def test_a_damaged_job_fails_and_says_why(
+    tmp_path: Path, damage: Callable[[Path], None], word: str
+) -> None:
+    directory = prepared(make_audit(tmp_path))
+    damage(directory)
+    assert child.run(directory) == "failed"
+    job = jobs.read(directory)
+    assert job.state == "failed"
+    assert word in job.message
+
+
+def test_ids_sort_by_age_when_the_clock_goes_back(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    future = path / "runs" / "29990101T000000Z-aaaa"
+    future.mkdir(parents=True)
+    assert prepared(path).name > future.name
+    assert [job.number for job in jobs.list_jobs(path)] == [1, 2]
+
+
+def test_a_launcher_that_is_not_there(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    with Audit.open(path) as audit:
+        with pytest.raises(JobError, match="no-such-launcher"):
+            jobs.Trainer(audit, launcher="no-such-launcher --gres=gpu:1").start()
+        with pytest.raises(UsageError, match="launcher"):
+            jobs.Trainer(audit, launcher="srun 'unclosed").start()
+    assert jobs.list_jobs(path) == []
+
+
+def test_runs_are_found_by_either_end_of_their_id(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    directory = prepared(path)
+    assert jobs.find(path, directory.name[-4:]).directory == directory
+    assert jobs.find(path, directory.name).number == 1
+    with pytest.raises(JobError, match="fits 0 runs"):
+        jobs.find(path, "nope")
+    with pytest.raises(JobError):
+        jobs.find(path, "")
+
+
+def test_half_written_events_are_skipped(tmp_path: Path) -> None:
+    directory = prepared(make_audit(tmp_path))
+    (directory / "events.jsonl").write_bytes(
+        b'{"stage": "head", "progress": 0.25}\nnot json\n{"stage": "head", "progr'
+    )
+    job = jobs.read(directory)
+    assert (job.stage, job.progress) == ("head", 0.25)
