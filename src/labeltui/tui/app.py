@@ -20,6 +20,7 @@ from labeltui.tui.theme import DARK, THEMES
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit
+    from labeltui.export import Exported
     from labeltui.tui.jobs import Jobs
 
 BUSY_POLL, IDLE_POLL = 0.5, 5.0
@@ -144,6 +145,28 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self._asked_at = relabels
             self.run_worker(self.start_training(), group="start", exclusive=True)
 
+    # Export -----------------------------------------------------------------------------
+
+    async def export(self, out: Path, only_changed: bool, force: bool) -> None:
+        """Write the corrected labels, off the UI thread, and say what came of it."""
+        self.review.say(f"writing {safe(str(out))} …")
+        try:
+            done = await asyncio.to_thread(self._export, out, only_changed, force)
+        except LabeltuiError as error:
+            self.review.complain(error)
+            return
+        counts = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
+        self.review.say(f"✓ wrote {safe(str(out))}: {counts}", "good")
+
+    def _export(self, out: Path, only_changed: bool, force: bool) -> Exported:
+        from labeltui.audit import Audit
+        from labeltui.export import export
+
+        # A second look at the audit: decisions made while the file is written do not disturb it.
+        self.audit.flush()
+        with Audit.open(self.audit.path, read_only=True, source_root=self.audit.source_root) as snapshot:
+            return export(snapshot, out, only_changed=only_changed, force=force)
+
     def farewell(self) -> list[str]:
         """Return what to print after the screen is gone."""
         summary = self.audit.summary()
@@ -202,15 +225,14 @@ def run(
         The audit cannot be opened.
     """
     from labeltui.audit import Audit
+    from labeltui.train.jobs import Trainer
     from labeltui.tui.graphics import attach
     from labeltui.tui.graphics.probe import detect
-    from labeltui.tui.jobs import AuditJobs
 
     with Audit.open(audit_path, reviewer=reviewer, read_only=read_only, source_root=source) as audit:
         caps = detect(graphics)
-        app = LabeltuiApp(
-            audit, jobs=AuditJobs(audit, launcher), keys=keys, theme=theme, train_after=train_after
-        )
-        attach(app, caps, max_kbps or None)  # type: ignore[arg-type]  # App is invariant in its result
+        jobs = Trainer(audit, launcher=launcher)
+        app = LabeltuiApp(audit, jobs=jobs, keys=keys, theme=theme, train_after=train_after)
+        attach(app, caps, max_kbps or None)
         app.run()
         return app.farewell()

@@ -1,17 +1,16 @@
-"""What all screens share: keys from the actions table, one line for feedback."""
+"""What all screens share: keys from the actions table, a panel to type into, one line for feedback."""
 
 from __future__ import annotations
 
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from textual import on
+from textual import events, on
 from textual.binding import BindingsMap
 from textual.screen import Screen
-from textual.widget import Widget
 
 from labeltui.tui.actions import BY_ID, Action, Context, Keymap, of_screen
-from labeltui.tui.widgets.over import Over
+from labeltui.tui.widgets.over import Panel
 
 if TYPE_CHECKING:
     from labeltui.tui.app import LabeltuiApp
@@ -22,45 +21,27 @@ T = TypeVar("T")
 class TableScreen(Screen[T], inherit_bindings=False):
     """A screen whose keys come from the actions table.
 
-    A subclass sets `name_in_table`, answers `context`, shows feedback in `say`, and has a method
-    ``do_HANDLER`` for each handler of its actions.
+    No widget ever takes the focus from Textual's point of view: the screen gets every key, gives it to its panel while
+    that is open, and else to the table. That keeps a change of pane down to the two lines that show it; Textual
+    repaints whole widgets for it.
+
+    A subclass sets `name_in_table`, yields `panel` in `compose`, answers `context`, shows feedback in `say`, and has a
+    method ``do_HANDLER`` for each handler of its actions.
     """
 
     name_in_table = ""
+    AUTO_FOCUS = ""
 
     def __init__(self, keymap: Keymap) -> None:
         super().__init__()
         self.keymap = keymap
-        self.over: Over | None = None
-        self._before_over: Widget | None = None
+        self.panel = Panel()
         self._bindings = BindingsMap(keymap.bindings(self.name_in_table))
 
     @property
     def labeltui(self) -> LabeltuiApp:
         """The application, with its type."""
         return cast("LabeltuiApp", self.app)
-
-    async def open_over(self, over: Over) -> None:
-        """Open a panel over this screen; it gets all keys, also those typed before it is painted."""
-        self._before_over = self.focused
-        self.over = over
-        await self.over_home().mount(over)
-        over.line.focus()
-
-    def over_home(self) -> Widget:
-        """Return the container, with a layer ``over``, whose left side panels may cover."""
-        return self
-
-    @on(Over.Closed)
-    async def _over_closed(self, event: Over.Closed) -> None:
-        if self.over is not event.over:
-            return
-        self.over = None
-        event.over.remove()
-        if self._before_over is not None:
-            self._before_over.focus()
-        if event.value is not None:
-            await _finish(event.over.take(event.value))
 
     def context(self) -> Context:
         """Say what holds now."""
@@ -77,14 +58,30 @@ class TableScreen(Screen[T], inherit_bindings=False):
 
     async def action_do(self, id_: str) -> None:
         """Run an action of the table, or say why it is not possible now."""
-        if self.over is not None:
-            return
         action = BY_ID[id_]
         if reason := action.law(self.context()):
             self.say(reason, "warn")
             return
         handler = getattr(self, f"do_{action.handler}")
         await _finish(handler() if action.argument is None else handler(action.argument))
+
+    async def on_key(self, event: events.Key) -> None:
+        if self.panel.is_open:
+            event.stop()
+            event.prevent_default()
+            taken = self.panel.press(event.key, event.character)
+            if taken is not None:
+                await _finish(taken())
+
+    def on_paste(self, event: events.Paste) -> None:
+        if self.panel.is_open:
+            self.panel.paste(event.text)
+
+    @on(Panel.Picked)
+    async def _picked(self) -> None:
+        taken = self.panel.press("enter", None)
+        if taken is not None:
+            await _finish(taken())
 
 
 async def _finish(result: Any) -> None:

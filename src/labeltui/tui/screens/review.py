@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -9,7 +10,6 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.widget import Widget
 
 from labeltui.errors import LabeltuiError
 from labeltui.text import safe
@@ -18,7 +18,7 @@ from labeltui.tui.screens.base import TableScreen
 from labeltui.tui.session import Session
 from labeltui.tui.theme import THEMES
 from labeltui.tui.widgets.classes import Classes
-from labeltui.tui.widgets.over import Finder, Item, Prompt
+from labeltui.tui.widgets.over import Item
 from labeltui.tui.widgets.paint import Lines, Piece, bar
 from labeltui.tui.widgets.preview import Preview
 from labeltui.tui.widgets.queue import MARKS, Queue
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from labeltui.tui.jobs import JobState
 
 NARROW = 104
+PANES = ("classes", "queue", "preview")
 
 
 class Saved(Message):
@@ -42,7 +43,6 @@ class ReviewScreen(TableScreen[None]):
     """The screen people spend hours in."""
 
     name_in_table = "review"
-    AUTO_FOCUS = "#queue"
 
     def __init__(self, session: Session, keymap: Keymap) -> None:
         super().__init__(keymap)
@@ -57,6 +57,7 @@ class ReviewScreen(TableScreen[None]):
         self.train_line = Lines(id="train")
         self.status = Lines(id="status")
         self.footer = Lines(id="footer")
+        self.pane = "queue"
 
     def compose(self) -> ComposeResult:
         yield self.header
@@ -70,6 +71,7 @@ class ReviewScreen(TableScreen[None]):
             with Vertical(id="preview-pane", classes="pane"):
                 yield self.preview_title
                 yield self.preview
+            yield self.panel
         yield self.train_line
         yield self.status
         yield self.footer
@@ -78,6 +80,7 @@ class ReviewScreen(TableScreen[None]):
         self.session.audit.on_saved = self._tell_saved
         self.session.load_classes()
         self.session.open_class(None)
+        self.enter_pane("queue")
         for problem in self.keymap.problems[:1]:
             self.say(problem, "warn")
 
@@ -179,15 +182,6 @@ class ReviewScreen(TableScreen[None]):
             can_train=self.labeltui.jobs is not None,
         )
 
-    def over_home(self) -> Widget:
-        return self.query_one("#panes")
-
-    @property
-    def pane(self) -> str:
-        """The focused pane."""
-        focused = self.focused
-        return (focused.id or "") if focused is not None else "queue"
-
     # -- moving ------------------------------------------------------------
 
     def _rows(self) -> Rows:
@@ -211,24 +205,37 @@ class ReviewScreen(TableScreen[None]):
     def do_bottom(self) -> None:
         self._rows().go(self._rows().count() - 1)
 
+    def enter_pane(self, pane: str) -> None:
+        """Let keys go to a pane."""
+        self.pane = pane
+        self.class_list.lit = pane == "classes"
+        self.queue.lit = pane == "queue"
+        titles = zip(PANES, (self.classes_title, self.queue_title, self.preview_title), strict=True)
+        for name, title in titles:
+            title.lay("cursor" if name == pane else "")
+        self.paint_footer()
+
     def do_next_pane(self) -> None:
-        self.focus_next("#classes, #queue, #preview")
+        self.enter_pane(PANES[(PANES.index(self.pane) + 1) % len(PANES)])
 
     def do_previous_pane(self) -> None:
-        self.focus_previous("#classes, #queue, #preview")
+        self.enter_pane(PANES[PANES.index(self.pane) - 1])
 
     def do_open(self) -> None:
         if self.pane == "classes":
             self.open_class(self.class_list.label(self.class_list.row))
-            self.queue.focus()
+            self.enter_pane("queue")
         elif self.pane == "queue":
-            self.preview.focus()
+            self.enter_pane("preview")
 
     def do_back(self) -> None:
-        if self.pane == "preview":
-            self.queue.focus()
-        elif self.pane == "queue":
-            self.class_list.focus()
+        if self.pane != "classes":
+            self.enter_pane(PANES[PANES.index(self.pane) - 1])
+
+    def on_click(self, event: events.Click) -> None:
+        for pane in PANES:
+            if event.widget is not None and self.query_one(f"#{pane}-pane") in event.widget.ancestors:
+                self.enter_pane(pane)
 
     @on(Rows.Chosen)
     def _chosen(self) -> None:
@@ -239,9 +246,6 @@ class ReviewScreen(TableScreen[None]):
         self.session.row = event.row
         self.paint_titles()
         self.preview.show()
-
-    def on_descendant_focus(self) -> None:
-        self.paint_footer()
 
     def open_class(self, label: int | None) -> None:
         """Open a class's queue."""
@@ -324,18 +328,18 @@ class ReviewScreen(TableScreen[None]):
     def do_skip(self) -> None:
         self.decide("skip")
 
-    async def do_find_class(self) -> None:
+    def do_find_class(self) -> None:
         def take(label: int) -> None:
             self.decide("relabel", label)
 
-        await self.open_over(Finder("Relabel to which class?", self._class_items(), take))
+        self.panel.find("Relabel to which class?", self._class_items(), take)
 
-    async def do_ambiguous(self) -> None:
+    def do_ambiguous(self) -> None:
         def take(label: int) -> None:
             self.decide("ambiguous", second=None if label < 0 else label)
 
         items = [Item("no second label", -1), *self._class_items()]
-        await self.open_over(Finder("Ambiguous: which other label is right too?", items, take))
+        self.panel.find("Ambiguous: which other label is right too?", items, take)
 
     def _class_items(self) -> list[Item[int]]:
         """All classes: those behind a digit first, then as the class list has them."""
@@ -356,7 +360,7 @@ class ReviewScreen(TableScreen[None]):
             for k in (*digits, *rest)
         ]
 
-    async def do_note(self) -> None:
+    def do_note(self) -> None:
         sample = self.session.sample
         assert sample is not None
         audit = self.session.audit
@@ -367,9 +371,7 @@ class ReviewScreen(TableScreen[None]):
             self.paint_titles()
 
         note = audit.note_of(sample) or ""
-        await self.open_over(
-            Prompt(f"Note on {audit.sample_name(sample)}", take, note, "an empty note removes it")
-        )
+        self.panel.ask(f"Note on {audit.sample_name(sample)}", take, note, "an empty note removes it")
 
     def do_undo(self) -> None:
         self._history("undo")
@@ -428,26 +430,49 @@ class ReviewScreen(TableScreen[None]):
     # -- others ------------------------------------------------------------
 
     def do_export(self) -> None:
-        self.labeltui.export()
+        def where(only_changed: bool) -> None:
+            name = self.session.audit.path.name.removesuffix(".audit") + ".labels.csv"
+            self.panel.ask("Write to which file?", lambda path: self._export(path, only_changed), name)
+
+        what = [Item("every sample, with its corrected label", False), Item("only what changed", True)]
+        self.panel.find("Export which samples?", what, where)
+
+    async def _export(self, path: str, only_changed: bool) -> None:
+        if not path.strip():
+            self.say("no file was named", "warn")
+            return
+        out = Path(path).expanduser()
+
+        async def replace(force: bool) -> None:
+            if force:
+                await self.labeltui.export(out, only_changed, force=True)
+            else:
+                self.panel.ask("Write to which file?", lambda path: self._export(path, only_changed), path)
+
+        if out.is_file():
+            choices = [Item("choose another name", False), Item("replace it", True)]
+            self.panel.find(f"{safe(path)} exists", choices, replace)
+        else:
+            await self.labeltui.export(out, only_changed, force=False)
 
     def do_help(self) -> None:
         from labeltui.tui.screens.help import HelpScreen
 
         self.app.push_screen(HelpScreen(self.keymap, self.name_in_table))
 
-    async def do_palette(self) -> None:
+    def do_palette(self) -> None:
         items = [
             Item(f"{action.group}: {action.verb}", action.id, self.keymap.shown_alone(action))
             for action in self.possible()
             if action.id != "palette"
         ]
-        await self.open_over(Finder("What do you want to do?", items, self.action_do))
+        self.panel.find("What do you want to do?", items, self.action_do)
 
-    async def do_theme(self) -> None:
+    def do_theme(self) -> None:
         def take(name: str) -> None:
             self.app.theme = name
 
-        await self.open_over(Finder("Colours", [Item(theme.name, theme.name) for theme in THEMES], take))
+        self.panel.find("Colours", [Item(theme.name, theme.name) for theme in THEMES], take)
 
     def do_quit(self) -> None:
         self.app.exit()

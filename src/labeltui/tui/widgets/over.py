@@ -1,6 +1,7 @@
-"""Panels that open over a screen's left part: find one of many by typing, or write one line.
+"""A panel over a screen's left part: find one of many by typing, or write one line.
 
-They leave the picture in sight, for it is what the person decides on, and repaint nothing else.
+It leaves the picture in sight, for that is what the person decides on. It stands outside the screen's border while it
+is closed: moving it in repaints what it covers and nothing else, where mounting would repaint the screen.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
-from textual.widgets import Input
 
 from labeltui.text import safe
 from labeltui.tui.widgets.paint import Lines, Piece, fit
 from labeltui.tui.widgets.rows import Rows
 
 V = TypeVar("V")
+OUTSIDE = 1000
+"""Rows below its place at which a closed panel waits."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Item(Generic[V]):
 def rank(query: str, items: Sequence[Item[V]]) -> list[int]:
     """Return the places of the items that match, best first.
 
-    All words of the query must occur; a match at the start of a word beats one inside, a name of equal length
-    beats a longer one, and equals keep their order. If nothing matches, letters in order are enough (``bdg``
-    finds budgie).
+    All words of the query must occur; a match at the start of the text beats one at the start of a word, that beats
+    one inside, and equals keep their order, except that the very text that was typed comes first. If nothing matches,
+    letters in order are enough (``bdg`` finds budgie).
     """
     words = query.casefold().split()
     if not words:
@@ -51,7 +53,7 @@ def rank(query: str, items: Sequence[Item[V]]) -> list[int]:
                 break
             cost += 0 if at == 0 else 1 if not text[at - 1].isalnum() else 2
         else:
-            found.append((cost, text != query.casefold(), place))
+            found.append((text != query.casefold(), cost, place))
     if found:
         return [place for _, _, place in sorted(found)]
     letters = "".join(words)
@@ -67,80 +69,73 @@ def _in_order(letters: str, text: str) -> bool:
     return True
 
 
-class Over(Vertical):
-    """A panel that has all keys until it is closed."""
+class Field(Lines):
+    """One line of text that a person writes; the cursor does not blink, for that would cost bytes for ever."""
 
-    class Closed(Message):
-        """The person took a value, or left without one."""
+    def __init__(self) -> None:
+        super().__init__(id="field")
+        self.value = ""
+        self.at = 0
 
-        def __init__(self, over: Over, value: Any) -> None:
-            super().__init__()
-            self.over = over
-            self.value = value
+    def set(self, value: str) -> None:
+        """Put text in, the cursor behind it."""
+        self.value, self.at = value, len(value)
+        self.paint()
 
-    def __init__(self, title: str, take: Callable[[Any], object]) -> None:
-        super().__init__(classes="over")
-        self.heading = title
-        self.take = take
-        self.line = Input(compact=True, select_on_focus=False)
-        self.hint = Lines(classes="hint")
+    def type(self, text: str) -> None:
+        """Insert text at the cursor; what cannot stand in one line is left out."""
+        text = "".join(character for character in text if character.isprintable())
+        self.value = self.value[: self.at] + text + self.value[self.at :]
+        self.at += len(text)
+        self.paint()
 
-    def close(self, value: Any = None) -> None:
-        """Leave; None means that nothing was taken."""
-        self.post_message(self.Closed(self, value))
+    def edit(self, key: str) -> bool:
+        """Handle a key that moves or deletes; False if it means nothing here."""
+        before, behind = self.value[: self.at], self.value[self.at :]
+        if key == "left":
+            self.at = max(0, self.at - 1)
+        elif key == "right":
+            self.at = min(len(self.value), self.at + 1)
+        elif key in ("home", "ctrl+a"):
+            self.at = 0
+        elif key in ("end", "ctrl+e"):
+            self.at = len(self.value)
+        elif key == "backspace":
+            self.value, self.at = before[:-1] + behind, len(before[:-1])
+        elif key in ("delete", "ctrl+d"):
+            self.value = before + behind[1:]
+        elif key == "ctrl+u":
+            self.value, self.at = behind, 0
+        elif key == "ctrl+k":
+            self.value = before
+        elif key == "ctrl+w":
+            kept = before.rstrip()
+            kept = kept[: kept.rfind(" ") + 1]
+            self.value, self.at = kept + behind, len(kept)
+        else:
+            return False
+        self.paint()
+        return True
 
-    def pressed(self, key: str) -> bool:
-        """Handle a key that the line of text has no use for; False if it means nothing here."""
-        if key in ("escape", "ctrl+c"):
-            self.close()
-            return True
-        return False
-
-    def on_key(self, event: events.Key) -> None:
-        if self.pressed(event.key):
-            event.prevent_default()
-            event.stop()
-
-
-class Prompt(Over):
-    """Asks for one line of text; takes a str, which may be empty."""
-
-    def __init__(self, title: str, take: Callable[[str], object], value: str = "", hint: str = "") -> None:
-        super().__init__(title, take)
-        self.value = value
-        self.words = hint
-
-    def compose(self) -> ComposeResult:
-        heading = Lines(classes="heading")
-        heading.show([[(self.heading, "title")]])
-        yield heading
-        self.line.value = self.value
-        yield self.line
-        self.hint.show(
-            [
-                [
-                    ("⏎", "key"),
-                    (" take  ", "plain"),
-                    ("esc", "key"),
-                    (" back  ", "plain"),
-                    (self.words, "faint"),
-                ]
-            ]
+    def paint(self) -> None:
+        """Show the part of the text around the cursor."""
+        width = max(4, self.size.width - 1)
+        start = max(0, self.at - width + 1)
+        shown = [safe(character) for character in self.value[start : start + width]]
+        at = self.at - start
+        before, under, behind = shown[:at], shown[at : at + 1], shown[at + 1 :]
+        self.show(
+            [[("".join(before), "plain"), ("".join(under) or " ", "caret"), ("".join(behind), "plain")]]
         )
-        yield self.hint
-
-    @on(Input.Submitted)
-    def _take(self, event: Input.Submitted) -> None:
-        self.close(event.value)
 
 
-class _Matches(Rows, Generic[V], can_focus=False):
-    lit = True
+class Matches(Rows):
+    """The items that match."""
 
-    def __init__(self, items: Sequence[Item[V]]) -> None:
+    def __init__(self) -> None:
         super().__init__(id="matches")
-        self.items = items
-        self.found = list(range(len(items)))
+        self.items: Sequence[Item[Any]] = ()
+        self.found: list[int] = []
 
     def count(self) -> int:
         return len(self.found)
@@ -152,49 +147,111 @@ class _Matches(Rows, Generic[V], can_focus=False):
         return [(text, "plain"), (" ", "plain"), (fit(item.right, right, right=True), "key")]
 
 
-class Finder(Over, Generic[V]):
-    """Finds one of many by typing; takes the value of an `Item`."""
+class Panel(Vertical):
+    """The panel of one screen; it has all keys while it is open."""
 
-    def __init__(self, title: str, items: Sequence[Item[V]], take: Callable[[V], object]) -> None:
-        super().__init__(title, take)
-        self.items = items
-        self.matches: _Matches[V] = _Matches(items)
+    class Picked(Message):
+        """A match was clicked that the cursor stood on."""
+
+    def __init__(self) -> None:
+        super().__init__(id="panel")
+        self.heading = Lines(classes="heading")
+        self.field = Field()
+        self.matches = Matches()
+        self.hint = Lines(classes="hint")
+        self.is_open = False
+        self._finding = False
+        self._take: Callable[[Any], object] = lambda value: None
 
     def compose(self) -> ComposeResult:
-        heading = Lines(classes="heading")
-        heading.show([[(self.heading, "title")]])
-        yield heading
-        yield self.line
+        yield self.heading
+        yield self.field
         yield self.matches
         yield self.hint
 
     def on_mount(self) -> None:
-        self._count("")
+        self.styles.offset = (0, OUTSIDE)
+        self.matches.lit = True
 
-    def _count(self, query: str) -> None:
-        found = self.matches.count()
-        count = f"{found:,} of {len(self.items):,}" if found else f"nothing matches {safe(query)}"
-        keys: list[Piece] = [("⏎", "key"), (" take  ", "plain"), ("esc", "key"), (" back  ", "plain")]
-        self.hint.show([[*keys, (count, "faint" if found else "warn")]])
+    def find(
+        self, title: str, items: Sequence[Item[V]], take: Callable[[V], object], query: str = ""
+    ) -> None:
+        """Let the person find one of `items`; `take` gets its value, unless they leave."""
+        self.matches.items = items
+        self.matches.found = rank(query, items)
+        self._open(title, take, query, finding=True)
 
-    @on(Input.Changed)
-    def _search(self, event: Input.Changed) -> None:
-        self.matches.found = rank(event.value, self.items)
+    def ask(self, title: str, take: Callable[[str], object], value: str = "", hint: str = "") -> None:
+        """Let the person write a line; `take` gets it, also when it is empty, unless they leave."""
+        self.matches.items, self.matches.found = (), []
+        self._open(title, take, value, finding=False, hint=hint)
+
+    def _open(
+        self, title: str, take: Callable[[Any], object], value: str, finding: bool, hint: str = ""
+    ) -> None:
+        self._take, self._finding = take, finding
+        self.heading.show([[(title, "title")]])
+        self.field.set(value)
         self.matches.reset(0)
-        self._count(event.value)
+        self._show_hint(hint)
+        self.is_open = True
+        self.styles.offset = (0, 0)
 
-    @on(Input.Submitted)
-    @on(Rows.Chosen)
-    def _take(self) -> None:
-        if self.matches.count():
-            self.close(self.items[self.matches.found[self.matches.row]].value)
+    def close(self) -> None:
+        """Leave without taking anything."""
+        self.is_open = False
+        self.styles.offset = (0, OUTSIDE)
 
-    def pressed(self, key: str) -> bool:
-        moves = {"up": -1, "down": 1, "ctrl+p": -1, "ctrl+n": 1}
-        if key in moves:
-            self.matches.move(moves[key])
-        elif key in ("pageup", "pagedown"):
+    def press(self, key: str, character: str | None) -> Callable[[], object] | None:
+        """Handle a key; returns what to do with the taken value, once something is taken."""
+        if key in ("escape", "ctrl+c"):
+            self.close()
+        elif key == "enter":
+            return self._taken()
+        elif self._finding and key in ("up", "ctrl+p"):
+            self.matches.move(-1)
+        elif self._finding and key in ("down", "ctrl+n"):
+            self.matches.move(1)
+        elif self._finding and key in ("pageup", "pagedown"):
             self.matches.page(-1 if key == "pageup" else 1)
+        elif self.field.edit(key):
+            self._search()
+        elif character is not None and character.isprintable():
+            self.paste(character)
+        return None
+
+    def paste(self, text: str) -> None:
+        """Insert text."""
+        self.field.type(text)
+        self._search()
+
+    def _taken(self) -> Callable[[], object] | None:
+        take = self._take
+        if self._finding:
+            if not self.matches.found:
+                return None
+            value: Any = self.matches.items[self.matches.found[self.matches.row]].value
         else:
-            return super().pressed(key)
-        return True
+            value = self.field.value
+        self.close()
+        return lambda: take(value)
+
+    def _search(self) -> None:
+        if self._finding:
+            self.matches.found = rank(self.field.value, self.matches.items)
+            self.matches.reset(0)
+            self._show_hint()
+
+    def _show_hint(self, hint: str = "") -> None:
+        style = "faint"
+        if self._finding:
+            found = len(self.matches.found)
+            hint = f"{found:,} of {len(self.matches.items):,}"
+            if not found:
+                hint, style = f"nothing matches {safe(self.field.value)}", "warn"
+        keys: list[Piece] = [("⏎", "key"), (" take  ", "plain"), ("esc", "key"), (" back  ", "plain")]
+        self.hint.show([[*keys, (hint, style)]])
+
+    @on(Rows.Chosen)
+    def _clicked(self) -> None:
+        self.post_message(self.Picked())

@@ -11,7 +11,21 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-PARTS = ("plain", "faint", "strong", "key", "title", "good", "bad", "warn", "link", "bar", "track", "rule")
+PARTS = (
+    "plain",
+    "faint",
+    "strong",
+    "key",
+    "title",
+    "good",
+    "bad",
+    "warn",
+    "link",
+    "bar",
+    "track",
+    "rule",
+    "caret",
+)
 """Names of styles; the style sheet gives each its colours as ``.paint--NAME``."""
 
 Piece = tuple[str, str]
@@ -88,6 +102,7 @@ class Lines(Painted):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.lines: list[list[Piece]] = []
+        self.under = ""
 
     def show(self, lines: Sequence[Sequence[Piece]]) -> None:
         """Show these lines."""
@@ -99,10 +114,16 @@ class Lines(Painted):
             if (old[y] if y < len(old) else None) != (new[y] if y < len(new) else None):
                 self.refresh(Region(0, y, self.size.width, 1))
 
+    def lay(self, under: str) -> None:
+        """Lay a style's background under all lines: ``cursor``, ``rest``, or the widget's own for nothing."""
+        if under != self.under:
+            self.under = under
+            self.refresh()
+
     @property
     def text(self) -> str:
         """What stands there, without styles."""
         return "\n".join("".join(text for text, _ in line) for line in self.lines)
 
     def render_line(self, y: int) -> Strip:
-        return self.strip_of(self.lines[y] if y < len(self.lines) else [], self.size.width)
+        return self.strip_of(self.lines[y] if y < len(self.lines) else [], self.size.width, self.under)

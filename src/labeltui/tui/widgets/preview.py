@@ -22,7 +22,7 @@ REST = 0.15
 """Seconds on one sample after which its neighbours' pictures are worth their bytes."""
 
 
-class Preview(Vertical, can_focus=True):
+class Preview(Vertical):
     """Right pane of the review screen."""
 
     def __init__(self, session: Session) -> None:

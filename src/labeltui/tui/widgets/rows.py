@@ -11,15 +11,13 @@ from textual.strip import Strip
 from labeltui.tui.widgets.paint import STYLES, Painted, Piece
 
 
-class Rows(ScrollView, Painted, can_focus=True, inherit_bindings=False):
+class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
     """A virtual list; a subclass answers `count` and `pieces`.
 
     The keys are the screen's: it calls `move` and its kin.
     """
 
     COMPONENT_CLASSES = STYLES
-    lit = False
-    """Whether the cursor looks focused though another widget has the keys."""
 
     class Moved(Message):
         """The cursor stands on another row."""
@@ -48,6 +46,17 @@ class Rows(ScrollView, Painted, can_focus=True, inherit_bindings=False):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.row = 0
+        self._lit = False
+
+    @property
+    def lit(self) -> bool:
+        """Whether keys go here, so that the cursor stands out."""
+        return self._lit
+
+    @lit.setter
+    def lit(self, lit: bool) -> None:
+        self._lit = lit
+        self.repaint(self.row)
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -116,20 +125,13 @@ class Rows(ScrollView, Painted, can_focus=True, inherit_bindings=False):
         if row >= self.count():
             return self.strip_of([], width)
         at_cursor = row == self.row
-        lit = self.lit or self.has_focus
-        under = ("cursor" if lit else "rest") if at_cursor else ""
-        mark = ("▌" if lit else "▏") if at_cursor else " "
+        under = ("cursor" if self._lit else "rest") if at_cursor else ""
+        mark = ("▌" if self._lit else "▏") if at_cursor else " "
         return self.strip_of([(mark, "key"), *self.pieces(row, width - 2), (" ", "plain")], width, under)
 
     def on_resize(self) -> None:
         self.virtual_size = Size(self.size.width, self.count())
         self._scroll_to_cursor()
-
-    def on_focus(self) -> None:
-        self.repaint(self.row)
-
-    def on_blur(self) -> None:
-        self.repaint(self.row)
 
     def on_click(self, event: events.Click) -> None:
         row = event.y + self.scroll_offset.y
