@@ -1,0 +1,47 @@
+"""From pictures to embeddings: a backbone, its preprocessing, and a stream of finished blocks.
+
+::
+
+    Source --ids--> decoding processes --uint8 pixels in shared memory--> Embedder --float32 rows--> Block
+                    (PIL, numpy)         units of one forward pass         (torch)
+
+* `load_embedder` makes an `Embedder` from what a person asked for (`EmbedSpec`): any timm name,
+  ``torchvision/NAME``, or ``pixels``, which needs no torch. `embedder_for` also covers sources that bring
+  their own embeddings.
+* `stream` walks the blocks whose `borders` the caller fixed, decodes ahead, and yields each `Block` in order.
+  A block is cut into units of the same shape whatever came before, so a resumed run repeats the same bytes on
+  a CPU.
+
+On a CPU each unit is one forward pass on one thread, and as many run side by side as there are threads: they
+share the weights, never wait for one another, and their result does not depend on how many there are. On a
+GPU a unit is as large as memory allows and is halved when it runs out.
+
+Pictures are decoded in processes of their own: a file that crashes a decoder ends that process and marks one
+sample. Neither this package nor those processes import torch; it is loaded by `load_embedder`.
+"""
+
+from __future__ import annotations
+
+from labeltui.embed.embedders import Embedder, GivenEmbedder, PixelEmbedder
+from labeltui.embed.load import embedder_for, load_embedder
+from labeltui.embed.spec import EmbedSpec, parse_model_args
+from labeltui.embed.stream import NON_FINITE, OK, UNREADABLE, ZERO, Block, borders, stream
+from labeltui.embed.transform import Transform
+
+__all__ = [
+    "NON_FINITE",
+    "OK",
+    "UNREADABLE",
+    "ZERO",
+    "Block",
+    "EmbedSpec",
+    "Embedder",
+    "GivenEmbedder",
+    "PixelEmbedder",
+    "Transform",
+    "borders",
+    "embedder_for",
+    "load_embedder",
+    "parse_model_args",
+    "stream",
+]

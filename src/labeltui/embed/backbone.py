@@ -1,0 +1,371 @@
+"""timm and torchvision models as embedders. Importing this module imports torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import timm
+import timm.data
+import torch
+from torch import nn
+
+from labeltui.embed.embedders import Value
+from labeltui.embed.fuse import fuse
+from labeltui.embed.spec import CPU_BATCH, EmbedSpec, slug
+from labeltui.embed.transform import INTERPOLATIONS, Transform
+from labeltui.embed.weights import load_checkpoint, weights_hash
+from labeltui.errors import LabeltuiError, ModelError, UsageError
+from labeltui.text import safe
+
+CPU_UNIT = 16  # samples in one pass on one thread: the activations of more fall out of the caches
+CUDA_START, CUDA_LIMIT = 64, 1024
+TORCHVISION = "torchvision/"
+HEADS = ("fc", "classifier", "head", "heads")  # where torchvision's models keep their classifier
+
+
+class Backbone:
+    """A model without its classifier, on one device; see `labeltui.embed.Embedder`."""
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        transform: Transform,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        device: torch.device,
+        precision: str,
+        batch_size: int | None,
+        attrs: Mapping[str, Value],
+    ) -> None:
+        self.name = name
+        self.transform = transform
+        self.device = device
+        self.precision = precision
+        self.parallel = None if device.type == "cpu" else 1
+        self._threads = torch.get_num_threads()
+        self._model = model
+        # (pixel / 255 - mean) / std, as one multiplication and one addition.
+        scale = 1 / (255 * np.asarray(std))
+        self._scale = torch.tensor(scale, dtype=torch.float32).view(1, -1, 1, 1).to(device)
+        shift = -np.asarray(mean) / np.asarray(std)
+        self._shift = torch.tensor(shift, dtype=torch.float32).view(1, -1, 1, 1).to(device)
+        self.dim = self._probe()
+        if device.type == "cpu":
+            self.batch_size = batch_size or CPU_BATCH
+            self.unit = min(self.batch_size, CPU_UNIT)
+        else:
+            self.batch_size = batch_size or self._find_batch()
+            self.unit = self.batch_size
+        self._fits = self.unit  # the largest pass that has not run out of memory
+        self.attrs = {**attrs, "precision": precision, "device": device.type, "batch_size": self.batch_size}
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return (n, d) float32 rows for (n, H, W, 3) uint8 pixels; callable from several threads."""
+        if self.device.type == "cpu":
+            # The number of threads is the calling thread's own. One each, and no barrier to wait at.
+            torch.set_num_threads(1)
+            try:
+                return self._forward(pixels, self.precision)
+            finally:
+                torch.set_num_threads(self._threads)
+        features, self._fits = shrinking(lambda part: self._forward(part, self.precision), pixels, self._fits)
+        overflown = ~np.isfinite(features).all(1)
+        if self.precision != "float32" and overflown.any():
+            # Beyond the range of 16 bits, perhaps: only what is non-finite in float32 is.
+            again, _ = shrinking(lambda part: self._forward(part, "float32"), pixels[overflown], self._fits)
+            features[overflown] = again
+        return features
+
+    def _forward(self, pixels: npt.NDArray[np.uint8], precision: str) -> npt.NDArray[np.float32]:
+        batch = torch.from_numpy(pixels)
+        if self.device.type == "cuda":
+            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        # (n, H, W, 3) in memory is (n, 3, H, W) with the channels last: no copy.
+        images = batch.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
+        half = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(precision)
+        with torch.inference_mode(), torch.autocast(self.device.type, half, enabled=half is not None):
+            features: torch.Tensor = self._model(images)
+        rows: npt.NDArray[np.float32] = features.float().cpu().numpy()
+        return rows
+
+    def _probe(self) -> int:
+        """Return d, from one picture."""
+        blank = np.zeros((1, self.transform.height, self.transform.width, 3), np.uint8)
+        try:
+            features = self._forward(blank, "float32")
+        except Exception as error:
+            raise ModelError(
+                f"the model must take RGB pictures of {self.transform.width} x {self.transform.height} pixels",
+                _first_line(error),
+                "give another --image-size, or the --model-arg it needs (img_size=... for many transformers)",
+            ) from None
+        if features.ndim != 2 or features.shape[1] == 0:
+            raise ModelError(
+                "the model must give one row of numbers for a picture",
+                f"it gives shape {features.shape}",
+                "leave out the --model-arg that changes its pooling",
+            )
+        return int(features.shape[1])
+
+    def _find_batch(self) -> int:
+        """Return the number of pictures after which a GPU gains little, or has no memory."""
+        best, rate = CUDA_START, 0.0
+        size = CUDA_START
+        while size <= CUDA_LIMIT:
+            blank = np.zeros((size, self.transform.height, self.transform.width, 3), np.uint8)
+            try:
+                self._forward(blank, self.precision)
+                start = time.perf_counter()
+                self._forward(blank, self.precision)
+                now = size / (time.perf_counter() - start)
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                break
+            if now < rate * 1.05:
+                break
+            best, rate, size = size, now, size * 2
+        return best
+
+
+def shrinking(
+    forward: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    pixels: npt.NDArray[np.uint8],
+    fits: int,
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Run a pass in parts that fit into memory.
+
+    Parameters
+    ----------
+    forward : callable
+        Maps (m, ...) to (m, d); may raise torch.OutOfMemoryError.
+    pixels : (n, ...) array
+    fits : int
+        The most rows to try at once.
+
+    Returns
+    -------
+    rows : (n, d) array
+    fits : int
+        The most rows that did fit, for the next call.
+
+    Raises
+    ------
+    ModelError
+        A single picture does not fit.
+    """
+    rows: list[npt.NDArray[np.float32]] = []
+    start = 0
+    while start < len(pixels):
+        try:
+            rows.append(forward(pixels[start : start + fits]))
+        except torch.OutOfMemoryError:
+            if fits == 1:
+                raise ModelError(
+                    "one picture must fit into the GPU's memory",
+                    "it does not",
+                    "give --device cpu or a smaller --image-size",
+                ) from None
+            fits = min(fits, len(pixels) - start) // 2 or 1
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        else:
+            start += fits
+    return np.concatenate(rows), fits
+
+
+def load_backbone(spec: EmbedSpec) -> Backbone:
+    """Return the model of a specification; see `labeltui.embed.load_embedder`."""
+    device = _device(spec.device)
+    precision = spec.precision
+    if precision == "auto":
+        precision = "float16" if device.type == "cuda" else "float32"
+    if clash := {"num_classes", "pretrained", "weights", "checkpoint_path"}.intersection(spec.model_args):
+        raise UsageError(
+            "--model-arg cannot set what labeltui sets itself", f"{', '.join(sorted(clash))} came"
+        )
+    pretrained = spec.pretrained and spec.checkpoint is None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # without weights the model is random, and must be so in the same way each time
+        model, config, classifier = (_torchvision if spec.model.startswith(TORCHVISION) else _timm)(
+            spec, pretrained
+        )
+    model.eval().requires_grad_(False)
+    if spec.checkpoint is not None:
+        load_checkpoint(model, spec.checkpoint, classifier)
+    transform = _transform(spec, config)
+    mean = _triple(spec.mean or tuple(config["mean"]))
+    std = _triple(spec.std or tuple(config["std"]))
+    attrs: dict[str, Value] = {
+        "model": spec.model,
+        "model_args": " ".join(f"{key}={value!r}" for key, value in sorted(spec.model_args.items())),
+        "weights": weights_hash(model),
+        "transform": str(transform),
+        "mean": list(mean),
+        "std": list(std),
+    }
+    model = model.to(device).to(memory_format=torch.channels_last)
+    if device.type == "cpu" and precision == "float32":
+        model = _fused(model, transform)
+    name = slug(spec.model, transform.height)
+    return Backbone(name, model, transform, mean, std, device, precision, spec.batch_size, attrs)
+
+
+def _fused(model: nn.Module, transform: Transform) -> nn.Module:
+    try:
+        return fuse(model, transform.height, transform.width)
+    except Exception:  # a model that does not run at this size: the probe says so better
+        return model
+
+
+def _timm(spec: EmbedSpec, pretrained: bool) -> tuple[nn.Module, dict[str, Any], tuple[str, ...]]:
+    """Return a timm model, its data config, and the names of its classifier."""
+    name = spec.model
+    if ":" not in name and not timm.is_model(name.partition(".")[0]):
+        raise _unknown(name, timm.list_models(), "timm.list_models() lists them")
+    arguments = dict(spec.model_args)
+    model = _create(lambda: timm.create_model(name, pretrained, num_classes=0, **arguments), name, pretrained)
+    config = timm.data.resolve_model_data_config(model)
+    size = spec.image_size
+    if (
+        size is not None
+        and size != config["input_size"][-1]
+        and "img_size" not in arguments
+        and _has_fixed_size(model)
+    ):
+        arguments["img_size"] = size
+        model = _create(
+            lambda: timm.create_model(name, pretrained, num_classes=0, **arguments), name, pretrained
+        )
+    classifier = model.pretrained_cfg.get("classifier") or ()
+    return model, config, (classifier,) if isinstance(classifier, str) else tuple(classifier)
+
+
+def _has_fixed_size(model: nn.Module) -> bool:
+    """Return whether a timm model (a transformer, as a rule) is built for one input size."""
+    embed = getattr(model, "patch_embed", None)
+    return getattr(embed, "img_size", None) is not None and bool(getattr(embed, "strict_img_size", True))
+
+
+def _torchvision(spec: EmbedSpec, pretrained: bool) -> tuple[nn.Module, dict[str, Any], tuple[str, ...]]:
+    """Return a torchvision model without its classifier, a data config like timm's, and the classifier's
+    name."""
+    from torchvision import models
+
+    name = spec.model.removeprefix(TORCHVISION)
+    known = models.list_models(module=models)
+    if name not in known:
+        raise _unknown(name, known, "torchvision.models.list_models() lists them", TORCHVISION)
+    weights = models.get_model_weights(name).DEFAULT
+    model = _create(
+        lambda: models.get_model(name, weights=weights if pretrained else None, **spec.model_args),
+        spec.model,
+        pretrained,
+    )
+    head = next((head for head in HEADS if hasattr(model, head)), None)
+    if head is None:
+        raise ModelError(
+            "the model must have a known classifier", f"{safe(name)} has none of {', '.join(HEADS)}"
+        )
+    classifier = _behead(model, head)
+    preset = weights.transforms()
+    size, short = preset.crop_size[0], preset.resize_size[0]
+    config = {
+        "input_size": (3, size, size),
+        "mean": preset.mean,
+        "std": preset.std,
+        "interpolation": preset.interpolation.value,
+        "crop_pct": size / short,
+        "crop_mode": "center",
+    }
+    return model, config, (classifier,)
+
+
+def _behead(model: nn.Module, head: str) -> str:
+    """Replace the last layer with weights inside `model.head` by nothing; return its name."""
+    layers = {
+        name: layer
+        for name, layer in model.named_modules()
+        if (name == head or name.startswith(f"{head}.")) and isinstance(layer, nn.Linear | nn.Conv2d)
+    }
+    name: str = list(layers)[-1]
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, nn.Identity())
+    return name
+
+
+def _create(build: Callable[[], nn.Module], name: str, pretrained: bool) -> Any:
+    """Build a model; what its library raises becomes a ModelError."""
+    try:
+        return build()
+    except LabeltuiError:
+        raise
+    except TypeError as error:
+        raise ModelError(
+            f"{safe(name)} must accept the --model-arg values",
+            _first_line(error),
+            "correct them or leave them out",
+        ) from None
+    except Exception as error:
+        if not pretrained:
+            raise ModelError(
+                f"{safe(name)} must be buildable", _first_line(error), "check --model and --model-arg"
+            ) from None
+        raise ModelError(
+            f"the published weights of {safe(name)} must be in the local cache or downloadable",
+            _first_line(error),
+            "connect to the network once, or give --checkpoint FILE, or --no-pretrained for random weights",
+        ) from None
+
+
+def _unknown(name: str, known: list[str], where: str, prefix: str = "") -> ModelError:
+    close = [prefix + item for item in get_close_matches(name.partition(".")[0], known, 3)]
+    cure = f"did you mean {' or '.join(close)}? {where}" if close else where
+    return ModelError("the model must be one that is known", f"{safe(prefix + name)} came", cure)
+
+
+def _device(name: str) -> torch.device:
+    """Return the device; for CUDA it must be there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        raise UsageError(
+            f"--device {name} needs that GPU",
+            f"torch sees {count or 'none'}",
+            "give --device cpu, or install a torch with CUDA",
+        )
+    return torch.device("cuda", index)
+
+
+def _transform(spec: EmbedSpec, config: Mapping[str, Any]) -> Transform:
+    """Return the preprocessing: the model's own, as far as nobody asked for another."""
+    height, width = config["input_size"][1:]
+    crop = spec.crop_pct
+    if spec.image_size is not None:
+        height = width = spec.image_size
+    elif crop is None:
+        crop = float(config["crop_pct"])
+    interpolation = spec.interpolation or str(config["interpolation"])
+    if interpolation not in INTERPOLATIONS:
+        interpolation = "bicubic"
+    squash = spec.crop_pct is None and config.get("crop_mode") == "squash"
+    return Transform(int(height), int(width), interpolation, crop, squash)
+
+
+def _triple(values: tuple[float, ...]) -> tuple[float, ...]:
+    return values * 3 if len(values) == 1 else values
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    kind: str = type(error).__name__
+    return safe(f"{kind}: {text}" if text else kind, 300)

@@ -1,0 +1,248 @@
+"""Getting pictures decoded: in processes that may crash, or right here."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+import labeltui
+from labeltui.embed.board import FAILED, PENDING, Board
+from labeltui.embed.transform import Transform
+from labeltui.embed.worker import Item, decode_into
+from labeltui.errors import Cancelled, LabeltuiError
+from labeltui.sources import Pictures
+from labeltui.text import safe
+
+PATIENCE = 300.0  # seconds for one picture, a stalled network file system included
+SERVE = "import sys; from labeltui.embed.worker import main; main(*map(int, sys.argv[1:]))"
+START_PATIENCE = 120.0  # seconds for a process to start
+
+
+class Decoder(Protocol):
+    """Fills consecutive rows of a board; callable from several threads."""
+
+    def decode(self, row: int, samples: Sequence[Item]) -> list[tuple[int, str]]:
+        """Decode `samples` into the rows from `row` on; return (offset, reason) of those that failed."""
+
+    def stop(self) -> None:
+        """Let calls of `decode` that are under way end soon, with Cancelled."""
+
+    def close(self) -> None:
+        """Stop, and wait; no call of `decode` may be under way."""
+
+
+class HereDecoder:
+    """Decodes in the calling thread: for arrays of pixels, where nothing can crash."""
+
+    def __init__(self, board: Board, pictures: Pictures, transform: Transform) -> None:
+        self._board = board
+        self._pictures = pictures
+        self._transform = transform
+
+    def decode(self, row: int, samples: Sequence[Item]) -> list[tuple[int, str]]:
+        return [
+            (offset, reason)
+            for offset, sample in enumerate(samples)
+            if (reason := decode_into(self._board, row + offset, self._pictures, self._transform, sample))
+            is not None
+        ]
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class ProcessDecoder:
+    """Decodes in a pool of processes, each replaced when a picture ends or blocks it.
+
+    Parameters
+    ----------
+    board : Board
+    pictures : Pictures
+    transform : Transform
+    workers : int
+        Number of processes; `decode` may be called by so many threads at a time without waiting.
+    patience : float
+        Seconds after which a picture is given up.
+    """
+
+    def __init__(
+        self, board: Board, pictures: Pictures, transform: Transform, workers: int, patience: float = PATIENCE
+    ) -> None:
+        self._board = board
+        self._hello = (board.shape, pictures, transform)
+        self._patience = patience
+        self._stopped = threading.Event()
+        self._idle: queue.SimpleQueue[_Process | None] = queue.SimpleQueue()
+        self._all: set[_Process] = set()
+        self._lock = threading.Lock()
+        for _ in range(workers):
+            self._idle.put(None)  # started when it is first wanted
+
+    def decode(self, row: int, samples: Sequence[Item]) -> list[tuple[int, str]]:
+        process = self._idle.get()
+        reasons: list[tuple[int, str]] = []
+        crashed = -1
+        done = 0
+        try:
+            while done < len(samples):
+                if process is None:
+                    process = self._start()
+                failed, end = process.run(
+                    row + done, samples[done:], self._board, self._patience, self._stopped
+                )
+                reasons += [(done + offset, reason) for offset, reason in failed]
+                if end is None:
+                    break
+                # It ended, or hangs, on the first row that is still pending.
+                self._end(process)
+                process = None
+                pending = np.flatnonzero(self._board.state[row : row + len(samples)] == PENDING)
+                done = int(pending[0]) if len(pending) else len(samples)
+                if done < len(samples) and (done == crashed or not end.may_pass):
+                    self._board.clear(row + done, row + done + 1)
+                    self._board.state[row + done] = FAILED
+                    reasons.append((done, end.reason))
+                    done += 1
+                else:
+                    crashed = done  # the system may have ended it for want of memory: one more try
+        finally:
+            self._idle.put(process)
+        return reasons
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with self._lock:
+            for process in self._all:
+                process.kill()
+
+    def close(self) -> None:
+        self.stop()
+        for process in self._all:
+            process.end()
+        self._all.clear()
+
+    def _start(self) -> _Process:
+        process = _Process(self._board)
+        with self._lock:
+            self._all.add(process)
+        process.greet(self._hello, self._stopped)
+        return process
+
+    def _end(self, process: _Process) -> None:
+        process.end()
+        with self._lock:
+            self._all.discard(process)
+
+
+@dataclass(frozen=True)
+class _End:
+    """Why a process did not finish its task."""
+
+    reason: str
+    may_pass: bool  # the same picture may succeed in another process
+
+
+class _Process:
+    """One decoding process and the connection to it."""
+
+    def __init__(self, board: Board) -> None:
+        ours, theirs = socket.socketpair()
+        # -P: a directory of pictures may be the working directory, and may hold a numpy.py.
+        home = str(Path(labeltui.__file__).parent.parent)
+        path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
+        with theirs:
+            self._child = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    SERVE,
+                    str(theirs.fileno()),
+                    str(board.descriptor),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                pass_fds=(theirs.fileno(), board.descriptor),
+                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+        self._connection = Connection(ours.detach())
+
+    def greet(self, hello: object, stopped: threading.Event) -> None:
+        """Hand over what the process needs, and wait until it is ready."""
+        deadline = time.monotonic() + START_PATIENCE
+        try:
+            self._connection.send(hello)
+            while not self._connection.poll(0.2):
+                if stopped.is_set():
+                    raise Cancelled("stopped while a decoding process started")
+                if time.monotonic() > deadline:
+                    raise TimeoutError("it does not answer")
+            self._connection.recv()
+        except (EOFError, OSError) as error:
+            self._errors.seek(0)
+            lines = self._errors.read().decode(errors="replace").strip().splitlines()
+            raise LabeltuiError(
+                "a decoding process must start",
+                safe(lines[-1] if lines else str(error) or type(error).__name__, 300),
+                "--workers 0 decodes without processes",
+            ) from None
+
+    def run(
+        self, row: int, samples: Sequence[Item], board: Board, patience: float, stopped: threading.Event
+    ) -> tuple[list[tuple[int, str]], _End | None]:
+        """Return (offset, reason) of what failed, and what became of the process if it did not finish."""
+        failed: list[tuple[int, str]] = []
+        try:
+            self._connection.send((row, samples))
+            pending, since = len(samples), time.monotonic()
+            while True:
+                if self._connection.poll(0.2):
+                    message = self._connection.recv()
+                    if message is None:
+                        return failed, None
+                    failed.append(message)
+                    continue
+                if stopped.is_set():
+                    raise Cancelled("stopped while pictures were decoded")
+                left = int((board.state[row : row + len(samples)] == PENDING).sum())
+                if left < pending:
+                    pending, since = left, time.monotonic()
+                elif time.monotonic() - since > patience:
+                    return failed, _End(f"it took longer than {patience:g} s to decode", may_pass=False)
+        except (EOFError, OSError):
+            if stopped.is_set():
+                raise Cancelled("stopped while pictures were decoded") from None
+            self.kill()
+            code = self._child.wait()
+            how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+            return failed, _End(f"the decoder crashed on it ({how})", may_pass=True)
+
+    def kill(self) -> None:
+        """End the process, if it has not ended itself."""
+        self._child.kill()
+
+    def end(self) -> None:
+        """End the process and wait for it."""
+        self.kill()
+        self._child.wait()
+        self._connection.close()
+        self._errors.close()

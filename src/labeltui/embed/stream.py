@@ -1,0 +1,340 @@
+"""Embedding a source block by block."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui import threads as cores
+from labeltui.embed.board import DECODED, Board
+from labeltui.embed.decoders import Decoder, HereDecoder, ProcessDecoder
+from labeltui.embed.embedders import Embedder
+from labeltui.embed.memory import kept
+from labeltui.errors import Cancelled, InputError
+from labeltui.sources import Source
+from labeltui.sources.pictures import FilePictures
+
+OK, UNREADABLE, NON_FINITE, ZERO = 0, 1, 2, 3
+# Rows are divided by their length in float32 later: its square must neither vanish nor overflow.
+SHORTEST, LONGEST = 1e-18, 1e18
+TASK = 16  # pictures that a decoding process gets at a time
+
+
+@dataclass
+class Block:
+    """Finished rows.
+
+    Attributes
+    ----------
+    start, stop : int
+        Samples ``start..stop-1`` of the source; n of them.
+    features : (n, d) float32
+        Rows that are not ok are zeros.
+    sha256 : (n, 32) uint8
+        Of the stored bytes (file or array row); zeros when they cannot be read.
+    pixels : (n, 32) uint8
+        SHA-256 of the decoded picture's size and RGB pixels, or of the row of ready embeddings; zeros when
+        there is none.
+    status : (n,) uint8
+        0 ok, 1 unreadable, 2 not finite, 3 zero.
+    faults : list of (int, str)
+        Index in the source and reason, for each row that is not ok; the text is raw.
+    """
+
+    start: int
+    stop: int
+    features: npt.NDArray[np.float32]
+    sha256: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.uint8]
+    status: npt.NDArray[np.uint8]
+    faults: list[tuple[int, str]] = field(default_factory=list)
+
+
+def borders(n: int, batch_size: int) -> list[tuple[int, int]]:
+    """Return the (start, stop) of consecutive blocks of `batch_size` samples; the last may be shorter.
+
+    >>> borders(5, 2)
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    if n < 0 or batch_size < 1:
+        raise InputError("blocks need n >= 0 and batch_size >= 1", f"n = {n}, batch_size = {batch_size}")
+    return [(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+
+
+def stream(
+    source: Source,
+    embedder: Embedder,
+    borders: Sequence[tuple[int, int]],
+    workers: int | None = None,
+    cancel: Callable[[], bool] | None = None,
+    threads: int | None = None,
+) -> Iterator[Block]:
+    """Yield the finished blocks of a source, in order.
+
+    A block's bytes depend on the source, the embedder and the block's own border only: neither on the other
+    blocks nor, on a CPU, on the number of threads or workers.
+
+    Parameters
+    ----------
+    source : Source
+    embedder : Embedder
+    borders : sequence of (int, int)
+        The blocks to do, as `borders` made them; a resumed run gives those that are left.
+    workers : int, optional
+        Decoding processes; 0 decodes in this process, None is one a thread.
+    cancel : callable, optional
+        Asked several times a second; True stops.
+    threads : int, optional
+        Passes at a time on a CPU; None is `labeltui.threads.count`.
+
+    Raises
+    ------
+    Cancelled
+        `cancel` returned True; what was yielded is finished.
+    ModelError
+        The model fails, for want of memory for a single picture, for example.
+    InputError
+        A border lies outside the source.
+    """
+    for start, stop in borders:
+        if not 0 <= start < stop <= len(source.ids):
+            raise InputError(
+                "a block lies inside the source", f"block {start}..{stop} of {len(source.ids):,} samples came"
+            )
+    if embedder.transform is None:
+        return _given(source, borders, cancel)
+    return _Pipeline(source, embedder, borders, workers, cancel, cores.count(threads)).run()
+
+
+def judge(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], list[tuple[int, str]]]:
+    """Set the rows that cannot be compared to zero, in place.
+
+    Returns
+    -------
+    status : (n,) uint8
+    reasons : list of (int, str)
+        Of the rows that are not ok.
+    """
+    status = np.zeros(len(features), np.uint8)
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
+    reasons = []
+    for row in np.flatnonzero(~((length > SHORTEST) & (length < LONGEST))):
+        if np.isnan(length[row]) or np.isinf(length[row]):
+            status[row], reason = NON_FINITE, "the embedding holds NaN or infinity"
+        elif length[row] >= LONGEST:
+            status[row], reason = (
+                NON_FINITE,
+                f"the embedding's length {length[row]:.1e} is beyond float32's range",
+            )
+        else:
+            status[row], reason = ZERO, "the embedding has length zero"
+        reasons.append((int(row), reason))
+        features[row] = 0
+    return status, reasons
+
+
+def _given(
+    source: Source, borders: Sequence[tuple[int, int]], cancel: Callable[[], bool] | None
+) -> Iterator[Block]:
+    assert source.embeddings is not None
+    for start, stop in borders:
+        if cancel is not None and cancel():
+            raise Cancelled("stopped while embeddings were read")
+        stored = np.ascontiguousarray(source.embeddings[start:stop])
+        hashes = [np.frombuffer(hashlib.sha256(row.tobytes()).digest(), np.uint8) for row in stored]
+        with np.errstate(over="ignore"):
+            features = stored.astype(np.float32)
+        status, reasons = judge(features)
+        content = np.stack(hashes)
+        yield Block(
+            start,
+            stop,
+            features,
+            content,
+            content.copy(),
+            status,
+            [(start + row, reason) for row, reason in reasons],
+        )
+
+
+@dataclass
+class _Part:
+    """A unit in the making: rows of one block that make one forward pass."""
+
+    first: int  # position in the block
+    samples: range
+    row: int  # of the board
+    left: int  # decoding tasks
+    reasons: list[tuple[int, str]] = field(default_factory=list)  # offset in the unit
+
+
+@dataclass
+class _Work:
+    """A block in the making."""
+
+    block: Block
+    left: int  # units
+    done: Future[Block]
+
+
+class _Pipeline:
+    """Decoding ahead and passing units through the model, both in threads that mostly wait or run outside
+    Python.
+
+    The board is a ring of units; a unit's rows are given out again when its features are there.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        embedder: Embedder,
+        borders: Sequence[tuple[int, int]],
+        workers: int | None,
+        cancel: Callable[[], bool] | None,
+        threads: int,
+    ) -> None:
+        transform = embedder.transform
+        assert transform is not None
+        self.source = source
+        self.embedder = embedder
+        self.cancel = cancel
+        self.borders = deque(borders)
+        self.pending: deque[_Work] = deque()
+        self.lock = threading.Lock()
+        pictures = source.pictures()
+        crashable = isinstance(pictures, FilePictures) and workers != 0
+        decoding = (workers or threads) if crashable else threads
+        passes = embedder.parallel or threads
+        # Enough units for every pass to run while the next ones are decoded.
+        self.units = 2 * passes + max(1, -(-decoding * TASK // embedder.unit))
+        self.free = deque(range(self.units))
+        self.board = Board(self.units * embedder.unit, transform.height, transform.width)
+        self.decoder: Decoder = (
+            ProcessDecoder(self.board, pictures, transform, decoding)
+            if crashable
+            else HereDecoder(self.board, pictures, transform)
+        )
+        self.decoding = ThreadPoolExecutor(decoding, "labeltui-decode")
+        self.passing = ThreadPoolExecutor(passes, "labeltui-embed")
+        self.queue: deque[tuple[_Work, int]] = deque()  # units that wait for rows: work, first position
+
+    def run(self) -> Iterator[Block]:
+        try:
+            with kept():
+                while self.borders or self.pending:
+                    self._feed()
+                    block = self._wait(self.pending[0].done)
+                    self.pending.popleft()
+                    yield block
+        finally:
+            self.decoder.stop()
+            self.decoding.shutdown(cancel_futures=True)
+            self.passing.shutdown(cancel_futures=True)
+            self.decoder.close()
+            self.board.close()
+
+    def _wait(self, done: Future[Block]) -> Block:
+        while True:
+            if self.cancel is not None and self.cancel():
+                raise Cancelled("stopped while pictures were embedded")
+            try:
+                return done.result(timeout=0.1)
+            except NotYet:
+                if done.done():  # a TimeoutError of its own
+                    raise
+
+    def _feed(self) -> None:
+        """Take up blocks, so that units wait whenever rows become free."""
+        with self.lock:
+            while self.borders and len(self.queue) < self.units and len(self.pending) < 2 * self.units + 2:
+                start, stop = self.borders.popleft()
+                n = stop - start
+                block = Block(
+                    start,
+                    stop,
+                    np.zeros((n, self.embedder.dim), np.float32),
+                    np.zeros((n, 32), np.uint8),
+                    np.zeros((n, 32), np.uint8),
+                    np.zeros(n, np.uint8),
+                )
+                firsts = range(0, n, self.embedder.unit)
+                work = _Work(block, len(firsts), Future())
+                self.pending.append(work)
+                self.queue.extend((work, first) for first in firsts)
+            self._assign()
+
+    def _assign(self) -> None:
+        """Give free rows to waiting units and have them decoded; the lock is held."""
+        unit = self.embedder.unit
+        while self.queue and self.free:
+            work, first = self.queue.popleft()
+            row = self.free.popleft() * unit
+            samples = range(work.block.start + first, min(work.block.start + first + unit, work.block.stop))
+            starts = range(0, len(samples), TASK)
+            part = _Part(first, samples, row, len(starts))
+            self.board.clear(row, row + unit)
+            for offset in starts:
+                self._submit(self.decoding, work, self._decode, part, offset)
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, work: _Work, call: Callable[..., None], *arguments: object
+    ) -> None:
+        def guarded() -> None:
+            try:
+                call(work, *arguments)
+            except BaseException as error:
+                with self.lock:
+                    if not work.done.done():
+                        work.done.set_exception(error)
+
+        try:
+            pool.submit(guarded)
+        except RuntimeError:  # the pool was shut down: somebody stopped
+            if not work.done.done():
+                work.done.set_exception(Cancelled("stopped while pictures were embedded"))
+
+    def _decode(self, work: _Work, part: _Part, offset: int) -> None:
+        samples = part.samples[offset : offset + TASK]
+        reasons = self.decoder.decode(
+            part.row + offset, [(self.source.ids[index], index) for index in samples]
+        )
+        with self.lock:
+            part.reasons += [(offset + position, reason) for position, reason in reasons]
+            part.left -= 1
+            ready = part.left == 0
+        if ready:
+            self._submit(self.passing, work, self._pass, part)
+
+    def _pass(self, work: _Work, part: _Part) -> None:
+        rows = slice(part.row, part.row + self.embedder.unit)
+        n = len(part.samples)
+        features = self.embedder.encode(self.board.pixels[rows])[:n]
+        status, reasons = judge(features)
+        unreadable = self.board.state[rows][:n] != DECODED
+        features[unreadable] = 0
+        status[unreadable] = UNREADABLE
+        faults = [(row, reason) for row, reason in reasons if not unreadable[row]] + part.reasons
+        block = work.block
+        into = slice(part.first, part.first + n)
+        block.features[into] = features
+        block.sha256[into] = self.board.content[rows][:n]
+        block.pixels[into] = self.board.picture[rows][:n]
+        block.pixels[into][unreadable] = 0
+        block.status[into] = status
+        with self.lock:
+            block.faults += [(part.samples[row], reason) for row, reason in faults]
+            work.left -= 1
+            if work.left == 0:
+                block.faults.sort()
+                work.done.set_result(block)
+            self.free.append(part.row // self.embedder.unit)
+            self._assign()
