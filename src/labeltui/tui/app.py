@@ -7,18 +7,24 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from textual._compositor import CompositorUpdate
 from textual.app import App
 
 from labeltui.errors import LabeltuiError
 from labeltui.text import safe
 from labeltui.tui.actions import Keymap
+from labeltui.tui.graphics import canvas_of
 from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
 from labeltui.tui.theme import DARK, THEMES
+from labeltui.tui.wire import Squeezed, Wire
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from textual.screen import Screen
+
     from labeltui.audit import Audit
     from labeltui.export import Exported
     from labeltui.tui.jobs import Jobs
@@ -63,6 +69,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.keymap = Keymap(keys)
         self.train_after = train_after
         self.session = Session(audit)
+        self.wire = Wire()
         for known in THEMES:
             self.register_theme(known)
         self.theme = theme if theme in self.available_themes else DARK.name
@@ -77,6 +84,18 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     def on_mount(self) -> None:
         if self.jobs is not None:
             self.run_worker(self._watch_jobs(), group="jobs", exclusive=True)
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        # All of Textual's frames pass here; what the terminal shows already is taken out of them.
+        if not isinstance(renderable, CompositorUpdate):
+            super()._display(screen, renderable)
+            return
+        if (self.wire.width, self.wire.height) != self.size:
+            self.wire.forget(*self.size)
+        super()._display(screen, Squeezed(self.wire, renderable))
+        canvas = canvas_of(self)
+        if canvas.caps.kind == "sixel":
+            self.wire.doubt(picture.region for picture in canvas.pictures)
 
     # Training ---------------------------------------------------------------------------
 

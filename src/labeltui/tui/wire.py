@@ -1,0 +1,251 @@
+"""Fewer bytes to the terminal: of each frame only the cells go out that the terminal does not show already.
+
+Textual repaints whole widgets, and sets and resets the style around every piece of text. Over a slow line that is what
+a person waits for. `Wire` reads a frame as a terminal would, compares it with what the terminal holds, and writes the
+difference with as few style changes and cursor moves as it can::
+
+    frame ──> cells with styles ──> differ from the buffer? ──> moves, style changes, text
+                                        (kept per row)
+
+What is no text (pixels, modes) passes through in its place. Characters wipe sixels that lie on their cells, so whoever
+draws pixels has to `doubt` those cells after each frame: the next text on them is then written whatever it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from textual._compositor import CompositorUpdate
+from textual.geometry import Region
+
+_TOKEN = re.compile(
+    r"\x1b\[(?P<sgr>[0-9;:]*)m"
+    r"|\x1b\[(?P<row>\d*);?(?P<column>\d*)H"
+    r"|(?P<other>\x1bP.*?\x1b\\|\x1b_.*?\x1b\\|\x1b\].*?(?:\x07|\x1b\\)|\x1b\[[\x30-\x3f]*[\x20-\x2f]*[\x40-\x7e]|\x1b[^\[P_\]])"
+    r"|(?P<control>[\x00-\x1f])"
+    r"|(?P<text>[^\x00-\x1f\x1b]+)",
+    re.DOTALL,
+)
+
+Style = tuple[str, str, frozenset[str]]
+"""Foreground, background (SGR parameters, empty = the terminal's own), and attributes that are on."""
+PLAIN: Style = ("", "", frozenset())
+_OFF = {
+    "1": "22",
+    "2": "22",
+    "3": "23",
+    "4": "24",
+    "5": "25",
+    "7": "27",
+    "8": "28",
+    "9": "29",
+    "21": "24",
+    "53": "55",
+}
+_VISIBLE_ON_BLANKS = frozenset({"4", "7", "9", "21", "53"})
+_SKIP = 4
+"""Cells of equal style that are cheaper to write again than to jump over."""
+
+
+@lru_cache(maxsize=4096)
+def _apply(style: Style, parameters: str) -> Style:
+    """Return the style after an SGR sequence."""
+    front, back, on = style
+    codes = parameters.replace(":", ";").split(";")
+    at = 0
+    while at < len(codes):
+        code = codes[at] or "0"
+        if code == "0":
+            front, back, on = PLAIN
+        elif code in ("38", "48"):
+            length = 5 if codes[at + 1 : at + 2] == ["2"] else 3
+            colour = ";".join(codes[at : at + length])
+            front, back = (colour, back) if code == "38" else (front, colour)
+            at += length - 1
+        elif code == "39":
+            front = ""
+        elif code == "49":
+            back = ""
+        elif code in _OFF:
+            on = on | {code}
+        elif code in _OFF.values():
+            on = frozenset(attribute for attribute in on if _OFF[attribute] != code)
+        elif len(code) == 2 and code[0] in "39":
+            front = code
+        else:  # 40 to 47, 100 to 107
+            back = code
+        at += 1
+    return front, back, on
+
+
+@lru_cache(maxsize=4096)
+def _blank(style: Style) -> Style:
+    """Return what can be seen of a style on a blank."""
+    front, back, on = style
+    seen = on & _VISIBLE_ON_BLANKS
+    return (front if seen else "", back, seen)
+
+
+@lru_cache(maxsize=8192)
+def _change(pen: Style, wanted: Style) -> str:
+    """Return the shortest SGR sequence from one style to another."""
+    if pen == wanted:
+        return ""
+    front, back, on = wanted
+    fresh = [*sorted(on), *([front] if front else []), *([back] if back else [])]
+    cleared = {_OFF[attribute] for attribute in pen[2] - on}
+    steps = sorted(cleared)
+    # Switching bold off switches faint off too, so what shares a switch has to be set again.
+    steps += sorted(attribute for attribute in on if attribute not in pen[2] or _OFF[attribute] in cleared)
+    if front != pen[0]:
+        steps.append(front or "39")
+    if back != pen[1]:
+        steps.append(back or "49")
+    return f"\x1b[{min(';'.join(steps), ';'.join(['0', *fresh]) if fresh else '', key=len)}m"
+
+
+class Wire:
+    """What the terminal holds, and how to change it with few bytes."""
+
+    def __init__(self) -> None:
+        self.width = 0
+        self.height = 0
+        self._characters: list[list[str | None]] = []
+        self._styles: list[list[Style]] = []
+
+    def forget(self, width: int, height: int) -> None:
+        """Know nothing of the terminal any more: the next frames are written as they are."""
+        self.width, self.height = width, height
+        self._characters = [[None] * width for _ in range(height)]
+        self._styles = [[PLAIN] * width for _ in range(height)]
+
+    def doubt(self, regions: Iterable[Region]) -> None:
+        """Name the cells that may hold pixels now."""
+        screen = Region(0, 0, self.width, self.height)
+        for region in regions:
+            seen = region.intersection(screen)
+            for y in range(seen.y, seen.bottom):
+                self._characters[y][seen.x : seen.right] = [None] * seen.width
+
+    def squeeze(self, frame: str) -> str:
+        """Return what to send so that the terminal shows `frame`."""
+        out: list[str] = []
+        style = pen = PLAIN
+        x = y = 0
+        at_x = at_y = -1  # where the terminal's cursor is; -1 = unknown
+        for match in _TOKEN.finditer(frame):
+            kind = match.lastgroup
+            if kind == "text":
+                text = match[0]
+                if not 0 <= y < self.height:
+                    continue
+                x, at_x, at_y, pen = self._write(out, text, x, y, style, at_x, at_y, pen)
+            elif kind == "sgr":
+                style = _apply(style, match["sgr"])
+            elif kind == "column" or kind == "row":
+                y, x = int(match["row"] or 1) - 1, int(match["column"] or 1) - 1
+            elif kind == "control":
+                if match[0] == "\r":
+                    x = 0
+                elif match[0] == "\n":
+                    y += 1
+            else:
+                # Pixels start at the cursor, so it has to be there; afterwards it may be anywhere.
+                if match[0][1] in "P_" and (at_x, at_y) != (x, y):
+                    out.append(f"\x1b[{y + 1};{x + 1}H")
+                out.append(match[0])
+                at_x = at_y = -1
+        if pen != PLAIN:
+            out.append("\x1b[m")
+        if (x, y) != (at_x, at_y):
+            out.append(f"\x1b[{y + 1};{x + 1}H")
+        return "".join(out)
+
+    def _write(
+        self, out: list[str], text: str, x: int, y: int, style: Style, at_x: int, at_y: int, pen: Style
+    ) -> tuple[int, int, int, Style]:
+        characters, styles = self._characters[y], self._styles[y]
+        blank = _blank(style)
+        cells = list(text)
+        if not text.isascii() and cell_len(text) != len(cells):
+            cells = _cells(text)
+        start, end = x, x + len(cells)
+        stop = min(end, self.width)
+        while x < stop:
+            cell = cells[x - start]
+            wanted = blank if cell == " " else style
+            if characters[x] == cell and styles[x] == wanted:
+                x += 1
+                continue
+            if (at_x, at_y) != (x, y):
+                gap = x - at_x if at_y == y and at_x >= 0 else 0
+                if 0 < gap <= _SKIP and self._same(y, at_x, x, pen):
+                    out.append("".join(c for c in characters[at_x:x] if c))
+                else:
+                    out.append(f"\x1b[{gap}C" if gap > 0 else f"\x1b[{y + 1};{x + 1}H")
+            if pen != wanted and not (cell == " " and _blank(pen) == wanted):
+                out.append(_change(pen, wanted))
+                pen = wanted
+            out.append(cell)
+            self._put(y, x, cell, wanted)
+            x += 1
+            while x < stop and cells[x - start] == "":
+                characters[x], styles[x] = "", wanted
+                x += 1
+            # Terminals differ in where the cursor is after the last column.
+            at_x, at_y = (x, y) if x < self.width else (-1, -1)
+        return end, at_x, at_y, pen
+
+    def _same(self, y: int, start: int, stop: int, pen: Style) -> bool:
+        """Whether the cells hold what could be written again without a change of style."""
+        blank = _blank(pen)
+        return all(
+            character not in (None, "") and style == (blank if character == " " else pen)
+            for character, style in zip(
+                self._characters[y][start:stop], self._styles[y][start:stop], strict=True
+            )
+        )
+
+    def _put(self, y: int, x: int, cell: str, style: Style) -> None:
+        characters = self._characters[y]
+        # Half of a wide character does not survive the other half.
+        if characters[x] == "" and x:
+            characters[x - 1] = None
+        if x + 1 < self.width and characters[x + 1] == "":
+            characters[x + 1] = None
+        characters[x], self._styles[y][x] = cell, style
+
+
+def _cells(text: str) -> list[str]:
+    """Split text into cells: a wide character is followed by an empty one, a combining one joins the one before."""
+    cells: list[str] = []
+    for character in text:
+        width = cell_len(character)
+        if width == 0 and cells:
+            at = len(cells) - 1
+            while at and cells[at] == "":
+                at -= 1
+            cells[at] += character
+        else:
+            cells.append(character)
+            cells.extend([""] * (width - 1))
+    return cells
+
+
+class Squeezed(CompositorUpdate):
+    """A frame that goes through a `Wire`."""
+
+    def __init__(self, wire: Wire, update: CompositorUpdate) -> None:
+        self._wire = wire
+        self._update = update
+
+    def render_segments(self, console: Console) -> str:
+        return self._wire.squeeze(self._update.render_segments(console))
+
+    def __rich_console__(self, *arguments: Any) -> Any:
+        return self._update.__rich_console__(*arguments)  # type: ignore[attr-defined]
