@@ -36,7 +36,7 @@ from labeltui.errors import AuditBusy, AuditError, DamagedAudit, UsageError
 from labeltui.text import safe
 
 FACTS = np.dtype([("sha256", "u1", 32), ("pixels", "u1", 32), ("status", "u1")])
-FLUSH_SHARE = 0.05  # of the time, at most, is spent waiting for the disk
+FLUSH_SHARE = 0.2  # of the time, at most, is spent waiting for the disk
 
 Array = npt.NDArray[Any]
 

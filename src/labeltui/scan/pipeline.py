@@ -35,6 +35,11 @@ from labeltui.scan.stages import (
 )
 from labeltui.text import safe
 
+UNWRITABLE = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EIO")
+}
+
 Array = npt.NDArray[Any]
 
 
@@ -100,7 +105,7 @@ def scan(
     except Cancelled:  # of whichever room was at work
         raise run.stopped() from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno not in UNWRITABLE:
             raise
         raise AuditError(
             "a scan must be able to write its audit",

@@ -1,0 +1,611 @@
+"""Scanning: what an audit holds, the same bytes however it was interrupted, and degenerate data."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labeltui import csg, graph, store
+from labeltui.embed import EmbedSpec
+from labeltui.errors import (
+    AuditBusy,
+    AuditError,
+    AuditExists,
+    Cancelled,
+    DamagedAudit,
+    NotAnAudit,
+    SourceError,
+    UsageError,
+)
+from labeltui.head import HeadSpec
+from labeltui.scan import STAGES, ScanOptions, scan, summary
+from labeltui.scan.partial import Partial
+from labeltui.store import Store
+
+HEAD = HeadSpec(hidden=16, components=16, epochs=2, least_steps=10)
+PIXELS = EmbedSpec("pixels", image_size=4, batch_size=16, workers=0)
+
+
+def options(**changes: Any) -> ScanOptions:
+    return ScanOptions(**{"embed": PIXELS, "head": HEAD, "folds": 3, **changes})
+
+
+def write_tree(root: Path, n: int = 60, classes: int = 3, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    for index in range(n):
+        label = index % classes
+        pixels = np.clip(80 * label + rng.normal(0, 30, (4, 4, 3)), 0, 255).astype(np.uint8)
+        pixels[label] = 255
+        path = root / f"c{label}" / f"{index:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((8, 8), Image.Resampling.NEAREST).save(path)
+    return root
+
+
+def write_npz(path: Path, n: int = 60, k: int = 3, **more: Any) -> Path:
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % k
+    embeddings = (3 * np.eye(8)[labels] + rng.normal(size=(n, 8))).astype(np.float32)
+    np.savez(path, **{"embeddings": embeddings, "labels": labels, **more})
+    return path
+
+
+class TestWhatAnAuditHolds:
+    @pytest.fixture(scope="class")
+    def scanned(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, int, int]]]:
+        directory = tmp_path_factory.mktemp("scan")
+        tree = write_tree(directory / "data")
+        shutil.copy(tree / "c0" / "000.png", tree / "c1" / "copy.png")
+        (tree / "c2" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        calls: list[tuple[str, int, int]] = []
+        audit = scan(tree, directory / "x.audit", options(k=5), lambda *call: calls.append(call))
+        return audit, calls
+
+    def test_the_files(self, scanned: tuple[Path, object]) -> None:
+        audit = scanned[0]
+        assert {path.name for path in audit.iterdir()} == {"audit.h5", "journal.db", "scan.json"}
+        with Store.open(audit) as opened:
+            opened.verify()
+            assert opened.scan["sha256"] == store.sha256(audit / store.AUDIT_FILE)
+            assert opened.scan["source"]["kind"] == "folder"
+            assert opened.scan["root"] == str(audit.parent / "data")
+
+    def test_samples_and_classes(self, scanned: tuple[Path, object]) -> None:
+        with Store.open(scanned[0]) as opened:
+            assert opened.n == 62
+            assert opened.class_ids == [b"c0", b"c1", b"c2"]
+            assert opened.ids[0] == b"c0/000.png"
+            for index in range(opened.n):
+                assert opened.ids[index].startswith(opened.class_ids[opened.given[index]] + b"/")
+            broken = opened.ids.index(b"c2/broken.png")
+            assert np.flatnonzero(opened.status).tolist() == [broken]
+            content = (scanned[0].parent / "data" / "c0" / "000.png").read_bytes()
+            import hashlib
+
+            assert opened.array("samples/sha256")[0].tobytes() == hashlib.sha256(content).digest()
+
+    def test_graph_and_csg_follow_from_the_embedding(self, scanned: tuple[Path, object]) -> None:
+        with Store.open(scanned[0]) as opened:
+            ok = np.flatnonzero(opened.status == store.OK)
+            name = opened.embedding_name
+            made = graph.expand(graph.build(opened.embedding()[ok], 50), ok, opened.n)
+            indices = opened.array(f"graph/{name}/indices")
+            assert np.array_equal(indices, made.indices)
+            attrs = opened.attrs(f"graph/{name}")
+            assert (attrs["k"], attrs["csg_k"], attrs["exact"]) == (50, 5, True)
+            indptr, reverse = made.reverse(5)
+            assert np.array_equal(opened.array(f"graph/{name}/rev_indptr"), indptr)
+            assert np.array_equal(opened.array(f"graph/{name}/rev_indices"), reverse)
+            counts = csg.pooled_counts(indices, opened.given, 3, 5)
+            assert np.array_equal(opened.matrix("csg/T"), counts)
+            measured = csg.complexity(counts, csg.class_sizes(indices, opened.given, 3), 5)
+            assert opened.attrs("csg")["csg"] == measured.csg
+            low, high = opened.array("csg/interval")
+            assert low <= high
+            assert opened.array("csg/sweep_k").tolist() == [3, 5, 10, 20, 50]
+
+    def test_a_broken_sample_stays_and_is_not_judged(self, scanned: tuple[Path, object]) -> None:
+        with Store.open(scanned[0]) as opened:
+            broken = opened.ids.index(b"c2/broken.png")
+            name = opened.embedding_name
+            assert (opened.array(f"graph/{name}/indices")[broken] == -1).all()
+            assert not (opened.array(f"graph/{name}/indices") == broken).any()
+            assert (opened.embedding()[broken] == 0).all()
+            assert opened.array("scores/blend")[broken] == 0.5
+            assert opened.array("suggest/label")[broken].tolist() == [2, -1, -1, -1, -1]
+            assert opened.array("suggest/p")[broken].tolist() == [0] * 5
+        told = summary(scanned[0])
+        assert told.not_ok == {"unreadable": 1, "non_finite": 0, "zero": 0}
+        assert [(fault.index, fault.id, fault.status) for fault in told.faults] == [
+            (broken, "c2/broken.png", "unreadable")
+        ]
+        assert told.faults[0].reason
+
+    def test_copies_share_a_group_and_a_fold(self, scanned: tuple[Path, object]) -> None:
+        with Store.open(scanned[0]) as opened:
+            groups = opened.array("groups/duplicate")
+            one, two = opened.ids.index(b"c0/000.png"), opened.ids.index(b"c1/copy.png")
+            assert groups[one] == groups[two]
+            assert len(np.unique(groups)) == opened.n - 1
+
+    def test_scores_and_suggestions_obey_their_law(self, scanned: tuple[Path, object]) -> None:
+        with Store.open(scanned[0]) as opened:
+            for name in opened.names_in("scores"):
+                score = opened.array(f"scores/{name}")
+                assert score.dtype == np.float32
+                assert score.shape == (62,)
+                assert ((score >= 0) & (score <= 1)).all()
+            labels, p = opened.array("suggest/label"), opened.array("suggest/p")
+            ok = opened.status == store.OK
+            assert (np.sort(labels[ok, :3], axis=1) == [0, 1, 2]).all()
+            assert (np.diff(p[ok], axis=1) <= 0).all()
+            copy = opened.ids.index(b"c1/copy.png")  # looks like c0
+            assert labels[copy, 0] != 1
+            flags = int((ok & (labels[:, 0] != opened.given)).sum())
+        assert summary(scanned[0]).flags == flags
+
+    def test_progress_goes_through_all_stages(self, scanned: tuple[Path, list[tuple[str, int, int]]]) -> None:
+        calls = scanned[1]
+        assert tuple(dict.fromkeys(stage for stage, _, _ in calls)) == STAGES
+        assert all(0 <= done <= total for _, done, total in calls)
+        embedded = [done for stage, done, total in calls if stage == "embed" and total == 62]
+        assert embedded == sorted(embedded)
+        assert embedded[0] == 0
+        assert embedded[-1] == 62
+
+
+class TestSameBytes:
+    def test_equal_scans_are_equal_whatever_the_threads(self, tmp_path: Path) -> None:
+        tree = write_tree(tmp_path / "data")
+        digests, uuids = set(), set()
+        for threads in (1, 2, 4):
+            audit = scan(tree, tmp_path / f"{threads}.audit", options(threads=threads))
+            digests.add(store.sha256(audit / store.AUDIT_FILE))
+            with Store.open(audit) as opened:
+                uuids.add(opened.uuid)
+        other = scan(tree, tmp_path / "other.audit", options(seed=1))
+        assert len(digests) == len(uuids) == 1
+        assert store.sha256(other / store.AUDIT_FILE) not in digests
+
+    def test_float16_embeddings_stay_so(self, tmp_path: Path) -> None:
+        embeddings = np.random.default_rng(1).normal(size=(60, 8)).astype(np.float16)
+        path = write_npz(tmp_path / "x.npz", embeddings=embeddings)
+        with Store.open(scan(path, tmp_path / "x.audit", options())) as opened:
+            assert opened.embedding().dtype == np.float16
+            assert np.array_equal(opened.embedding(), embeddings)
+
+
+# Imports once, then one forked child a request: it may kill itself where it is told.
+SERVER = """
+    import json, os, signal, sys, traceback
+    from pathlib import Path
+    import torch._dynamo  # slow to import, and imported by the head
+    sys.path.insert(0, sys.argv[1])
+    from labeltui.scan import partial, scan
+    from tests.test_scan import options
+
+    partial.FLUSH_SHARE = float("inf")  # a batch here takes less time than its flush: never wait for more
+
+    def run(request):
+        kill, calls = request["kill"], []
+
+        def die():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if kill and "call" in kill:
+            original, left = getattr(os, kill["call"]), [kill["nth"]]
+
+            def counted(*arguments, **named):
+                left[0] -= 1
+                if left[0] == 0:
+                    die()
+                return original(*arguments, **named)
+
+            setattr(os, kill["call"], counted)
+
+        def progress(stage, done, total):
+            with open(request["report"], "a") as file:
+                file.write(f"{stage} {done}\\n")
+            if kill and kill.get("stage") == stage and done >= kill.get("done", 0):
+                die()
+
+        scan(Path(request["source"]), Path(request["out"]), options(), progress)
+
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            try:
+                run(json.loads(line))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Server:
+    def __init__(self) -> None:
+        root = str(Path(__file__).parent.parent)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(SERVER), root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def scan(self, source: Path, out: Path, report: Path, kill: dict[str, Any] | None = None) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        request = {"source": str(source), "out": str(out), "report": str(report), "kill": kill}
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    assert server.process.stdin is not None
+    server.process.stdin.close()
+    server.process.wait(timeout=10)
+
+
+def embedded(report: Path) -> list[int]:
+    """How many samples were done, each time that was told."""
+    lines = [line.split() for line in report.read_text().splitlines()]
+    return [int(done) for stage, done in lines if stage == "embed"]
+
+
+class TestKilled:
+    @pytest.fixture(scope="class")
+    def whole(self, tmp_path_factory: pytest.TempPathFactory, server: Server) -> tuple[Path, str]:
+        directory = tmp_path_factory.mktemp("whole")
+        tree = write_tree(directory / "data", n=90)
+        assert server.scan(tree, directory / "a", directory / "report") == 0
+        return tree, store.sha256(directory / "a" / store.AUDIT_FILE)
+
+    @pytest.mark.parametrize("done", [0, 16, 48, 80])
+    def test_no_finished_batch_is_embedded_again(
+        self, whole: tuple[Path, str], server: Server, tmp_path: Path, done: int
+    ) -> None:
+        tree, digest = whole
+        out, first, second = tmp_path / "a", tmp_path / "first", tmp_path / "second"
+        kill = {"stage": "embed", "done": done}
+        assert server.scan(tree, out, first, kill) == -signal.SIGKILL
+        assert not (out / store.AUDIT_FILE).exists()
+        log = out / store.PARTIAL / "log.jsonl"
+        logged = (
+            sum(json.loads(line)["stop"] - json.loads(line)["start"] for line in log.open()) if done else 0
+        )
+        assert logged == done
+        assert server.scan(tree, out, second) == 0
+        counts = [count for count in embedded(second) if count != 100][
+            1:
+        ]  # the first tells the stage's start
+        assert counts[0] == logged
+        assert len(counts) - 1 == -(-(90 - logged) // 16)  # one call for each batch that was left
+        assert store.sha256(out / store.AUDIT_FILE) == digest
+
+    @pytest.mark.parametrize(
+        "kill",
+        [
+            {"stage": "graph"},
+            {"stage": "csg"},
+            {"stage": "head"},
+            {"stage": "score"},
+            {"stage": "write"},
+            {"stage": "write", "done": 100},
+            *({"call": "replace", "nth": nth} for nth in (1, 2, 3, 4, 5, 6)),
+            *({"call": "fsync", "nth": nth} for nth in (1, 4, 9, 14, 17)),
+            {"call": "unlink", "nth": 1},
+        ],
+        ids=lambda kill: "-".join(map(str, kill.values())),
+    )
+    def test_the_same_bytes_after_a_kill_anywhere(
+        self, whole: tuple[Path, str], server: Server, tmp_path: Path, kill: dict[str, Any]
+    ) -> None:
+        tree, digest = whole
+        out = tmp_path / "a"
+        assert server.scan(tree, out, tmp_path / "first", kill) == -signal.SIGKILL
+        assert server.scan(tree, out, tmp_path / "second") == 0
+        assert store.sha256(out / store.AUDIT_FILE) == digest
+        assert {path.name for path in out.iterdir()} == {"audit.h5", "journal.db", "scan.json"}
+        from labeltui.audit import Audit
+
+        with Audit.open(out) as audit:
+            assert audit.n == 90
+
+    def test_a_finished_step_is_not_done_again(
+        self, whole: tuple[Path, str], server: Server, tmp_path: Path
+    ) -> None:
+        tree, digest = whole
+        out = tmp_path / "a"
+        assert server.scan(tree, out, tmp_path / "first", {"stage": "score"}) == -signal.SIGKILL
+        made = {name: (out / store.PARTIAL / name).stat().st_mtime_ns for name in ("graph.h5", "head.h5")}
+        assert server.scan(tree, out, tmp_path / "second", {"stage": "write"}) == -signal.SIGKILL
+        assert made == {name: (out / store.PARTIAL / name).stat().st_mtime_ns for name in made}
+        assert server.scan(tree, out, tmp_path / "third") == 0
+        assert store.sha256(out / store.AUDIT_FILE) == digest
+
+
+class TestResuming:
+    @pytest.fixture
+    def stopped(self, tmp_path: Path) -> tuple[Path, Path]:
+        """A scan that was cancelled half-way."""
+        tree, out = write_tree(tmp_path / "data"), tmp_path / "x.audit"
+        asked = []
+
+        def cancel() -> bool:
+            asked.append(1)
+            return (out / store.PARTIAL / "log.jsonl").exists() and len(asked) > 4
+
+        with pytest.raises(Cancelled, match="goes on"):
+            scan(tree, out, options(), cancel=cancel)
+        assert (out / store.PARTIAL / "log.jsonl").stat().st_size
+        return tree, out
+
+    def test_a_cancelled_scan_goes_on(self, stopped: tuple[Path, Path], tmp_path: Path) -> None:
+        tree, out = stopped
+        scan(tree, out, options(resume=True))
+        with Store.open(out) as opened:
+            assert 0 < opened.scan["resumed_samples"] < 60
+        fresh = scan(tree, tmp_path / "fresh.audit", options())
+        assert store.sha256(out / store.AUDIT_FILE) == store.sha256(fresh / store.AUDIT_FILE)
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"embed": EmbedSpec("pixels", image_size=8, batch_size=16, workers=0)}, "embedding was"),
+            (
+                {"embed": EmbedSpec("pixels", image_size=4, batch_size=8, workers=0)},
+                "batch_size was 16, and is 8",
+            ),
+        ],
+    )
+    def test_other_options_are_refused(
+        self, stopped: tuple[Path, Path], changes: dict[str, Any], told: str
+    ) -> None:
+        tree, out = stopped
+        with pytest.raises(UsageError, match=told) as caught:
+            scan(tree, out, options(**changes))
+        assert "--no-resume" in caught.value.cure
+        assert (out / store.PARTIAL / "log.jsonl").exists()
+        scan(tree, out, options(resume=False, **changes))
+        assert (out / store.AUDIT_FILE).exists()
+
+    def test_other_data_is_refused(self, stopped: tuple[Path, Path]) -> None:
+        tree, out = stopped
+        shutil.copy(tree / "c0" / "000.png", tree / "c0" / "new.png")
+        with pytest.raises(UsageError, match="samples was 60, and is 61 now"):
+            scan(tree, out, options())
+
+    def test_options_of_later_stages_may_change(self, stopped: tuple[Path, Path], tmp_path: Path) -> None:
+        tree, out = stopped
+        scan(tree, out, options(k=3, seed=5))
+        fresh = scan(tree, tmp_path / "fresh.audit", options(k=3, seed=5))
+        assert store.sha256(out / store.AUDIT_FILE) == store.sha256(fresh / store.AUDIT_FILE)
+
+    def test_a_torn_log_line_does_not_count(self, stopped: tuple[Path, Path]) -> None:
+        tree, out = stopped
+        log = out / store.PARTIAL / "log.jsonl"
+        whole = log.read_bytes()
+        log.write_bytes(whole + b'{"start": 32, "st')
+        scan(tree, out, options())
+        assert (out / store.AUDIT_FILE).exists()
+
+    @pytest.mark.parametrize("name", ["log.jsonl", "recipe.json"])
+    def test_a_damaged_record_is_named(self, stopped: tuple[Path, Path], name: str) -> None:
+        tree, out = stopped
+        (out / store.PARTIAL / name).write_text("nonsense\n")
+        with pytest.raises(DamagedAudit, match="delete"):
+            scan(tree, out, options())
+
+    def test_one_scan_at_a_time(self, stopped: tuple[Path, Path]) -> None:
+        tree, out = stopped
+        code = (
+            "import sys, time; from pathlib import Path; from labeltui.scan.partial import Partial\n"
+            "partial = Partial(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()\n"
+        )
+        holder = subprocess.Popen(
+            [sys.executable, "-c", code, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(AuditBusy, match="another process"):
+            scan(tree, out, options())
+        holder.kill()
+        holder.communicate()
+        scan(tree, out, options())
+
+    def test_resume_demands_an_unfinished_scan(self, tmp_path: Path) -> None:
+        tree = write_tree(tmp_path / "data")
+        with pytest.raises(UsageError, match="there is none"):
+            scan(tree, tmp_path / "x.audit", options(resume=True))
+
+    def test_an_unfinished_scan_is_no_audit(self, stopped: tuple[Path, Path]) -> None:
+        with pytest.raises(NotAnAudit, match="has not finished"):
+            Store.open(stopped[1])
+
+    def test_a_full_disk_is_told_and_can_be_resumed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tree, out = write_tree(tmp_path / "data"), tmp_path / "x.audit"
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "posix_fallocate", full)
+            with pytest.raises(AuditError, match="the disk must hold"):
+                scan(tree, out, options())
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", full)
+            with pytest.raises(AuditError, match="No space left"):
+                scan(tree, out, options())
+        scan(tree, out, options())
+        assert (out / store.AUDIT_FILE).exists()
+
+    def test_rows_that_were_never_put_are_noticed(self, tmp_path: Path) -> None:
+        with Partial(tmp_path) as partial:
+            partial.prepare({"a": 1}, 4, 2, "float32", [(0, 2), (2, 4)])
+            with pytest.raises(RuntimeError, match="2 batches"):
+                partial.rows()
+
+
+class TestTargets:
+    def test_a_finished_audit_is_never_overwritten(self, tmp_path: Path) -> None:
+        source = write_npz(tmp_path / "x.npz")
+        audit = scan(source, tmp_path / "x.audit", options())
+        before = store.sha256(audit / store.AUDIT_FILE)
+        for resume in (None, False):
+            with pytest.raises(AuditExists, match="another -o"):
+                scan(source, audit, options(resume=resume))
+        assert store.sha256(audit / store.AUDIT_FILE) == before
+
+    def test_other_directories_and_files_are_left_alone(self, tmp_path: Path) -> None:
+        source = write_npz(tmp_path / "x.npz")
+        with pytest.raises(UsageError, match="holds other files"):
+            scan(source, tmp_path, options())
+        with pytest.raises(UsageError, match="is a file"):
+            scan(source, source, options())
+        (tmp_path / "empty").mkdir()
+        scan(source, tmp_path / "empty", options())
+        scan(source, tmp_path / "deep" / "er", options())
+        assert (tmp_path / "deep" / "er" / store.AUDIT_FILE).exists()
+
+    def test_a_place_that_cannot_be_written_is_told(self, tmp_path: Path) -> None:
+        source = write_npz(tmp_path / "x.npz")
+        with pytest.raises(AuditError, match="must be able to write"):
+            scan(source, Path("/dev/null/x.audit"), options())
+
+
+class TestSplits:
+    @pytest.fixture
+    def table(self, tmp_path: Path) -> Path:
+        tree = write_tree(tmp_path / "data")
+        lines = ["path,label,split"]
+        for index, path in enumerate(sorted(tree.rglob("*.png"))):
+            split = "test" if index % 3 == 0 else "train"
+            lines.append(f"{path.relative_to(tree)},{path.parent.name},{split}")
+        lines[-1] = lines[-1].rpartition(",")[0] + ","
+        (tree / "labels.csv").write_text("\n".join(lines) + "\n")
+        return tree / "labels.csv"
+
+    def test_all_splits_take_part_by_default(self, table: Path, tmp_path: Path) -> None:
+        with Store.open(scan(table, tmp_path / "a", options())) as opened:
+            assert opened.split_names == ["test", "train"]
+            assert np.bincount(opened.split + 1).tolist() == [1, 20, 39]
+            assert (opened.array(f"graph/{opened.embedding_name}/indices")[:, 0] >= 0).all()
+
+    def test_labels_outside_named_splits_count_nowhere(self, table: Path, tmp_path: Path) -> None:
+        with Store.open(scan(table, tmp_path / "a", options(splits=("train",)))) as one:
+            inside = one.split == 1
+            indices = one.array(f"graph/{one.embedding_name}/indices")
+            assert (indices[~inside] == -1).all()
+            assert inside[indices[inside]].all()
+            assert one.attrs(f"graph/{one.embedding_name}")["k"] == 38
+            assert one.matrix("csg/T").sum() == 39 * 10
+            assert one.array("scores/blend")[~inside].tolist() == [0.5] * 21
+            assert np.array_equal(one.array("suggest/label")[~inside, 0], one.given[~inside])
+            # Wrong labels outside must not change anything inside.
+            text = table.read_text().replace("c0,test", "c1,test")
+            table.write_text(text)
+            with Store.open(scan(table, tmp_path / "b", options(splits=("train",)))) as two:
+                assert (one.given != two.given).sum() > 3
+                for name in ("csg/T", "scores/blend", "scores/head", "groups/duplicate"):
+                    assert np.array_equal(one.array(name), two.array(name)), name
+
+    def test_an_unknown_split_is_named(self, table: Path, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"valid came.*test, train"):
+            scan(table, tmp_path / "a", options(splits=("train", "valid")))
+
+
+class TestClasses:
+    def test_more_classes_and_display_names(self, tmp_path: Path) -> None:
+        source = write_npz(tmp_path / "x.npz")
+        (tmp_path / "classes").write_text("9\n1\n7\n")
+        (tmp_path / "names").write_text("0,zero\n9,nine\n")
+        audit = scan(
+            source, tmp_path / "a", options(classes=tmp_path / "classes", class_names=tmp_path / "names")
+        )
+        with Store.open(audit) as opened:
+            assert opened.class_ids == [b"0", b"1", b"2", b"9", b"7"]
+            assert opened.class_names == ["zero", "1", "2", "nine", "7"]
+            assert opened.array("csg/present").tolist() == [1, 1, 1, 0, 0]
+            assert opened.given.max() == 2
+            finite = [opened.array(f"csg/{name}") for name in opened.names_in("csg")]
+            assert all(np.isfinite(array).all() for array in finite)
+        assert any("3 of 5 classes have no display name" in note for note in summary(audit).notes)
+
+    def test_unlabelled_samples_are_neighbours_and_never_flagged(self, tmp_path: Path) -> None:
+        labels = np.arange(60) % 3
+        labels[:6] = -1
+        audit = scan(write_npz(tmp_path / "x.npz", labels=labels), tmp_path / "a", options())
+        with Store.open(audit) as opened:
+            assert (opened.given[:6] == -1).all()
+            indices = opened.array(f"graph/{opened.embedding_name}/indices")
+            assert (indices[:6, 0] >= 0).all()
+            assert np.isin(indices, range(6)).any()
+            assert opened.matrix("csg/T").sum() < 60 * 10
+            assert (opened.array("scores/blend")[:6] == 0.5).all()
+        assert summary(audit).unlabelled == 6
+
+    def test_given_probabilities_are_matched_by_name(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        p = rng.dirichlet(np.ones(3), 60).astype(np.float32)
+        one = write_npz(tmp_path / "1.npz", pred_probs=p, classes=np.array(["0", "1", "2"]))
+        two = write_npz(tmp_path / "2.npz", pred_probs=p[:, [2, 0, 1]], classes=np.array(["2", "0", "1"]))
+        first, second = scan(one, tmp_path / "1", options()), scan(two, tmp_path / "2", options())
+        assert store.sha256(first / store.AUDIT_FILE) == store.sha256(second / store.AUDIT_FILE)
+        plain = scan(write_npz(tmp_path / "3.npz"), tmp_path / "3", options())
+        with Store.open(first) as opened, Store.open(plain) as other:
+            assert set(opened.names_in("scores")) > set(other.names_in("scores"))
+
+
+class TestSmall:
+    @pytest.mark.parametrize("n", [2, 3, 5])
+    def test_fewer_samples_than_neighbours(self, tmp_path: Path, n: int) -> None:
+        audit = scan(write_npz(tmp_path / "x.npz", n=n, k=2), tmp_path / "a", options())
+        with Store.open(audit) as opened:
+            assert opened.array("graph/given/indices").shape == (n, n - 1)
+            assert opened.attrs("graph/given")["csg_k"] == n - 1
+            for name in opened.names_in("scores"):
+                assert np.isfinite(opened.array(f"scores/{name}")).all()
+
+    def test_one_usable_sample_is_too_few(self, tmp_path: Path) -> None:
+        embeddings = np.ones((3, 4), np.float32)
+        embeddings[1] = np.nan
+        embeddings[2] = 0
+        source = write_npz(tmp_path / "x.npz", n=3, embeddings=embeddings)
+        with pytest.raises(SourceError, match=r"1 of 3 can be used: 1 x .*NaN"):
+            scan(source, tmp_path / "a", options())
+
+    def test_one_class(self, tmp_path: Path) -> None:
+        audit = scan(write_npz(tmp_path / "x.npz", k=1), tmp_path / "a", options())
+        assert summary(audit).flags == 0
+        assert summary(audit).csg == 0
+        assert any("only one class" in note for note in summary(audit).notes)
+
+    def test_k_is_checked(self) -> None:
+        for wrong in ({"k": 0}, {"k": 51}, {"folds": 1}, {"seed": -1}, {"backend": "guess"}):
+            with pytest.raises(UsageError):
+                options(**wrong)
+
+
+def test_torch_is_not_imported_with_the_room() -> None:
+    code = "import sys, labeltui.scan, labeltui.demo; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
