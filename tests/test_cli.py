@@ -1,0 +1,191 @@
+"""The verbs, as a person types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from labeltui import cli
+from labeltui.audit import Audit
+from tests.factories import make_audit
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    def call(*words: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["labeltui", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return Result(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
+    make_audit(tmp_path)
+    truth = np.load(tmp_path / "truth.npy")
+    audit = tmp_path / "my.audit"
+    scanned = run("scan", tmp_path / "data", "-o", audit)
+    assert scanned.code == 0, scanned.err
+    assert "next: labeltui review" in scanned.out
+    assert "240 samples, 4 classes" in scanned.out
+
+    status = json.loads(run("status", audit, "--json").out)
+    assert set(status) == set(
+        "audit format samples not_ok classes csg flags decisions generation jobs next".split()
+    )
+    assert set(status["classes"][0]) == set("id name samples flags overlap self_share reviewed".split())
+    assert set(status["csg"]) == {"value", "k", "embedding"}
+    assert status["samples"] == 240
+    assert status["flags"] > 0
+    overlaps = [row["overlap"] for row in status["classes"]]
+    assert overlaps == sorted(overlaps, reverse=True)
+
+    with Audit.open(audit, reviewer="ada") as opened:
+        wrong = np.flatnonzero(opened.given != truth)
+        for sample in wrong[:5]:
+            opened.decide([int(sample)], "relabel", int(truth[sample]))
+    trained = run("train", audit)
+    assert trained.code == 0, trained.err
+    assert "generation 1" in trained.out
+    listed = run("jobs", audit)
+    assert "done" in listed.out
+    assert json.loads(run("jobs", audit, "--json").out)["jobs"][0]["state"] == "done"
+    assert json.loads(run("status", audit, "--json").out)["jobs"][0]["number"] == 1
+
+    exported = run("export", audit, "-o", tmp_path / "labels.csv", "--only", "changed")
+    assert exported.code == 0, exported.err
+    with open(tmp_path / "labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5
+    assert {row["reviewer"] for row in rows} == {"ada"}
+    assert run("export", audit, "-o", "-").out.count("\n") == 241
+    assert run("export", audit, "-o", tmp_path / "labels.csv").code == 2  # never overwrites
+    assert run("export", audit, "-o", tmp_path / "labels.csv", "--force").code == 0
+
+
+def test_demo_prints_one_object(run: Run, tmp_path: Path) -> None:
+    result = run("demo", "--json", "--out", tmp_path / "demo")
+    assert result.code == 0, result.err
+    value = json.loads(result.out)
+    assert result.out.count("\n") == 1
+    assert set(value["planted"]) == {"errors", "precision", "recall"}
+    assert value["planted"]["errors"] == round(0.08 * 1797)
+    assert value["planted"]["recall"] > 0.9
+    assert value["planted"]["precision"] > 0.7
+    assert value["seconds"] > 0
+    assert value["samples"] == 1797
+    for name in ("digits", "digits.truth.csv", "digits.audit"):
+        assert (tmp_path / "demo" / name).exists()
+    again = run("demo", "--no-tui", "--out", tmp_path / "demo")
+    assert again.code == 0
+    assert "precision" in again.out
+    assert "next: labeltui review" in again.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["scan", "{}/none", "-o", "{}/a.audit"], 3, "must exist"),
+        (["scan", "{}/empty", "-o", "{}/a.audit"], 3, "empty"),
+        (["status", "{}/empty"], 5, "audit"),
+        (["review", "{}/none"], 2, "terminal"),
+        (["export", "{}/none", "-o", "{}/x.csv"], 5, "audit"),
+        (["jobs", "{}/none"], 5, "audit"),
+        (["train", "{}/none"], 5, "audit"),
+        (["scan", "{}/empty", "-o", "{}/a.audit", "--mean", "a,b"], 2, "numbers with commas"),
+        (["scan", "{}/empty", "-o", "{}/a.audit", "--model-arg", "x"], 2, "KEY=VALUE"),
+        (["scan", "{}/empty", "-o", "{}/a.audit", "-k", "0"], 2, "k must be"),
+        (["nonsense"], 2, "No such command"),
+        (["scan"], 2, "Missing argument"),
+    ],
+)
+def test_user_errors_have_a_code_and_no_traceback(
+    run: Run, tmp_path: Path, words: list[str], code: int, said: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run(*[word.format(tmp_path) for word in words])
+    assert result.code == code, result
+    assert said in result.err
+    assert "Traceback" not in result.err
+    assert result.out == ""
+
+
+def test_hostile_names_reach_no_terminal(run: Run, tmp_path: Path) -> None:
+    result = run("status", tmp_path / "a\x1b[31mb")
+    assert result.code == 5
+    assert "\x1b" not in result.err
+    assert "\\x1b" in result.err
+
+
+def test_settings_with_faults_stop_the_review(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "config" / "labeltui").mkdir(parents=True)
+    (tmp_path / "config" / "labeltui" / "config.toml").write_text("[review]\ngraphics = 'oil'\n")
+    make_audit(tmp_path)
+    result = run("train", tmp_path / "small.audit")
+    assert result.code == 2
+    assert "line 2" in result.err
+
+
+def test_help_lists_the_verbs_in_the_order_of_use(run: Run) -> None:
+    text = run("--help").out
+    places = [text.index(f"\n  {verb} ") for verb in ("demo", "scan", "review", "train", "jobs", "export")]
+    assert places == sorted(places)
+
+
+def test_a_reader_that_leaves_early(tmp_path: Path) -> None:
+    audit = make_audit(tmp_path)
+    command = f"{sys.executable} -m labeltui export {audit} -o - | head -1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert result.stdout.startswith("path,given_label")
+    assert "Traceback" not in result.stderr
+
+
+def test_the_path_of_an_audit_opens_it(tmp_path: Path) -> None:
+    """`labeltui my.audit` in a terminal draws the review and `q` leaves it."""
+    audit = make_audit(tmp_path)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.environ |= {
+            "TERM": "xterm-256color",
+            "XDG_CACHE_HOME": str(tmp_path),
+            "COLUMNS": "100",
+            "LINES": "30",
+        }
+        os.execv(sys.executable, [sys.executable, "-m", "labeltui", audit.name])
+    seen = b""
+    while b"QUEUE" not in seen:
+        seen += os.read(terminal, 65536)
+    os.write(terminal, b"q")
+    try:
+        while chunk := os.read(terminal, 65536):
+            seen += chunk
+    except OSError:  # the other end is closed
+        pass
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert b"samples reviewed" in seen
