@@ -22,6 +22,7 @@ Mask = NDArray[np.bool_]
 
 ORDERS = ("score", "uncertainty", "random", "index")
 _TEXT_BLOCK = 1 << 22
+_SCAN_FROM = 4096  # samples from which one pass over all names is faster than looking each up
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def contains(names: Names, samples: Index, text: str) -> Mask:
         As a person typed it; undecodable bytes may stand in it as `os.fsdecode` gives them.
     """
     wanted = text.encode("utf-8", "surrogateescape").lower()
-    if len(samples) < 4096:
+    if len(samples) < _SCAN_FROM:
         return np.fromiter((wanted in names[i].lower() for i in samples.tolist()), bool, len(samples))
     hits = np.zeros(len(names), bool)
     blob, offsets = names.blob, names.offsets
