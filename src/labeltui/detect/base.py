@@ -29,7 +29,7 @@ class Facts:
     Attributes
     ----------
     labels : ndarray of int32, shape (N,)
-        The labels in doubt (given or current), -1 = none.
+        The labels that neighbours vote with and heads learned, -1 = none.
     n_classes : int
         K.
     ok : ndarray of bool, shape (N,)
@@ -47,6 +47,8 @@ class Facts:
     embeddings : ndarray, shape (N, d), optional
     fold : ndarray of int8, shape (N,), optional
         The folds behind `p_head`, -1 = none.
+    given : ndarray of int32, shape (N,), optional
+        The labels in doubt, which scores and flags speak of, where a person has since changed some of `labels`.
     seed : int
     threads : int, optional
     """
@@ -61,6 +63,7 @@ class Facts:
     pred_probs: Floats | None = None
     embeddings: npt.NDArray[np.floating] | None = None
     fold: npt.NDArray[np.int8] | None = None
+    given: Ints | None = None
     seed: int = 0
     threads: int | None = None
 
@@ -68,6 +71,7 @@ class Facts:
         n, k = len(self.labels), self.n_classes
         shapes = {
             "labels": (self.labels, (n,)),
+            "given": (self.given, (n,)),
             "ok": (self.ok, (n,)),
             "groups": (self.groups, (n,)),
             "fold": (self.fold, (n,)),
@@ -81,27 +85,33 @@ class Facts:
             array = getattr(self, name)
             if array is not None and (array.ndim != 2 or len(array) != n):
                 raise InputError(f"{name} must have one row for each of {n} samples", f"{array.shape} came")
-        if n and (self.labels.max() >= k or self.labels.min() < -1):
-            raise InputError(f"labels must be -1 or in 0..{k - 1}", "others came")
+        for labels in (self.labels, self.doubted):
+            if n and (labels.max() >= k or labels.min() < -1):
+                raise InputError(f"labels must be -1 or in 0..{k - 1}", "others came")
 
     @property
     def n(self) -> int:
         """Number of samples."""
         return len(self.labels)
 
+    @property
+    def doubted(self) -> Ints:
+        """The labels that scores and flags speak of."""
+        return self.labels if self.given is None else self.given
+
     @cached_property
     def judged(self) -> Mask:
         """Samples whose label can be judged: usable, labelled, and of a class that others outside the sample's own
         duplicate group have too. A label that occurs once cannot be confirmed by anything.
         """
-        known = self.ok & (self.labels >= 0)
+        known = self.ok & (self.doubted >= 0)
         groups = self.groups if self.groups is not None else np.arange(self.n, dtype=np.int32)
-        pairs = np.unique(np.stack([self.labels[known], groups[known]], axis=1), axis=0)
+        pairs = np.unique(np.stack([self.doubted[known], groups[known]], axis=1), axis=0)
         bundles = (
             np.bincount(pairs[:, 0], minlength=self.n_classes) if len(pairs) else np.zeros(self.n_classes)
         )
         judged = known.copy()
-        judged[known] = bundles[self.labels[known]] >= 2
+        judged[known] = bundles[self.doubted[known]] >= 2
         return judged
 
     def blocks(self) -> Iterator[tuple[int, int]]:
@@ -156,7 +166,7 @@ class Detector(ABC):
         p = self.probabilities(start, stop)
         if p is None:
             raise NotImplementedError(f"{type(self).__name__} gives neither probabilities nor a score")
-        return own(p, self.facts.labels[start:stop])
+        return own(p, self.facts.doubted[start:stop])
 
     def attributes(self) -> dict[str, Attribute]:
         """Settings, for the record."""

@@ -75,7 +75,7 @@ def run(
                 p = detector.probabilities(start, stop)
                 assert p is not None
                 parts.append(p)
-                score = own(p, facts.labels[start:stop]) if _scores_by_probability(detector) else None
+                score = own(p, facts.doubted[start:stop]) if _scores_by_probability(detector) else None
             else:
                 score = None
             if score is None:
@@ -128,7 +128,7 @@ def _weigh(facts: Facts, detectors: list[Detector]) -> tuple[list[Detector], poo
     voters = [d for d in detectors if facts.n and d.probabilities(0, 1) is not None]
     if not voters:
         return [], np.zeros(0)
-    rows = pool.sample_rows(facts.judged, facts.n_classes, len(voters), facts.seed)
+    rows = pool.sample_rows(facts.judged & (facts.labels >= 0), facts.n_classes, len(voters), facts.seed)
     logs = np.empty((len(voters), len(rows), facts.n_classes), dtype=np.float32)
     for start, stop in facts.blocks():
         first, last = np.searchsorted(rows, [start, stop])
@@ -147,7 +147,7 @@ def _weigh(facts: Facts, detectors: list[Detector]) -> tuple[list[Detector], poo
 def _suggest(facts: Facts, findings: Findings, start: int, stop: int, p: Floats) -> None:
     """Write blend and suggestions of one block."""
     judged = facts.judged[start:stop]
-    labels = facts.labels[start:stop]
+    labels = facts.doubted[start:stop]
     findings.blend[start:stop][judged] = own(p, labels)[judged]
     best = top(p, SUGGESTIONS)
     columns = best.shape[1]
@@ -177,10 +177,10 @@ def _mark(facts: Facts, findings: Findings) -> None:
     broken = ~facts.ok
     findings.suggest_label[broken] = -1
     findings.suggest_p[broken] = 0.0
-    findings.suggest_label[broken, 0] = facts.labels[broken]
-    alone = facts.ok & (facts.labels >= 0) & ~facts.judged
+    findings.suggest_label[broken, 0] = facts.doubted[broken]
+    alone = facts.ok & (facts.doubted >= 0) & ~facts.judged
     for row in np.flatnonzero(alone):
-        label = facts.labels[row]
+        label = facts.doubted[row]
         others = findings.suggest_label[row] != label
         rest = findings.suggest_label[row][others][: SUGGESTIONS - 1]
         p = findings.suggest_p[row][others][: SUGGESTIONS - 1]
