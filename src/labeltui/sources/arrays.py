@@ -68,8 +68,7 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
             raise SourceError(
                 "the file holds images or embeddings",
                 f"{safe(path.name)} holds {listed(file.names)}",
-                f"name one of them {options.images_key} or {options.embeddings_key}, "
-                "or say its name with --images-key or --embeddings-key",
+                f"save one of them under the name {options.images_key} or {options.embeddings_key}",
             )
     n = len(embeddings if embeddings is not None else images)  # type: ignore[arg-type]
     if images is not None:

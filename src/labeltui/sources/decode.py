@@ -34,8 +34,8 @@ DRAFT_SIDE = 1024
 COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # ready without importing Pillow's other plugins
 OTHERS = ("WEBP", "TIFF", "DIB", "TGA", "JPEG2000", "AVIF", "MPO")
 
-# Pillow refuses twice its limit and warns below that; here everything above the limit is refused, by `_open`.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What Pillow warns of on stderr, which a terminal UI paints on, is either decoded or a reason for UnreadableImage.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_file(path: bytes) -> bytes:
@@ -55,16 +55,18 @@ def read_file(path: bytes) -> bytes:
         raise MissingImage("there is no such file") from None
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"the file cannot be opened: {_reason(error)}") from None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage("it is no regular file")
         if status.st_size > MAX_FILE_BYTES:
             raise UnreadableImage(f"the file has {status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}")
-        try:
+        with open(descriptor, "rb", closefd=False) as file:
             return file.read()
-        except OSError as error:
-            raise UnreadableImage(f"the file cannot be read: {_reason(error)}") from None
+    except OSError as error:
+        raise UnreadableImage(f"the file cannot be read: {_reason(error)}") from None
+    finally:
+        os.close(descriptor)
 
 
 def decode(data: bytes) -> Image.Image:

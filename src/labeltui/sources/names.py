@@ -11,7 +11,7 @@ from labeltui.text import safe
 
 
 def read_classes(path: Path) -> list[bytes]:
-    """Return the class ids of a text file, one a line (``--classes``, ``--class-order``).
+    """Return the class ids of a text file, one a line (``--classes``).
 
     Empty lines and lines that start with ``#`` are skipped; white space at the ends of a line belongs to no
     id.

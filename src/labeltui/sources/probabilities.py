@@ -88,7 +88,7 @@ def check_probabilities(
         raise SourceError(
             "pred_probs must say which column is which class",
             f"{name} has columns without names",
-            "give --class-order FILE with one class a line, or an .npz with pred_probs and classes",
+            "give --class-order A,B,C, or an .npz with pred_probs and classes",
         )
     if len(set(columns)) < len(columns):
         twice = sorted({item for item in columns if columns.count(item) > 1})

@@ -183,7 +183,7 @@ def _find(header: Sequence[str], column: str, option: str, name: str, needed: bo
     raise SourceError(
         f"{name} must have a column {safe(column)}",
         f"its first line names {listed(header)}",
-        f"name the column with {option}, or give --delimiter if that is one field",
+        f"name the column with {option}; commas, semicolons, tabs or | separate columns",
     )
 
 
@@ -192,7 +192,7 @@ def _delimiter(path: Path, text: str, options: SourceOptions) -> str:
     if options.delimiter is not None:
         if len(options.delimiter) != 1 or options.delimiter in '"\r\n':
             raise UsageError(
-                "--delimiter must be one character, no quote and no line break",
+                "the delimiter must be one character, no quote and no line break",
                 f"{safe(options.delimiter)!r} came",
             )
         return options.delimiter

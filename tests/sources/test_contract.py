@@ -1,0 +1,124 @@
+"""What holds for every kind of source, and that a new kind must pass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labeltui.sources import Pictures, Source, SourceOptions, open_source, reopen_source
+
+Maker = Callable[[Path], tuple[Path, SourceOptions]]
+COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)]
+LABELS = ["b", "a", "b", "a"]
+
+
+def pixels() -> np.ndarray:
+    return np.stack([np.full((6, 4, 3), colour, np.uint8) for colour in COLOURS])
+
+
+def make_folder(path: Path) -> tuple[Path, SourceOptions]:
+    for number, (picture, label) in enumerate(zip(pixels(), LABELS, strict=True)):
+        (path / "tree" / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path / "tree" / label / f"{number}.png")
+    return path / "tree", SourceOptions()
+
+
+def make_table(path: Path) -> tuple[Path, SourceOptions]:
+    (path / "images").mkdir(parents=True)
+    lines = ["file;class"]
+    for number, (picture, label) in enumerate(zip(pixels(), LABELS, strict=True)):
+        Image.fromarray(picture).save(path / "images" / f"{number}.png")
+        lines.append(f"{number}.png;{label}")
+    (path / "list").mkdir()
+    (path / "list" / "labels.csv").write_text("\n".join(lines))
+    options = SourceOptions(path_column="file", label_column="class", image_root=path / "images")
+    return path / "list" / "labels.csv", options
+
+
+def make_npy(path: Path) -> tuple[Path, SourceOptions]:
+    path.mkdir(exist_ok=True)
+    np.save(path / "images.npy", pixels())
+    (path / "labels.txt").write_text("\n".join(LABELS))
+    return path / "images.npy", SourceOptions(labels=path / "labels.txt")
+
+
+def make_npz(path: Path) -> tuple[Path, SourceOptions]:
+    path.mkdir(exist_ok=True)
+    np.savez(
+        path / "data.npz", images=pixels(), labels=np.array(LABELS), splits=np.array(["x", "y", "x", ""])
+    )
+    return path / "data.npz", SourceOptions()
+
+
+def make_compressed(path: Path) -> tuple[Path, SourceOptions]:
+    path.mkdir(exist_ok=True)
+    np.savez_compressed(
+        path / "data.npz", images=pixels(), labels=np.array(LABELS), ids=np.array(list("wxyz"))
+    )
+    return path / "data.npz", SourceOptions()
+
+
+MAKERS = [make_folder, make_table, make_npy, make_npz, make_compressed]
+
+
+@pytest.fixture(params=MAKERS)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Source, Path]:
+    path, options = request.param(tmp_path / "data")
+    return open_source(path, options), tmp_path / "data"
+
+
+def test_lists_fit_together(opened: tuple[Source, Path]) -> None:
+    source, _ = opened
+    assert len(source.ids) == len(source.labels) == len(set(source.ids)) == 4
+    assert all(isinstance(name, bytes) for name in [*source.ids, *source.labels])
+    assert sorted(source.labels) == [b"a", b"a", b"b", b"b"]
+    assert source.splits is None or len(source.splits) == 4
+    assert source.has_images
+    assert source.embeddings is None
+
+
+def test_pictures_belong_to_their_labels(opened: tuple[Source, Path]) -> None:
+    source, _ = opened
+    found = {(source.image(index).getpixel((0, 0)), source.labels[index]) for index in range(4)}
+    assert found == {(colour, label.encode()) for colour, label in zip(COLOURS, LABELS, strict=True)}
+    assert all(source.image(index).mode == "RGB" and source.image(index).size == (4, 6) for index in range(4))
+
+
+def test_read_returns_the_stored_bytes(opened: tuple[Source, Path]) -> None:
+    source, _ = opened
+    contents = {hashlib.sha256(source.read(index)).digest() for index in range(4)}
+    assert len(contents) == 4
+    assert all(isinstance(source.read(index), bytes) for index in range(4))
+
+
+def test_it_reopens_where_it_moved_to(opened: tuple[Source, Path], tmp_path: Path) -> None:
+    source, home = opened
+    description = json.loads(json.dumps(source.describe()))
+    moved = tmp_path / "elsewhere"
+    shutil.move(home, moved)
+    root = moved / source.root.relative_to(home)
+    again = reopen_source(description, root)
+    assert (again.kind, again.ids, again.labels, again.splits) == (
+        source.kind, source.ids, source.labels, source.splits
+    )  # fmt: skip
+    assert again.image(1).tobytes() == Pictures.open(description, root).image(source.ids[1], 1).tobytes()
+
+
+def test_pictures_survive_a_process_border(opened: tuple[Source, Path]) -> None:
+    source, _ = opened
+    there = pickle.loads(pickle.dumps(source.pictures()))
+    assert there.image(source.ids[2], 2).tobytes() == source.image(2).tobytes()
+    assert len(pickle.dumps(source.pictures())) < 1000
+
+
+def test_the_order_is_the_same_each_time(tmp_path: Path) -> None:
+    first, second = (open_source(*make_folder(tmp_path / name)) for name in "pq")
+    assert first.ids == second.ids == [b"a/1.png", b"a/3.png", b"b/0.png", b"b/2.png"]

@@ -1,0 +1,46 @@
+"""Class lists, display names, and the order of classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labeltui.errors import SourceError
+from labeltui.sources import order_classes, read_class_names, read_classes
+
+
+def test_classes_are_ordered_by_number_when_all_are() -> None:
+    assert order_classes([b"10", b"9", b"-1", None, b"9"]) == [b"-1", b"9", b"10"]
+    assert order_classes([b"10", b"9", b"x"]) == [b"10", b"9", b"x"]
+    assert order_classes([b"7", b"007", b"07"]) == [b"007", b"07", b"7"]
+    assert order_classes([b"1" * 5000, b"2"]) == [b"1" * 5000, b"2"]
+
+
+def test_additions_come_last_in_their_own_order() -> None:
+    assert order_classes([b"b", b"a"], [b"z", b"a", b"c", b"z"]) == [b"a", b"b", b"z", b"c"]
+    assert order_classes([b"2", b"10"], [b"other", b"1"]) == [b"2", b"10", b"other", b"1"]
+
+
+def test_a_class_list(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_bytes(b"\xef\xbb\xbfcat \r\n\n# birds\nred fox\ncaf\xe9\n")
+    assert read_classes(tmp_path / "c.txt") == [b"cat", b"red fox", b"caf\xe9"]
+    (tmp_path / "c.txt").write_text("cat\ndog\ncat\n")
+    with pytest.raises(SourceError, match="line 3: cat stands in line 1"):
+        read_classes(tmp_path / "c.txt")
+    (tmp_path / "c.txt").write_text("# nothing\n")
+    with pytest.raises(SourceError, match="names none"):
+        read_classes(tmp_path / "c.txt")
+    with pytest.raises(SourceError, match="there is no"):
+        read_classes(tmp_path / "d.txt")
+
+
+def test_display_names(tmp_path: Path) -> None:
+    (tmp_path / "n.csv").write_text('n02124075,Egyptian cat\nn2,"dog, small"\n')
+    assert read_class_names(tmp_path / "n.csv") == {b"n02124075": "Egyptian cat", b"n2": "dog, small"}
+    (tmp_path / "n.tsv").write_text("0\tcat, tabby\n1\tdog\n")
+    assert read_class_names(tmp_path / "n.tsv") == {b"0": "cat, tabby", b"1": "dog"}
+    (tmp_path / "n.csv").write_text("a,x\nb\na,y\n,z\n")
+    with pytest.raises(SourceError) as caught:
+        read_class_names(tmp_path / "n.csv")
+    assert [line[:7] for line in caught.value.came.splitlines()] == ["line 2:", "line 3:", "line 4:"]

@@ -1,0 +1,143 @@
+"""CSV and TSV tables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labeltui.errors import MissingImage, SourceError, UsageError
+from labeltui.sources import SourceOptions, open_source
+
+
+def table(path: Path, content: str | bytes, name: str = "labels.csv") -> Path:
+    (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path / name
+
+
+def test_the_plain_case(tmp_path: Path) -> None:
+    source = open_source(table(tmp_path, "path,label,split\nx/1.jpg,cat,train\n2.jpg,dog,\n"))
+    assert source.ids == [b"x/1.jpg", b"2.jpg"]
+    assert source.labels == [b"cat", b"dog"]
+    assert source.splits == ["train", ""]
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"path,label\r\na b.jpg,cat\r\nc.jpg,dog\r\n", "l.csv"),
+        (b"\xef\xbb\xbfpath,label\na b.jpg,cat\n\nc.jpg,dog", "l.csv"),
+        ("path,label\na b.jpg,cat\nc.jpg,dog\n".encode("utf-16"), "l.csv"),
+        (b"path\tlabel\na b.jpg\tcat\nc.jpg\tdog\n", "l.tsv"),
+        (b"path;label\na b.jpg;cat\nc.jpg;dog\n", "l.csv"),
+        (b'"label","n","path"\n"cat","1","a b.jpg"\n"dog","2","c.jpg"\n', "l.csv"),
+        (b"path|label\na b.jpg|cat\nc.jpg|dog\n", "l.txt"),
+    ],
+)
+def test_dialects(tmp_path: Path, content: bytes, name: str) -> None:
+    source = open_source(table(tmp_path, content, name))
+    assert source.ids == [b"a b.jpg", b"c.jpg"]
+    assert source.labels == [b"cat", b"dog"]
+
+
+def test_hostile_names(tmp_path: Path) -> None:
+    content = b'path,label\n"a,b\n""c"".jpg",cat\n\xff\xfe.jpg,caf\xe9\n\xe7\x8c\xab.jpg,"x,y"\n'
+    source = open_source(table(tmp_path, content))
+    assert source.ids == [b'a,b\n"c".jpg', b"\xff\xfe.jpg", "猫.jpg".encode()]
+    assert source.labels == [b"cat", b"caf\xe9", b"x,y"]
+    assert all(note.isprintable() for note in source.notes)
+
+
+NAME = st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(names=st.lists(NAME, min_size=1, max_size=8, unique_by=os.path.normpath), label=NAME)
+def test_any_name_survives_quoting(
+    tmp_path_factory: pytest.TempPathFactory, names: list[bytes], label: bytes
+) -> None:
+    quoted = [b'"' + name.replace(b'"', b'""') + b'"' for name in [*names, label]]
+    rows = b"".join(name + b"," + quoted[-1] + b"\r\n" for name in quoted[:-1])
+    path = table(tmp_path_factory.getbasetemp(), b"path,label\r\n" + rows)
+    source = open_source(path)
+    assert source.ids == names
+    assert set(source.labels) == {label}
+
+
+def test_all_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
+    content = 'path,label\n"a\nb.jpg",cat\nc.jpg\nd.jpg,dog,x\n"e"f,dog\ng.jpg,cat\n'
+    with pytest.raises(SourceError) as caught:
+        open_source(table(tmp_path, content))
+    lines = caught.value.came.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["line 4", "line 5", "line 6"]
+    assert "1 fields, not 2" in lines[0]
+    assert "quotes" in lines[2]
+
+
+def test_repeated_and_impossible_paths(tmp_path: Path) -> None:
+    content = b"path,label\na.jpg,cat\nb.jpg,cat\n./a.jpg,dog\n,dog\nx\0y,dog\nb.jpg,cat\n"
+    with pytest.raises(SourceError, match="must name another file") as caught:
+        open_source(table(tmp_path, content))
+    assert caught.value.came.splitlines() == [
+        "line 4: ./a.jpg stands in line 2 already",
+        "line 5: the path is empty",
+        "line 6: a path cannot hold a NUL character",
+        "line 7: b.jpg stands in line 3 already",
+    ]
+
+
+def test_many_faults_are_cut_short(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(table(tmp_path, "path,label\n" + "x\n" * 100))
+    assert len(caught.value.came.splitlines()) == 21
+    assert "and 80 more" in caught.value.came
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("", SourceOptions(), "is empty"),
+        ("path,label\n", SourceOptions(), "has no samples"),
+        ("path,label\na.jpg,\n", SourceOptions(), "none of the 1 samples"),
+        ("file,label\na.jpg,cat\n", SourceOptions(), "names file, label"),
+        ("path,class\na.jpg,cat\n", SourceOptions(), "must have a column label"),
+        ("path,label\na.jpg,cat\n", SourceOptions(split_column="fold"), "must have a column fold"),
+        ("path,label,label\na.jpg,cat,dog\n", SourceOptions(), "one column label"),
+        ('path,label\na.jpg,"cat\n', SourceOptions(), "line 2"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, content: str, options: SourceOptions, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        open_source(table(tmp_path, content), options)
+
+
+def test_a_bad_delimiter(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="one character"):
+        open_source(table(tmp_path, "path,label\n"), SourceOptions(delimiter=",,"))
+
+
+def test_missing_files_stay_and_fail_when_read(tmp_path: Path) -> None:
+    source = open_source(table(tmp_path, "path,label\nno.jpg,cat\nneither.jpg,dog\n/etc/passwd,dog\n"))
+    assert len(source.ids) == 3
+    with pytest.raises(MissingImage):
+        source.read(0)
+    source = open_source(table(tmp_path, "path,label\nno.jpg,cat\nneither.jpg,dog\n"))
+    assert any("--image-root" in note for note in source.notes)
+
+
+def test_no_label_is_no_class(tmp_path: Path) -> None:
+    source = open_source(table(tmp_path, "path,label\na.jpg,cat\nb.jpg,\nc.jpg,dog\n"))
+    assert source.labels == [b"cat", None, b"dog"]
+    assert any("1 samples have no label" in note for note in source.notes)
+
+
+def test_probabilities_are_matched_by_path_and_class(tmp_path: Path) -> None:
+    path = table(tmp_path, "path,label\na.jpg,cat\nb.jpg,dog\n")
+    probabilities = table(tmp_path, "dog,path,cat\n.75,b.jpg,.25\n0.5,a.jpg,0.5\n", "p.csv")
+    source = open_source(path, SourceOptions(pred_probs=probabilities))
+    assert source.pred_probs_classes == [b"dog", b"cat"]
+    np.testing.assert_array_equal(source.pred_probs, np.float32([[0.5, 0.5], [0.75, 0.25]]))
