@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -92,8 +93,6 @@ class TestWhatAnAuditHolds:
             broken = opened.ids.index(b"c2/broken.png")
             assert np.flatnonzero(opened.status).tolist() == [broken]
             content = (scanned[0].parent / "data" / "c0" / "000.png").read_bytes()
-            import hashlib
-
             assert opened.array("samples/sha256")[0].tobytes() == hashlib.sha256(content).digest()
 
     def test_graph_and_csg_follow_from_the_embedding(self, scanned: tuple[Path, object]) -> None:
@@ -604,6 +603,23 @@ class TestSmall:
         for wrong in ({"k": 0}, {"k": 51}, {"folds": 1}, {"seed": -1}, {"backend": "guess"}):
             with pytest.raises(UsageError):
                 options(**wrong)
+
+
+def test_the_documented_way_to_read_an_audit_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = (Path(__file__).parent.parent / "docs" / "formats.md").read_text()
+    code = document.partition("```python\n")[2].partition("```")[0]
+    audit = scan(write_npz(tmp_path / "x.npz"), tmp_path / "my.audit", options())
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    with Store.open(audit) as opened:
+        assert found["ids"] == list(opened.ids)
+        assert np.array_equal(found["neighbours"], opened.array(f"graph/{opened.embedding_name}/indices"))
+        assert len(found["worst"]) == 20
+        # Everything that an audit holds is documented.
+        for group in ("samples", "labels", "classes", "splits", "groups", "csg", "suggest"):
+            for name in opened.names_in(group):
+                assert name in document, f"{group}/{name}"
 
 
 def test_torch_is_not_imported_with_the_room() -> None:

@@ -1,0 +1,146 @@
+"""The demo: known errors, a finished audit, finished or repaired when it is run again."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import labeltui
+from labeltui import store
+from labeltui.demo import RATE, Demo, demo, measure
+from labeltui.errors import AuditError, Cancelled, UsageError
+from labeltui.store import Store
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    return demo(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture
+def copied(made: Demo, tmp_path: Path) -> Path:
+    shutil.copytree(made.audit.parent, tmp_path / "demo")
+    return tmp_path / "demo"
+
+
+def digest(directory: Path) -> str:
+    return store.sha256(directory / "digits.audit" / store.AUDIT_FILE)
+
+
+def test_the_flags_find_the_planted_errors(made: Demo) -> None:
+    assert made.planted.errors == round(RATE * 1797) == 144
+    assert made.planted.recall > 0.95
+    assert made.planted.precision > 0.75
+    assert not made.reused
+
+
+def test_the_images_are_the_digits_under_their_given_labels(made: Demo) -> None:
+    bundle = load_digits()
+    rows = list(csv.DictReader(made.truth.open()))
+    assert len(rows) == 1797
+    assert sorted(str(path.relative_to(made.images)) for path in made.images.rglob("*.png")) == sorted(
+        row["path"] for row in rows
+    )
+    for row in rows[::97]:
+        index = int(Path(row["path"]).stem)
+        assert row["clean"] == str(bundle.target[index])
+        assert row["path"].startswith(row["given"] + "/")
+        with Image.open(made.images / row["path"]) as picture:
+            pixels = np.asarray(picture)
+        assert pixels.shape == (32, 32)
+        assert np.array_equal(pixels[::4, ::4], np.round(bundle.images[index] * 255 / 16))
+
+
+def test_errors_go_to_digits_that_look_alike(made: Demo) -> None:
+    rows = [row for row in csv.DictReader(made.truth.open()) if row["given"] != row["clean"]]
+    pairs = {(row["clean"], row["given"]) for row in rows}
+    alike = {("8", "1"), ("1", "8"), ("9", "3"), ("3", "9"), ("9", "5"), ("5", "9"), ("8", "9"), ("9", "8")}
+    assert pairs & alike
+    assert ("0", "1") not in pairs
+    with Store.open(made.audit) as opened:
+        assert opened.n == 1797
+        assert opened.embedding_name == "pixels-8"
+        assert opened.class_names == list("0123456789")
+
+
+def test_precision_and_recall_are_counted(made: Demo) -> None:
+    clean = {row["path"]: row["clean"] for row in csv.DictReader(made.truth.open())}
+    with Store.open(made.audit) as opened:
+        flags = opened.array("suggest/label")[:, 0] != opened.given
+        wrong = [
+            clean[name.decode()] != str(label) for name, label in zip(opened.ids, opened.given, strict=True)
+        ]
+    hits = sum(flag and error for flag, error in zip(flags, wrong, strict=True))
+    assert made.planted.precision == hits / flags.sum()
+    assert made.planted.recall == hits / sum(wrong)
+
+
+def test_a_finished_demo_is_opened_again(made: Demo) -> None:
+    before = (made.audit / store.AUDIT_FILE).stat().st_mtime_ns
+    again = demo(made.audit.parent)
+    assert again.reused
+    assert again.planted == made.planted
+    assert again.seconds < 1
+    assert (made.audit / store.AUDIT_FILE).stat().st_mtime_ns == before
+
+
+def test_an_unfinished_demo_is_repaired(tmp_path: Path, made: Demo) -> None:
+    embedded: list[int] = []
+
+    def progress(stage: str, count: int, total: int) -> None:
+        if stage == "embed":
+            embedded.append(count)
+
+    with pytest.raises(Cancelled):
+        demo(tmp_path, progress, cancel=lambda: len(embedded) > 5)
+    (tmp_path / "digits.truth.csv").unlink()
+    for path in sorted((tmp_path / "digits").rglob("*.png"))[5:900]:
+        path.unlink()
+    (tmp_path / "digits" / "9" / "0009.png.tmp").write_bytes(b"half")
+    repaired = demo(tmp_path)
+    assert not repaired.reused
+    assert repaired.planted == made.planted
+    assert digest(tmp_path) == digest(made.audit.parent)
+    assert repaired.truth.read_bytes() == made.truth.read_bytes()
+    assert not list((tmp_path / "digits").rglob("*.tmp"))
+
+
+def test_other_files_are_never_touched(tmp_path: Path) -> None:
+    mine = tmp_path / "digits" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(UsageError, match=r"mine\.txt"):
+        demo(tmp_path)
+    assert mine.read_text() == "mine"
+    with pytest.raises(AuditError, match="choose another --out"):
+        demo(mine)
+
+
+def test_a_demo_of_another_version_is_left_alone(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labeltui, "__version__", "99.0")
+    with pytest.raises(UsageError, match=r"this is 99\.0"):
+        demo(copied)
+
+
+def test_the_default_place_is_the_cache(made: Demo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    place = tmp_path / "labeltui" / f"demo-{labeltui.__version__}"
+    shutil.copytree(made.audit.parent, place)
+    found = demo()
+    assert found.reused
+    assert found.audit == place / "digits.audit"
+
+
+def test_a_truth_of_other_data_is_refused(made: Demo, tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("path,given,clean\nx.png,1,1\n")
+    with pytest.raises(UsageError, match="every sample"):
+        measure(made.audit, tmp_path / "truth.csv")
+    with pytest.raises(UsageError, match="every sample"):
+        measure(made.audit, tmp_path / "none.csv")
