@@ -55,6 +55,7 @@ class AsciiEncoder:
         strips = tuple(Strip([Segment("".join(line))], width) for line in glyphs.tolist())
         return TextPicture(
             kind=self.kind,
+            area=(columns, rows),
             box=centred(columns, rows, width, height),
             pixels=(width * self.cell.width, height * self.cell.height),
             strips=strips,

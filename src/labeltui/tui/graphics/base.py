@@ -35,6 +35,8 @@ class Encoded:
     ----------
     kind : str
         The encoder's kind.
+    area : tuple of int
+        Columns and rows of the area that it was made for.
     box : Box
         The cells that the picture touches, relative to the area's upper left corner.
     pixels : tuple of int
@@ -42,6 +44,7 @@ class Encoded:
     """
 
     kind: str
+    area: tuple[int, int]
     box: Box
     pixels: tuple[int, int]
 

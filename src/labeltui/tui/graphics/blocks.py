@@ -80,6 +80,7 @@ class BlocksEncoder:
             area = shrunk(*area, budget / sent)
         return TextPicture(
             kind=self.kind,
+            area=(columns, rows),
             box=centred(columns, rows, width, len(strips)),
             pixels=(width * self.cell.width, height * self.cell.height // 2),
             strips=tuple(strips),

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from rich.console import Console
@@ -28,7 +28,7 @@ from labeltui.tui.graphics.base import Encoder, PixelPicture
 from labeltui.tui.graphics.blocks import BlocksEncoder
 from labeltui.tui.graphics.capabilities import Capabilities, choose, from_environment
 from labeltui.tui.graphics.kitty import KittyEncoder
-from labeltui.tui.graphics.layer import KittyPainter, Painter, SixelPainter, Target, visible, written
+from labeltui.tui.graphics.layer import KittyPainter, Painter, SixelPainter, Spans, Target, render, visible
 from labeltui.tui.graphics.probe import cache_file, decide, identity, listening, remember, window_size
 from labeltui.tui.graphics.sixel import SixelEncoder
 from labeltui.tui.graphics.studio import Studio
@@ -82,7 +82,7 @@ class Canvas:
         self._expected_until = 0.0
         self._requested = False
         self._drawn = False
-        self._size = app.size
+        self._size = self._asked_size = app.size
         self._map: object = None
         self._covers: dict[Widget, list[Region]] = {}
         if caps.source != "environment":
@@ -128,14 +128,21 @@ class Canvas:
         self.studio.replace_encoder(encoder_for(caps))
         self._hook()
         for picture in self.pictures:
-            picture.encode()
+            picture.encoded = None
             picture.refresh()
+            picture.encode()
 
     def resized(self) -> None:
         """The window may have changed, and with it the size of its cells."""
-        if self.app.size != self._size and self.caps.answered and self.caps.source != "environment":
-            self._size = self.app.size
+        if self.app.size != self._asked_size and self.caps.answered and self.caps.source != "environment":
+            self._asked_size = self.app.size
             self.app.set_timer(0.4, self.ask)
+
+    def redraw(self) -> None:
+        """Send everything again, for a terminal whose screen was garbled."""
+        if self._painter is not None:
+            self._write(self._painter.reset())
+        self.app.refresh()
 
     # Asking the terminal while the app runs
 
@@ -179,8 +186,9 @@ class Canvas:
 
         def display_with_pictures(screen: Screen[Any], renderable: Any) -> None:
             # Textual gives frames here that are no renderables by their type.
-            framed = _Frame(self, renderable) if isinstance(renderable, CompositorUpdate) else renderable
-            display(screen, framed)  # type: ignore[arg-type]
+            if isinstance(renderable, CompositorUpdate) and not isinstance(renderable, _Frame):
+                renderable = _Frame(self, renderable)
+            display(screen, renderable)
 
         def stop_without_pictures() -> None:
             if self._painter is not None:
@@ -203,16 +211,22 @@ class Canvas:
         if not self._drawn and not self.app.is_headless:  # Textual holds frames back for the moment
             self.app.set_timer(0.05, self.request)
 
-    def after(self, update: CompositorUpdate | None) -> str:
-        """Return what has to follow the text of a frame."""
+    def frame(self, update: CompositorUpdate | None, console: Console) -> str:
+        """Return a frame of Textual's, or none, and the pixels that must follow it."""
         self._drawn = True
         if self._painter is None:
-            return ""
+            return "" if update is None else update.render_segments(console)
         size = self.app.size
-        data = self._painter.frame(self._targets(), written(update, size), size)
+        before = self._painter.moved() if size != self._size else ""
+        self._size = size
+        targets = self._targets()
+        text, spans = "", cast("Spans | None", {})
+        if update is not None:
+            text, spans = render(update, self._painter.holes(targets), console)
+        pixels = self._painter.frame(targets, spans, size)
         if left := self._painter.leftovers():
             self.app.screen.refresh(*left)
-        return data
+        return before + text + pixels
 
     def _targets(self) -> dict[Hashable, Target]:
         shown = self.app.screen._compositor.visible_widgets
@@ -223,12 +237,12 @@ class Canvas:
         for widget, covers in self._covers.items():
             picture: Any = widget
             encoded = picture.encoded
-            if isinstance(encoded, PixelPicture):
+            if isinstance(encoded, PixelPicture) and picture.fits:
                 region, clip = shown[widget]
                 x, y = region.x + widget.gutter.left, region.y + widget.gutter.top
                 box = Region(x + encoded.box.x, y + encoded.box.y, encoded.box.width, encoded.box.height)
                 mask = visible(box, clip.intersection(region.shrink(widget.gutter)), covers)
-                targets[widget] = Target(encoded, box.x, box.y, mask)
+                targets[widget] = Target(encoded, box.x, box.y, mask, widget.background_colors)
         return targets
 
     def _find_covers(self, shown: dict[Widget, tuple[Region, Region]]) -> dict[Widget, list[Region]]:
@@ -251,8 +265,7 @@ class _Frame(CompositorUpdate):
         self._update = update
 
     def render_segments(self, console: Console) -> str:
-        text = "" if self._update is None else self._update.render_segments(console)
-        return text + self._canvas.after(self._update)
+        return self._canvas.frame(self._update, console)
 
 
 def _drawing(caps: Capabilities) -> tuple[object, ...]:

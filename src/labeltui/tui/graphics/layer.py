@@ -3,31 +3,33 @@
 Text and pixels share the screen, and each terminal family mixes them in its own way:
 
 * sixel: writing a character wipes the pixels of its cell, so pixels must follow the text, and cells that no
-character
-  was written to keep theirs;
+  character was written to keep theirs;
 * kitty: placements lie above the text until they are taken away by name.
 
 A painter keeps account of what the terminal shows and turns the difference to what it should show into escape
-data. Nothing that is already there is sent again.
+data. Nothing that is already there is sent again: Textual likes to repaint the whole screen, so the cells under
+good pixels are left out of its frames (the cursor steps over them).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from textual._compositor import ChopsUpdate, CompositorUpdate
+from rich.console import Console
+from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.geometry import Region
+from textual.strip import Strip
 
 from labeltui.tui.graphics.base import Box, PixelPicture
 from labeltui.tui.graphics.kitty import KittyPicture, delete, remove
 
-Span = tuple[int, int, int]
-"""Row, first column, and the column behind the last, of cells that a frame writes."""
+Spans = dict[int, list[tuple[int, int]]]
+"""Cells by row: first column, and the column behind the last."""
 Mask = NDArray[np.bool_]
 
 IMAGES = 256
@@ -46,29 +48,67 @@ class Target:
         Screen column and row of its box's upper left corner; may be negative.
     visible : (box height, box width) bool
         The cells that nothing covers.
+    ground : hashable
+        What the cells look like where the picture leaves them free: their background.
     """
 
     picture: PixelPicture
     x: int
     y: int
     visible: Mask
+    ground: Hashable = None
 
 
-def written(update: CompositorUpdate | None, size: tuple[int, int]) -> list[Span] | None:
-    """Return the cells that one of Textual's frames writes; None means all of them.
+def render(update: CompositorUpdate, holes: Spans, console: Console) -> tuple[str, Spans | None]:
+    """Render one of Textual's frames without the cells in `holes`.
 
-    A partial frame repaints spans, but begins each with the whole piece of line that the span begins in.
+    Returns
+    -------
+    tuple
+        The text, and the cells that it writes; None means all of them.
     """
-    if update is None:
-        return []
-    if not isinstance(update, ChopsUpdate):
-        return None
-    spans: list[Span] = []
-    for y, x1, x2 in update.spans:
-        for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
-            if strip is not None and x <= x2 and end > x1 and min(end, x2) > x:
-                spans.append((y, x, min(end, x2)))
-    return spans
+    out: list[str] = []
+    spans: Spans = {}
+
+    def write(y: int, x: int, strip: Strip) -> None:
+        end = x + strip.cell_length
+        out.append(f"\x1b[{y + 1};{x + 1}H")
+        position = x
+        for first, last in holes.get(y, ()):
+            first, last = max(first, position), min(last, end)
+            if first < last:
+                if first > position:
+                    out.append(strip.crop(position - x, first - x).render(console))
+                    spans.setdefault(y, []).append((position, first))
+                out.append(f"\x1b[{last - first}C")
+                position = last
+        if position < end:
+            out.append((strip if position == x else strip.crop(position - x, end - x)).render(console))
+            spans.setdefault(y, []).append((position, end))
+
+    if isinstance(update, LayoutUpdate):
+        for y, line in enumerate(update.strips, update.region.y):
+            write(y, update.region.x, Strip.join(line) if y in holes else _Line(line))
+    elif isinstance(update, ChopsUpdate):
+        for y, x1, x2 in update.spans:
+            for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
+                # A span begins with the whole piece of line that it begins in, as in Textual's own rendering.
+                if strip is not None and x < x2 and end > x1:
+                    write(y, x, strip if x >= x1 and end <= x2 else strip.crop(0, min(end, x2) - x))
+    else:
+        return update.render_segments(console), None
+    return "".join(out), spans
+
+
+class _Line(Strip):
+    """Strips side by side, each rendered its own way."""
+
+    def __init__(self, parts: Iterable[Strip]) -> None:
+        self._parts = list(parts)
+        super().__init__((), sum(part.cell_length for part in self._parts))
+
+    def render(self, console: Console) -> str:
+        return "".join([part.render(console) for part in self._parts])
 
 
 def visible(box: Region, clip: Region, covers: Iterable[Region]) -> Mask:
@@ -107,16 +147,18 @@ def rectangles(mask: Mask) -> list[Box]:
 class Painter(Protocol):
     """Keeps account of the pixels on the screen."""
 
-    def frame(
-        self, targets: Mapping[Hashable, Target], spans: Sequence[Span] | None, size: tuple[int, int]
-    ) -> str:
+    def holes(self, targets: Mapping[Hashable, Target]) -> Spans:
+        """Return the cells that the next frame's text may leave out, in order; good pixels lie there."""
+        ...
+
+    def frame(self, targets: Mapping[Hashable, Target], spans: Spans | None, size: tuple[int, int]) -> str:
         """Return what has to follow the text of a frame.
 
         Parameters
         ----------
         targets : mapping
             Where each picture should be, by a name that stays with it.
-        spans : sequence of tuple, optional
+        spans : dict, optional
             The cells that the frame's text writes; None means all.
         size : tuple of int
             Columns and rows of the screen.
@@ -127,6 +169,10 @@ class Painter(Protocol):
         """Return cells that still show pixels which belong to no picture now, and forget them."""
         ...
 
+    def moved(self) -> str:
+        """Take note that the terminal may have moved or lost what was on its screen."""
+        ...
+
     def reset(self) -> str:
         """Take everything off the screen and forget it."""
         ...
@@ -134,23 +180,32 @@ class Painter(Protocol):
 
 @dataclass
 class _Shown:
-    picture: PixelPicture
-    x: int
-    y: int
+    target: Target
     intact: Mask  # cells that hold the picture's pixels
 
-    def write(self, spans: Sequence[Span] | None, fragile: bool) -> None:
+    def write(self, spans: Spans | None, fragile: bool) -> None:
         if spans is None:
             self.intact[:] = False
             return
-        height, width = self.intact.shape
-        for y, x1, x2 in spans:
-            row, first, end = y - self.y, max(0, x1 - self.x), min(width, x2 - self.x)
-            if 0 <= row < height and first < end:
-                if fragile:
-                    self.intact[:] = False
-                    return
-                self.intact[row, first:end] = False
+        for row in range(len(self.intact)):
+            for x1, x2 in spans.get(self.target.y + row, ()):
+                first, last = max(0, x1 - self.target.x), x2 - self.target.x
+                if first < last and first < self.intact.shape[1]:
+                    if fragile:
+                        self.intact[:] = False
+                        return
+                    self.intact[row, first:last] = False
+
+    def covers_exactly(self, target: Target) -> bool:
+        """Whether another picture comes to lie on exactly these pixels."""
+        old, new = self.target, target
+        return (old.x, old.y, old.picture.box, old.picture.pixels, old.ground) == (
+            new.x,
+            new.y,
+            new.picture.box,
+            new.picture.pixels,
+            new.ground,
+        )
 
 
 class SixelPainter:
@@ -167,52 +222,59 @@ class SixelPainter:
         self._shown: dict[Hashable, _Shown] = {}
         self._left: list[Region] = []
 
-    def frame(
-        self, targets: Mapping[Hashable, Target], spans: Sequence[Span] | None, size: tuple[int, int]
-    ) -> str:
-        """See `Painter.frame`."""
-        out: list[str] = []
-        for name in [name for name in self._shown if name not in targets]:
-            gone = self._shown.pop(name)
-            gone.write(spans, self._fragile)
-            self._leave(gone, np.zeros_like(gone.intact))
+    def holes(self, targets: Mapping[Hashable, Target]) -> Spans:
+        """See `Painter.holes`."""
+        holes: Spans = {}
         for name, target in targets.items():
             shown = self._shown.get(name)
-            if shown is not None:
-                shown.write(spans, self._fragile)
-                if shown.picture is not target.picture or (shown.x, shown.y) != (target.x, target.y):
-                    same_cells = shown.picture.box == target.picture.box and (shown.x, shown.y) == (
-                        target.x,
-                        target.y,
-                    )
-                    if not (same_cells and shown.picture.pixels == target.picture.pixels):
-                        self._leave(shown, np.zeros_like(shown.intact))
-                    shown = None
-            if shown is None:
-                shown = _Shown(target.picture, target.x, target.y, np.zeros(target.visible.shape, np.bool_))
-                self._shown[name] = shown
-            self._leave(shown, target.visible)
-            shown.intact &= target.visible
-            wanted = target.visible & ~shown.intact
+            if shown is not None and shown.covers_exactly(target):
+                for part in rectangles(shown.intact & target.visible):
+                    for y in range(target.y + part.y, target.y + part.y + part.height):
+                        holes.setdefault(y, []).append((target.x + part.x, target.x + part.x + part.width))
+        for row in holes.values():
+            row.sort()
+        return holes
+
+    def frame(self, targets: Mapping[Hashable, Target], spans: Spans | None, size: tuple[int, int]) -> str:
+        """See `Painter.frame`."""
+        out: list[str] = []
+        for shown in self._shown.values():
+            shown.write(spans, self._fragile)
+        for name in [name for name in self._shown if name not in targets]:
+            self._leave(self._shown.pop(name))
+        for name, target in targets.items():
+            old = self._shown.get(name)
+            if old is not None and not old.covers_exactly(target):
+                self._leave(old)
+                old = None
+            intact = np.zeros(target.visible.shape, np.bool_)
+            if old is not None:
+                self._leave(old, target.visible)
+                if old.target.picture is target.picture:
+                    intact = old.intact & target.visible
+            wanted = target.visible & ~intact
             last = size[1] - 1 - target.y  # the screen's last row: terminals scroll after drawing there
             if 0 <= last < len(wanted):
                 wanted[last:] = False
-            if wanted.any():
-                for part in rectangles(wanted):
-                    out.append(f"\x1b[{target.y + part.y + 1};{target.x + part.x + 1}H")
-                    out.append(target.picture.draw(part))
-                shown.intact |= wanted
+            for part in rectangles(wanted):
+                out.append(f"\x1b[{target.y + part.y + 1};{target.x + part.x + 1}H")
+                out.append(target.picture.draw(part))
+            self._shown[name] = _Shown(target, intact | wanted)
         return "".join(out)
 
-    def _leave(self, shown: _Shown, wanted: Mask) -> None:
-        stale = shown.intact & ~wanted
-        if stale.any():
-            self._left += [Region(shown.x + b.x, shown.y + b.y, b.width, b.height) for b in rectangles(stale)]
+    def _leave(self, shown: _Shown, wanted: Mask | None = None) -> None:
+        stale = shown.intact if wanted is None else shown.intact & ~wanted
+        x, y = shown.target.x, shown.target.y
+        self._left += [Region(x + part.x, y + part.y, part.width, part.height) for part in rectangles(stale)]
 
     def leftovers(self) -> list[Region]:
         """See `Painter.leftovers`."""
         left, self._left = self._left, []
         return left
+
+    def moved(self) -> str:
+        """See `Painter.moved`."""
+        return self.reset()
 
     def reset(self) -> str:
         """See `Painter.reset`; the characters written next wipe the pixels."""
@@ -231,9 +293,11 @@ class KittyPainter:
         self._next_placement = 1
         self._placed: dict[Hashable, tuple[KittyPicture, int, int, list[Box], list[int]]] = {}
 
-    def frame(
-        self, targets: Mapping[Hashable, Target], spans: Sequence[Span] | None, size: tuple[int, int]
-    ) -> str:
+    def holes(self, targets: Mapping[Hashable, Target]) -> Spans:
+        """See `Painter.holes`; text does no harm, so it is let through."""
+        return {}
+
+    def frame(self, targets: Mapping[Hashable, Target], spans: Spans | None, size: tuple[int, int]) -> str:
         """See `Painter.frame`; text does not touch placements."""
         out: list[str] = []
         old: list[str] = []
@@ -283,6 +347,10 @@ class KittyPainter:
     def leftovers(self) -> list[Region]:
         """See `Painter.leftovers`; there are none, for placements are removed by name."""
         return []
+
+    def moved(self) -> str:
+        """See `Painter.moved`; the terminal keeps the images themselves."""
+        return "".join([part for name in list(self._placed) for part in self._take(name)])
 
     def reset(self) -> str:
         """See `Painter.reset`."""

@@ -134,7 +134,13 @@ class Picture(Widget):
     def on_resize(self) -> None:
         if self._canvas is not None:
             self._canvas.resized()
-        self.encode()
+        # Scrollbars come and go while a layout settles: one picture is enough.
+        self.call_after_refresh(self.encode)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the picture on show was made for the widget's present size."""
+        return self.encoded is None or self.encoded.area == self._area()
 
     def _area(self) -> tuple[int, int]:
         """Columns and rows for a picture; pixels leave the screen's last row, where terminals scroll."""

@@ -148,6 +148,7 @@ class SixelEncoder:
         lines = (np.arange(height) * small.height // height).astype(np.int32)
         return SixelPicture(
             kind=self.kind,
+            area=outer,
             box=centred(*outer, cells(width, self.cell.width), cells(height, self.cell.height)),
             pixels=(width, height),
             index=index,
