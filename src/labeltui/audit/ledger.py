@@ -305,13 +305,6 @@ class Ledger:
         young = np.array([self._entries[number].action.seq > seq for number in entries])
         return int(np.count_nonzero(young[place]))
 
-    def changed_after(self, seq: int) -> int:
-        """Number of decided samples whose present row is younger than action `seq`."""
-        samples = self.decided
-        entries, place = np.unique(self._rows.entry.values[self.row[samples]], return_inverse=True)
-        young = np.array([self._entries[number].action.seq > seq for number in entries], bool)
-        return int(np.count_nonzero(young[place]))
-
 
 def _take(stack: list[int], number: int) -> bool:
     """Remove `number` from a stack, where it nearly always is on top. Returns whether it was there."""
