@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -42,13 +43,14 @@ class Backbone:
         precision: str,
         batch_size: int | None,
         attrs: Mapping[str, Value],
+        threads: int,
     ) -> None:
         self.name = name
         self.transform = transform
         self.device = device
         self.precision = precision
         self.parallel = None if device.type == "cpu" else 1
-        self._threads = torch.get_num_threads()
+        self._threads = threads
         self._model = model
         # (pixel / 255 - mean) / std, as one multiplication and one addition.
         scale = 1 / (255 * np.asarray(std))
@@ -68,12 +70,8 @@ class Backbone:
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return (n, d) float32 rows for (n, H, W, 3) uint8 pixels; callable from several threads."""
         if self.device.type == "cpu":
-            # The number of threads is the calling thread's own. One each, and no barrier to wait at.
-            torch.set_num_threads(1)
-            try:
+            with one_thread(self._threads):
                 return self._forward(pixels, self.precision)
-            finally:
-                torch.set_num_threads(self._threads)
         features, self._fits = shrinking(lambda part: self._forward(part, self.precision), pixels, self._fits)
         overflown = ~np.isfinite(features).all(1)
         if self.precision != "float32" and overflown.any():
@@ -131,6 +129,19 @@ class Backbone:
                 break
             best, rate, size = size, now, size * 2
         return best
+
+
+@contextmanager
+def one_thread(after: int) -> Iterator[None]:
+    """Keep torch from adding threads of its own to the calling one, whose setting is `after` afterwards.
+
+    The setting belongs to each thread. Passes side by side need no barriers, and give the same bytes however many.
+    """
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(after)
 
 
 def shrinking(
@@ -198,7 +209,7 @@ def load_backbone(spec: EmbedSpec) -> Backbone:
     model.eval().requires_grad_(False)
     if spec.checkpoint is not None:
         load_checkpoint(model, spec.checkpoint, classifier)
-    transform = _transform(spec, config)
+    transform = preprocessing(spec, config)
     mean = _triple(spec.mean or tuple(config["mean"]))
     std = _triple(spec.std or tuple(config["std"]))
     attrs: dict[str, Value] = {
@@ -210,10 +221,12 @@ def load_backbone(spec: EmbedSpec) -> Backbone:
         "std": list(std),
     }
     model = model.to(device).to(memory_format=torch.channels_last)
-    if device.type == "cpu" and precision == "float32":
-        model = _fused(model, transform)
-    name = slug(spec.model, transform.height)
-    return Backbone(name, model, transform, mean, std, device, precision, spec.batch_size, attrs)
+    threads = torch.get_num_threads()
+    with one_thread(threads):
+        if device.type == "cpu" and precision == "float32":
+            model = _fused(model, transform)
+        name = slug(spec.model, transform.height)
+        return Backbone(name, model, transform, mean, std, device, precision, spec.batch_size, attrs, threads)
 
 
 def _fused(model: nn.Module, transform: Transform) -> nn.Module:
@@ -346,8 +359,8 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def _transform(spec: EmbedSpec, config: Mapping[str, Any]) -> Transform:
-    """Return the preprocessing: the model's own, as far as nobody asked for another."""
+def preprocessing(spec: EmbedSpec, config: Mapping[str, Any]) -> Transform:
+    """Return the preprocessing: that of a timm data config, as far as nobody asked for another."""
     height, width = config["input_size"][1:]
     crop = spec.crop_pct
     if spec.image_size is not None:

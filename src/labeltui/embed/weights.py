@@ -45,11 +45,10 @@ def load_checkpoint(model: torch.nn.Module, path: Path, classifier: Iterable[str
     """
     state = _read(path)
     own = model.state_dict()
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state) and not any(
-            name.startswith(prefix) for name in own
-        ):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    while prefix := next((item for item in PREFIXES if all(name.startswith(item) for name in state)), ""):
+        if any(name.startswith(prefix) for name in own):
+            break
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     problems = _problems(own, state, classifier)
     if problems:
         # Some timm models come with a converter for checkpoints of other layouts and input sizes.

@@ -1,0 +1,287 @@
+"""Backbones: the published function, whatever the threads; weights that fit or say why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labeltui.embed import EmbedSpec, borders, load_embedder, stream
+from labeltui.errors import ModelError, UsageError
+from labeltui.sources import open_source
+
+torch = pytest.importorskip("torch")
+import timm  # noqa: E402 - after the check for torch
+import timm.data  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+from labeltui.embed.backbone import preprocessing, shrinking  # noqa: E402
+from labeltui.embed.fuse import fuse  # noqa: E402
+from labeltui.embed.weights import load_checkpoint  # noqa: E402
+
+TINY = "test_efficientnet"
+
+
+def pixels(n: int, size: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+def spec(model: str = TINY, **options: object) -> EmbedSpec:
+    return EmbedSpec(model, **{"pretrained": False, "image_size": 32, "device": "cpu", **options})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Module]:
+    """A classifier of three classes with statistics that are not those of a new model, and its file."""
+    torch.manual_seed(1)
+    model = timm.create_model(TINY, num_classes=3)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+            elif name.endswith(("running_mean", "bias")):
+                value.normal_(0, 0.3)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(model.state_dict(), path)
+    return path, model.eval()
+
+
+def reference(model: torch.nn.Module, batch: np.ndarray, mean: float, std: float) -> np.ndarray:
+    images = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        return model.forward_head(model.forward_features((images - mean) / std), pre_logits=True).numpy()
+
+
+def test_rows_are_the_pooled_features(trained: tuple[Path, torch.nn.Module]) -> None:
+    path, model = trained
+    embedder = load_embedder(spec(checkpoint=path, mean=(0.4,), std=(0.3, 0.3, 0.3)))
+    batch = pixels(embedder.unit, 32)
+    rows = embedder.encode(batch)
+    expected = reference(model, batch, 0.4, 0.3)
+    assert rows.dtype == np.float32
+    assert rows.shape == (16, embedder.dim) == expected.shape
+    np.testing.assert_allclose(rows, expected, atol=1e-4 * abs(expected).max())
+    assert (embedder.name, embedder.batch_size, embedder.unit) == ("test_efficientnet-32", 64, 16)
+    assert embedder.attrs["precision"] == "float32"
+    assert embedder.attrs["mean"] == [0.4, 0.4, 0.4]
+
+
+def test_normalisation_is_folded_and_the_function_kept(trained: tuple[Path, torch.nn.Module]) -> None:
+    _, model = trained
+    folded = fuse(model, 32, 32)
+    norms = [sum(isinstance(part, torch.nn.BatchNorm2d) for part in m.modules()) for m in (model, folded)]
+    assert norms[0] > 5
+    assert norms[1] == 0
+    images = torch.randn(4, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(images), model(images), atol=1e-4, rtol=1e-4)
+
+
+class Shared(torch.nn.Module):
+    """One normalisation after two convolutions, and one whose input is used twice: neither can be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.norm, self.other = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+        for norm in (self.norm, self.other):
+            norm.running_var.fill_(3)
+            norm.running_mean.fill_(0.7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.b(self.norm(self.a(x))))
+        z = self.c(y)
+        return (self.other(z) + z).mean((2, 3))
+
+
+def test_what_cannot_be_folded_stays() -> None:
+    model = Shared().eval()
+    kept = fuse(model, 8, 8)
+    images = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(kept(images), model(images))
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in kept.modules())
+
+
+def test_bytes_do_not_depend_on_threads_or_what_went_before(
+    tmp_path: Path, trained: tuple[Path, torch.nn.Module]
+) -> None:
+    for index, picture in enumerate(pixels(70, 20)):
+        (tmp_path / "xy"[index % 2]).mkdir(exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "xy"[index % 2] / f"{index}.png")
+    source = open_source(tmp_path)
+    embedder = load_embedder(spec(checkpoint=trained[0], batch_size=32))
+    before = torch.get_num_threads()
+    runs = [list(stream(source, embedder, borders(70, 32), workers=0, threads=threads)) for threads in (1, 4)]
+    assert [block.stop for block in runs[0]] == [32, 64, 70]
+    for one, four in zip(*runs, strict=True):
+        assert one.features.tobytes() == four.features.tobytes()
+    assert torch.get_num_threads() == before
+    again = load_embedder(spec(checkpoint=trained[0], batch_size=32))
+    (resumed,) = stream(source, again, [(64, 70)], workers=0, threads=2)
+    assert resumed.features.tobytes() == runs[0][2].features.tobytes()
+
+
+def test_random_weights_are_the_same_each_time() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = load_embedder(spec())
+    assert torch.rand(1) == expected  # the caller's random numbers are its own
+    second = load_embedder(spec())
+    assert first.attrs == second.attrs
+    batch = pixels(16, 32)
+    assert first.encode(batch).tobytes() == second.encode(batch).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, (160, "bilinear", 0.95)),
+        ({"image_size": 48}, (48, "bilinear", None)),
+        ({"image_size": 48, "crop_pct": 0.9}, (48, "bilinear", 0.9)),
+        ({"crop_pct": 1.0, "interpolation": "lanczos"}, (160, "lanczos", 1.0)),
+    ],
+)
+def test_preprocessing_comes_from_the_model_unless_told(
+    asked: dict[str, object], expected: tuple[object, ...]
+) -> None:
+    config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg("test_resnet").to_dict())
+    made = preprocessing(EmbedSpec("test_resnet", **asked), config)
+    assert (made.height, made.interpolation, made.crop) == expected
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "shufflenet_v2_x0_5"])
+def test_torchvision_models(name: str) -> None:
+    embedder = load_embedder(spec(f"torchvision/{name}", image_size=32))
+    width = {"squeezenet1_1": 512, "shufflenet_v2_x0_5": 1024}[name]
+    assert embedder.encode(pixels(2, 32)).shape == (2, width)
+    assert embedder.name == f"torchvision-{name}-32"
+
+
+def test_a_transformer_is_built_for_the_size_asked() -> None:
+    embedder = load_embedder(spec("test_vit", image_size=64))
+    assert embedder.encode(pixels(2, 64)).shape == (2, embedder.dim)
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "module.", "_orig_mod.module."])
+def test_torch_files_however_they_were_wrapped(
+    tmp_path: Path, trained: tuple[Path, torch.nn.Module], wrap: str
+) -> None:
+    state = trained[1].state_dict()
+    content: dict[str, object] = {"module.": {f"module.{k}": v for k, v in state.items()},
+                                  "_orig_mod.module.": {f"_orig_mod.module.{k}": v for k, v in state.items()},
+                                  "state_dict": {"epoch": 3, "state_dict": state}}.get(wrap, state)  # fmt: skip
+    torch.save(content, tmp_path / "w.pth")
+    model = timm.create_model(TINY, num_classes=0)
+    load_checkpoint(model, tmp_path / "w.pth", ["classifier"])
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("run",))
+
+
+def test_files_that_are_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"a": Evil()}, tmp_path / "evil.pt")
+    torch.save({"a": torch.ones(2), "b": "text"}, tmp_path / "mixed.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    (tmp_path / "junk.safetensors").write_bytes(b"\0" * 20)
+    for name, message in {
+        "gone.pt": "there is no file",
+        "evil.pt": "cannot be read so",
+        "mixed.pt": "these are none: b",
+        "list.pt": "holds a list",
+        "junk.pt": "cannot be read so",
+        "junk.safetensors": "cannot be read so",
+    }.items():
+        with pytest.raises(ModelError, match=message):
+            load_checkpoint(torch.nn.Linear(1, 1), tmp_path / name, [])
+    assert capsys.readouterr().out == ""
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path, trained: tuple[Path, torch.nn.Module]) -> None:
+    state = {name: value.clone() for name, value in trained[1].state_dict().items()}
+    removed = state.pop("conv_stem.weight")
+    state["extra.weight"] = removed
+    state["bn1.weight"] = torch.ones(99)
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError) as caught:
+        load_embedder(spec(checkpoint=tmp_path / "w.safetensors"))
+    assert "missing: conv_stem.weight" in caught.value.came
+    assert "left over: extra.weight" in caught.value.came
+    assert "bn1.weight (99,), not" in caught.value.came
+    with pytest.raises(ModelError, match=r"missing: .* more"):
+        load_embedder(spec("test_resnet", checkpoint=trained[0]))
+
+
+def test_published_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(ModelError, match="in the local cache or downloadable") as caught:
+        load_embedder(EmbedSpec(TINY, device="cpu", model_args={"cache_dir": str(tmp_path)}))
+    assert "--checkpoint FILE" in caught.value.cure
+
+
+# --- models and devices -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ({"model": "resnet5O"}, ModelError, "did you mean resnet50"),
+        ({"model": "torchvision/resnet81"}, ModelError, "did you mean torchvision/resnet"),
+        ({"model": "torchvision/fasterrcnn_resnet50_fpn"}, ModelError, "must be one that is known"),
+        ({"model_args": {"nonsense": 1}}, ModelError, "accept the --model-arg"),
+        ({"model_args": {"num_classes": 5}}, UsageError, "num_classes came"),
+        ({"model_args": {"in_chans": 1}}, ModelError, "take RGB pictures of 32 x 32"),
+        ({"model_args": {"global_pool": ""}}, ModelError, "one row of numbers"),
+        ({"device": "cuda:99"}, UsageError, "--device cuda:99 needs that GPU"),
+    ],
+)
+def test_what_cannot_be_made_says_why(asked: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        load_embedder(spec(**asked))
+
+
+def test_a_pass_shrinks_until_it_fits() -> None:
+    sizes = []
+
+    def forward(part: np.ndarray) -> np.ndarray:
+        sizes.append(len(part))
+        if len(part) > 3:
+            raise torch.OutOfMemoryError
+        return part[:, :1].astype(np.float32)
+
+    batch = np.arange(20, dtype=np.uint8).reshape(10, 2)
+    rows, fits = shrinking(forward, batch, 16)
+    np.testing.assert_array_equal(rows, batch[:, :1])
+    assert fits == 2
+    assert sizes == [10, 5, 2, 2, 2, 2, 2]
+
+    def never(part: np.ndarray) -> np.ndarray:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(ModelError, match="one picture must fit"):
+        shrinking(never, batch, 4)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_gives_nearly_the_same(trained: tuple[Path, torch.nn.Module]) -> None:
+    here = load_embedder(spec(checkpoint=trained[0]))
+    there = load_embedder(spec(checkpoint=trained[0], device="cuda", batch_size=64))
+    batch = pixels(64, 32)
+    expected, came = here.encode(batch), there.encode(batch)
+    assert there.attrs["precision"] == "float16"
+    np.testing.assert_allclose(came, expected, atol=0.02 * abs(expected).max())
+    assert load_embedder(spec(checkpoint=trained[0], device="cuda")).batch_size >= 64
