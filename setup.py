@@ -12,8 +12,14 @@ MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
 # name -> (extra C sources, headers that a change of must rebuild it)
 KERNELS: dict[str, tuple[list[str], list[str]]] = {
     "knn": (
-        [f"src/labeltui/_fast/kernels/{name}.c" for name in ("exact", "select", "work")],
-        ["src/labeltui/_fast/kernels/knn.h", "src/labeltui/_fast/kernels/exact_body.h"],
+        [
+            f"src/labeltui/_fast/kernels/{name}.c"
+            for name in ("exact", "filter", "float", "int8", "select", "sketch", "work")
+        ],
+        [
+            f"src/labeltui/_fast/kernels/{name}.h"
+            for name in ("knn", "exact_body", "float_body", "scan512", "sketch_body")
+        ],
     ),
     "csg": ([], ["src/labeltui/_fast/minsum.h"]),
     "votes": ([], []),

@@ -33,9 +33,35 @@ cdef extern from "kernels/knn.h" nogil:
                         int32_t *indices, float *similarity)
     int knn_rank_work(const knn_data *data, knn_ticket *ticket, const int32_t *candidates, int64_t m, int64_t k,
                       int32_t *indices, float *similarity)
+    int knn_spread_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of, const int64_t *start,
+                        const int64_t *members, const int32_t *near, const float *near_similarity, int64_t near_k,
+                        int64_t k, int32_t *indices, float *similarity)
+
+    ctypedef struct knn_filter:
+        int path
+        int64_t blocks
+        size_t bytes
+        size_t each
+
+    int knn_path_supported(int path)
+    int knn_filter_open(knn_filter *filter, const knn_data *data, int path, int64_t k, double longest, int64_t block,
+                        int dry)
+    void knn_filter_close(knn_filter *filter)
+    int knn_sketch_work(knn_filter *filter, knn_ticket *ticket)
+    void knn_sketch_end(knn_filter *filter)
+    int knn_tiles_work(knn_filter *filter, knn_ticket *ticket)
+    int knn_finish_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *proven)
 
 
 METRICS = ("cosine", "inner_product", "euclidean")
+
+# How the filter multiplies, slowest first; the order of the C enumeration.
+PATHS = ("c", "avx2", "avx512", "avxvnni", "vnni", "amx")
+
+
+def paths():
+    """Return the names of PATHS that this CPU runs."""
+    return tuple(name for path, name in enumerate(PATHS) if knn_path_supported(path))
 
 
 cdef class Rows:
@@ -51,6 +77,7 @@ cdef class Rows:
     cdef knn_data data
     cdef readonly object x, rows, squared, inverse
     cdef readonly int64_t n, d
+    cdef readonly int metric
 
     def __init__(self, x, int metric, rows=None):
         cdef uintptr_t address = x.__array_interface__["data"][0]
@@ -62,7 +89,7 @@ cdef class Rows:
         self.data.x = <const char *>address
         self.data.stride = x.strides[0]
         self.data.half = x.dtype == np.float16
-        self.data.metric = metric
+        self.data.metric = self.metric = metric
         self.data.isa = knn_best_isa()
         self.data.rows = NULL
         if rows is not None and self.n:
@@ -79,9 +106,26 @@ cdef class Rows:
         with np.errstate(divide="ignore"):  # the caller refuses zero rows where lengths matter
             self.inverse[:] = 1.0 / np.sqrt(squared)
 
-    def same(self, int64_t i, int64_t j):
-        """Return whether rows i and j hold the same bytes."""
-        return bool(knn_same(&self.data, i, j))
+    def restrict(self, int path):
+        """Rank with the instructions that filter path `path` needs, and no newer ones."""
+        self.data.isa = min(knn_best_isa(), 0 if path == 0 else 1 if PATHS[path] in ("avx2", "avxvnni") else 2)
+
+    def first_copies(self, const uint64_t[::1] hashes, const int64_t[::1] order):
+        """Return for every row the first row that holds the same bytes, (n,) int64.
+
+        `order` sorts `hashes` stably. Two different rows with one hash are told apart; of three or more some copies may
+        be missed, which costs time only.
+        """
+        cdef int64_t n = self.n, s, base = 0
+        out = np.arange(n)
+        cdef int64_t[::1] first = out
+        with nogil:
+            for s in range(1, n):
+                if hashes[order[s]] != hashes[order[base]]:
+                    base = s
+                elif knn_same(&self.data, order[base], order[s]):
+                    first[order[s]] = order[base]
+        return out
 
 
 cdef class Loop:
@@ -166,6 +210,144 @@ cdef class Rank(Loop):
         with nogil:
             result = knn_rank_work(
                 &self.rows.data, &self.ticket, &candidates[0, 0], m, k, &indices[0, 0], &similarity[0, 0]
+            )
+        if result:
+            raise MemoryError
+
+
+cdef class Spread(Loop):
+    """The graph of all rows from that of the distinct ones; the arguments are those of knn_spread_work."""
+
+    cdef readonly object of, start, members, near, near_similarity, indices, similarity
+
+    def __init__(self, Rows rows, of, start, members, near, near_similarity, indices, similarity):
+        self.rows, self.total = rows, len(of)
+        self.of, self.start, self.members = of, start, members
+        self.near, self.near_similarity = near, near_similarity
+        self.indices, self.similarity = indices, similarity
+
+    def work(self):
+        cdef const int64_t[::1] of = self.of
+        cdef const int64_t[::1] start = self.start
+        cdef const int64_t[::1] members = self.members
+        cdef const int32_t[:, ::1] near = self.near
+        cdef const float[:, ::1] near_similarity = self.near_similarity
+        cdef int32_t[:, ::1] indices = self.indices
+        cdef float[:, ::1] similarity = self.similarity
+        cdef int64_t n = self.total, near_k = near.shape[1], k = indices.shape[1]
+        cdef const int32_t *lists = &near[0, 0] if near_k else NULL
+        cdef const float *values = &near_similarity[0, 0] if near_k else NULL
+        cdef int result
+        with nogil:
+            result = knn_spread_work(
+                &self.rows.data, &self.ticket, n, &of[0], &start[0], &members[0], lists, values, near_k, k,
+                &indices[0, 0], &similarity[0, 0]
+            )
+        if result:
+            raise MemoryError
+
+
+cdef class Filter:
+    """What the three stages of the filter share. Close it to free its memory at once.
+
+    Parameters
+    ----------
+    rows : Rows, measured
+    path : int, position in PATHS, supported by this CPU
+    k : int, 1 .. n - 1
+    block : int, rows of a tile; 0 for what suits the caches
+    """
+
+    cdef knn_filter filter
+    cdef readonly Rows rows
+    cdef bint opened
+
+    def __init__(self, Rows rows, int path, int64_t k, int64_t block=0):
+        cdef double longest = np.sqrt(rows.squared.max())
+        cdef int result
+        self.rows, self.opened = rows, True
+        with nogil:
+            result = knn_filter_open(&self.filter, &rows.data, path, k, longest, block, 0)
+        if result:
+            raise MemoryError
+
+    def close(self):
+        if self.opened:
+            knn_filter_close(&self.filter)
+            self.opened = False
+
+    def __dealloc__(self):
+        if self.opened:
+            knn_filter_close(&self.filter)
+
+    @property
+    def tiles(self):
+        return self.filter.blocks * (self.filter.blocks + 1) // 2
+
+
+def filter_bytes(int64_t n, int64_t d, int64_t k, int path):
+    """Return the bytes that a Filter allocates, and those that each thread of its stages does."""
+    cdef knn_data data
+    cdef knn_filter filter
+    data.n, data.d, data.metric = n, d, 0
+    knn_filter_open(&filter, &data, path, k, 1.0, 0, 1)
+    return filter.bytes, filter.each
+
+
+cdef class Sketch(Loop):
+    """First stage; call `end` when all threads are through."""
+
+    cdef Filter filter
+
+    def __init__(self, Filter filter):
+        self.filter, self.total = filter, filter.rows.n // 16 + 1
+
+    def work(self):
+        cdef int result
+        with nogil:
+            result = knn_sketch_work(&self.filter.filter, &self.ticket)
+        if result:
+            raise MemoryError
+
+    def end(self):
+        knn_sketch_end(&self.filter.filter)
+
+
+cdef class Tiles(Loop):
+    """Second stage: the candidates of every row."""
+
+    cdef Filter filter
+
+    def __init__(self, Filter filter):
+        self.filter, self.total = filter, filter.tiles
+
+    def work(self):
+        cdef int result
+        with nogil:
+            result = knn_tiles_work(&self.filter.filter, &self.ticket)
+        if result:
+            raise MemoryError
+
+
+cdef class Finish(Loop):
+    """Third stage: exact ranking; `proven` (n,) uint8 is 0 for rows to search again with `Direct`."""
+
+    cdef Filter filter
+    cdef readonly object indices, similarity, proven
+
+    def __init__(self, Filter filter, indices, similarity):
+        self.filter, self.total = filter, filter.rows.n
+        self.indices, self.similarity = indices, similarity
+        self.proven = np.zeros(filter.rows.n, np.uint8)
+
+    def work(self):
+        cdef int32_t[:, ::1] indices = self.indices
+        cdef float[:, ::1] similarity = self.similarity
+        cdef uint8_t[::1] proven = self.proven
+        cdef int result
+        with nogil:
+            result = knn_finish_work(
+                &self.filter.filter, &self.ticket, &indices[0, 0], &similarity[0, 0], &proven[0]
             )
         if result:
             raise MemoryError

@@ -3,6 +3,9 @@
 
 #include <math.h>
 #include <string.h>
+#if KNN_X86
+#include <immintrin.h>
+#endif
 
 typedef float v8f __attribute__((vector_size(32)));
 typedef double v8d __attribute__((vector_size(64)));
@@ -12,23 +15,36 @@ typedef double v8d __attribute__((vector_size(64)));
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
+KNN_INLINE v8d widen8(const float *x) {
+    v8f narrow;
+    memcpy(&narrow, x, sizeof narrow);
+    return __builtin_convertvector(narrow, v8d);
+}
+
 #define NAME(x) x##_c
 #define TARGET
+#define WIDEN(x) widen8(x)
+#define MADD(x, y, z) ((x) * (y) + (z))
 #include "exact_body.h"
 
 #if KNN_X86
 #define NAME(x) x##_avx2
 #define TARGET __attribute__((target("avx2")))
+#define WIDEN(x) widen8(x)
+#define MADD(x, y, z) ((x) * (y) + (z))
 #include "exact_body.h"
 #define NAME(x) x##_avx512
 #define TARGET __attribute__((target("avx512f")))
+#define WIDEN(x) ((v8d)_mm512_cvtps_pd(_mm256_loadu_ps(x)))
+#define MADD(x, y, z) ((v8d)_mm512_fmadd_pd((__m512d)(x), (__m512d)(y), (__m512d)(z)))
 #include "exact_body.h"
 #endif
 
 int knn_best_isa(void) {
 #if KNN_X86
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) return KNN_ISA_AVX512;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+        return KNN_ISA_AVX512;
     if (__builtin_cpu_supports("avx2")) return KNN_ISA_AVX2;
 #endif
     return KNN_ISA_C;

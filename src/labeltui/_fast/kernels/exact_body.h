@@ -1,5 +1,5 @@
 /* The exact product, in one order for every CPU; included once for each instruction set by exact.c, which defines
-   NAME(x) and TARGET.
+   NAME(x), TARGET, WIDEN(pointer to 8 floats) and MADD(x, y, z) = x y + z.
 
    Element t goes to lane t % 8; each lane adds its products one after the other in float64; then
    a = lane[0..3] + lane[4..7], b = a[0..1] + a[2..3], result = b[0] + b[1].
@@ -12,15 +12,11 @@
             v8d diff_ = (x) - (y);                                   \
             acc += diff_ * diff_;                                    \
         } else {                                                     \
-            acc += (x) * (y);                                        \
+            acc = MADD(x, y, acc);                                   \
         }                                                            \
     } while (0)
 
-TARGET KNN_INLINE v8d NAME(widen)(const float *x) {
-    v8f narrow;
-    __builtin_memcpy(&narrow, x, sizeof narrow);
-    return __builtin_convertvector(narrow, v8d);
-}
+TARGET KNN_INLINE v8d NAME(widen)(const float *x) { return WIDEN(x); }
 
 TARGET KNN_INLINE v8d NAME(wide)(const double *x) {
     v8d value;
@@ -84,3 +80,5 @@ TARGET static void NAME(eight)(const double *wide, const float *y, int64_t padde
 #undef STEP
 #undef NAME
 #undef TARGET
+#undef WIDEN
+#undef MADD

@@ -62,6 +62,8 @@ void knn_sort(uint64_t *keys, int64_t n);
 
 /* Best instruction set of this CPU for the exact kernels. */
 int knn_best_isa(void);
+/* Row i as float32: where it lies, or converted into buffer (d). */
+const float *knn_load(const knn_data *data, int64_t i, float *buffer);
 /* Facts about rows [begin, end): squared length, 64-bit hash of the bytes, and whether all values are finite. */
 void knn_facts(const knn_data *data, int64_t begin, int64_t end, double *squared, uint64_t *hash, uint8_t *finite);
 /* Whether two rows hold the same bytes. */
@@ -100,5 +102,95 @@ int knn_direct_work(const knn_data *data, knn_ticket *ticket, const int64_t *tar
    where fewer remain the outputs end with -1 and 0. */
 int knn_rank_work(const knn_data *data, knn_ticket *ticket, const int32_t *candidates, int64_t m, int64_t k,
                   int32_t *indices, float *similarity);
+/* A graph of distinct rows as one of all n: data and the (distinct, near) lists are those of the distinct rows,
+   of[i] is row i's distinct row, and members[start[u]..start[u + 1]) are the rows equal to u, ascending. */
+int knn_spread_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of, const int64_t *start,
+                    const int64_t *members, const int32_t *near, const float *near_similarity, int64_t near_k,
+                    int64_t k, int32_t *indices, float *similarity);
+
+/* ---- filter.c: the graph by a cheap similarity with an error bound, ranked exactly; see docs/kernels.md ---- */
+
+enum { KNN_FLOAT_C = 0, KNN_FLOAT_AVX2, KNN_FLOAT_AVX512, KNN_INT8_AVXVNNI, KNN_INT8_VNNI, KNN_INT8_AMX, KNN_PATHS };
+
+/* Whether a path runs on this CPU. For AMX this asks the kernel for permission, once. */
+int knn_path_supported(int path);
+
+typedef struct {
+    const knn_data *data;
+    int path;
+    int64_t k;        /* neighbours wanted, 1 .. n - 1 */
+    int64_t kept;     /* candidates ranked at most */
+    int64_t capacity; /* of a row's reservoir; more than kept */
+    int64_t padded;   /* d rounded up to a multiple of 64 */
+    int64_t block, blocks, run, offsets, units;
+    double scale;     /* power of two that brings the longest row to length 1 or less (cosine: 1) */
+
+    /* Per row (blocks * block): similarity of rows i and j is at most
+       factor[i] * factor[j] * C + upper[i] + upper[j], and less than that by at most 2 (slack[i] + slack[j]),
+       with C the product of the stored rows. threshold: what cannot reach it is no neighbour of i. */
+    float *factor, *upper, *slack, *threshold;
+    float *length, *error; /* of the sketch; used while it is made */
+    float *mean;           /* (padded), subtracted before the rotation */
+    double mean_squared;
+    int8_t *panel;         /* int8 paths: (blocks * block / 16, padded / 4, 16, 4) */
+    int32_t *sums;         /* VNNI: 128 * sum of the stored row */
+
+    uint64_t *keys;        /* (n, capacity) */
+    int32_t *size;         /* (n) */
+    void *locks;           /* one a block */
+    size_t bytes, each;    /* allocated in all, and at most by every thread of a stage */
+} knn_filter;
+
+/* Lay out and allocate everything; 0, or -1 when memory ran out. longest: length of the longest row. block: rows of a
+   tile, 0 for the usual. With dry = 1 only the sizes are computed. */
+int knn_filter_open(knn_filter *filter, const knn_data *data, int path, int64_t k, double longest, int64_t block,
+                    int dry);
+void knn_filter_close(knn_filter *filter);
+/* The three stages, run one after the other, each by any number of threads. */
+int knn_sketch_work(knn_filter *filter, knn_ticket *ticket);
+void knn_sketch_end(knn_filter *filter); /* between them, by one thread */
+int knn_tiles_work(knn_filter *filter, knn_ticket *ticket);
+/* Writes the neighbours of every row, and proven[i] = 0 where the bound does not prove them. */
+int knn_finish_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *proven);
+
+/* ---- between the files of the filter ---- */
+
+/* What a tile found: row and column within their blocks, and the upper bound of their similarity. */
+typedef struct {
+    int64_t count, limit;
+    uint32_t *place; /* row << 16 | column */
+    float *value;
+} knn_hits;
+
+#define KNN_MICRO 1024 /* most hits that come between two looks at the limit */
+
+/* One thread's view of a tile. */
+typedef struct {
+    knn_filter *filter;
+    int64_t rows, columns;               /* first row of each block */
+    int64_t row_end;                     /* rows in use of the row block */
+    int diagonal;
+    float *row_bar, *column_bar;         /* copies of the thresholds; +infinity for columns on the diagonal */
+    char *fixed;                         /* the block that stays for a whole run, as the path wants it */
+    char *moving;                        /* float paths: the other block */
+    float *line;                         /* float paths: one row */
+    knn_hits hits;
+    int64_t row_block, column_block;
+} knn_tile;
+
+void knn_flush(knn_tile *tile); /* hand the hits over and read the thresholds anew */
+void knn_sketch_int8(knn_filter *filter, int64_t group, float *line, float *buffer);
+
+/* Per path: prepare a block as the fixed or the moving one, and search one tile. */
+void knn_fix_avxvnni(const knn_filter *filter, int64_t block, char *out);
+void knn_tile_avxvnni(knn_tile *tile);
+void knn_fix_vnni(const knn_filter *filter, int64_t block, char *out);
+void knn_tile_vnni(knn_tile *tile);
+void knn_fix_amx(const knn_filter *filter, int64_t block, char *out);
+void knn_tile_amx(knn_tile *tile);
+void knn_fix_float(const knn_filter *filter, int64_t block, char *out, float *line);
+void knn_move_float(const knn_filter *filter, int64_t block, char *out, float *line);
+void knn_tile_float(knn_tile *tile);
+int knn_int8_supported(int path);
 
 #endif

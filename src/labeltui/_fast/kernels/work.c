@@ -63,3 +63,50 @@ int knn_rank_work(const knn_data *data, knn_ticket *ticket, const int32_t *candi
     free(keys), free(list), free(scratch);
     return result;
 }
+
+/* Keys of the other rows that may be among the k best of row i, a member of group u; returns how many. */
+static int64_t gather(uint64_t *keys, int64_t i, int64_t u, float self, const int64_t *start, const int64_t *members,
+                      const int32_t *near, const float *near_similarity, int64_t near_k, int64_t k) {
+    int64_t count = 0, entry = 0;
+    int own = 0;
+    float last = 0.0f;
+    while (entry < near_k || !own) { /* the groups by falling similarity, the own one among them */
+        int take_own = !own && (entry == near_k || self >= near_similarity[entry]);
+        float value = take_own ? self : near_similarity[entry];
+        int64_t group = take_own ? u : near[entry];
+        if (take_own) own = 1;
+        else entry++;
+        if (count >= k && value < last) break;
+        for (int64_t m = start[group], taken = 0; m < start[group + 1] && taken < k; m++)
+            if (members[m] != i) keys[count++] = knn_key(value, (uint32_t)members[m]), taken++;
+        last = value;
+    }
+    return count;
+}
+
+int knn_spread_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of, const int64_t *start,
+                    const int64_t *members, const int32_t *near, const float *near_similarity, int64_t near_k,
+                    int64_t k, int32_t *indices, float *similarity) {
+    const int64_t step = 64;
+    int64_t room = n; /* k each of near_k + 1 groups, but never more than there are rows */
+    if (near_k + 1 < n / k + 1) room = (near_k + 1) * k;
+    uint64_t *keys = malloc(sizeof(uint64_t) * (size_t)(room + 1)), self;
+    float *scratch = malloc(sizeof(float) * 10 * (size_t)(data->d + 8));
+    int result = keys && scratch ? 0 : -1;
+    for (int64_t t; !result && (t = knn_take(ticket, step)) < n && !knn_stopped(&ticket->stop);) {
+        int64_t end = t + step < n ? t + step : n;
+        for (int64_t i = t; i < end; i++) {
+            int64_t u = of[i];
+            uint32_t same = (uint32_t)u;
+            knn_exact(data, u, &same, 1, &self, scratch);
+            int64_t count = gather(keys, i, u, knn_value(self), start, members, near + u * near_k,
+                                   near_similarity + u * near_k, near_k, k);
+            knn_select(keys, count, k);
+            knn_sort(keys, count < k ? count : k);
+            store(keys, count < k ? count : k, k, indices + i * k, similarity + i * k);
+        }
+        __atomic_fetch_add(&ticket->done, end - t, __ATOMIC_RELAXED);
+    }
+    free(keys), free(scratch);
+    return result;
+}
