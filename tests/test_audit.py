@@ -457,6 +457,10 @@ def test_evidence_speaks_of_the_labels_now(audit: Audit) -> None:
     assert found.votes[-1] == ("blend", audit.score(i), top)
     assert {name for name, _, _ in found.votes} >= {"neighbours", "head", "blend"}
     assert any(f"neighbours {audit.names[top]}" in line for line in found.lines)
+    proposals = {name: proposal for name, _, proposal in found.votes}
+    assert proposals["nearest"] == np.bincount(audit.current[near]).argmax()
+    assert proposals["neighbours"] == top
+    assert list(audit.detectors()) == [name for name, _, _ in found.votes]
     # A neighbour's relabel is seen at once.
     other = int(near[0])
     new = (int(audit.current[other]) + 1) % audit.K
@@ -627,6 +631,21 @@ def test_adoption_after_a_crash_makes_no_second_generation(path: Path) -> None:
         assert a._store.generations() == [0, 1]
 
 
+def test_old_generations_are_deleted_and_their_runs_not_adopted_again(path: Path) -> None:
+    with Audit.open(path) as a:
+        for number in range(1, 6):
+            add_run(a, f"2026112{number}T140000Z-aaaa", np.full(a.n, number / 10), a.given)
+            change = a.refresh()
+            assert change is not None
+            assert change.generation == number
+        assert a._store.generations() == [0, 3, 4, 5]
+        assert a.refresh() is None
+    with Audit.open(path) as a:
+        assert a.generation == 5
+        assert a.refresh() is None
+        assert a.score(0) == pytest.approx(0.5)
+
+
 def test_two_runs_at_once_show_the_newer(path: Path) -> None:
     with Audit.open(path) as a:
         other = ((a.given + 1) % a.K).astype(np.int32)
@@ -654,6 +673,10 @@ def test_a_damaged_result_is_refused_and_nothing_changes(path: Path) -> None:
             a.refresh()
         assert a.generation == 0
         assert a.journal_seq == 0
+        assert a.refresh() is None  # said once
+        add_run(a, "20261120T130000Z-good", np.full(a.n, 0.25), a.given)
+        assert a.refresh() is not None
+        assert a.score(0) == 0.25
 
 
 def test_relabels_since_the_newest_run(path: Path) -> None:

@@ -101,7 +101,7 @@ class Complexities:
 
         store, graph = self._store, self._graph
         return LiveCsg(
-            store.array("csg/T"),
+            store.matrix("csg/T"),
             store.array(f"{graph}/indices"),
             store.given,
             store.array(f"{graph}/rev_indptr"),
@@ -155,7 +155,7 @@ class Complexities:
     @property
     def T(self) -> Any:
         """(K, K) int64 (or csr_array above 2,000 classes): pooled counts now."""
-        return self._catch_up().T if self.moved else self._store.array("csg/T")
+        return self._catch_up().T if self.moved else self._store.matrix("csg/T")
 
     def overlap(self) -> NDArray[np.float64]:
         """(K,) summed overlap of each class with the others."""

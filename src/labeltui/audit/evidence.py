@@ -89,19 +89,23 @@ def gather(
     pair = given >= 0 and top >= 0 and top != given
     overlap = float(complexities.W_entry(given, top)) if pair else None
     share = float(complexities.S_row(given)[top]) if pair else None
-    votes = _votes(store, i, counted[0][0] if counted else None, top if top >= 0 else None)
+    votes = _votes(store, current, i)
     groups = store.array("groups/duplicate")
     alike = np.flatnonzero(groups == groups[i])
     group = alike[alike != i].tolist()
     lines = []
-    if counted:
-        told = [f"{count}/{len(labelled)} neighbours {names[label]}" for label, count in counted[:2]]
-        lines.append(", ".join(told))
-    told = [_vote_in_words(detector, score, proposal, given, names) for detector, score, proposal in votes]
-    lines.append(", ".join(line for line in told if line))
+    told = [f"{count}/{len(labelled)} neighbours {names[label]}" for label, count in counted[:2]]
+    if pair:
+        told.append(f"blend {chance(float(store.array('suggest/p')[i, 0]))} {names[top]}")
+    lines.append(", ".join(told))
+    if given >= 0:
+        told = [f"{detector} {chance(score)}" for detector, score, _ in votes]
+        lines.append(f"P({names[given]}): {', '.join(told)}")
     if overlap is not None and share is not None:
         a, b = names[given], names[top]
-        lines.append(f"{a}-{b} overlap {overlap:.2f}, {share:.0%} of the neighbours of {a} are {b}")
+        lines.append(
+            f"{a}-{b} overlap {chance(overlap)}, {100 * share:.0f} % of the neighbours of {a} are {b}"
+        )
     if group:
         other = sorted({names[label] for label in current[group].tolist() if label >= 0 and label != given})
         alike_text = f"{len(group)} more {'copy' if len(group) == 1 else 'copies'} of this image"
@@ -109,27 +113,34 @@ def gather(
     return Evidence(votes, neighbours, same, overlap, share, group, [line for line in lines if line])
 
 
-def _votes(store: Store, i: int, nearest: int | None, top: int | None) -> list[tuple[str, float, int | None]]:
+def _votes(store: Store, current: NDArray[np.int32], i: int) -> list[tuple[str, float, int | None]]:
     found: list[tuple[str, float, int | None]] = []
     for name in store.names_in("scores"):
-        proposal = None
-        if f"suggest/{name}/label" in store:
-            label = int(store.array(f"suggest/{name}/label")[i, 0])
-            proposal = label if label >= 0 else None
-        elif name == "neighbours":
-            proposal = nearest
         if name != "blend":
-            found.append((name, float(store.array(f"scores/{name}")[i]), proposal))
-    return [*found, ("blend", float(store.array("scores/blend")[i]), top)]
+            found.append((name, float(store.array(f"scores/{name}")[i]), _proposal(store, current, i, name)))
+    top = int(store.array("suggest/label")[i, 0])
+    return [*found, ("blend", float(store.array("scores/blend")[i]), top if top >= 0 else None)]
 
 
-def _vote_in_words(detector: str, score: float, proposal: int | None, given: int, names: list[str]) -> str:
-    if given < 0:
-        return f"{detector} {names[proposal]}" if proposal is not None else ""
-    shown = f"{detector} gives {names[given]} {chance(score)}"
-    return (
-        f"{shown}, says {names[proposal]}" if proposal not in (None, given) and detector == "blend" else shown
-    )
+def _proposal(store: Store, current: NDArray[np.int32], i: int, detector: str) -> int | None:
+    """The label that a detector would give: a stored one, or for a neighbour vote that of the labels now."""
+    if f"suggest/{detector}/label" in store:
+        label = int(store.array(f"suggest/{detector}/label")[i, 0])
+        return label if label >= 0 else None
+    attrs = store.attrs(f"scores/{detector}")
+    if not {"k", "temperature"} <= attrs.keys():
+        return None
+    graph = f"graph/{store.embedding_name}"
+    near = store.array(f"{graph}/indices")[i][: int(attrs["k"])]
+    kept = np.flatnonzero(near >= 0)
+    kept = kept[current[near[kept]] >= 0]
+    if not len(kept):
+        return None
+    weights = np.ones(len(kept))
+    if attrs["temperature"] > 0:
+        similarity = store.array(f"{graph}/similarity")[i][kept].astype(np.float64)
+        weights = np.exp((similarity - similarity.max()) / attrs["temperature"])
+    return int(np.bincount(current[near[kept]], weights).argmax())
 
 
 def chance(p: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from labeltui.errors import AuditError
 from labeltui.journal import GenerationRow
 from labeltui.store import Store, sha256
 
@@ -42,17 +43,47 @@ def runs(path: Path) -> list[Path]:
     return [path / RUNS / name for name in names if not name.startswith(".")]
 
 
-def prepare(store: Store, rows: Sequence[GenerationRow]) -> list[GenerationRow]:
-    """Copy the finished results that no generation holds yet; returns their rows, oldest first, `seq` 0."""
-    adopted = {row.run for row in rows}
-    made = []
+def prepare(store: Store, rows: Sequence[GenerationRow], refused: set[str]) -> list[GenerationRow]:
+    """Copy the finished results that no generation holds yet.
+
+    Generations that nothing needs any more are deleted first, so that there are never more than three or so.
+
+    Parameters
+    ----------
+    store : Store
+        The generation shown.
+    rows : sequence of GenerationRow
+        What the journal holds.
+    refused : set of str
+        Runs to leave alone. One whose result is damaged is added, so that it is complained of once.
+
+    Returns
+    -------
+    list of GenerationRow
+        Oldest first; their `seq` is 0 until the journal has an action for them.
+
+    Raises
+    ------
+    DamagedAudit, NewerFormat
+        A result cannot be adopted; those after it are taken at the next call.
+    """
+    known = {row.run for row in rows} | refused
+    results = [run / RESULT for run in runs(store.path) if run.name not in known]
+    results = [result for result in results if result.is_file()]
+    if not results:
+        return []
+    store.prune(keep=[row.n for row in rows[-2:]])
+    made: list[GenerationRow] = []
     after = max((row.n for row in rows), default=0)
-    for run in runs(store.path):
-        result = run / RESULT
-        if run.name in adopted or not result.is_file():
-            continue
-        n = store.adopt(result, after)
-        made.append(GenerationRow(0, n, sha256(store.generation_path(n)), run.name))
+    for result in results:
+        try:
+            n = store.adopt(result, after)
+        except AuditError:
+            if made:  # these are good; the next call complains
+                return made
+            refused.add(result.parent.name)
+            raise
+        made.append(GenerationRow(0, n, sha256(store.generation_path(n)), result.parent.name))
         after = max(after, n)
     return made
 

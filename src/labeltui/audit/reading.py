@@ -241,6 +241,12 @@ class Reading:
             self._store, self._current, self.names, self._complexities, i, k or self.csg_k
         )
 
+    def detectors(self) -> dict[str, str]:
+        """Names of the detectors whose scores the audit holds, with a title for showing; the blend last."""
+        names = [name for name in self._store.names_in("scores") if name != "blend"]
+        titles = {name: str(self._store.attrs(f"scores/{name}").get("title", name)) for name in names}
+        return {name: safe(title) for name, title in titles.items()} | {"blend": "blend of the detectors"}
+
     # pictures
 
     @property

@@ -13,7 +13,7 @@ from labeltui.audit.ledger import EXCLUDE, KEEP, KINDS, Ledger
 from labeltui.audit.reading import Index, Reading
 from labeltui.audit.views import Change, Step, WhatIf
 from labeltui.errors import InputError
-from labeltui.journal import Action, Journal, Row
+from labeltui.journal import Action, GenerationRow, Journal, Row
 from labeltui.store import Store
 from labeltui.text import safe
 
@@ -30,6 +30,8 @@ class Audit(Reading):
     def __init__(self, store: Store, journal: Journal, source_root: Path | None) -> None:
         super().__init__(store, journal, source_root)
         self.on_saved: Callable[[], None] | None = None
+        self._prepared: list[GenerationRow] = []
+        self._refused: set[str] = set()
         journal.on_change = self._saved
 
     @classmethod
@@ -308,16 +310,17 @@ class Audit(Reading):
     def prepare(self) -> int:
         """Copy the results of finished runs into the audit; returns how many are ready for `refresh`.
 
-        Any one thread may call this; it may take seconds on a slow disk, and changes nothing that is shown.
+        One other thread at a time may call this; it takes seconds for large results on a slow disk, and
+        changes nothing that is shown.
         """
-        if self.read_only:
-            return 0
-        return len(generations.prepare(self._store, self._generations))
+        if not self.read_only and not self._prepared:
+            self._prepared = generations.prepare(self._store, self._generations, self._refused)
+        return len(self._prepared)
 
     def refresh(self) -> Change | None:
         """Show the results of runs that finished since, and of other writers when open for reading only.
 
-        Copies them first where `prepare` was not called. Decisions stay as they are.
+        Copies them first where `prepare` was not called, and raises as it does. Decisions stay as they are.
 
         Returns
         -------
@@ -331,7 +334,8 @@ class Audit(Reading):
                 return None
             run = next((row.run for row in self._generations if row.n == wanted.generation), "")
         else:
-            made = generations.prepare(self._store, self._generations)
+            self.prepare()
+            made, self._prepared = self._prepared, []
             for row in made:
                 action = self._journal.append("generation", generation=(row.n, row.sha256, row.run))
                 self._generations.append(generations.numbered(row, action.seq))
