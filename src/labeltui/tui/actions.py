@@ -150,9 +150,19 @@ class Action:
     family: str = ""
 
 
+GROUPS: Mapping[str, str] = {
+    "decide": "Each decides on the sample looked at and steps to the next one.",
+    "history": "Undo and redo reach across sessions.",
+    "go": "Moving about.",
+    "train": "Fine-tuning in the background.",
+    "audit": "The audit as a whole.",
+    "help": "Finding out.",
+}
+"""Groups of actions and what the manual says of them."""
+
 REVIEW = ("review",)
-LOOKING = ("review", "neighbours")
-LISTS = ("review", "pairs", "sheet", "conflicts", "neighbours")
+LOOKING = ("review",)
+LISTS = ("review",)
 
 # fmt: off
 ACTIONS: tuple[Action, ...] = (
@@ -222,6 +232,8 @@ ACTIONS: tuple[Action, ...] = (
            "Everything you can do now, found by typing", LISTS, "palette", footer=17),
     Action("theme", (), "help", "theme",
            "Change the colours: dark, light, the terminal's own", REVIEW, "theme"),
+    Action("redraw", ("ctrl+l",), "help", "redraw", "Paint everything anew, after something else wrote on the screen",
+           LISTS, "redraw"),
     Action("quit", ("q", "ctrl+c"), "audit", "quit",
            "Leave; every decision is already saved", LISTS, "quit", footer=18),
 )
@@ -348,3 +360,45 @@ def collapsed(actions: Iterable[Action]) -> list[Action]:
         seen.add(action.family)
         rows.append(action)
     return rows
+
+
+def manual() -> str:
+    """Return docs/keys.md."""
+    keymap = Keymap()
+    lines = [
+        "# Keys",
+        "",
+        "This page is made from the table in `src/labeltui/tui/actions.py`:",
+        "`python -m labeltui.tui.actions > docs/keys.md`.",
+        "",
+        "Any key can be changed in the `[keys]` section of the settings file, by the action's id:",
+        "",
+        "```toml",
+        "[keys]",
+        'keep = ["space", "y"]',
+        'unsure = "w"',
+        "```",
+        "",
+        "A key that you give to one action is taken from the action that has it by default. If two wishes clash, the",
+        "first one wins and the status line says so. An action that is not possible at the moment says why.",
+    ]
+    for group, words in GROUPS.items():
+        rows = [action for action in ACTIONS if action.group == group]
+        lines += [
+            "",
+            f"## {group}",
+            "",
+            words,
+            "",
+            "| keys | id | what it does | where |",
+            "|---|---|---|---|",
+        ]
+        for action in rows:
+            keys = " ".join(f"`{show_key(key)}`" for key in keymap.keys(action.id)) or "palette only"
+            keys = keys.replace("|", "\\|")
+            lines.append(f"| {keys} | `{action.id}` | {action.description} | {', '.join(action.screens)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(manual(), end="")

@@ -97,6 +97,11 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if canvas.caps.kind == "sixel":
             self.wire.doubt(picture.region for picture in canvas.pictures)
 
+    def redraw(self) -> None:
+        """Paint everything anew: something else may have written on the terminal."""
+        self.wire.forget(*self.size)
+        self.refresh(layout=True)
+
     # Training ---------------------------------------------------------------------------
 
     @property

@@ -65,6 +65,10 @@ class TableScreen(Screen[T], inherit_bindings=False):
         handler = getattr(self, f"do_{action.handler}")
         await _finish(handler() if action.argument is None else handler(action.argument))
 
+    def do_redraw(self) -> None:
+        """Paint everything anew."""
+        self.labeltui.redraw()
+
     async def on_key(self, event: events.Key) -> None:
         if self.panel.is_open:
             event.stop()

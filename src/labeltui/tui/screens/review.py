@@ -58,6 +58,7 @@ class ReviewScreen(TableScreen[None]):
         self.status = Lines(id="status")
         self.footer = Lines(id="footer")
         self.pane = "queue"
+        self._unsaved = False
 
     def compose(self) -> ComposeResult:
         yield self.header
@@ -250,7 +251,7 @@ class ReviewScreen(TableScreen[None]):
     def open_class(self, label: int | None) -> None:
         """Open a class's queue."""
         self.session.open_class(label)
-        self.class_list.row = self.class_list.row_of(label)
+        self.class_list.put(label)
         self.paint_all()
 
     def do_next_class(self) -> None:
@@ -307,7 +308,11 @@ class ReviewScreen(TableScreen[None]):
     def _saved(self) -> None:
         self.paint_header()
         if failed := self.session.audit.failed:
+            self._unsaved = True
             self.say(f"not saved: {failed.law}; {failed.came}. {failed.cure}", "bad")
+        elif self._unsaved:
+            self._unsaved = False
+            self.say("✓ everything is saved again", "good")
 
     def do_suggestion(self, number: int) -> None:
         assert self.session.sample is not None

@@ -13,6 +13,7 @@ class Classes(Rows):
     def __init__(self, session: Session) -> None:
         super().__init__(id="classes")
         self.session = session
+        self.at: int | None = None
 
     def count(self) -> int:
         return len(self.session.classes) + 1
@@ -28,9 +29,19 @@ class Classes(Rows):
         place = self.session.class_row(label)
         return 0 if place is None else place + 1
 
+    def go(self, row: int, tell: bool = True) -> bool:
+        moved = super().go(row, tell)
+        self.at = self.label(self.row)
+        return moved
+
     def show(self) -> None:
         """Paint the table anew; the cursor stays with its class."""
-        self.reset(self.row)
+        self.reset(self.row_of(self.at))
+
+    def put(self, label: int | None) -> None:
+        """Put the cursor on a class."""
+        self.at = label
+        self.show()
 
     def pieces(self, row: int, width: int) -> list[Piece]:
         session = self.session

@@ -155,10 +155,11 @@ class Preview(Vertical):
         if tall:
             names = min(24, max((len(audit.names[label]) for label, _ in suggestions), default=4))
             for n, (label, p) in enumerate(suggestions, 1):
-                full, empty = bar(p, max(0, width - names - 9))
+                full, empty = bar(p, max(0, width - names - 11))
                 lines.append(
                     [
                         (f" {n} ", "key"),
+                        ("→ ", "faint"),
                         (fit(audit.names[label], names), "strong" if n == 1 else "plain"),
                         (" " + fit(number(p), 3, right=True) + " ", "faint"),
                         (full, "bar"),

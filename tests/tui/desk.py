@@ -1,0 +1,90 @@
+"""A person at a desk: the app on a real audit, keys pressed, state and screen to look at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textual import events
+from textual.pilot import Pilot
+
+from labeltui.audit import Audit
+from labeltui.tui.actions import BY_ID
+from labeltui.tui.app import LabeltuiApp
+from labeltui.tui.screens.review import ReviewScreen
+from labeltui.tui.session import Session
+
+
+@dataclass
+class Desk:
+    """What a test looks at."""
+
+    audit: Audit
+    app: LabeltuiApp
+    pilot: Pilot[Any]
+
+    @property
+    def session(self) -> Session:
+        return self.app.session
+
+    @property
+    def review(self) -> ReviewScreen:
+        return self.app.review
+
+    @property
+    def sample(self) -> int:
+        sample = self.session.sample
+        assert sample is not None
+        return sample
+
+    @property
+    def screen(self) -> list[str]:
+        """The lines a person sees."""
+        return [strip.text for strip in self.app.screen._compositor.render_strips()]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.screen)
+
+    @property
+    def status(self) -> str:
+        return self.review.status.text.strip()
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    async def do(self, *ids: str) -> None:
+        """Start actions by the keys that the table gives them."""
+        for id_ in ids:
+            await self.press(BY_ID[id_].keys[0])
+
+    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait for what happens off the UI thread."""
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, f"it did not come about; the status line says: {self.status}"
+            await self.pilot.pause(0.02)
+
+    async def paste(self, text: str) -> None:
+        self.app.post_message(events.Paste(text))
+        await self.pilot.pause()
+
+    async def type(self, text: str) -> None:
+        await self.press(*("space" if character == " " else character for character in text))
+
+
+@asynccontextmanager
+async def at_desk(
+    path: Path, size: tuple[int, int] = (120, 40), read_only: bool = False, **options: Any
+) -> AsyncIterator[Desk]:
+    """Open the app on an audit."""
+    with Audit.open(path, reviewer="tester", read_only=read_only) as audit:
+        app = LabeltuiApp(audit, **options)
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            yield Desk(audit, app, pilot)

@@ -1,0 +1,326 @@
+"""How the review screen behaves over a session."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+
+from labeltui.audit import Audit, Change
+from labeltui.embed import EmbedSpec
+from labeltui.head import HeadSpec
+from labeltui.scan import ScanOptions, scan
+from labeltui.tui.session import RECENT, Session
+from tests.factories import make_audit
+from tests.tui.desk import at_desk
+from tests.tui.test_app_actions import Trainer
+
+STRANGE = ("[red]x", "esc\x1b[31m", "two\nlines", "漢字")
+
+
+async def test_the_screen_shows_audit_classes_queue_preview_and_keys(tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=120)) as desk:
+        lines = desk.screen
+        assert "small.audit" in lines[0]
+        assert "120 samples" in lines[0]
+        assert "CSG" in lines[0]
+        assert "✓ saved" in lines[0]
+        assert lines[1].split("│")[0].split() == ["CLASSES", "by", "overlap"]
+        flags = desk.audit.summary().flags
+        assert f"QUEUE all classes  {flags:,} flagged" in lines[1]
+        first = desk.session.classes[0]
+        assert lines[3].split()[:2] == [first.name, f"{first.overlap:.2f}"]
+        names = [desk.audit.sample_name(int(sample)).split("/")[1][:-4] for sample in desk.session.queue]
+        shown = [
+            line[33:].split()[0].strip("▌") or line[34:].split()[0] for line in lines[2 : 2 + len(names)]
+        ]
+        assert shown == names
+        assert any("why" in line and "neighbours" in line for line in lines)
+        assert "1-5 suggested" in lines[-1]
+        assert "space keep" in lines[-1]
+
+
+async def test_a_decision_is_painted_at_once_and_saved_soon(tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=120)) as desk:
+        before = desk.audit.summary()
+        await desk.do("suggestion-1")
+        assert "reviewed 1" in desk.screen[0]
+        assert "relabelled 1" in desk.screen[0]
+        await desk.until(lambda: "✓ saved" in desk.screen[0])
+        assert desk.audit.summary().saved
+        assert desk.audit.summary().csg != before.csg
+        with Audit.open(desk.audit.path, read_only=True) as other:
+            assert other.summary().relabelled == 1
+
+
+async def test_saving_that_fails_is_said_loudly_and_tried_again(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        async with at_desk(make_audit(tmp_path, n=120)) as desk:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # to this process a full disk
+            await desk.do("keep")
+            await desk.until(lambda: "NOT SAVED" in desk.screen[0])
+            assert "not saved:" in desk.status
+            await desk.do("keep")
+            assert desk.audit.summary().reviewed == 2  # work goes on
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            await desk.until(lambda: "✓ saved" in desk.screen[0])
+            assert "not saved" not in desk.status
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+async def test_the_sample_never_jumps_when_classes_change_their_order(tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=240)) as desk:
+        orders = set()
+        for _ in range(12):
+            row = desk.session.row
+            queue = desk.session.queue.copy()
+            await desk.do("suggestion-1")
+            orders.add(tuple(entry.index for entry in desk.session.classes))
+            assert np.array_equal(desk.session.queue, queue)
+            assert desk.session.row == row + 1
+            assert desk.review.queue.row == desk.session.row
+        overlaps = [entry.overlap for entry in desk.session.classes]
+        assert overlaps == sorted(overlaps, reverse=True)
+        shown = [line.split()[0] for line in desk.screen[3:7]]
+        assert shown == [entry.name for entry in desk.session.classes]
+
+
+async def test_the_class_cursor_stays_with_its_class(tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=240)) as desk:
+        await desk.do("next-class")
+        label = desk.session.spec.given
+        for _ in range(6):
+            await desk.do("suggestion-1")
+            assert desk.review.class_list.label(desk.review.class_list.row) == label
+            assert any("▸" in line and desk.audit.names[label or 0] in line for line in desk.screen[3:8])
+
+
+async def test_a_finished_queue_says_what_to_do_next(tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=120)) as desk:
+        await desk.do("next-class")
+        for _ in range(len(desk.session.queue)):
+            await desk.do("keep")
+        assert desk.session.left == 0
+        assert "queue is finished" in desk.status
+        await desk.do("next-class")
+        assert desk.session.left > 0
+
+
+async def test_undo_reaches_across_sessions_and_classes(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=120)
+    async with at_desk(path) as desk:
+        sample = desk.sample
+        await desk.do("suggestion-1")
+    async with at_desk(path) as desk:
+        assert desk.audit.summary().relabelled == 1
+        other = next(row.index for row in desk.session.classes if row.index != desk.audit.given[sample])
+        desk.review.open_class(other)
+        await desk.do("undo")
+        assert desk.audit.summary().relabelled == 0
+        assert desk.sample == sample
+        assert desk.session.spec.given == desk.audit.given[sample]
+
+
+async def test_new_scores_rerank_around_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with at_desk(make_audit(tmp_path, n=240)) as desk:
+        await desk.do("down", "down", "down")
+        sample = desk.sample
+        queue = desk.session.queue.copy()
+        shuffled = queue[queue != sample][::-1]
+        monkeypatch.setattr(desk.audit, "refresh", lambda: Change(3, 5, 1, "run"))
+        monkeypatch.setattr(desk.audit, "queue", lambda spec: shuffled)
+        change = desk.session.refresh()
+        assert change is not None
+        desk.review.adopted(change)
+        await desk.pilot.pause()
+        assert desk.sample == sample  # no longer flagged, and still looked at
+        assert len(desk.session.queue) == len(shuffled) + 1
+        assert "3 flags rose, 5 fell" in desk.status
+        await desk.do("keep")
+        assert desk.audit.decision(sample) is not None
+
+
+async def test_a_real_run_ends_in_new_scores(tmp_path: Path) -> None:
+    from labeltui.train.jobs import Trainer as RealTrainer
+
+    path = make_audit(tmp_path, n=120)
+    with Audit.open(path) as audit:
+        jobs = RealTrainer(audit)
+        from labeltui.tui.app import LabeltuiApp
+
+        app = LabeltuiApp(audit, jobs=jobs, train_after=2)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press("1", "1", "1")
+            sample = app.session.sample
+            for _ in range(600):
+                await pilot.pause(0.1)
+                if audit.generation:
+                    break
+            assert audit.generation == 1
+            await pilot.pause()
+            assert app.session.sample == sample
+            assert "the queue is re-ranked" in app.review.status.text
+            assert audit.relabels_since_run <= 1
+
+
+async def test_training_starts_by_itself_after_enough_relabels(tmp_path: Path) -> None:
+    jobs = Trainer()
+    async with at_desk(make_audit(tmp_path, n=240), jobs=jobs, train_after=3) as desk:
+        await desk.do("suggestion-1", "keep", "suggestion-1", "keep")
+        assert jobs.started == 0
+        await desk.do("suggestion-1")
+        await desk.until(lambda: jobs.started == 1)
+        await desk.do("suggestion-1")
+        assert jobs.started == 1
+
+
+async def test_names_from_data_are_never_markup_or_escapes(tmp_path: Path) -> None:
+    made = make_audit(tmp_path, n=120)
+    data = made.parent / "data"
+    for number, name in enumerate(STRANGE):
+        (data / f"class{number}").rename(data / name)
+    first = sorted((data / STRANGE[0]).iterdir())[0]
+    first.rename(first.with_name("[b]bold[i].png"))
+    head = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
+    audit = tmp_path / "strange.audit"
+    scan(data, audit, ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0), head=head))
+    async with at_desk(audit) as desk:
+        assert "[red]x" in desk.text
+        assert "esc\\x1b" in desk.text
+        assert "\x1b" not in desk.text
+        assert all(cell_len(line) == 120 for line in desk.screen)
+        await desk.do("class")
+        text = desk.text
+        assert "[red]x" in text
+        assert "esc\\x1b[31m" in text
+        assert "two\\x0alines" in text
+        assert "漢字" in text
+        await desk.press("escape")
+        desk.session.visit(next(i for i in range(desk.audit.n) if "[b]" in desk.audit.sample_name(i)))
+        desk.review.paint_all()
+        await desk.pilot.pause()
+        assert "[b]bold[i]" in desk.text
+        await desk.do("keep")
+        assert "[b]bold[i].png" in desk.status
+
+
+async def test_a_lost_picture_leaves_a_message_and_the_keys(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=120)
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    async with at_desk(path) as desk:
+        await desk.until(lambda: "no such file" in desk.text or "missing" in desk.text.lower())
+        sample = desk.sample
+        await desk.do("keep")
+        assert desk.audit.decision(sample) is not None
+
+
+async def test_reading_only_refuses_decisions_and_says_so(tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=120), read_only=True) as desk:
+        sample = desk.sample
+        assert "reading only" in desk.screen[0]
+        await desk.do("keep")
+        assert desk.audit.decision(sample) is None
+        assert "reading only" in desk.status
+        assert "keep" not in desk.screen[-1]
+        await desk.do("down")
+        assert desk.sample != sample
+
+
+async def test_keys_can_be_moved_and_clashes_are_announced(tmp_path: Path) -> None:
+    keys = {"keep": ["y"], "unsure": ["y"]}
+    async with at_desk(make_audit(tmp_path, n=120), keys=keys) as desk:
+        assert "y is wished for keep and unsure" in desk.status
+        assert "y keep" in desk.screen[-1]
+        sample = desk.sample
+        await desk.press("space")
+        assert desk.audit.decision(sample) is None
+        await desk.press("y")
+        decision = desk.audit.decision(sample)
+        assert decision is not None
+        assert decision.kind == "keep"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (81, 31), (104, 30), (120, 40), (200, 60), (300, 100)])
+async def test_every_size_shows_what_matters(size: tuple[int, int], tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=120), size=size) as desk:
+        text = desk.text
+        assert all(cell_len(line) == size[0] for line in desk.screen)
+        for word in ("labeltui", "CSG", "saved", "CLASSES", "QUEUE", "PREVIEW", "why", "suggested", "keep"):
+            assert word in text, word
+        assert desk.review.preview.picture.size.height >= 6
+        assert desk.review.queue.size.height == size[1] - 4
+        assert desk.audit.names[desk.audit.suggestions(desk.sample)[0][0]] in text
+
+
+async def test_the_window_may_change_its_size_at_any_time(tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=240)) as desk:
+        await desk.do("down", "down", "down")
+        sample = desk.sample
+        for size in ((80, 24), (40, 10), (20, 5), (300, 100), (120, 40)):
+            await desk.pilot.resize_terminal(*size)
+            await desk.pilot.pause()
+            assert desk.sample == sample
+        assert "PREVIEW" in desk.screen[1]
+
+
+async def test_a_mouse_works_and_is_not_needed(tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=120)) as desk:
+        await desk.pilot.click("#queue", offset=(5, 3))
+        assert desk.session.row == 3
+        await desk.pilot.click("#classes", offset=(5, 2))
+        assert desk.review.pane == "classes"
+        await desk.pilot.click("#classes", offset=(5, 2))
+        await desk.pilot.pause()
+        assert desk.session.spec.given == desk.session.classes[1].index
+
+
+def test_digits_of_classes_used_last_are_stable(tmp_path: Path) -> None:
+    with Audit.open(make_audit(tmp_path, n=120), read_only=True) as audit:
+        session = Session(audit)
+        for label in (0, 1, 2, 3):
+            session.used(label)
+        assert session.recent == [0, 1, 2, 3]
+        session.used(1)
+        session.used(0)
+        assert session.recent == [0, 1, 2, 3]
+        session.used(9)  # takes the place of 2, which was not used for longest
+        assert session.recent == [0, 1, 9, 3]
+        assert len(session.recent) == RECENT
+
+
+def test_reviewing_never_loads_torch(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=120)
+    script = f"""
+        import asyncio, sys
+        from pathlib import Path
+        from labeltui.audit import Audit
+        from labeltui.train.jobs import Trainer
+        from labeltui.tui.app import LabeltuiApp
+
+        async def main():
+            with Audit.open(Path({str(path)!r})) as audit:
+                app = LabeltuiApp(audit, jobs=Trainer(audit))
+                async with app.run_test() as pilot:
+                    await pilot.press("1", "space", "u", "slash", "escape", "question_mark", "escape", "e", "escape")
+                    await pilot.pause(0.3)
+
+        asyncio.run(main())
+        heavy = {{"torch", "timm", "torchvision", "sklearn", "pandas"}} & set(sys.modules)
+        sys.exit(f"loaded {{heavy}}" if heavy else 0)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr[-800:]
+    assert "Traceback" not in done.stderr
