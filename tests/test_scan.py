@@ -31,7 +31,7 @@ from labeltui.errors import (
     UsageError,
 )
 from labeltui.head import HeadSpec
-from labeltui.scan import STAGES, ScanOptions, scan, summary
+from labeltui.scan import STAGES, ScanOptions, scan, stages, summary
 from labeltui.scan.partial import Partial
 from labeltui.store import Store
 
@@ -598,6 +598,24 @@ class TestSmall:
         assert summary(audit).flags == 0
         assert summary(audit).csg == 0
         assert any("only one class" in note for note in summary(audit).notes)
+
+    def test_many_classes_are_kept_sparse(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        source = write_npz(tmp_path / "x.npz", k=4)
+        dense = scan(source, tmp_path / "a", options())
+        monkeypatch.setattr(csg.counting, "SPARSE_ABOVE", 3)
+        monkeypatch.setattr(stages, "MOST_REPEATED", 3)
+        sparse = scan(source, tmp_path / "b", options())
+        monkeypatch.setattr(stages, "MOST_CLASSES", 3)
+        unsolved = scan(source, tmp_path / "c", options())
+        with Store.open(dense) as one, Store.open(sparse) as two, Store.open(unsolved) as three:
+            assert "csg/T" not in two
+            for name in ("csg/T", "csg/S", "csg/W"):
+                assert np.allclose(two.matrix(name).toarray(), one.matrix(name), rtol=1e-12)
+            assert two.attrs("csg")["csg"] == pytest.approx(one.attrs("csg")["csg"])
+            assert "csg/interval" not in two
+            assert "csg" not in three.attrs("csg")
+            assert np.array_equal(three.array("csg/overlap"), two.array("csg/overlap"))
+        assert summary(unsolved).csg is None
 
     def test_k_is_checked(self) -> None:
         for wrong in ({"k": 0}, {"k": 51}, {"folds": 1}, {"seed": -1}, {"backend": "guess"}):

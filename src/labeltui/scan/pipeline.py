@@ -232,7 +232,7 @@ def _write(
     partial: Partial,
     found: Findings,
     flags: int,
-    value: float,
+    value: float | None,
 ) -> None:
     out = partial.path.parent
     with run.stage("write"):

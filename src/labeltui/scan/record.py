@@ -53,7 +53,8 @@ class ScanSummary:
         The first 10,000 of them, in source order.
     flags : int
         Samples whose given label is not the suggested one.
-    csg : float
+    csg : float or None
+        None above 10,000 classes.
     notes : list of str
         What was assumed.
     seconds : float
@@ -68,7 +69,7 @@ class ScanSummary:
     not_ok: dict[str, int]
     faults: list[Fault]
     flags: int
-    csg: float
+    csg: float | None
     notes: list[str]
     seconds: float
     stages: dict[str, float]

@@ -21,6 +21,9 @@ from labeltui.scan.record import commonest, list_faults
 from labeltui.scan.sheet import Sheet, packed
 
 STAGES = ("read", "embed", "graph", "csg", "head", "score", "write")
+# A spectrum takes a time that grows with the cube of the classes: 0.2 s for 1,000, minutes for 10,000.
+MOST_CLASSES = 10_000
+MOST_REPEATED = 1_000  # above, no sweep and no interval, which take it again and again
 HUNDREDTHS = 100  # total of the stages that only know their share
 
 Array = npt.NDArray[Any]
@@ -205,49 +208,42 @@ def complexity(
     neighbours: graph.Graph,
     found: Findings,
     name: str,
-) -> float:
+) -> float | None:
+    """Add the class matrices and return the CSG; None where its spectrum would take too long."""
     classes, k, threads = len(sheet.class_ids), csg_k(run, neighbours), run.options.threads
     labels = np.where(inside, sheet.given, -1).astype(np.int32)
     indices = neighbours.indices
     counts = csg.pooled_counts(indices, labels, classes, k, threads)
-    measured = csg.complexity(counts, csg.class_sizes(indices, labels, classes), k, threads=threads)
-    ks, values = csg.sweep(indices, labels, classes, threads=threads)
-    run.check()
-    low, high = csg.interval(
-        indices, labels, classes, k, _redraws(classes), run.options.seed, threads=threads
-    )
+    sizes = csg.class_sizes(indices, labels, classes)
+    solve = csg.complexity if classes <= MOST_CLASSES else csg.overlaps
+    measured = solve(counts, sizes, k, threads=threads)
     found.arrays |= {
         **store.pack_matrix("csg/T", counts),
         **store.pack_matrix("csg/S", measured.S),
         **store.pack_matrix("csg/W", measured.W),
-        "csg/eigenvalues": measured.eigenvalues,
         "csg/overlap": measured.overlap,
         "csg/self_share": measured.self_share,
-        "csg/spectral_share": measured.spectral_share,
         "csg/present": measured.present,
         "csg/reliable": measured.reliable,
         "csg/sizes": measured.sizes,
-        "csg/sweep_k": ks,
-        "csg/sweep_csg": values,
-        "csg/interval": np.array([low, high]),
     }
-    found.attrs["csg"] = {
+    found.attrs["csg"] = {"trace": measured.trace, "k": k, "n": measured.n, "embedding": name}
+    if not isinstance(measured, csg.Complexity):
+        return None
+    found.arrays |= {"csg/eigenvalues": measured.eigenvalues, "csg/spectral_share": measured.spectral_share}
+    found.attrs["csg"] |= {
         "csg": measured.csg,
         "csg_normalised": measured.csg_normalised,
-        "trace": measured.trace,
         "l1": measured.l1,
-        "k": k,
-        "n": measured.n,
-        "embedding": name,
-        "redraws": _redraws(classes),
-        "seed": run.options.seed,
     }
+    run.check()
+    if classes <= MOST_REPEATED:
+        ks, values = csg.sweep(indices, labels, classes, threads=threads)
+        redraws, seed = 200 if classes <= 200 else 50, run.options.seed
+        interval = csg.interval(indices, labels, classes, k, redraws, seed, threads=threads)
+        found.arrays |= {"csg/sweep_k": ks, "csg/sweep_csg": values, "csg/interval": np.array(interval)}
+        found.attrs["csg"] |= {"redraws": redraws, "seed": seed}
     return measured.csg
-
-
-def _redraws(classes: int) -> int:
-    # Each redraw solves for a spectrum, which costs the cube of the classes.
-    return 200 if classes <= 200 else 50
 
 
 # --- head ------------------------------------------------------------------------------------------------------------
