@@ -111,7 +111,7 @@ def stream(
             )
     if embedder.transform is None:
         return _given(source, borders, cancel)
-    return _Pipeline(source, embedder, borders, workers, cancel, cores.count(threads)).run()
+    return _embedded(source, embedder, borders, workers, cancel, cores.count(threads))
 
 
 def judge(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], list[tuple[int, str]]]:
@@ -164,6 +164,18 @@ def _given(
             status,
             [(start + row, reason) for row, reason in reasons],
         )
+
+
+def _embedded(
+    source: Source,
+    embedder: Embedder,
+    borders: Sequence[tuple[int, int]],
+    workers: int | None,
+    cancel: Callable[[], bool] | None,
+    threads: int,
+) -> Iterator[Block]:
+    # A generator, so that memory and threads are taken when the first block is asked for, and given back.
+    yield from _Pipeline(source, embedder, borders, workers, cancel, threads).run()
 
 
 @dataclass
