@@ -300,6 +300,13 @@ def test_a_fault_in_the_rows_is_reported_not_swallowed(directory: Path) -> None:
         assert j.flush(10)
 
 
+def test_a_fault_of_the_listener_does_not_stop_the_saving(directory: Path) -> None:
+    with Journal.open(directory, UUID, on_change=lambda: 1 / 0) as j:
+        for i in range(3):
+            j.append("decide", [row(i)])
+            assert j.flush(10)
+
+
 def test_a_commit_that_is_on_disk_already_is_not_written_twice(directory: Path) -> None:
     with Journal.open(directory, UUID) as j:
         a = j.append("decide", [row(1)])

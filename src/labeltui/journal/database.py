@@ -446,7 +446,8 @@ class Journal:
                     self.saved_seq = batch[-1].action.seq
                 self._wake.notify_all()
             if self.on_change is not None:
-                self.on_change()
+                with suppress(Exception):  # a screen that is closing must not stop the saving
+                    self.on_change()
             if failed is not None:
                 self._pause(batch[-1])
         if self._db is not None and self._local:
