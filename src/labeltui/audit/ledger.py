@@ -242,8 +242,12 @@ class Ledger:
         """Set `before`, `row` and `kind` for all rows of the actions in effect."""
         if not self._done:
             return
-        spans = [self._entries[number].rows for number in self._done]
-        rows = np.concatenate([np.arange(span.start, span.stop, dtype=np.int64) for span in spans])
+        place = np.full(len(self._entries), -1, np.int64)  # of an entry among those in effect
+        place[self._done] = np.arange(len(self._done))
+        of_row = place[self._rows.entry.values]
+        rows = np.flatnonzero(of_row >= 0)
+        if self._done != sorted(self._done):  # only after a merge
+            rows = rows[np.argsort(of_row[rows], kind="stable")]
         samples = self._rows.sample.values[rows]
         order = np.argsort(samples, kind="stable")
         rows, samples = rows[order], samples[order]

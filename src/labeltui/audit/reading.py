@@ -94,7 +94,7 @@ class Reading:
         labelled = decided[given[decided] >= 0]
         self._reviewed = np.bincount(given[labelled], minlength=self.K)
         self._left = self._flagged - np.bincount(given[decided[flagged[decided]]], minlength=self.K)
-        self._samples = np.bincount(self._current[self._current >= 0], minlength=self.K)
+        self._samples = np.bincount(self._current + np.int32(1), minlength=self.K + 1)[1:]
         excluded = np.flatnonzero(kind == EXCLUDE)
         excluded = excluded[self._current[excluded] >= 0]
         self._samples -= np.bincount(self._current[excluded], minlength=self.K)
