@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import timm  # noqa: E402 - after the check for torch
 import timm.data  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
+from labeltui.embed import hub  # noqa: E402
 from labeltui.embed.backbone import preprocessing, shrinking  # noqa: E402
 from labeltui.embed.fuse import fuse  # noqa: E402
 from labeltui.embed.weights import load_checkpoint  # noqa: E402
@@ -223,13 +226,23 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, trained: tuple[Path, 
 
 
 def test_published_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    hub = pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")  # nobody listens there
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    start = time.monotonic()
     with pytest.raises(ModelError, match="in the local cache or downloadable") as caught:
         load_embedder(EmbedSpec(TINY, device="cpu", model_args={"cache_dir": str(tmp_path)}))
+    assert time.monotonic() - start < 5
     assert "--checkpoint FILE" in caught.value.cure
+    assert not hub.constants.HF_HUB_OFFLINE
+    with socket.create_server(("127.0.0.1", port)):
+        assert hub.reachable(f"http://127.0.0.1:{port}/x")
 
 
 # --- models and devices -----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,12 +15,13 @@ import timm.data
 import torch
 from torch import nn
 
+from labeltui.embed import hub
 from labeltui.embed.embedders import Value
 from labeltui.embed.fuse import fuse
 from labeltui.embed.spec import CPU_BATCH, EmbedSpec, slug
 from labeltui.embed.transform import INTERPOLATIONS, Transform
 from labeltui.embed.weights import load_checkpoint, weights_hash
-from labeltui.errors import LabeltuiError, ModelError, UsageError
+from labeltui.errors import ModelError, UsageError
 from labeltui.text import safe
 
 CPU_UNIT = 16  # samples in one pass on one thread: the activations of more fall out of the caches
@@ -315,9 +316,9 @@ def _behead(model: nn.Module, head: str) -> str:
 def _create(build: Callable[[], nn.Module], name: str, pretrained: bool) -> Any:
     """Build a model; what its library raises becomes a ModelError."""
     try:
-        return build()
-    except LabeltuiError:
-        raise
+        # A name with a colon is looked up on the hub even without weights.
+        with hub.quick() if pretrained or ":" in name else nullcontext():
+            return build()
     except TypeError as error:
         raise ModelError(
             f"{safe(name)} must accept the --model-arg values",

@@ -1,0 +1,42 @@
+"""Published weights on a machine without a network."""
+
+from __future__ import annotations
+
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub import constants
+
+PATIENCE = 3.0  # seconds for a connection
+
+
+@contextmanager
+def quick() -> Iterator[None]:
+    """Let the hub's client look into its cache only, inside the block, if its server cannot be reached.
+
+    It would find out itself, after a minute of retries that it reports on stderr.
+    """
+    if constants.HF_HUB_OFFLINE or reachable(constants.ENDPOINT):
+        yield
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
+def reachable(address: str) -> bool:
+    """Return whether a server accepts connections; True without a trial where a proxy stands between."""
+    parts = urllib.parse.urlsplit(address)
+    if not parts.hostname or parts.scheme in urllib.request.getproxies():
+        return True
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    try:
+        socket.create_connection((parts.hostname, port), PATIENCE).close()
+    except OSError:
+        return False
+    return True
