@@ -79,7 +79,9 @@ class Canvas:
         self._painter = _painter(caps)
         self._hooked = False
         self._asked = False
-        self._expected_until = 0.0
+        # Questions without an answer yet: the probe's own may still be answered.
+        self._open_questions = int(caps.source == "terminal" and not caps.answered)
+        self._expected_until = time.monotonic() + EXPECT if self._open_questions else 0.0
         self._requested = False
         self._drawn = False
         self._size = self._asked_size = app.size
@@ -89,7 +91,7 @@ class Canvas:
             app.driver_class = listening(
                 app.driver_class,
                 self._hear,
-                lambda: time.monotonic() < self._expected_until,
+                lambda: self._open_questions > 0 and time.monotonic() < self._expected_until,
             )
 
     @property
@@ -150,15 +152,18 @@ class Canvas:
         """Ask the terminal once more; the answer changes what is drawn, if it differs from what was known."""
         if self.caps.source == "environment" or self.app.is_headless:
             return
+        if time.monotonic() > self._expected_until:
+            self._open_questions = 0  # those were never answered
+        self._open_questions += 1
         self._expected_until = time.monotonic() + EXPECT
         registers = f"\x1b[?1;3;{self.caps.registers}S" if self.caps.set_registers else ""
         self._write(registers + question(os.environ, inside=True))
 
     def _hear(self, answers: Answers) -> None:
+        self._open_questions -= 1
         self.app.call_later(self._heard, answers)  # from the input thread to the app's
 
     def _heard(self, answers: Answers) -> None:
-        self._expected_until = 0.0
         answers.synchronised = self.caps.synchronised
         caps = choose(decide(os.environ, answers, window_size()), self._forced)
         remember(identity(os.environ), answers, cache_file())
