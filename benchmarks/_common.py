@@ -1,0 +1,218 @@
+"""What every benchmark shares: options, interleaved timing, finished cells on disk, the table and the JSON line.
+
+A benchmark is a script::
+
+    options = parser(__doc__).parse_args()
+    report = Report("knn", options)
+    faiss = peer("faiss", "faiss-cpu")                 # a clear error when it is not installed
+    seconds = interleaved({"ours": f, "faiss": g}, rounds=3)
+    report.add("exact kNN against faiss", ratio, "x", target=6, peer=version("faiss-cpu"), detail={...})
+    report.finish()                                    # prints the table; the last line is one JSON object
+
+Every target is one result. `met` is computed. Where this machine cannot measure it, `report.cannot` writes null and why.
+The exit status tells whether the measuring worked, not whether targets were met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+CACHE = Path(__file__).parent / ".cache"
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return an argument parser with the options that all benchmarks have."""
+    options = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--quick", action="store_true", help="small sizes, under a minute; targets do not apply"
+    )
+    options.add_argument("--only", metavar="TEXT", help="measure only what has TEXT in its name")
+    options.add_argument(
+        "--fresh", action="store_true", help="measure again what an earlier run has finished"
+    )
+    options.add_argument(
+        "--rounds", type=int, default=3, help="interleaved repetitions; medians are reported"
+    )
+    return options
+
+
+def peer(module: str, distribution: str | None = None) -> ModuleType:
+    """Import a rival, or stop with its name and how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as missing:
+        name = distribution or module
+        sys.exit(
+            f"this benchmark compares with {name}, which is not installed ({missing}); pip install '.[bench]'"
+        )
+
+
+def version(distribution: str) -> str:
+    """Return "name version" of an installed distribution."""
+    return f"{distribution} {importlib.metadata.version(distribution)}"
+
+
+def machine() -> dict[str, object]:
+    """Describe what the figures were measured on."""
+    model = platform.processor()
+    flags: set[str] = set()
+    memory = None
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                model = value.strip()
+            elif name.strip() == "flags":
+                flags = set(value.split())
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (OSError, ValueError):
+        pass  # not Linux: the description is shorter
+    known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "instructions": [flag for flag in known if flag in flags],
+        "memory_gb": memory,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "numpy": importlib.metadata.version("numpy"),
+        "labeltui": importlib.metadata.version("labeltui"),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], rounds: int = 3, warm: bool = False
+) -> dict[str, list[float]]:
+    """Time the calls in turn, `rounds` times: what disturbs one disturbs all. Returns seconds by name."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    if warm:
+        for call in calls.values():
+            call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def median(values: list[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
+
+
+class Report:
+    """Collects results, prints them, and keeps finished cells for the next run."""
+
+    def __init__(self, benchmark: str, options: argparse.Namespace | None = None) -> None:
+        self.benchmark = benchmark
+        self.options = options
+        self.machine = machine()
+        self.results: list[dict[str, Any]] = []
+
+    def wanted(self, name: str) -> bool:
+        """Return whether ``--only`` lets `name` through."""
+        only = getattr(self.options, "only", None)
+        return only is None or only.lower() in name.lower()
+
+    def cell(
+        self, name: str, measure: Callable[[], dict[str, Any]], *sources: Path, **parameters: object
+    ) -> dict[str, Any]:
+        """Return what `measure` returns (JSON-able), from disk if this very cell was measured here before.
+
+        A cell is known by its name, parameters, the machine, the benchmark's own source and the bytes of `sources`
+        (files or directories whose change makes the figure stale).
+        """
+        digest = hashlib.sha256()
+        identity = {"name": name, "parameters": parameters, "cpu": self.machine["cpu"], "python": sys.version}
+        digest.update(json.dumps(identity, sort_keys=True, default=str).encode())
+        for source in (Path(sys.argv[0]), *sources):
+            for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
+                if file.is_file() and file.suffix in {".py", ".pyx", ".c", ".h", ".npy", ".csv"}:
+                    digest.update(file.read_bytes() if file.stat().st_size < 1 << 24 else _stamp(file))
+        stored = CACHE / self.benchmark / f"{digest.hexdigest()[:32]}.json"
+        if stored.exists() and not getattr(self.options, "fresh", False):
+            print(f"  {name}: measured before", file=sys.stderr)
+            found: dict[str, Any] = json.loads(stored.read_text())
+            return found
+        print(f"  {name} ...", file=sys.stderr, flush=True)
+        value = measure()
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        temporary = stored.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(value))
+        temporary.replace(stored)
+        return value
+
+    def add(
+        self,
+        what: str,
+        value: float | None,
+        unit: str,
+        *,
+        better: str = "higher",
+        target: float | None = None,
+        peer: str = "",
+        detail: dict[str, Any] | None = None,
+    ) -> None:
+        """Add one result; `met` follows from value, target and which way is better."""
+        met = None
+        if value is not None and target is not None:
+            met = value >= target if better == "higher" else value <= target
+        self.results.append(
+            {
+                "what": what,
+                "value": None if value is None else float(f"{value:.4g}"),
+                "unit": unit,
+                "better": better,
+                "target": target,
+                "met": met,
+                "peer": peer,
+                "detail": detail or {},
+            }
+        )
+
+    def cannot(
+        self, what: str, why: str, unit: str, *, better: str = "higher", target: float | None = None
+    ) -> None:
+        """Add a target that this machine or this run cannot measure."""
+        self.add(what, None, unit, better=better, target=target, detail={"why": why})
+
+    def finish(self) -> None:
+        """Print the table, then the JSON line."""
+        rows = [("what", "value", "target", "met", "peer")]
+        for result in self.results:
+            value = "-" if result["value"] is None else f"{result['value']:g} {result['unit']}"
+            bound = ">=" if result["better"] == "higher" else "<="
+            target = "-" if result["target"] is None else f"{bound} {result['target']:g}"
+            met = {None: "-", True: "yes", False: "NO"}[result["met"]]
+            rows.append(
+                (result["what"], value, target, met, result["peer"] or result["detail"].get("why", ""))
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for number, row in enumerate(rows):
+            print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+            if number == 0:
+                print("  ".join("-" * width for width in widths))
+        print(json.dumps({"benchmark": self.benchmark, "machine": self.machine, "results": self.results}))
+
+
+def _stamp(file: Path) -> bytes:
+    """Stand for the content of a large file."""
+    facts = file.stat()
+    return f"{file.name} {facts.st_size} {facts.st_mtime_ns}".encode()
