@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from labeltui.errors import SourceError
 from labeltui.sources import Pictures, Source, SourceOptions, open_source, reopen_source
 
 Maker = Callable[[Path], tuple[Path, SourceOptions]]
@@ -122,3 +123,9 @@ def test_pictures_survive_a_process_border(opened: tuple[Source, Path]) -> None:
 def test_the_order_is_the_same_each_time(tmp_path: Path) -> None:
     first, second = (open_source(*make_folder(tmp_path / name)) for name in "pq")
     assert first.ids == second.ids == [b"a/1.png", b"a/3.png", b"b/0.png", b"b/2.png"]
+
+
+@pytest.mark.parametrize("description", [{}, {"pictures": "holograms"}, {"pictures": "array"}])
+def test_descriptions_that_say_too_little(description: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        Pictures.open(description, tmp_path)

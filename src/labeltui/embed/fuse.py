@@ -27,6 +27,8 @@ def fuse(model: nn.Module, height: int, width: int) -> nn.Module:
     height, width : int
         Of its input.
     """
+    if not any(isinstance(part, nn.BatchNorm2d) for part in model.modules()):
+        return model
     generator = torch.Generator().manual_seed(0)
     sample = torch.rand(2, 3, height, width, generator=generator) * 2 - 1
     sample = sample.contiguous(memory_format=torch.channels_last)

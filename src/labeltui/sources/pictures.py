@@ -179,8 +179,10 @@ _HEADERS: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dt
 
 
 def _open_array(description: Mapping[str, object], root: Path) -> Pictures:
-    key = description.get("images")
-    return ArrayPictures(root / str(description["file"]), None if key is None else str(key))
+    file, key = description.get("file"), description.get("images")
+    if not isinstance(file, str):
+        raise SourceError("a description of arrays names their file", "it names none", "scan the data again")
+    return ArrayPictures(root / file, None if key is None else str(key))
 
 
 _OPENERS: dict[str, Callable[[Mapping[str, object], Path], Pictures]] = {
