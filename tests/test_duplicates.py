@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance, ImageOps
+from sklearn.datasets import load_sample_images
 
 from labeltui import duplicates
-from labeltui.errors import InputError
+from labeltui.errors import Cancelled, InputError, UnreadableImage
 
 
 def hashes(*contents: str) -> np.ndarray:
@@ -51,3 +55,198 @@ def test_no_samples_and_bad_shapes() -> None:
         duplicates.duplicate_groups(np.zeros(4, np.uint8))
     with pytest.raises(InputError, match="4 rows"):
         duplicates.duplicate_groups(np.zeros((4, 2), np.uint8), np.ones(3, bool))
+
+
+# --- near copies -------------------------------------------------------------------------------------------
+
+
+def photographs(n: int, seed: int = 0) -> list[Image.Image]:
+    """Tiles, all different, of the two photographs that come with scikit-learn; tiles of plain sky left out."""
+    tiles = []
+    for photo in load_sample_images().images:
+        for top in range(0, photo.shape[0] - 39, 40):
+            for left in range(0, photo.shape[1] - 39, 40):
+                tile = photo[top : top + 40, left : left + 40]
+                if np.abs(np.diff(tile.astype(float), axis=0)).mean() > 6:
+                    tiles.append(Image.fromarray(tile))
+    return [tiles[i] for i in np.random.default_rng(seed).permutation(len(tiles))[:n]]
+
+
+def encoded(picture: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "encoded": lambda p: encoded(p, 50),
+    "smaller": lambda p: p.resize((32, 32), Image.Resampling.BICUBIC),
+    "larger": lambda p: p.resize((64, 64), Image.Resampling.BICUBIC),
+    "shifted": lambda p: Image.fromarray(
+        np.pad(np.asarray(p), ((1, 0), (0, 1), (0, 0)), mode="edge")[:40, 1:]
+    ),
+    "mirrored": ImageOps.mirror,
+    "brighter": lambda p: ImageEnhance.Brightness(p).enhance(1.15),
+    "flatter": lambda p: ImageEnhance.Contrast(p).enhance(0.7),
+}
+
+
+def graph_of(pictures: list[Image.Image], k: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbours by cosine of coarse grey thumbnails, folded left on right so that a mirror image is no stranger."""
+    X = np.stack([np.asarray(p.convert("L").resize((8, 8)), float) for p in pictures])
+    X = (X + X[:, :, ::-1]).reshape(len(X), -1)
+    X -= X.mean(axis=1, keepdims=True)
+    X /= np.linalg.norm(X, axis=1, keepdims=True) + 1e-9
+    cosine = X @ X.T
+    np.fill_diagonal(cosine, -2)
+    order = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+    return order.astype(np.int32), np.take_along_axis(cosine, order, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", sorted(COPIES))
+def test_near_copies_are_found_and_distinct_pictures_left_alone(kind: str) -> None:
+    originals = photographs(90)
+    pictures = originals + [COPIES[kind](p) for p in originals[:30]]
+    found = duplicates.near_duplicates(*graph_of(pictures), picture=pictures.__getitem__)
+    groups = found.groups
+    recovered = sum(groups[i] == groups[90 + i] for i in range(30))
+    assert recovered >= 27
+    assert len(np.unique(groups[:90])) == 90
+    assert found.looked == found.candidates >= 30
+    assert found.limit <= duplicates.LIMIT
+    assert (found.distance <= found.limit).all()
+    assert (found.first < found.second).all()
+
+
+def test_without_pictures_only_the_cosine_decides() -> None:
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(200, 32))
+    X[150:] = X[:50] + 0.02 * rng.normal(size=(50, 32))  # cosine about .9998
+    X[140:150] = X[:10] + 0.3 * rng.normal(size=(10, 32))  # about .96: near, no copy
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    cosine = X @ X.T
+    np.fill_diagonal(cosine, -2)
+    order = np.argsort(-cosine, axis=1)[:, :20].astype(np.int32)
+    similarity = np.take_along_axis(cosine, order, 1).astype(np.float32)
+    found = duplicates.near_duplicates(order, similarity)
+    assert found.groups[:50].tolist() == found.groups[150:].tolist()
+    assert len(duplicates.members(found.groups)) == 50
+    assert (found.threshold, found.looked) == (duplicates.THRESHOLD, 0)
+    looser = duplicates.near_duplicates(order, similarity, threshold=0.9)
+    assert looser.groups[:10].tolist() == looser.groups[140:150].tolist()
+    assert looser.attrs()["pairs"] == len(looser.first) > 50
+
+
+def test_a_collapsed_embedding_joins_nothing_by_cosine_alone() -> None:
+    """All cosines above .995: what is usual here is no sign of a copy."""
+    rng = np.random.default_rng(2)
+    X = 1 + 0.03 * rng.normal(size=(120, 64))
+    X[100:] = X[:20] + 1e-4 * rng.normal(size=(20, 64))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    cosine = X @ X.T
+    assert cosine.min() > duplicates.THRESHOLD
+    np.fill_diagonal(cosine, -2)
+    order = np.argsort(-cosine, axis=1)[:, :30].astype(np.int32)
+    found = duplicates.near_duplicates(order, np.take_along_axis(cosine, order, 1).astype(np.float32))
+    assert sorted(map(len, duplicates.members(found.groups))) == [2] * 20
+    assert found.groups[:20].tolist() == found.groups[100:].tolist()
+
+
+def test_exact_groups_stay_together_and_chains_join() -> None:
+    # 0 and 1 are exact copies, 2 is near 1, 3 is near 2; 4 and 5 stand alone.
+    indices = np.full((6, 5), -1, np.int32)
+    similarity = np.zeros((6, 5), np.float32)
+    for a, near in enumerate([(1, 4), (0, 2), (1, 3), (2, 5), (0,), (3,)]):
+        indices[a, : len(near)] = near
+        similarity[a, : len(near)] = 0.999 if a < 4 else 0.2
+    similarity[[0, 3], 1] = 0.2
+    exact = np.array([0, 0, 1, 2, 3, 4], np.int32)
+    found = duplicates.near_duplicates(indices, similarity, exact)
+    assert found.groups.tolist() == [0, 0, 0, 0, 1, 2]
+    assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(1, 2), (2, 3)]
+    none = duplicates.near_duplicates(indices, similarity, exact, threshold=1.0)
+    assert none.groups.tolist() == exact.tolist()
+
+
+def test_unreadable_pictures_are_joined_with_nothing_and_counted() -> None:
+    originals = photographs(60)
+    pictures = originals + [encoded(p, 60) for p in originals[:10]]
+
+    def read(sample: int) -> Image.Image:
+        if sample == 3:
+            raise UnreadableImage("a picture can be decoded", "this one is cut off")
+        return pictures[sample]
+
+    found = duplicates.near_duplicates(*graph_of(pictures), picture=read)
+    assert found.unreadable >= 1
+    assert found.groups[3] != found.groups[63]
+    assert found.groups[4] == found.groups[64]
+
+
+def test_the_most_similar_pairs_are_looked_at_first_and_no_more_than_asked() -> None:
+    originals = photographs(60)
+    pictures = originals + [encoded(p, 60) for p in originals]
+    read: list[int] = []
+
+    def picture(sample: int) -> Image.Image:
+        read.append(sample)
+        return pictures[sample]
+
+    graph = graph_of(pictures)
+    everything = duplicates.near_duplicates(*graph, picture=picture)
+    few = duplicates.near_duplicates(*graph, picture=picture, most=5)
+    assert few.looked == 5 < few.candidates == everything.candidates
+    assert few.looked_down_to > everything.looked_down_to == duplicates.LOOK
+    assert set(few.first.tolist()) <= set(everything.first[:5].tolist())
+    read.clear()
+    assert duplicates.near_duplicates(*graph, picture=picture, most=0).groups.tolist() == list(range(120))
+    assert read == []
+
+
+def test_threads_progress_and_cancel() -> None:
+    originals = photographs(40)
+    pictures = originals + [encoded(p, 60) for p in originals]
+    graph = graph_of(pictures)
+    told: list[float] = []
+    one = duplicates.near_duplicates(*graph, picture=pictures.__getitem__, threads=1, progress=told.append)
+    many = duplicates.near_duplicates(*graph, picture=pictures.__getitem__, threads=4)
+    assert one.groups.tolist() == many.groups.tolist()
+    assert one.distance.tobytes() == many.distance.tobytes()
+    assert told == sorted(told)
+    assert told[-1] == 1
+    with pytest.raises(Cancelled):
+        duplicates.near_duplicates(*graph, picture=pictures.__getitem__, cancel=lambda: True)
+
+
+def test_picture_distance_ignores_brightness_and_knows_one_colour_from_another() -> None:
+    a, b = (duplicates.thumbnail(p) for p in photographs(2))
+    grey = np.full_like(a, 128)
+    distance = duplicates.picture_distance(np.stack([a, a, a, grey]), np.stack([a, a // 2, b, grey]))
+    assert distance[0] < 0.02
+    assert distance[1] < 0.05
+    assert distance[2] > 0.4
+    assert distance[3] == 1  # one colour: nothing to correlate
+
+
+def test_near_copies_need_cosines() -> None:
+    indices, similarity = np.zeros((2, 1), np.int32), np.zeros((2, 1), np.float32)
+    with pytest.raises(InputError, match="euclidean"):
+        duplicates.near_duplicates(indices, similarity, metric="euclidean")
+    with pytest.raises(InputError, match="similarity"):
+        duplicates.near_duplicates(indices, similarity[:1])
+    with pytest.raises(InputError, match="exact groups"):
+        duplicates.near_duplicates(indices, similarity, np.zeros(3, int))
+
+
+# --- what groups tell --------------------------------------------------------------------------------------
+
+
+def test_conflicts_and_leaks_between_splits() -> None:
+    groups = np.array([0, 1, 0, 2, 1, 3, 2, 0], np.int32)
+    assert [part.tolist() for part in duplicates.members(groups)] == [[0, 2, 7], [1, 4], [3, 6]]
+    labels = np.array([5, 1, 5, 2, 3, 0, -1, 4], np.int32)
+    assert [part.tolist() for part in duplicates.conflicts(groups, labels)] == [[0, 2, 7], [1, 4]]
+    split = np.array([0, 0, 0, 0, 0, 1, 1, 0], np.int16)
+    assert [part.tolist() for part in duplicates.across_splits(groups, split)] == [[3, 6]]
+    assert duplicates.members(np.arange(4)) == []
+    assert duplicates.members(np.empty(0, np.int32)) == []

@@ -1,20 +1,57 @@
-"""Copies of one image, exact or nearly so, and where their labels contradict each other.
+"""Copies of one picture, exact or nearly so, and where their labels contradict each other.
 
 Groups are numbers per sample: equal numbers are copies, and a sample without copies has a number of its own.
 Folds keep a group together and a neighbour vote counts it once, since a copy of a wrong label is no evidence
 for it.
+
+Exact copies have equal hashes of their decoded pixels (or equal embedding rows). Near copies, such as a
+picture encoded again, resized, shifted, mirrored or with another brightness, are found in the neighbour
+graph:
+
+::
+
+    neighbours with cosine >= threshold --(pictures at hand)--> distance of thumbnails <= limit --> joined
+                                        --(none)--------------> joined
+
+The two cases have different thresholds. Without pictures the cosine alone decides, at .995, where hardly any
+two distinct samples lie, and few copies either. With pictures the cosine only says which pairs to look at,
+and .8 lets in what embeddings make of ordinary copies. Thumbnails are compared by their detail (what differs
+from the surroundings), since smooth shading and colour are alike in many distinct pictures. In both cases a
+pair must be `CLOSER` times closer than distant neighbours are in this data set, because in some (digits,
+scans, cut-out faces) all pictures are alike. `benchmarks/duplicates.py` measures these defaults.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from scipy import sparse
+from scipy.ndimage import uniform_filter
+from scipy.sparse.csgraph import connected_components
 
-from labeltui.errors import InputError
+from labeltui import threads as threading_rules
+from labeltui.errors import Cancelled, InputError, SourceError
 
 Groups: TypeAlias = NDArray[np.int32]
+Members: TypeAlias = list[NDArray[np.int64]]
+
+THRESHOLD = 0.995  # cosine that alone makes two samples copies
+LOOK = 0.8  # cosine from which on two pictures are looked at
+LIMIT = 0.15  # largest distance (1 - correlation of detail) of the thumbnails of copies
+CLOSER = 6.0  # how many times closer copies are than distant neighbours
+COLUMNS = 10  # neighbours per sample among which copies are sought; more of them are linked by each other
+PROBES = 512  # samples whose distant neighbours show what is usual
+SIDE = 32  # of a thumbnail, pixels
+SURROUNDINGS = 15  # side of the square whose mean is taken off, thumbnail pixels
+SHIFT = 2  # tolerated displacement, thumbnail pixels
+NOISE = 2.0  # variance that is taken for noise, squared grey levels
+BLOCK = 2048  # pairs looked at together
 
 
 def duplicate_groups(rows: NDArray[Any], ok: NDArray[np.bool_] | None = None) -> Groups:
@@ -59,6 +96,306 @@ def number_groups(leader: NDArray[Any]) -> Groups:
     rank = np.empty(len(first), dtype=np.int32)
     rank[np.argsort(first, kind="stable")] = np.arange(len(first), dtype=np.int32)
     return rank[inverse.reshape(-1)]
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Groups of exact and near copies, the pairs that made them, and by which rule.
+
+    Attributes
+    ----------
+    groups : (N,) int32
+        Exact and near copies share a number.
+    first, second : (P,) int32
+        Pairs found to be near copies, first < second, most similar first.
+    similarity : (P,) float32
+        Their cosines.
+    distance : (P,) float32
+        Their thumbnails' distance, or 1 - cosine where no pictures were looked at.
+    threshold : float
+        Cosine asked for.
+    limit : float
+        Largest distance that made a copy.
+    background : float
+        Median distance of distant neighbours, from which the limit followed.
+    candidates : int
+        Pairs with a cosine at the threshold or above.
+    looked : int
+        Pairs of which the pictures were compared (the most similar ones, if there were too many); 0 = none.
+    looked_down_to : float
+        Smallest cosine among those; the threshold if all were.
+    unreadable : int
+        Pairs of which a picture could not be read; they are not joined.
+    """
+
+    groups: Groups
+    first: NDArray[np.int32]
+    second: NDArray[np.int32]
+    similarity: NDArray[np.float32]
+    distance: NDArray[np.float32]
+    threshold: float
+    limit: float
+    background: float
+    candidates: int
+    looked: int
+    looked_down_to: float
+    unreadable: int
+
+    def attrs(self) -> dict[str, float | int]:
+        """The rule and its counts, to be stored beside the groups."""
+        names = ("threshold", "limit", "background", "candidates", "looked", "looked_down_to", "unreadable")
+        return {name: getattr(self, name) for name in names} | {"pairs": len(self.first)}
+
+
+def near_duplicates(
+    indices: NDArray[Any],
+    similarity: NDArray[Any],
+    exact: NDArray[Any] | None = None,
+    *,
+    picture: Callable[[int], Image.Image] | None = None,
+    metric: str = "cosine",
+    threshold: float | None = None,
+    limit: float = LIMIT,
+    most: int | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> NearDuplicates:
+    """Join samples that are nearly the same picture, whatever their labels and splits.
+
+    Parameters
+    ----------
+    indices, similarity : (N, k) int32, (N, k) float32
+        Neighbour lists by cosine, nearest first; -1 = none.
+    exact : (N,) int, optional
+        Groups of exact copies, which stay together.
+    picture : callable, optional
+        Gives the picture of a sample by its index; called from several threads. Without it the cosine alone
+        decides.
+    metric : str
+        Of the graph; near copies are defined for "cosine" only.
+    threshold : float, optional
+        Least cosine; by default `LOOK` with pictures and `THRESHOLD` without.
+    limit : float
+        Largest distance of the thumbnails of copies.
+    most : int, optional
+        Look at no more than this many pairs, the most similar first; by default N / 4 and at least 10,000, so
+        that at most about half of all pictures are read. 0 looks at none, and joins none.
+    seed : int
+        Of the samples that show what is usual.
+    threads : int, optional
+        The result does not depend on it.
+    progress, cancel : callable, optional
+        Told the share done; asked whether to stop.
+
+    Returns
+    -------
+    NearDuplicates
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit, or the metric is not cosine.
+    Cancelled
+        `cancel` said so.
+    """
+    indices, similarity = np.asarray(indices), np.asarray(similarity)
+    n = len(indices)
+    if indices.ndim != 2 or similarity.shape != indices.shape:
+        raise InputError("each neighbour has one similarity", f"{similarity.shape} and {indices.shape} came")
+    if metric != "cosine":
+        raise InputError(
+            "near copies are found by cosine", f"the graph's metric is {metric}", "build one by cosine"
+        )
+    groups = np.arange(n, dtype=np.int32) if exact is None else number_groups(np.asarray(exact))
+    if groups.shape != (n,):
+        raise InputError("exact groups have one number per sample", f"{groups.shape} came, ({n},) needed")
+    if threshold is None:
+        threshold = THRESHOLD if picture is None else LOOK
+    first, second, cosine = _candidates(indices, similarity, groups, threshold)
+    candidates = len(first)
+    unreadable = 0
+    if picture is None:
+        distance: NDArray[Any] = 1 - cosine
+        usual: NDArray[Any] = 1 - similarity[_probes(indices, groups, seed)]
+        limit = 1 - threshold
+    else:
+        most = max(10_000, n // 4) if most is None else most
+        first, second, cosine = first[:most], second[:most], cosine[:most]
+        probes = _probes(indices, groups, seed) if len(first) else (np.empty(0, int), np.empty(0, int))
+        ends = indices[probes]
+        compared = _compare(
+            np.concatenate([probes[0], first]),
+            np.concatenate([ends, second]),
+            picture,
+            threads,
+            progress,
+            cancel,
+        )
+        usual, distance = compared[: len(ends)], compared[len(ends) :]
+        usual = usual[np.isfinite(usual)]
+        unreadable = int(np.isinf(distance).sum())
+    background = float(np.median(usual)) if len(usual) else 0.0
+    if len(usual):
+        limit = min(limit, background / CLOSER)
+    joined = distance <= limit
+    links = sparse.coo_array(
+        (np.ones(int(joined.sum()), bool), (groups[first[joined]], groups[second[joined]])), shape=(n, n)
+    )
+    component = connected_components(links, directed=False)[1]
+    return NearDuplicates(
+        groups=number_groups(component[groups]),
+        first=first[joined],
+        second=second[joined],
+        similarity=cosine[joined].astype(np.float32),
+        distance=distance[joined].astype(np.float32),
+        threshold=float(threshold),
+        limit=float(limit),
+        background=background,
+        candidates=candidates,
+        looked=len(first) if picture is not None else 0,
+        looked_down_to=float(cosine[-1]) if len(first) < candidates and len(first) else float(threshold),
+        unreadable=unreadable,
+    )
+
+
+def members(groups: NDArray[Any]) -> Members:
+    """Sample indices of each group of two or more, ascending, in the order of the groups' numbers."""
+    groups = np.asarray(groups)
+    order = np.argsort(groups, kind="stable").astype(np.int64)
+    borders = np.flatnonzero(np.diff(groups[order])) + 1
+    return [part for part in np.split(order, borders) if len(part) > 1]
+
+
+def conflicts(groups: NDArray[Any], labels: NDArray[Any]) -> Members:
+    """Groups of copies that carry more than one label; those without a label (-1) contradict nothing."""
+    labels = np.asarray(labels)
+    return [part for part in members(groups) if len(np.unique(labels[part][labels[part] >= 0])) > 1]
+
+
+def across_splits(groups: NDArray[Any], split: NDArray[Any]) -> Members:
+    """Groups of copies that lie in more than one split (training pictures in the test set); -1 is no split."""
+    return conflicts(groups, split)
+
+
+def thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
+    """A picture shrunk (or stretched) to SIDE x SIDE, as (SIDE, SIDE, 3) uint8."""
+    reduce = Image.Resampling.BOX if min(picture.size) >= SIDE else Image.Resampling.BILINEAR
+    return np.asarray(picture.convert("RGB").resize((SIDE, SIDE), reduce), dtype=np.uint8)
+
+
+def picture_distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """1 - correlation of the detail of thumbnails, the smallest over small shifts and mirroring.
+
+    Brightness, contrast and a cast of colour cancel; what has no detail is like nothing.
+
+    Parameters
+    ----------
+    a, b : (M, SIDE, SIDE, 3) uint8
+
+    Returns
+    -------
+    (M,) float32
+        0 for equal pictures, about 1 for unrelated ones.
+    """
+    left, right, mirrored = _detail(a), _detail(b), _detail(b[:, :, ::-1])
+    shifts = [(dy, dx) for dy in range(-SHIFT, SHIFT + 1) for dx in range(-SHIFT, SHIFT + 1)]
+    energy = {shift: _energy(_cut(left, *shift)) for shift in shifts}
+    best = np.full(len(a), -1.0, dtype=np.float32)
+    for other in (right, mirrored):
+        for dy, dx in shifts:
+            # What overlaps when one is displaced by dy, dx against the other.
+            here, there = _cut(left, dy, dx), _cut(other, -dy, -dx)
+            scale = np.sqrt(energy[dy, dx] * _energy(there)) + NOISE * here[0].size
+            best = np.maximum(best, np.einsum("nij,nij->n", here, there) / scale)
+    return np.maximum(1 - best, 0)
+
+
+def _candidates(
+    indices: NDArray[Any], similarity: NDArray[Any], groups: Groups, threshold: float
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[Any]]:
+    """Pairs i < j of different groups, once each, by falling cosine, ties by index."""
+    rows, columns = np.nonzero((similarity[:, :COLUMNS] >= threshold) & (indices[:, :COLUMNS] >= 0))
+    others = indices[rows, columns]
+    first, second = np.minimum(rows, others), np.maximum(rows, others)
+    cosine = similarity[rows, columns]
+    kept = groups[first] != groups[second]
+    first, second, cosine = first[kept], second[kept], cosine[kept]
+    _, once = np.unique(first.astype(np.int64) * len(indices) + second, return_index=True)
+    order = once[np.argsort(-cosine[once], kind="stable")]
+    return first[order].astype(np.int32), second[order].astype(np.int32), cosine[order]
+
+
+def _probes(indices: NDArray[Any], groups: Groups, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the most distant stored neighbours, no exact copies, of some samples."""
+    rows = np.random.default_rng(seed).permutation(len(indices))[: 4 * PROBES]
+    lists = np.asarray(indices[rows])
+    usable = (lists >= 0) & (groups[lists] != groups[rows][:, None])
+    column = lists.shape[1] - 1 - usable[:, ::-1].argmax(axis=1)
+    kept = np.flatnonzero(usable.any(axis=1))[:PROBES]
+    return rows[kept], column[kept]
+
+
+def _compare(
+    first: NDArray[Any],
+    second: NDArray[Any],
+    picture: Callable[[int], Image.Image],
+    threads: int | None,
+    progress: Callable[[float], None] | None,
+    cancel: Callable[[], bool] | None,
+) -> NDArray[np.float32]:
+    """Distances of pairs of pictures, infinite where one cannot be read."""
+
+    def read(sample: int) -> NDArray[np.uint8] | None:
+        try:
+            return thumbnail(picture(sample))
+        except SourceError:
+            return None
+
+    distance = np.full(len(first), np.inf, dtype=np.float32)
+    with ThreadPoolExecutor(threading_rules.count(threads)) as pool:
+        for start, stop in _blocks(len(first)):
+            if cancel is not None and cancel():
+                raise Cancelled("looking for near copies was stopped")
+            samples = np.unique(np.concatenate([first[start:stop], second[start:stop]])).tolist()
+            read_ones = dict(zip(samples, pool.map(read, samples), strict=True))
+            pairs = [(at, read_ones[int(first[at])], read_ones[int(second[at])]) for at in range(start, stop)]
+            whole = [(at, a, b) for at, a, b in pairs if a is not None and b is not None]
+            for low, high in _blocks(len(whole), 256):
+                part = whole[low:high]
+                distance[[at for at, _, _ in part]] = picture_distance(
+                    np.stack([a for _, a, _ in part]), np.stack([b for _, _, b in part])
+                )
+            if progress is not None:
+                progress(stop / len(first))
+    return distance
+
+
+def _blocks(n: int, size: int = BLOCK) -> Iterator[tuple[int, int]]:
+    for start in range(0, n, size):
+        yield start, min(n, start + size)
+
+
+def _detail(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Means of 2 x 2 pixels at every offset (so that shifts by half a pixel do little) less those around.
+
+    (M, SIDE, SIDE, 3) becomes (M, SIDE - 1, 3 * (SIDE - 1)): sums over windows then run along whole rows.
+    """
+    t = thumbnails.astype(np.float32)
+    t = (t[:, :-1, :-1] + t[:, 1:, :-1] + t[:, :-1, 1:] + t[:, 1:, 1:]) * np.float32(0.25)
+    t -= uniform_filter(t, (1, SURROUNDINGS, SURROUNDINGS, 1), mode="nearest")
+    return t.reshape(len(t), t.shape[1], -1)
+
+
+def _cut(t: NDArray[np.float32], dy: int, dx: int) -> NDArray[np.float32]:
+    height, width = t.shape[1:]
+    return t[:, max(0, dy) : height + min(0, dy), 3 * max(0, dx) : width + 3 * min(0, dx)]
+
+
+def _energy(t: NDArray[np.float32]) -> NDArray[np.float32]:
+    energy: NDArray[np.float32] = np.einsum("nij,nij->n", t, t)
+    return energy
 
 
 def _fingerprint(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
