@@ -1,0 +1,103 @@
+"""The doctor: run in terminals of several kinds, and on audits that are none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labeltui.errors import UsageError
+from labeltui.tui.doctor import Report, main, report
+from tests.tui.pseudo import KITTY, PLAIN, XTERM, Terminal, child, line
+
+SCRIPT = """
+    from labeltui.tui.doctor import report
+    found = report(budget=0.4)
+    print(json.dumps([found.as_dict()["findings"], found.lines(), "torch" in sys.modules]), file=OUT)
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "advice"),
+    [
+        (XTERM, "sixel: the terminal lists sixel among its attributes (4); 256 colours", ""),
+        (KITTY, "kitty: the terminal accepted a picture by kitty's protocol", ""),
+        (PLAIN, "blocks: the terminal lists no graphics among its attributes", "kitty, Ghostty"),
+        (
+            "\x1b[?63;1;4c",
+            "blocks: the terminal draws sixel, but does not tell how large a cell is",
+            "allowWindowOps",
+        ),
+        ("\x1bP>|XTerm(390)\x1b\\\x1b[6;20;10t\x1b[?1;2c", "blocks", "-ti vt340"),
+        (None, "blocks: the terminal did not answer within 0.4 s", ""),
+    ],
+)
+def test_says_what_the_terminal_shows_and_why(
+    tmp_path: Path, answer: str | None, kind: str, advice: str
+) -> None:
+    terminal = Terminal(answer or "", 0.0 if answer else None)
+    with child(SCRIPT, terminal, tmp_path) as process:
+        findings, lines, torch = line(process)
+    terminal.close()
+    by_topic = {finding["topic"]: finding for finding in findings}
+    assert by_topic["pictures"]["value"].startswith(kind)
+    assert advice in by_topic["pictures"]["advice"]
+    assert by_topic["window"]["value"] == "80 x 24 cells"
+    assert not torch
+    assert all(len(text) < 250 and text.isprintable() for text in lines)
+    assert (tmp_path / "labeltui" / "terminals.json").exists()
+
+
+def by_topic(found: Report, topic: str) -> list[str]:
+    return [
+        f"{finding.state}: {finding.value} {finding.advice}"
+        for finding in found.findings
+        if finding.topic == topic
+    ]
+
+
+def test_environment_alone() -> None:
+    found = report(environment={"LANG": "C", "TERM": "dumb", "SSH_CONNECTION": "1 2 3 4"})
+    assert found.capabilities.kind == "ascii"
+    assert by_topic(found, "locale")[0].startswith("change: LANG=C: not UTF-8")
+    assert by_topic(found, "line") == ["good: over ssh "]
+    assert found.lines()[-1].startswith("1 to fix")
+    assert by_topic(report(environment={"TMUX": "x", "TERM": "dumb", "LANG": "C.UTF-8"}), "tmux")
+    assert by_topic(report(environment={"TERM": "dumb", "NO_COLOR": "1"}), "colours") == [
+        "good: none: NO_COLOR is set "
+    ]
+    assert report(graphics="sixel", environment={}).capabilities.why == "--graphics sixel"
+    with pytest.raises(UsageError):
+        report(graphics="png", environment={})
+
+
+def test_an_audit_that_is_none(tmp_path: Path) -> None:
+    missing = by_topic(report(tmp_path / "none.audit", environment={}), "audit")
+    assert missing[0].startswith("change: ")
+    assert "no such directory" in missing[0]
+    broken = by_topic(report(tmp_path, environment={}), "audit")
+    assert "local file system" in broken[0]
+    assert broken[-1].startswith("change: ")
+
+
+def test_status_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.delenv("LC_ALL", raising=False)
+    monkeypatch.setenv("LABELTUI_THREADS", "many")
+    (text,), status = main(as_json=True)
+    assert status == 1
+    topics = {finding["topic"]: finding for finding in json.loads(text)["findings"]}
+    assert topics["threads"]["state"] == "change"
+    monkeypatch.setenv("LABELTUI_THREADS", "3")
+    lines, status = main()
+    assert status == 0
+    assert any("3 (LABELTUI_THREADS is set)" in text for text in lines)
+
+
+def test_looking_loads_no_torch() -> None:
+    code = "import sys; from labeltui.tui.doctor import main; main(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, stdin=subprocess.DEVNULL, start_new_session=True)
