@@ -178,6 +178,10 @@ class TestSameBytes:
         assert len(digests) == len(uuids) == 1
         assert store.sha256(other / store.AUDIT_FILE) not in digests
 
+    def test_a_model_that_is_not_needed_is_told(self, tmp_path: Path) -> None:
+        audit = scan(write_npz(tmp_path / "x.npz"), tmp_path / "a", options(embed=EmbedSpec("resnet18")))
+        assert "resnet18 was not used" in " ".join(summary(audit).notes)
+
     def test_float16_embeddings_stay_so(self, tmp_path: Path) -> None:
         embeddings = np.random.default_rng(1).normal(size=(60, 8)).astype(np.float16)
         path = write_npz(tmp_path / "x.npz", embeddings=embeddings)
@@ -380,7 +384,7 @@ class TestResuming:
         tree, out = stopped
         with pytest.raises(UsageError, match=told) as caught:
             scan(tree, out, options(**changes))
-        assert "--no-resume" in caught.value.cure
+        assert "--restart" in caught.value.cure
         assert (out / store.PARTIAL / "log.jsonl").exists()
         scan(tree, out, options(resume=False, **changes))
         assert (out / store.AUDIT_FILE).exists()

@@ -196,7 +196,7 @@ class Partial:
             raise UsageError(
                 f"{safe(str(self.path))} can only go on as it began",
                 "\n".join(_differences(found, wanted)),
-                "repeat the first command, choose another -o, or start again with --no-resume",
+                "repeat the first command, choose another -o, or start again with --restart",
             )
         self._shape, self._dtype = (n, dim), np.dtype(dtype)
         self._borders = borders

@@ -36,8 +36,7 @@ from labeltui.scan.stages import (
 from labeltui.text import safe
 
 UNWRITABLE = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EIO")
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR")
 }
 
 Array = npt.NDArray[Any]
@@ -95,6 +94,8 @@ def scan(
         source = sources.open_source(source_path, options.source)
         sheet = read_sheet(source, options.splits, options.classes, options.class_names)
         pred_probs = sources.align_probabilities(source, sheet.class_ids)
+        if source.embeddings is not None and options.embed.model != "pixels":
+            sheet.notes.append(f"the data brings its embeddings: {safe(options.embed.model)} was not used")
     try:
         if options.resume is False and (out / store.PARTIAL).is_dir():
             with Partial(out) as unfinished:
