@@ -1,26 +1,49 @@
-"""What the review screen works on: the audit, the open queue, the sample looked at. Knows no widget."""
+"""What the screens work on: the audit, the open queue, the sample looked at. Knows no widget."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from labeltui.audit import QueueSpec
+from labeltui.tui.checks import Checks
 
 if TYPE_CHECKING:
-    from labeltui.audit import Audit, Change, ClassRow
+    from labeltui.audit import Audit, Change, ClassRow, Step
 
 RECENT = 4
+"""Classes that have a digit because they were used last."""
+
+WORDS = {
+    "keep": ("✓", "good"),
+    "relabel": ("→", "link"),
+    "exclude": ("×", "bad"),
+    "ambiguous": ("≈", "warn"),
+    "unsure": ("?", "warn"),
+    "skip": ("»", "faint"),
+}
+"""Glyph and style of each decision; the word stands beside it wherever there is room."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a decision, an undo or a redo did, in words and in the style of its kind."""
+
+    words: str
+    style: str
+    finished: bool = False
 
 
 class Session:
     """One person's place in one audit.
 
-    The queue keeps what was decided in its place, marked, until it is built anew (another class, another
-    filter, new scores): rows never move under the cursor.
+    The queue keeps what was decided in its place, marked, until it is built anew (another class, another filter, new
+    scores): rows never move under the cursor.
 
     Parameters
     ----------
@@ -33,11 +56,17 @@ class Session:
         self.spec = QueueSpec()
         self.queue: NDArray[np.int64] = np.empty(0, np.int64)
         self.row = 0
+        self.left = 0
+        self.selected: set[int] = set()
         self.recent: list[int] = []
         self._by_use: list[int] = []
         self.class_order = "overlap"
         self.classes: list[ClassRow] = []
-        self.left = 0
+        self._places: dict[int, int] = {}
+        self.checks = Checks(audit)
+        self._decided_at: list[float] = []
+
+    # The place
 
     @property
     def sample(self) -> int | None:
@@ -47,16 +76,18 @@ class Session:
     def load_classes(self) -> None:
         """Read the class table anew."""
         self.classes = self.audit.class_rows(self.class_order)
+        self._places = {entry.index: row for row, entry in enumerate(self.classes)}
 
     def class_row(self, label: int) -> int | None:
         """Return where a class stands in the table."""
-        return next((row for row, entry in enumerate(self.classes) if entry.index == label), None)
+        return self._places.get(label)
 
     def open(self, spec: QueueSpec, keep: int | None = None) -> None:
         """Build the queue of `spec`; `keep` stays the sample looked at, in the queue or not."""
         self.spec = spec
         queue = self.audit.queue(spec)
         self.left = len(queue)
+        queue = self.checks.mix(queue, spec)
         row = 0
         if keep is not None:
             places = np.flatnonzero(queue == keep)
@@ -66,9 +97,10 @@ class Session:
                 row = min(self.row, len(queue))
                 queue = np.insert(queue, row, keep)
         self.queue, self.row = queue, row
+        self.selected.clear()
 
     def open_class(self, label: int | None) -> None:
-        """Open the flagged samples of a given class, or of all."""
+        """Open the flagged samples of a given class, or of all, with the filters that are on."""
         self.open(replace(self.spec, given=label, suggested=None))
 
     def visit(self, sample: int) -> None:
@@ -89,14 +121,76 @@ class Session:
             self.load_classes()
         return change
 
-    def next_open(self) -> bool:
-        """Step to the next undecided sample, from the end back to the start; False when none is left."""
+    def step(self) -> bool:
+        """Go to the next undecided sample, from the end back to the start; False when none is left."""
+        undecided = np.flatnonzero(self.audit.kinds[self.queue] == 0)
+        if not len(undecided):
+            return False
+        after = int(np.searchsorted(undecided, self.row, side="right"))
+        self.row = int(undecided[after % len(undecided)])
+        return True
+
+    # Deciding
+
+    def decide(
+        self,
+        samples: Sequence[int],
+        kind: str,
+        label: int | ArrayLike | None = None,
+        second: int | None = None,
+        note: str | None = None,
+    ) -> Outcome:
+        """Decide on samples as one action, and step on if the sample looked at is among them."""
         audit = self.audit
-        for row in (*range(self.row + 1, len(self.queue)), *range(self.row)):
-            if audit.decision(int(self.queue[row])) is None:
-                self.row = row
-                return True
-        return False
+        first = samples[0]
+        before = int(audit.current[first])
+        undecided = sum(audit.decision(sample) is None and audit.flagged(sample) for sample in samples)
+        audit.decide(list(samples), kind, label=label, second=second, note=note)
+        in_queue = undecided if len(samples) == 1 else int(np.isin(samples, self.queue).sum())
+        self.left = max(0, self.left - min(undecided, in_queue))
+        if isinstance(label, int):
+            self.used(label)
+        self._decided_at = [*self._decided_at[-49:], monotonic()]
+        self.selected.difference_update(samples)
+        glyph, style, words = self.words(first, before)
+        if len(samples) > 1:
+            words = f"{len(samples):,} samples: {kind}"
+        finished = self.sample in samples and not self.step()
+        self.load_classes()
+        return Outcome(f"{glyph} {words}", style, finished)
+
+    def words(self, sample: int, before: int | None = None) -> tuple[str, str, str]:
+        """Return glyph, style and words of a sample's decision."""
+        audit = self.audit
+        decision = audit.decision(sample)
+        name = audit.sample_name(sample)
+        old = int(audit.given[sample]) if before is None else before
+        old_name = self.name(old)
+        if decision is None:
+            return "·", "plain", f"{name}  {old_name}: undecided"
+        glyph, style = WORDS[decision.kind]
+        if decision.kind == "relabel":
+            return glyph, style, f"{name}  {old_name} → {self.name(decision.label)}"
+        second = f" with {self.name(decision.second)}" if decision.second >= 0 else ""
+        return glyph, style, f"{name}  {self.name(int(audit.given[sample]))}: {decision.kind}{second}"
+
+    def name(self, label: int) -> str:
+        """Return a class's name for showing."""
+        return self.audit.names[label] if label >= 0 else "no label"
+
+    def history(self, verb: str) -> Outcome | None:
+        """Undo or redo, and look at the sample concerned; None when there is nothing."""
+        step: Step | None = self.audit.undo() if verb == "undo" else self.audit.redo()
+        if step is None:
+            return None
+        self.load_classes()
+        sample = int(step.samples[0])
+        keep_left = self.audit.queue(self.spec)
+        self.left = len(keep_left)
+        self.visit(sample)
+        more = f" and {len(step.samples) - 1:,} more" if len(step.samples) > 1 else ""
+        did = "took back" if verb == "undo" else "did again"
+        return Outcome(f"{did}: {step.kind} of {self.audit.sample_name(sample)}{more}", "link")
 
     def used(self, label: int) -> None:
         """Remember a class as used last.
@@ -107,8 +201,14 @@ class Session:
             if len(self.recent) < RECENT:
                 self.recent.append(label)
             else:
-                self.recent[self.recent.index(self._by_use[0])] = label
-                self._by_use.pop(0)
+                self.recent[self.recent.index(self._by_use.pop(0))] = label
         if label in self._by_use:
             self._by_use.remove(label)
         self._by_use.append(label)
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds a decision, over the last ones without long pauses; None before there are five."""
+        gaps = np.diff(self._decided_at)
+        gaps = gaps[gaps < 60]
+        return float(gaps.mean()) if len(gaps) >= 4 else None

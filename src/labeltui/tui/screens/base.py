@@ -5,12 +5,15 @@ from __future__ import annotations
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from rich.cells import cell_len
 from textual import events, on
 from textual.binding import BindingsMap
 from textual.screen import Screen
 
-from labeltui.tui.actions import BY_ID, Action, Context, Keymap, of_screen
-from labeltui.tui.widgets.over import Panel
+from labeltui.errors import LabeltuiError
+from labeltui.tui.actions import BY_ID, Action, Context, Keymap, collapsed, of_screen
+from labeltui.tui.widgets.over import Item, Panel
+from labeltui.tui.widgets.paint import Lines, Piece
 
 if TYPE_CHECKING:
     from labeltui.tui.app import LabeltuiApp
@@ -36,6 +39,8 @@ class TableScreen(Screen[T], inherit_bindings=False):
         super().__init__()
         self.keymap = keymap
         self.panel = Panel()
+        self.status = Lines(classes="status")
+        self.footer = Lines(classes="footer")
         self._bindings = BindingsMap(keymap.bindings(self.name_in_table))
 
     @property
@@ -49,7 +54,43 @@ class TableScreen(Screen[T], inherit_bindings=False):
 
     def say(self, text: str, style: str = "plain") -> None:
         """Show one line of feedback."""
-        raise NotImplementedError
+        self.status.show([[(" ", "plain"), (text, style)]])
+
+    def complain(self, error: LabeltuiError) -> None:
+        """Show an error in one line."""
+        self.say(". ".join(part for part in (error.law, error.came, error.cure) if part), "bad")
+
+    def paint_footer(self) -> None:
+        """Paint the keys that do something now, most useful first, as many as fit."""
+        actions = sorted((a for a in collapsed(self.possible()) if a.footer), key=lambda a: a.footer)
+        room = self.size.width - 1
+        pieces: list[Piece] = [(" ", "plain")]
+        for action in actions:
+            key, word = self.keymap.shown(action), action.family or action.verb
+            size = cell_len(key) + cell_len(word) + 3
+            if size <= room:
+                pieces += [(key, "key"), (f" {word}  ", "plain")]
+                room -= size
+        self.footer.show([pieces])
+
+    def do_help(self) -> None:
+        """Open the help on this screen."""
+        from labeltui.tui.screens.help import HelpScreen
+
+        self.app.push_screen(HelpScreen(self.keymap, self.name_in_table))
+
+    def do_palette(self) -> None:
+        """Let the person find what they can do now."""
+        items = [
+            Item(f"{action.group}: {action.verb}", action.id, self.keymap.shown_alone(action))
+            for action in self.possible()
+            if action.id != "palette"
+        ]
+        self.panel.find("What do you want to do?", items, self.action_do)
+
+    def do_quit(self) -> None:
+        """Leave the program."""
+        self.app.exit()
 
     def possible(self) -> list[Action]:
         """Return the actions that are valid now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,16 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 
-from labeltui.errors import LabeltuiError
 from labeltui.text import safe
-from labeltui.tui.actions import Context, Keymap, collapsed
-from labeltui.tui.screens.base import TableScreen
+from labeltui.tui.actions import Context, Keymap
+from labeltui.tui.screens.deciding import Deciding
 from labeltui.tui.session import Session
 from labeltui.tui.theme import THEMES
 from labeltui.tui.widgets.classes import Classes
 from labeltui.tui.widgets.over import Item
 from labeltui.tui.widgets.paint import Lines, Piece, bar
 from labeltui.tui.widgets.preview import Preview
-from labeltui.tui.widgets.queue import MARKS, Queue
+from labeltui.tui.widgets.queue import Queue
 from labeltui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
@@ -39,14 +39,13 @@ class Saved(Message):
         return isinstance(message, Saved)
 
 
-class ReviewScreen(TableScreen[None]):
+class ReviewScreen(Deciding):
     """The screen people spend hours in."""
 
     name_in_table = "review"
 
     def __init__(self, session: Session, keymap: Keymap) -> None:
-        super().__init__(keymap)
-        self.session = session
+        super().__init__(session, keymap)
         self.header = Lines(id="header")
         self.class_list = Classes(session)
         self.classes_title = Lines(classes="pane-title")
@@ -55,8 +54,6 @@ class ReviewScreen(TableScreen[None]):
         self.preview = Preview(session)
         self.preview_title = Lines(classes="pane-title")
         self.train_line = Lines(id="train")
-        self.status = Lines(id="status")
-        self.footer = Lines(id="footer")
         self.pane = "queue"
         self._unsaved = False
 
@@ -146,42 +143,10 @@ class ReviewScreen(TableScreen[None]):
         pieces += [(" " * max(1, self.size.width - _cells(pieces) - len(mark[0])), "plain"), mark]
         self.header.show([pieces])
 
-    def paint_footer(self) -> None:
-        """Paint the keys that do something now, most useful first, as many as fit."""
-        actions = sorted((a for a in collapsed(self.possible()) if a.footer), key=lambda a: a.footer)
-        room = self.size.width - 1
-        chosen = []
-        for action in actions:
-            size = len(self.keymap.shown(action)) + len(action.family or action.verb) + 3
-            if size <= room:
-                chosen.append(action)
-                room -= size
-        pieces: list[Piece] = [(" ", "plain")]
-        for action in chosen:
-            pieces += [(self.keymap.shown(action), "key"), (f" {action.family or action.verb}  ", "plain")]
-        self.footer.show([pieces])
-
-    def say(self, text: str, style: str = "plain") -> None:
-        self.status.show([[(" ", "plain"), (text, style)]])
-
-    def complain(self, error: LabeltuiError) -> None:
-        """Show an error in one line."""
-        self.say(". ".join(part for part in (error.law, error.came, error.cure) if part), "bad")
-
     # -- what holds ------------------------------------------------------------
 
     def context(self) -> Context:
-        session = self.session
-        sample = session.sample
-        return Context(
-            pane=self.pane,
-            sample=sample is not None,
-            suggestions=len(session.audit.suggestions(sample)) if sample is not None else 0,
-            recent=len(session.recent),
-            read_only=session.audit.read_only,
-            training=self.labeltui.training,
-            can_train=self.labeltui.jobs is not None,
-        )
+        return replace(super().context(), pane=self.pane)
 
     # -- moving ------------------------------------------------------------
 
@@ -266,39 +231,16 @@ class ReviewScreen(TableScreen[None]):
 
     # -- deciding ------------------------------------------------------------
 
-    def decide(
-        self, kind: str, label: int | None = None, second: int | None = None, note: str | None = None
-    ) -> None:
-        """Decide on the sample looked at, paint it, and step to the next."""
-        session, audit = self.session, self.session.audit
-        sample = session.sample
-        if sample is None:
-            return
-        before = audit.decision(sample)
-        old = int(audit.current[sample])
-        audit.decide([sample], kind, label=label, second=second, note=note)
-        glyph, style = MARKS[kind]
-        old_name = audit.names[old] if old >= 0 else "no label"
-        words = (
-            f"{old_name} → {audit.names[label]}"
-            if kind == "relabel" and label is not None
-            else f"{old_name}: {kind}"
-        )
-        if before is None and session.left:
-            session.left -= 1
-        if label is not None:
-            session.used(label)
-        self.say(f"{glyph} {audit.sample_name(sample)}  {words}", style)
-        self.queue.repaint(session.row)
-        moved = session.next_open()
-        self.session.load_classes()
-        self.queue.go(session.row, tell=False)
+    def decided(self) -> None:
+        session = self.session
+        if self.queue.count() != len(session.queue) or self.queue.shown is not session.queue:
+            self.queue.reset(session.row)
+        else:
+            self.queue.repaint(self.queue.row)
+            self.queue.go(session.row, tell=False)
         self.class_list.show()
         self.paint_titles()
         self.preview.show()
-        if not moved:
-            self.say(f"{glyph} {words}. This queue is finished: ] opens the next class", "good")
-        self.labeltui.decided()
 
     def _tell_saved(self) -> None:
         if self.is_running:
@@ -313,89 +255,6 @@ class ReviewScreen(TableScreen[None]):
         elif self._unsaved:
             self._unsaved = False
             self.say("✓ everything is saved again", "good")
-
-    def do_suggestion(self, number: int) -> None:
-        assert self.session.sample is not None
-        self.decide("relabel", self.session.audit.suggestions(self.session.sample)[number - 1][0])
-
-    def do_recent(self, number: int) -> None:
-        self.decide("relabel", self.session.recent[number - 1])
-
-    def do_keep(self) -> None:
-        self.decide("keep")
-
-    def do_exclude(self) -> None:
-        self.decide("exclude")
-
-    def do_unsure(self) -> None:
-        self.decide("unsure")
-
-    def do_skip(self) -> None:
-        self.decide("skip")
-
-    def do_find_class(self) -> None:
-        def take(label: int) -> None:
-            self.decide("relabel", label)
-
-        self.panel.find("Relabel to which class?", self._class_items(), take)
-
-    def do_ambiguous(self) -> None:
-        def take(label: int) -> None:
-            self.decide("ambiguous", second=None if label < 0 else label)
-
-        items = [Item("no second label", -1), *self._class_items()]
-        self.panel.find("Ambiguous: which other label is right too?", items, take)
-
-    def _class_items(self) -> list[Item[int]]:
-        """All classes: those behind a digit first, then as the class list has them."""
-        session, audit = self.session, self.session.audit
-        digits: dict[int, str] = {}
-        if session.sample is not None:
-            digits = {label: str(n) for n, (label, _) in enumerate(audit.suggestions(session.sample), 1)}
-        for n, label in enumerate(session.recent, 6):
-            digits.setdefault(label, str(n))
-        rest = [label for label in range(audit.K) if label not in digits]
-        ids = [safe(id_) for id_ in audit.class_ids]
-        return [
-            Item(
-                audit.names[k] if audit.names[k] == ids[k] else f"{audit.names[k]}  {ids[k]}",
-                k,
-                digits.get(k, ""),
-            )
-            for k in (*digits, *rest)
-        ]
-
-    def do_note(self) -> None:
-        sample = self.session.sample
-        assert sample is not None
-        audit = self.session.audit
-
-        def take(text: str) -> None:
-            audit.note(sample, text)
-            self.say(f"note on {audit.sample_name(sample)}: {safe(text)}")
-            self.paint_titles()
-
-        note = audit.note_of(sample) or ""
-        self.panel.ask(f"Note on {audit.sample_name(sample)}", take, note, "an empty note removes it")
-
-    def do_undo(self) -> None:
-        self._history("undo")
-
-    def do_redo(self) -> None:
-        self._history("redo")
-
-    def _history(self, verb: str) -> None:
-        audit = self.session.audit
-        action = audit.undo() if verb == "undo" else audit.redo()
-        if action is None:
-            self.say(f"nothing to {verb}", "warn")
-            return
-        self.session.load_classes()
-        self.session.visit(int(action.samples[0]))
-        self.paint_all()
-        more = f" and {len(action.samples) - 1:,} more" if len(action.samples) > 1 else ""
-        name = audit.sample_name(int(action.samples[0]))
-        self.say(f"{'took back' if verb == 'undo' else 'did again'}: {action.kind} of {name}{more}", "link")
 
     # -- training ------------------------------------------------------------
 
@@ -460,27 +319,11 @@ class ReviewScreen(TableScreen[None]):
         else:
             await self.labeltui.export(out, only_changed, force=False)
 
-    def do_help(self) -> None:
-        from labeltui.tui.screens.help import HelpScreen
-
-        self.app.push_screen(HelpScreen(self.keymap, self.name_in_table))
-
-    def do_palette(self) -> None:
-        items = [
-            Item(f"{action.group}: {action.verb}", action.id, self.keymap.shown_alone(action))
-            for action in self.possible()
-            if action.id != "palette"
-        ]
-        self.panel.find("What do you want to do?", items, self.action_do)
-
     def do_theme(self) -> None:
         def take(name: str) -> None:
             self.app.theme = name
 
         self.panel.find("Colours", [Item(theme.name, theme.name) for theme in THEMES], take)
-
-    def do_quit(self) -> None:
-        self.app.exit()
 
 
 def duration(seconds: float) -> str:

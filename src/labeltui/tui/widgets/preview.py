@@ -12,9 +12,8 @@ from textual.containers import Vertical
 from textual.timer import Timer
 
 from labeltui.tui.graphics import Picture, Thumb, Thumbnails
-from labeltui.tui.session import Session
+from labeltui.tui.session import WORDS, Session
 from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end, number
-from labeltui.tui.widgets.queue import MARKS
 
 TALL = 30
 """Rows of the pane from which on neighbours and bars have room."""
@@ -103,7 +102,7 @@ class Preview(Vertical):
         ]
         decision = audit.decision(sample)
         if decision is not None:
-            glyph, style = MARKS[decision.kind]
+            glyph, style = WORDS[decision.kind]
             pieces += [("  ", "plain"), (f"{glyph} {decision.kind}", style)]
             if decision.kind == "relabel":
                 pieces += [(" ", "plain"), (audit.names[int(audit.current[sample])], style)]

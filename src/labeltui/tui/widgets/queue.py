@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from labeltui.tui.session import Session
+from labeltui.tui.session import WORDS, Session
 from labeltui.tui.widgets.paint import Piece, fit, fit_end, number
 from labeltui.tui.widgets.rows import Rows
-
-MARKS = {
-    "keep": ("✓", "good"),
-    "relabel": ("→", "link"),
-    "exclude": ("×", "bad"),
-    "ambiguous": ("≈", "warn"),
-    "unsure": ("?", "warn"),
-    "skip": ("»", "faint"),
-}
-"""Glyph and style of each decision; the word stands beside it wherever there is room."""
 
 
 class Queue(Rows):
@@ -23,6 +13,12 @@ class Queue(Rows):
     def __init__(self, session: Session) -> None:
         super().__init__(id="queue")
         self.session = session
+        self.shown = session.queue
+        """The queue that stands on the screen."""
+
+    def reset(self, row: int) -> None:
+        self.shown = self.session.queue
+        super().reset(row)
 
     def count(self) -> int:
         return len(self.session.queue)
@@ -37,7 +33,7 @@ class Queue(Rows):
             target = audit.names[suggestions[0][0]] if suggestions else ""
             style = "plain"
         else:
-            glyph, style = MARKS[decision.kind]
+            glyph, style = WORDS[decision.kind]
             mark = (glyph + " ", style)
             target = decision.kind
             if decision.kind == "relabel":
