@@ -93,9 +93,10 @@ def overlap(S: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def fixed_similarity(T: npt.NDArray[np.int64], one: int) -> npt.NDArray[np.int64]:
-    """S as rounded integer multiples of 1 / one; rows without counts are 0."""
+    """S as integer multiples of 1 / one, rounded from a product in float64; rows without counts are 0."""
     sums = T.sum(axis=1, keepdims=True)
-    S: npt.NDArray[np.int64] = (T * one + sums // 2) // np.maximum(sums, 1)
+    scale = np.divide(float(one), sums, out=np.zeros(sums.shape), where=sums > 0)
+    S: npt.NDArray[np.int64] = np.floor(T * scale + 0.5).astype(np.int64)
     return S
 
 
@@ -209,6 +210,23 @@ def quantise(
         m = moments[box].sum(axis=(0, 1, 2))
         palette[number] = (m[1:4] + m[0] // 2) // m[0]
     return palette, owner[tuple(cells.T)]
+
+
+def calm(
+    index: npt.NDArray[np.uint8],
+    pixels: npt.NDArray[np.uint8],
+    palette: npt.NDArray[np.uint8],
+    tolerance: int,
+) -> None:
+    """Give each pixel its left or upper neighbour's colour where the squared error hardly grows; in place."""
+    height, width = index.shape
+    wanted, colours = pixels.astype(np.int64).reshape(height, width, 3), palette.astype(np.int64)
+    for y in range(height):
+        for x in range(width):
+            neighbours = [index[y, x - 1]] * (x > 0) + [index[y - 1, x]] * (y > 0)
+            errors = [int(((colours[k] - wanted[y, x]) ** 2).sum()) for k in [index[y, x], *neighbours]]
+            if neighbours and min(errors[1:]) <= errors[0] + tolerance:
+                index[y, x] = neighbours[int(np.argmin(errors[1:]))]
 
 
 def pack(index: npt.NDArray[np.uint8], edges: npt.NDArray[np.int32], lines: npt.NDArray[np.int32]) -> bytes:

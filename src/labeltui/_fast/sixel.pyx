@@ -237,6 +237,41 @@ def quantise(const uint8_t[:, ::1] pixels, int limit):
     return palette_array[:count].copy(), index_array
 
 
+cdef inline int distance(const uint8_t* pixel, const uint8_t* colour) noexcept nogil:
+    cdef int red = <int> pixel[0] - colour[0], green = <int> pixel[1] - colour[1], blue = <int> pixel[2] - colour[2]
+    return red * red + green * green + blue * blue
+
+
+def calm(uint8_t[:, ::1] index, const uint8_t[:, ::1] pixels, const uint8_t[:, ::1] palette, int tolerance):
+    """Give each pixel its left or upper neighbour's colour where that is hardly worse: runs get longer.
+
+    Parameters
+    ----------
+    index : (height, width) uint8
+        Colour numbers, changed in place.
+    pixels : (height * width, 3) uint8
+    palette : (colours, 3) uint8
+    tolerance : int
+        How much a pixel's squared error may grow.
+    """
+    cdef Py_ssize_t height = index.shape[0], width = index.shape[1], y, x
+    cdef const uint8_t* pixel
+    cdef int most, error, left
+    with nogil:
+        for y in range(height):
+            for x in range(width):
+                pixel = &pixels[y * width + x, 0]
+                most = distance(pixel, &palette[index[y, x], 0]) + tolerance
+                left = most + 1
+                if x:
+                    left = distance(pixel, &palette[index[y, x - 1], 0])
+                error = distance(pixel, &palette[index[y - 1, x], 0]) if y else most + 1
+                if left <= most and left <= error:
+                    index[y, x] = index[y, x - 1]
+                elif error <= most:
+                    index[y, x] = index[y - 1, x]
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Escape data
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labeltui._fast.sixel import few_colours, pack, quantise
+from labeltui._fast.sixel import calm, few_colours, pack, quantise
 from labeltui.tui.graphics.base import (
     WHOLE,
     Box,
@@ -36,6 +36,9 @@ BAND = 6
 ALIGN = 0.06
 """A picture may be this much smaller than its area if then each of its rows covers whole bands: the data
 halves."""
+
+TOLERANCE = 64
+"""How much a pixel's squared error may grow to be like its neighbour: 8 of 256 levels, 10 % fewer bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +140,10 @@ class SixelEncoder:
         width, height = _size(image.size, *most)
         small = reduce(image, width, height)
         pixels = np.ascontiguousarray(np.asarray(small).reshape(-1, 3))
-        palette, flat = few_colours(pixels, self.registers) or quantise(pixels, self.registers)
+        exact = few_colours(pixels, self.registers)
+        palette, flat = exact or quantise(pixels, self.registers)
+        if exact is None:
+            calm(flat.reshape(small.height, small.width), pixels, palette, TOLERANCE)
         # Frequent colours get short numbers.
         order = np.argsort(-np.bincount(flat, minlength=len(palette)), kind="stable")
         number = np.empty(len(order), np.uint8)
