@@ -9,7 +9,8 @@ A benchmark is a script::
     report.add("exact kNN against faiss", ratio, "x", target=6, peer=version("faiss-cpu"), detail={...})
     report.finish()                                    # prints the table; the last line is one JSON object
 
-Every target is one result. `met` is computed. Where this machine cannot measure it, `report.cannot` writes null and why.
+Every target is one result. `met` is computed. Where this machine cannot measure it, `report.cannot` writes null and
+why.
 The exit status tells whether the measuring worked, not whether targets were met.
 """
 

@@ -154,7 +154,7 @@ def filtered(
             member.start()
         for member in team:
             member.join()
-        if isinstance(stage, knn.Sketch):
+        if isinstance(stage, knn.Sketch | knn.Tiles):
             stage.end()
     shared.close()
     return indices, similarity, finish.proven

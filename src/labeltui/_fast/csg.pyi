@@ -13,9 +13,7 @@ def pooled_counts(
     first: int,
     last: int,
 ) -> int: ...
-def class_sizes(
-    indices: NDArray[np.int32], labels: NDArray[np.int32], sizes: NDArray[np.int64]
-) -> None: ...
+def class_sizes(indices: NDArray[np.int32], labels: NDArray[np.int32], sizes: NDArray[np.int64]) -> None: ...
 def overlap(
     S: NDArray[np.float64],
     transposed: NDArray[np.float64],

@@ -81,6 +81,7 @@ class Sketch(Loop):
 
 class Tiles(Loop):
     def __init__(self, filter: Filter) -> None: ...
+    def end(self) -> None: ...
 
 class Finish(Loop):
     proven: npt.NDArray[np.uint8]

@@ -50,6 +50,7 @@ cdef extern from "kernels/knn.h" nogil:
     int knn_sketch_work(knn_filter *filter, knn_ticket *ticket)
     void knn_sketch_end(knn_filter *filter)
     int knn_tiles_work(knn_filter *filter, knn_ticket *ticket)
+    void knn_tiles_end(knn_filter *filter)
     int knn_finish_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *proven)
 
 
@@ -265,6 +266,8 @@ cdef class Filter:
     def __init__(self, Rows rows, int path, int64_t k, int64_t block=0):
         cdef double longest = np.sqrt(rows.squared.max())
         cdef int result
+        if not knn_path_supported(path):  # asking also gets the permission that AMX needs
+            raise ValueError(f"this CPU cannot take the path {PATHS[path]}")
         self.rows, self.opened = rows, True
         with nogil:
             result = knn_filter_open(&self.filter, &rows.data, path, k, longest, block, 0)
@@ -314,7 +317,7 @@ cdef class Sketch(Loop):
 
 
 cdef class Tiles(Loop):
-    """Second stage: the candidates of every row."""
+    """Second stage: the candidates of every row; call `end` when all threads are through."""
 
     cdef Filter filter
 
@@ -327,6 +330,9 @@ cdef class Tiles(Loop):
             result = knn_tiles_work(&self.filter.filter, &self.ticket)
         if result:
             raise MemoryError
+
+    def end(self):
+        knn_tiles_end(&self.filter.filter)
 
 
 cdef class Finish(Loop):

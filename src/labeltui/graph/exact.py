@@ -36,7 +36,9 @@ def choose(path: str | None, n: int, d: int) -> str:
         return "direct" if n <= _FEW else paths()[-1]
     if asked not in paths():
         raise UsageError(
-            f"the search path must be one of {', '.join(paths())} on this CPU", f"{asked!r} came", f"unset {VARIABLE}"
+            f"the search path must be one of {', '.join(paths())} on this CPU",
+            f"{asked!r} came",
+            f"unset {VARIABLE}",
         )
     return asked
 
@@ -123,7 +125,9 @@ def _filtered(
         sketch = knn.Sketch(shared)
         run(sketch, threads, progress, cancel, (0.0, 0.02))
         sketch.end()
-        run(knn.Tiles(shared), threads, progress, cancel, (0.02, 0.85))
+        tiles = knn.Tiles(shared)
+        run(tiles, threads, progress, cancel, (0.02, 0.85))
+        tiles.end()
         finish = knn.Finish(shared, indices, similarity)
         run(finish, threads, progress, cancel, (0.85, 0.95))
         return finish.proven == 0
@@ -139,4 +143,10 @@ def memory(n: int, d: int, k: int, threads: int) -> int:
     sizes = [knn.filter_bytes(n, d, k, knn.PATHS.index(path)) for path in knn.paths()]
     direct = 64 * max(2 * k, k + 64) + 104 * (d + 8)
     facts, copies = 50 * n, result + 60 * n  # lengths, hashes, their order; a second graph when rows repeat
-    return result + facts + copies + max(size for size, _ in sizes) + threads * max(direct, *(x for _, x in sizes))
+    return (
+        result
+        + facts
+        + copies
+        + max(size for size, _ in sizes)
+        + threads * max(direct, *(x for _, x in sizes))
+    )

@@ -69,6 +69,7 @@ int knn_filter_open(knn_filter *filter, const knn_data *data, int path, int64_t 
     filter->sums = take(filter, dry, rows, sizeof(int32_t));
     filter->mean = take(filter, dry, (size_t)filter->padded + 8, sizeof(float));
     filter->size = take(filter, dry, (size_t)n, sizeof(int32_t));
+    filter->order = take(filter, dry, (size_t)n, sizeof(int32_t));
     filter->keys = take(filter, dry, (size_t)(n * filter->capacity), sizeof(uint64_t));
     filter->locks = take(filter, dry, (size_t)filter->blocks, sizeof(pthread_mutex_t));
     if (is_int8(path)) filter->panel = take(filter, dry, rows, (size_t)filter->padded);
@@ -78,7 +79,7 @@ int knn_filter_open(knn_filter *filter, const knn_data *data, int path, int64_t 
     double *sum = calloc((size_t)filter->padded, sizeof(double));
     float *line = malloc(sizeof(float) * (size_t)(d + 8));
     int missing = !filter->factor || !filter->upper || !filter->slack || !filter->threshold || !filter->length ||
-                  !filter->error || !filter->sums || !filter->mean || !filter->size || !filter->keys ||
+                  !filter->error || !filter->sums || !filter->mean || !filter->size || !filter->order || !filter->keys ||
                   !filter->locks || (is_int8(path) && !filter->panel) || !sum || !line;
     if (filter->locks)
         for (int64_t b = 0; b < filter->blocks; b++) pthread_mutex_init((pthread_mutex_t *)filter->locks + b, NULL);
@@ -95,7 +96,7 @@ void knn_filter_close(knn_filter *filter) {
     if (filter->locks)
         for (int64_t b = 0; b < filter->blocks; b++) pthread_mutex_destroy((pthread_mutex_t *)filter->locks + b);
     void *all[] = {filter->factor, filter->upper, filter->slack, filter->threshold, filter->length, filter->error,
-                   filter->sums, filter->mean, filter->size, filter->keys, filter->locks, filter->panel};
+                   filter->sums, filter->mean, filter->size, filter->order, filter->keys, filter->locks, filter->panel};
     for (size_t p = 0; p < sizeof all / sizeof *all; p++) free(all[p]);
     memset(filter, 0, sizeof *filter);
 }
@@ -317,6 +318,27 @@ int knn_tiles_work(knn_filter *filter, knn_ticket *ticket) {
 
 /* ---- third stage: exact ranking and proof ---- */
 
+/* A walk from each row to its best candidate not yet met: rows that follow one another share candidates, so most of what
+   ranking reads is in the cache already. */
+void knn_tiles_end(knn_filter *filter) {
+    int64_t n = filter->data->n, next = 0;
+    int32_t *met = (int32_t *)filter->length; /* no longer used */
+    memset(met, 0, sizeof(int32_t) * (size_t)n);
+    for (int64_t at = 0, taken = 0; taken < n; taken++) {
+        filter->order[taken] = (int32_t)at;
+        met[at] = 1;
+        const uint64_t *keys = filter->keys + at * filter->capacity;
+        uint64_t best = 0;
+        for (int64_t c = 0; c < filter->size[at]; c++)
+            if (keys[c] > best && !met[knn_index(keys[c])]) best = keys[c];
+        if (best) at = knn_index(best);
+        else {
+            while (next < n && met[next]) next++;
+            at = next;
+        }
+    }
+}
+
 /* The smallest key to the root. */
 static void sift(uint64_t *heap, int64_t size, int64_t at) {
     uint64_t key = heap[at];
@@ -373,7 +395,8 @@ int knn_finish_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, fl
     int result = best && list && scratch ? 0 : -1;
     for (int64_t t; !result && (t = knn_take(ticket, step)) < n && !knn_stopped(&ticket->stop);) {
         int64_t end = least(t + step, n);
-        for (int64_t i = t; i < end; i++) {
+        for (int64_t p = t; p < end; p++) {
+            int64_t i = filter->order[p];
             proven[i] = (uint8_t)finish(filter, i, best, fresh, list, scratch);
             for (int64_t c = 0; c < k; c++) {
                 indices[i * k + c] = (int32_t)knn_index(best[c]);

@@ -137,6 +137,7 @@ typedef struct {
 
     uint64_t *keys;        /* (n, capacity) */
     int32_t *size;         /* (n) */
+    int32_t *order;        /* (n) rows as the last stage takes them */
     void *locks;           /* one a block */
     size_t bytes, each;    /* allocated in all, and at most by every thread of a stage */
 } knn_filter;
@@ -150,6 +151,7 @@ void knn_filter_close(knn_filter *filter);
 int knn_sketch_work(knn_filter *filter, knn_ticket *ticket);
 void knn_sketch_end(knn_filter *filter); /* between them, by one thread */
 int knn_tiles_work(knn_filter *filter, knn_ticket *ticket);
+void knn_tiles_end(knn_filter *filter); /* likewise */
 /* Writes the neighbours of every row, and proven[i] = 0 where the bound does not prove them. */
 int knn_finish_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *proven);
 
