@@ -199,6 +199,8 @@ class TestReading:
         embedding = opened.embedding()
         assert embedding.ctypes.data % 64 == 0
         assert not embedding.flags.writeable
+        if not Path("/proc/self/maps").exists():
+            pytest.skip("what is mapped is read from /proc")
         mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "audit.h5" in line]
         ranges = [[int(end, 16) for end in line.split()[0].split("-")] for line in mapped]
         assert any(low <= embedding.ctypes.data < high for low, high in ranges)

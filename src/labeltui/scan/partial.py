@@ -217,7 +217,7 @@ class Partial:
         self._open.append(descriptor)
         if size and os.fstat(descriptor).st_size != size:
             try:
-                os.posix_fallocate(descriptor, 0, size)
+                getattr(os, "posix_fallocate", _truncate)(descriptor, 0, size)  # macOS has none
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                     raise AuditError(
@@ -274,8 +274,9 @@ class Partial:
 
     def _flush(self) -> None:
         begun = time.monotonic()
-        os.fdatasync(self._features)
-        os.fdatasync(self._facts)
+        flush = getattr(os, "fdatasync", os.fsync)  # macOS has none
+        flush(self._features)
+        flush(self._facts)
         _write(self._log, "".join(line + "\n" for line in self._waiting).encode(), None)
         os.fsync(self._log)
         self._waiting.clear()
@@ -353,6 +354,10 @@ class Partial:
         shutil.rmtree(self.path, ignore_errors=True)
         self._waiting.clear()
         self.close()
+
+
+def _truncate(descriptor: int, offset: int, size: int) -> None:
+    os.ftruncate(descriptor, offset + size)
 
 
 def _was_made(path: Path, digest: str) -> bool:
