@@ -15,7 +15,18 @@ from labeltui.graph import exact
 
 METRICS = knn.METRICS
 FILTERS = knn.paths()
-KINDS = ("random", "clustered", "copies", "scaled copies", "heavy", "relu", "constant", "whole", "near", "offset")
+KINDS = (
+    "random",
+    "clustered",
+    "copies",
+    "scaled copies",
+    "heavy",
+    "relu",
+    "constant",
+    "whole",
+    "near",
+    "offset",
+)
 
 
 def rows_of(kind: str, n: int, d: int, seed: int) -> np.ndarray:
@@ -246,7 +257,7 @@ def test_views_and_files_are_read_where_they_lie(tmp_path, many: np.ndarray) -> 
 
 def test_the_path_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(exact.VARIABLE, "c")
-    assert exact.choose(None, 10**6, 64) == "c"
-    assert exact.choose("direct", 10**6, 64) == "direct"
+    assert exact.choose(None, 10**6) == "c"
+    assert exact.choose("direct", 10**6) == "direct"
     monkeypatch.delenv(exact.VARIABLE)
-    assert exact.choose(None, 10**6, 64) == FILTERS[-1]
+    assert exact.choose(None, 10**6) == FILTERS[-1]

@@ -16,6 +16,7 @@ class Rows:
     inverse: npt.NDArray[np.float64]
     n: int
     d: int
+    metric: int
     def __init__(
         self, x: npt.NDArray[Any], metric: int, rows: npt.NDArray[np.int64] | None = None
     ) -> None: ...

@@ -166,7 +166,7 @@ cdef class Facts(Loop):
 cdef class Direct(Loop):
     """Nearest neighbours of the rows `targets` (int64), found by comparing each with every row in float64.
 
-    Written to those rows of `indices` (n, k) int32 and `similarity` (n, k) float32.
+    Written to `indices` (len(targets), k) int32 and `similarity` (len(targets), k) float32.
     """
 
     cdef readonly object targets, indices, similarity

@@ -28,7 +28,8 @@ def distances(graph: Graph) -> npt.NDArray[np.float32]:
         For inner products, which are not the reverse of any distance.
     """
     if graph.metric == "cosine":
-        return np.maximum(np.float32(1.0) - graph.similarity, np.float32(0.0))
+        distance: npt.NDArray[np.float32] = np.maximum(np.float32(1.0) - graph.similarity, np.float32(0.0))
+        return distance
     if graph.metric == "euclidean":
         return np.negative(graph.similarity) + np.float32(0.0)
     raise InputError("distances need the cosine or the euclidean metric", f"the graph has {graph.metric}")
@@ -41,12 +42,12 @@ def affinity(graph: Graph, weight: str = "binary", symmetrise: str | None = None
     ----------
     graph : Graph
     weight : {"binary", "similarity", "self-tuning"}
-        1; the similarity (for "euclidean" 1 / (1 + distance)); or exp(-d_ij^2 / (s_i s_j)) with s_i the distance of i to
-        its 7th neighbour (the last one when k < 7), the local scaling of Zelnik-Manor and Perona (2004), eq. 2.
+        1; the similarity (for "euclidean" 1 / (1 + distance)); or exp(-d_ij^2 / (s_i s_j)) with s_i the distance of
+        i to its 7th neighbour (the last one when k < 7), the local scaling of Zelnik-Manor and Perona (2004), eq. 2.
         For cosine d is the chord between unit vectors, sqrt(2 - 2 s).
     symmetrise : {None, "union", "mutual"}
-        None keeps one direction (row i lists the neighbours of i); "union" keeps an edge that either end lists, with the
-        larger of the two weights; "mutual" keeps one that both ends list, with the smaller.
+        None keeps one direction (row i lists the neighbours of i); "union" keeps an edge that either end lists, with
+        the larger of the two weights; "mutual" keeps one that both ends list, with the smaller.
 
     Returns
     -------

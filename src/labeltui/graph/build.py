@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from labeltui import threads as threading_room
 from labeltui._fast import knn
 from labeltui.errors import InputError, UsageError
-from labeltui.graph import exact
+from labeltui.graph import approximate, cuda, exact
 from labeltui.graph.loops import Cancel, Progress, run
 
 BACKENDS = ("exact", "cuda", "approximate")
@@ -146,7 +147,14 @@ def build(
     k = min(k, view.n - 1)
     indices = np.full((view.n, k), -1, np.int32)
     similarity = np.zeros((view.n, k), np.float32)
-    recomputed = exact.search(view, facts.hash, indices, similarity, path, workers, progress, cancel)
+    if backend == "approximate":
+        recall = approximate.search(view, indices, similarity, seed, workers, progress, cancel)
+        return Graph(indices, similarity, metric, k, backend, False, 0, 0, recall)
+    if backend == "cuda":
+        searcher: exact.Searcher = partial(cuda.filtered, progress=progress, cancel=cancel)
+    else:
+        searcher = exact.on_cpu(exact.choose(path, view.n), workers, progress, cancel)
+    recomputed = exact.search(view, facts.hash, indices, similarity, searcher, workers, progress, cancel)
     return Graph(indices, similarity, metric, k, backend, True, view.n - recomputed, recomputed)
 
 
@@ -169,7 +177,7 @@ def _rows(X: npt.NDArray[Any], metric: str, rows: npt.NDArray[Any] | None) -> kn
     chosen = None
     if rows is not None:
         chosen = np.ascontiguousarray(rows, np.int64)
-        if chosen.ndim != 1 or (len(chosen) and not (0 <= chosen.min() and chosen.max() < len(X))):
+        if chosen.ndim != 1 or (len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(X))):
             raise InputError(f"rows must be positions 0..{len(X) - 1}", "others came")
     return knn.Rows(X, knn.METRICS.index(metric), chosen)
 
@@ -258,11 +266,8 @@ def advice(n: int, d: int, threads: int | None = None) -> Advice:
     work = 0.5 * n * n * d / threading_room.count(threads)
     if work < _LARGE:
         return Advice("exact", f"{n:,} x {d:,} is quick enough to search exactly")
-    if importlib.util.find_spec("torch") is not None:
-        import torch
-
-        if torch.cuda.is_available():
-            return Advice("cuda", f"{n:,} x {d:,} is large for these cores, and a GPU is here")
+    if importlib.util.find_spec("torch") is not None and cuda.available():
+        return Advice("cuda", f"{n:,} x {d:,} is large for these cores, and a GPU is here")
     return Advice(
         "approximate",
         f"{n:,} x {d:,} takes long to search exactly on these cores; an approximate graph misses a few neighbours "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ def paths() -> tuple[str, ...]:
     return ("direct", *knn.paths())
 
 
-def choose(path: str | None, n: int, d: int) -> str:
+def choose(path: str | None, n: int) -> str:
     """Return the path to take: the one asked for, by argument or environment, or the fastest."""
     asked = path or os.environ.get(VARIABLE) or None
     if asked is None:
@@ -43,17 +44,21 @@ def choose(path: str | None, n: int, d: int) -> str:
     return asked
 
 
+# Searches distinct rows with at least one other: fills indices and similarity and returns which rows it did not prove.
+Searcher = Callable[[knn.Rows, npt.NDArray[np.int32], npt.NDArray[np.float32]], npt.NDArray[np.bool_]]
+
+
 def search(
     rows: knn.Rows,
     hashes: npt.NDArray[np.uint64],
     indices: npt.NDArray[np.int32],
     similarity: npt.NDArray[np.float32],
-    path: str | None,
+    searcher: Searcher,
     threads: int,
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> int:
-    """Fill indices and similarity (n, k); return how many rows the filter could not prove.
+    """Fill indices and similarity (n, k) with the true neighbours; return how many rows `searcher` did not prove.
 
     Equal rows are searched once: they have equal neighbours, and a row with hundreds of copies could never be proven,
     because no bound tells the copies apart.
@@ -61,53 +66,57 @@ def search(
     k = indices.shape[1]
     if k == 0:
         return 0
-    chosen = choose(path, rows.n, rows.d)
+
+    def complete(
+        rows: knn.Rows, indices: npt.NDArray[np.int32], similarity: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.bool_]:
+        unproven, k = searcher(rows, indices, similarity), indices.shape[1]
+        targets = np.flatnonzero(unproven)
+        near, near_similarity = indices, similarity
+        if len(targets) < rows.n:
+            near, near_similarity = (
+                np.empty_like(array, shape=(len(targets), k)) for array in (indices, similarity)
+            )
+        run(knn.Direct(rows, targets, near, near_similarity), threads, progress, cancel, (0.95, 0.98))
+        if len(targets) < rows.n:
+            indices[targets], similarity[targets] = near, near_similarity
+        return unproven
+
     first = rows.first_copies(hashes, np.argsort(hashes, kind="stable"))
     distinct = np.flatnonzero(first == np.arange(rows.n))
     if len(distinct) == rows.n:
-        return int(_distinct(rows, indices, similarity, chosen, threads, progress, cancel).sum())
+        return int(complete(rows, indices, similarity).sum())
     some = knn.Rows(rows.x, rows.metric, distinct if rows.rows is None else rows.rows[distinct])
     some.measured(rows.squared[distinct])
     near_k = min(k, len(distinct) - 1)
     near = np.full((len(distinct), near_k), -1, np.int32)
     near_similarity = np.zeros((len(distinct), near_k), np.float32)
-    again = np.zeros(len(distinct), bool)
-    if near_k:
-        again = _distinct(some, near, near_similarity, chosen, threads, progress, cancel)
+    again = complete(some, near, near_similarity) if near_k else np.zeros(1, bool)
     of = np.searchsorted(distinct, first)
     members = np.argsort(of, kind="stable")
     start = np.searchsorted(of[members], np.arange(len(distinct) + 1))
-    run(
-        knn.Spread(some, of, start, members, near, near_similarity, indices, similarity),
-        threads,
-        progress,
-        cancel,
-        (0.98, 1.0),
-    )
+    spread = knn.Spread(some, of, start, members, near, near_similarity, indices, similarity)
+    run(spread, threads, progress, cancel, (0.98, 1.0))
     return int(again[of].sum())
 
 
-def _distinct(
-    rows: knn.Rows,
-    indices: npt.NDArray[np.int32],
-    similarity: npt.NDArray[np.float32],
-    path: str,
-    threads: int,
-    progress: Progress | None,
-    cancel: Cancel | None,
-) -> npt.NDArray[np.bool_]:
-    """Search rows that all differ; return which were searched again (with "direct": all, nothing was filtered)."""
-    unproven = np.ones(rows.n, bool)
-    if path != "direct":
+def on_cpu(path: str, threads: int, progress: Progress | None, cancel: Cancel | None) -> Searcher:
+    """Return the searcher that takes `path`; "direct" proves nothing, so that all is compared in float64."""
+
+    def searcher(
+        rows: knn.Rows, indices: npt.NDArray[np.int32], similarity: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.bool_]:
+        if path == "direct":
+            return np.ones(rows.n, bool)
         rows.restrict(knn.PATHS.index(path))
         unproven = _filtered(rows, path, indices, similarity, threads, progress, cancel)
-        finer = [name for name in paths() if name in _FINER]
         if path not in _FINER and unproven.sum() > rows.n * _MANY:
             # Rows closer together than int8 can tell: float32 tells some hundred times more.
-            unproven = _filtered(rows, finer[-1], indices, similarity, threads, progress, cancel)
-    targets = np.flatnonzero(unproven)
-    run(knn.Direct(rows, targets, indices, similarity), threads, progress, cancel, (0.95, 0.98))
-    return unproven
+            finer = [name for name in paths() if name in _FINER][-1]
+            unproven = _filtered(rows, finer, indices, similarity, threads, progress, cancel)
+        return unproven
+
+    return searcher
 
 
 def _filtered(
@@ -130,7 +139,8 @@ def _filtered(
         tiles.end()
         finish = knn.Finish(shared, indices, similarity)
         run(finish, threads, progress, cancel, (0.85, 0.95))
-        return finish.proven == 0
+        unproven: npt.NDArray[np.bool_] = finish.proven == 0
+        return unproven
     finally:
         shared.close()
 

@@ -94,8 +94,7 @@ KNN_INLINE int knn_stopped(const int *stop) { return __atomic_load_n(stop, __ATO
 
 /* Squared lengths, hashes and finiteness of all rows, see knn_facts. */
 int knn_facts_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite);
-/* Exact k nearest of rows targets[0..count) among all, by comparing with every row; written to those rows of
-   indices and similarity, (n, k) each. */
+/* Exact k nearest of rows targets[0..count) among all, by comparing with every row: (count, k) each. */
 int knn_direct_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
                     int32_t *indices, float *similarity);
 /* The k best of m given candidates a row (n, m; -1 and the row itself are skipped, repetitions count once);

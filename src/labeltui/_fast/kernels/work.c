@@ -32,7 +32,7 @@ int knn_direct_work(const knn_data *data, knn_ticket *ticket, const int64_t *tar
         knn_direct(data, targets + t, group, k, keys, capacity, wide, scratch, &ticket->stop);
         if (knn_stopped(&ticket->stop)) break;
         for (int r = 0; r < group; r++)
-            store(keys + r * capacity, k, k, indices + targets[t + r] * k, similarity + targets[t + r] * k);
+            store(keys + r * capacity, k, k, indices + (t + r) * k, similarity + (t + r) * k);
         __atomic_fetch_add(&ticket->done, group, __ATOMIC_RELAXED);
     }
     free(keys), free(wide), free(scratch);
