@@ -17,7 +17,7 @@ The two cases have different thresholds. Without pictures the cosine alone decid
 two distinct samples lie, and few copies either. With pictures the cosine only says which pairs to look at,
 and .8 lets in what embeddings make of ordinary copies. Thumbnails are compared by their detail (what differs
 from the surroundings), since smooth shading and colour are alike in many distinct pictures. In both cases a
-pair must be `CLOSER` times closer than distant neighbours are in this data set, because in some (digits,
+pair must be `CLOSER` times closer than the tenth neighbour usually is in this data set: in some (digits,
 scans, cut-out faces) all pictures are alike. `benchmarks/duplicates.py` measures these defaults.
 """
 
@@ -44,9 +44,9 @@ Members: TypeAlias = list[NDArray[np.int64]]
 THRESHOLD = 0.995  # cosine that alone makes two samples copies
 LOOK = 0.8  # cosine from which on two pictures are looked at
 LIMIT = 0.15  # largest distance (1 - correlation of detail) of the thumbnails of copies
-CLOSER = 6.0  # how many times closer copies are than distant neighbours
+CLOSER = 6.0  # how many times closer copies are than what is usual: a COLUMNS-th neighbour
 COLUMNS = 10  # neighbours per sample among which copies are sought; more of them are linked by each other
-PROBES = 512  # samples whose distant neighbours show what is usual
+PROBES = 512  # samples that show what is usual
 SIDE = 32  # of a thumbnail, pixels
 SURROUNDINGS = 15  # side of the square whose mean is taken off, thumbnail pixels
 SHIFT = 2  # tolerated displacement, thumbnail pixels
@@ -117,7 +117,7 @@ class NearDuplicates:
     limit : float
         Largest distance that made a copy.
     background : float
-        Median distance of distant neighbours, from which the limit followed.
+        Median distance of a tenth neighbour, from which the limit followed.
     candidates : int
         Pairs with a cosine at the threshold or above.
     looked : int
@@ -328,9 +328,9 @@ def _candidates(
 
 
 def _probes(indices: NDArray[Any], groups: Groups, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns of the most distant stored neighbours, no exact copies, of some samples."""
+    """Rows and columns of the COLUMNS-th neighbours (or the last before that are no exact copies) of some samples."""
     rows = np.random.default_rng(seed).permutation(len(indices))[: 4 * PROBES]
-    lists = np.asarray(indices[rows])
+    lists = np.asarray(indices[rows, :COLUMNS])
     usable = (lists >= 0) & (groups[lists] != groups[rows][:, None])
     column = lists.shape[1] - 1 - usable[:, ::-1].argmax(axis=1)
     kept = np.flatnonzero(usable.any(axis=1))[:PROBES]
