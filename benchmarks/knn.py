@@ -1,10 +1,10 @@
 """The exact neighbour graph against the libraries a person would use instead.
 
 Data: Gaussian class blobs in a 32-dimensional subspace plus noise, l2-normalised, seeded; with --features FILE also
-real embeddings, such as the 1,280-d MobileNetV2 features of the 50,000 CIFAR-10 training images (an .npy matrix). All run
-with the same number of threads, in turn, and medians are compared. Peers return k + 1 neighbours, because they count a
-row as its own. The approximate libraries run at the least effort that reaches the asked recall, which is found first and
-not timed.
+real embeddings (an .npy matrix), such as the 1,280-d MobileNetV2 features of the 50,000 CIFAR-10 training images. All
+run with the same number of threads, in turn, and medians are compared. Peers return k + 1 neighbours, because they
+count a row as its own. The approximate libraries run at the least effort that reaches the asked recall, which is found
+first and not timed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exact k-nearest-neighbour graph: the compiled loops of `labeltui.graph`, which validates their arguments.
 
-The C sources are in ``kernels/``; ``docs/kernels.md`` says how they work. A loop is an object whose ``work`` method runs
-in as many threads as wanted, without the interpreter lock; ``done`` tells how far it is and ``stop`` ends it.
+The C sources are in ``kernels/``; ``docs/kernels.md`` says how they work. A loop is an object whose ``work`` method
+runs in as many threads as wanted, without the interpreter lock; ``done`` tells how far it is and ``stop`` ends it.
 """
 
 import numpy as np

@@ -174,7 +174,7 @@ class _Search:
         return best, proven | torch.tensor(self.kept == self.rows.n - 1, device=self.device)
 
     def _exact(self, begin: int, end: int, candidates: torch.Tensor) -> torch.Tensor:
-        """Similarities in the order of exact_body.h: eight lanes, each adding one element after the other in float64."""
+        """Similarities in the order of exact_body.h: eight lanes, each adding element after element in float64."""
         import torch
 
         count, kept = candidates.shape

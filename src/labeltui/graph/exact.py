@@ -72,13 +72,14 @@ def search(
     ) -> npt.NDArray[np.bool_]:
         unproven, k = searcher(rows, indices, similarity), indices.shape[1]
         targets = np.flatnonzero(unproven)
-        near, near_similarity = indices, similarity
-        if len(targets) < rows.n:
+        if len(targets) == rows.n:
+            run(knn.Direct(rows, targets, indices, similarity), threads, progress, cancel, (0.0, 0.98))
+        elif len(targets):
             near, near_similarity = (
-                np.empty_like(array, shape=(len(targets), k)) for array in (indices, similarity)
+                np.empty((len(targets), k), np.int32),
+                np.empty((len(targets), k), np.float32),
             )
-        run(knn.Direct(rows, targets, near, near_similarity), threads, progress, cancel, (0.95, 0.98))
-        if len(targets) < rows.n:
+            run(knn.Direct(rows, targets, near, near_similarity), threads, progress, cancel, (0.95, 0.98))
             indices[targets], similarity[targets] = near, near_similarity
         return unproven
 
