@@ -425,6 +425,20 @@ async def test_other_capabilities_redraw_everything() -> None:
         assert not app.terminal.has_pixels().any()
 
 
+async def test_ink_follows_the_theme() -> None:
+    async with running("ascii") as (app, pilot):
+
+        def ink() -> int:
+            return sum(strip.text.count("@") - strip.text.count(" ") for strip in app.large.encoded.strips)
+
+        app.large.show("dark", Image.new("L", (8, 8), 0))
+        await settled(pilot)
+        dark = ink()
+        app.theme = "textual-light"
+        await settled(pilot)
+        assert ink() > 0 > dark
+
+
 async def test_zoom_shows_the_part() -> None:
     async with running("sixel") as (app, pilot):
         app.large.zoom((0.25, 0.25, 0.75, 0.75))

@@ -73,8 +73,9 @@ class Canvas:
         self.app = app
         self.caps = caps
         self.budget = None if max_kbps is None else max(64, int(max_kbps * 1000 / 8 * LINE_SHARE))
-        self.studio = Studio(encoder_for(caps), self.budget)
+        self.studio = Studio(encoder_for(caps, self._light), self.budget)
         self.pictures: set[Picture] = set()
+        self._drawn_light = self._light
         self._forced = caps.kind if caps.forced else "auto"
         self._painter = _painter(caps)
         self._hooked = False
@@ -93,6 +94,10 @@ class Canvas:
                 self._hear,
                 lambda: self._open_questions > 0 and time.monotonic() < self._expected_until,
             )
+
+    @property
+    def _light(self) -> bool:
+        return not self.app.current_theme.dark
 
     @property
     def pixels(self) -> bool:
@@ -126,13 +131,19 @@ class Canvas:
         if self._painter is not None:
             self._write(self._painter.reset())
         self.caps = caps
+        self._drawn_light = self._light
         self._painter = _painter(caps)
-        self.studio.replace_encoder(encoder_for(caps))
+        self.studio.replace_encoder(encoder_for(caps, self._light))
         self._hook()
         for picture in self.pictures:
             picture.encoded = None
             picture.refresh()
             picture.encode()
+
+    def themed(self) -> None:
+        """The theme changed: characters need more ink where the ground is light."""
+        if self.caps.kind == "ascii" and self._light != self._drawn_light:
+            self.change(self.caps)
 
     def resized(self) -> None:
         """The window may have changed, and with it the size of its cells."""

@@ -113,7 +113,7 @@ class _Line(Strip):
 
 def visible(box: Region, clip: Region, covers: Iterable[Region]) -> Mask:
     """Return which cells of `box` lie within `clip` and under none of `covers`."""
-    mask = np.zeros((box.height, box.width), np.bool_)
+    mask = np.full((box.height, box.width), clip.contains_region(box))
     _fill(mask, box, clip, True)
     for cover in covers:
         _fill(mask, box, cover, False)
@@ -129,6 +129,10 @@ def _fill(mask: Mask, box: Region, region: Region, value: bool) -> None:
 
 def rectangles(mask: Mask) -> list[Box]:
     """Cut a set of cells into few rectangles: equal runs of neighbouring rows are joined."""
+    if mask.all():
+        return [Box(0, 0, mask.shape[1], mask.shape[0])]
+    if not mask.any():
+        return []
     done: list[Box] = []
     growing: dict[tuple[int, int], int] = {}  # (first, end) -> the row that the rectangle begins in
     for y in range(mask.shape[0] + 1):

@@ -125,6 +125,7 @@ class Picture(Widget):
     def on_mount(self) -> None:
         self._canvas = canvas_of(self.app)
         self._canvas.add(self)
+        self.watch(self.app, "theme", self._canvas.themed, init=False)
 
     def on_unmount(self) -> None:
         if self._canvas is not None:

@@ -20,6 +20,8 @@ from labeltui.tui.graphics.base import WHOLE, Crop, Encoded, Encoder
 Load = Callable[[], Image.Image]
 MEMORY = 48 << 20
 AHEAD = 64
+IDLE = 10.0
+"""Seconds without work after which the thread ends; the next wish starts another."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,6 @@ class Studio:
         self._ahead: deque[tuple[Order, Load]] = deque(maxlen=AHEAD)
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._open = True
 
     def replace_encoder(self, encoder: Encoder) -> None:
         """Use another encoder from now on and forget what the old one made."""
@@ -110,16 +111,8 @@ class Studio:
             if self._ahead:
                 self._start()
 
-    def close(self) -> None:
-        """Stop the thread after the picture it is making."""
-        with self._wake:
-            self._open = False
-            self._urgent.clear()
-            self._ahead.clear()
-            self._wake.notify()
-
     def _start(self) -> None:
-        if self._open and self._thread is None:
+        if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="labeltui-pictures", daemon=True)
             self._thread.start()
         self._wake.notify()
@@ -127,9 +120,8 @@ class Studio:
     def _work(self) -> None:
         while True:
             with self._wake:
-                while self._open and not self._urgent and not self._ahead:
-                    self._wake.wait()
-                if not self._open:
+                if not self._wake.wait_for(lambda: self._urgent or self._ahead, IDLE):
+                    self._thread = None
                     return
                 done: Done | None = None
                 if self._urgent:
