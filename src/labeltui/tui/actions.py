@@ -51,7 +51,6 @@ class Context:
     read_only: bool = False
     training: bool = False
     can_train: bool = True
-    pictures: bool = True
 
 
 Law = Callable[[Context], str]
@@ -104,6 +103,11 @@ def can_train(context: Context) -> str:
     return writable(context) or ("a training job is running; T cancels it" if context.training else "")
 
 
+def conflict(context: Context) -> str:
+    """Hold while copies with different labels are looked at."""
+    return writable(context) or ("" if context.sample else "there is no conflict")
+
+
 def training(context: Context) -> str:
     """Hold while training runs."""
     return "" if context.training else "no training job is running"
@@ -154,6 +158,9 @@ GROUPS: Mapping[str, str] = {
     "decide": "Each decides on the sample looked at and steps to the next one.",
     "history": "Undo and redo reach across sessions.",
     "go": "Moving about.",
+    "queue": "Which samples stand in the queue, and in which order.",
+    "view": "Other ways to look.",
+    "picture": "On the screen of one large picture.",
     "train": "Fine-tuning in the background.",
     "audit": "The audit as a whole.",
     "help": "Finding out.",
@@ -161,15 +168,19 @@ GROUPS: Mapping[str, str] = {
 """Groups of actions and what the manual says of them."""
 
 REVIEW = ("review",)
-LOOKING = ("review",)
-LISTS = ("review",)
+LOOKING = ("review", "neighbours", "picture")
+ON_SAMPLES = (*LOOKING, "sheet")
+LISTS = ("review", "neighbours", "sheet", "pairs", "conflicts", "bulk")
+UNDOABLE = (*ON_SAMPLES, "conflicts")
+OPENED = ("neighbours", "picture", "sheet", "pairs", "conflicts", "bulk")
+ALL = ("review", *OPENED)
 
 # fmt: off
 ACTIONS: tuple[Action, ...] = (
     *(
         Action(
             f"suggestion-{n}", (str(n),), "decide", f"suggested class {n}",
-            "Relabel to the suggested class with this number", LOOKING, "suggestion", n, _suggested(n),
+            "Relabel to the suggested class with this number", ON_SAMPLES, "suggestion", n, _suggested(n),
             footer=1 if n == 1 else 0, family="suggested",
         )
         for n in range(1, 6)
@@ -177,65 +188,131 @@ ACTIONS: tuple[Action, ...] = (
     *(
         Action(
             f"recent-{n}", (str(n + 5),), "decide", f"class used last {n}",
-            "Relabel to a class you used last", LOOKING, "recent", n, _recent(n),
+            "Relabel to a class you used last", ON_SAMPLES, "recent", n, _recent(n),
             footer=9 if n == 1 else 0, family="used last",
         )
         for n in range(1, 5)
     ),
     Action("keep", ("space",), "decide", "keep",
-           "The given label is right", LOOKING, "keep", law=deciding, footer=2),
+           "The given label is right", ON_SAMPLES, "keep", law=deciding, footer=2),
     Action("class", ("slash",), "decide", "class",
-           "Relabel to any class, found by typing", LOOKING, "find_class", law=deciding, footer=3),
+           "Relabel to any class, found by typing", ON_SAMPLES, "find_class", law=deciding, footer=3),
     Action("exclude", ("d",), "decide", "exclude",
-           "The sample belongs to no class: leave it out", LOOKING, "exclude", law=deciding, footer=6),
+           "The sample belongs to no class: leave it out", ON_SAMPLES, "exclude", law=deciding, footer=6),
     Action("ambiguous", ("a",), "decide", "ambiguous",
-           "Several labels are right; a second one may be named",
-           LOOKING, "ambiguous", law=deciding, footer=8),
+           "Several labels are right; a second one may be named", ON_SAMPLES, "ambiguous", law=deciding, footer=12),
     Action("unsure", ("z",), "decide", "unsure",
-           "You cannot tell", LOOKING, "unsure", law=deciding, footer=7),
+           "You cannot tell", ON_SAMPLES, "unsure", law=deciding, footer=7),
     Action("skip", ("x",), "decide", "skip",
-           "Decide later: it leaves this queue", LOOKING, "skip", law=deciding, footer=10),
+           "Decide later: it leaves this queue", ON_SAMPLES, "skip", law=deciding, footer=8),
     Action("note", ("semicolon",), "decide", "note",
-           "Write a note on the sample", LOOKING, "note", law=deciding, footer=12),
+           "Write a note on the sample", ON_SAMPLES, "note", law=deciding, footer=18),
+    Action("mark", ("v",), "decide", "mark",
+           "Mark the sample for a decision in bulk, or unmark it", ("review", "sheet"), "mark", law=deciding,
+           footer=15),
+    Action("mark-all", ("V",), "decide", "mark all",
+           "Mark every undecided sample of the queue, or unmark all", ("review", "sheet"), "mark_all", law=deciding),
+    Action("bulk", ("b",), "decide", "bulk",
+           "Decide on the marked samples or on the whole queue at once, after seeing what it would change",
+           ("review", "sheet"), "bulk", law=deciding, footer=13),
+    Action("confirm", ("enter",), "decide", "do it",
+           "Decide on all these samples, as one step with one undo", ("bulk",), "confirm", law=writable, footer=1),
+    *(
+        Action(
+            f"resolve-{n}", (str(n),), "decide", f"label of picture {n}",
+            "Give all copies the label of the picture with this number", ("conflicts",), "resolve", n, conflict,
+            footer=1 if n == 1 else 0, family="label of picture",
+        )
+        for n in range(1, 10)
+    ),
+    Action("resolve-class", ("slash",), "decide", "another class",
+           "Give all copies a class found by typing", ("conflicts",), "resolve_class", law=conflict, footer=2),
+    Action("resolve-exclude", ("d",), "decide", "exclude all",
+           "Leave all copies out", ("conflicts",), "resolve_exclude", law=conflict, footer=3),
+    Action("resolve-keep", ("space",), "decide", "keep each",
+           "The labels are right although they differ", ("conflicts",), "resolve_keep", law=conflict, footer=2),
     Action("undo", ("u",), "history", "undo",
-           "Take back the last decision, also one of an earlier session",
-           LISTS, "undo", law=writable, footer=4),
+           "Take back the last decision, also one of an earlier session", UNDOABLE, "undo", law=writable, footer=4),
     Action("redo", ("ctrl+r", "U"), "history", "redo",
-           "Decide again what undo took back", LISTS, "redo", law=writable, footer=14),
-    Action("down", ("down", "j"), "go", "down", "Next row", REVIEW, "down"),
-    Action("up", ("up", "k"), "go", "up", "Previous row", REVIEW, "up"),
-    Action("page-down", ("pagedown", "ctrl+f"), "go", "page down", "One page on", REVIEW, "page_down"),
-    Action("page-up", ("pageup", "ctrl+y"), "go", "page up", "One page back", REVIEW, "page_up"),
-    Action("top", ("home",), "go", "first", "First row", REVIEW, "top"),
-    Action("bottom", ("end", "G"), "go", "last", "Last row", REVIEW, "bottom"),
+           "Decide again what undo took back", UNDOABLE, "redo", law=writable, footer=21),
+    Action("down", ("down", "j"), "go", "down", "Next row", LISTS, "down"),
+    Action("up", ("up", "k"), "go", "up", "Previous row", LISTS, "up"),
+    Action("page-down", ("pagedown", "ctrl+f"), "go", "page down", "One page on", LISTS, "page_down"),
+    Action("page-up", ("pageup", "ctrl+y"), "go", "page up", "One page back", LISTS, "page_up"),
+    Action("top", ("home",), "go", "first", "First row", LISTS, "top"),
+    Action("bottom", ("end", "G"), "go", "last", "Last row", LISTS, "bottom"),
     Action("next-pane", ("tab", "right", "l"), "go", "next pane",
-           "Focus the pane to the right", REVIEW, "next_pane", footer=15),
+           "Go to the pane to the right", REVIEW, "next_pane", footer=20),
     Action("previous-pane", ("shift+tab", "left", "h"), "go", "previous pane",
-           "Focus the pane to the left", REVIEW, "previous_pane"),
+           "Go to the pane to the left", REVIEW, "previous_pane"),
+    Action("right", ("right", "l"), "go", "right", "Next picture", ("sheet",), "right"),
+    Action("left", ("left", "h"), "go", "left", "Picture before", ("sheet",), "left"),
     Action("open", ("enter",), "go", "open",
-           "Open the row: a class's queue, a sample's picture", REVIEW, "open"),
-    Action("back", ("escape",), "go", "back", "Back to the pane to the left", REVIEW, "back"),
+           "Open it: a class's queue, a sample's large picture, a pair's queue",
+           ("review", "sheet", "pairs", "conflicts"), "open", footer=11),
+    Action("back", ("escape",), "go", "back", "Back to where you came from", ALL, "back", footer=19),
+    Action("jump", ("apostrophe", "ctrl+o"), "go", "jump",
+           "Show a letter on each pane and each list row; the next key goes there", REVIEW, "jump"),
     Action("next-class", ("right_square_bracket",), "go", "next class",
-           "Queue of the next class in the list", REVIEW, "next_class", footer=16),
+           "Queue of the next class in the list", REVIEW, "next_class"),
     Action("previous-class", ("left_square_bracket",), "go", "previous class",
            "Queue of the class before in the list", REVIEW, "previous_class"),
+    Action("next-sample", ("right_square_bracket", "tab"), "go", "next sample",
+           "The queue's next sample", ("picture",), "next_sample", footer=10),
+    Action("previous-sample", ("left_square_bracket", "shift+tab"), "go", "sample before",
+           "The queue's sample before", ("picture",), "previous_sample"),
+    Action("filter", ("f",), "queue", "filter",
+           "Show only some: split, score, path, decided ones, or one detector's view", REVIEW, "filter", footer=16),
+    Action("order", ("o",), "queue", "order",
+           "Worst first, uncertain first, random, or in the source's order", REVIEW, "order", footer=17),
+    Action("sort", ("s",), "queue", "sort classes",
+           "Order the classes by another column", REVIEW, "sort"),
+    Action("checks", ("m",), "queue", "random checks",
+           "Mix unflagged samples into the queue, to tell how many errors are left and when to stop",
+           REVIEW, "checks", law=writable),
+    Action("neighbours", ("n",), "view", "neighbours",
+           "The nearest samples of the given and of the suggested class, side by side", REVIEW, "neighbours",
+           law=on_sample, footer=10),
+    Action("sheet", ("g",), "view", "contact sheet",
+           "The queue as a grid of small pictures", REVIEW, "sheet", law=on_sample, footer=14),
+    Action("pairs", ("p",), "view", "class pairs",
+           "Which classes overlap: a map and a ranked list", REVIEW, "pairs", footer=14),
+    Action("conflicts", ("c",), "view", "label conflicts",
+           "Copies of one image whose labels disagree", REVIEW, "conflicts"),
+    Action("swap", ("r",), "view", "other direction",
+           "Look at the pair the other way round", ("pairs",), "swap", footer=2),
+    Action("by", ("o",), "view", "order",
+           "By overlap, or by the share of neighbours in one direction", ("pairs",), "by", footer=3),
+    Action("find", ("slash",), "view", "find",
+           "Find a pair by typing", ("pairs",), "find", footer=4),
+    Action("large", ("plus", "equals_sign"), "view", "large picture",
+           "The picture alone, as large as it can be", ("review", "neighbours"), "large", law=on_sample),
+    Action("source", (), "view", "where the pictures are",
+           "Name the directory of the images, if they were moved since the scan", REVIEW, "source"),
+    Action("zoom-in", ("plus", "equals_sign"), "picture", "zoom in", "Larger", ("picture",), "zoom_in", footer=5),
+    Action("zoom-out", ("minus",), "picture", "zoom out", "Smaller", ("picture",), "zoom_out", footer=5),
+    Action("zoom-fit", ("0",), "picture", "fit", "The whole picture", ("picture",), "zoom_fit", footer=5),
+    Action("pan-left", ("left", "h"), "picture", "left", "Look further left", ("picture",), "pan_left"),
+    Action("pan-right", ("right", "l"), "picture", "right", "Look further right", ("picture",), "pan_right"),
+    Action("pan-up", ("up", "k"), "picture", "up", "Look further up", ("picture",), "pan_up"),
+    Action("pan-down", ("down", "j"), "picture", "down", "Look further down", ("picture",), "pan_down"),
     Action("train", ("t",), "train", "train",
-           "Fine-tune in the background on the current labels and re-rank the queue",
-           REVIEW, "train", law=can_train, footer=11),
-    Action("cancel-training", ("T",), "train", "cancel",
-           "Stop the running training job", REVIEW, "cancel_training", law=training),
+           "Fine-tune in the background on the current labels and re-rank the queue", REVIEW, "train",
+           law=can_train, footer=22),
+    Action("cancel-training", ("T",), "train", "cancel", "Stop the running training job", REVIEW, "cancel_training",
+           law=training),
     Action("export", ("e",), "audit", "export",
-           "Write the corrected labels to a CSV file", REVIEW, "export", footer=13),
+           "Write the corrected labels to a CSV file", REVIEW, "export", footer=23),
     Action("help", ("question_mark", "f1"), "help", "help",
-           "All keys and what the screen shows", LISTS, "help", footer=5),
+           "All keys and what the screen shows", ALL, "help", footer=5),
     Action("palette", ("colon", "ctrl+p"), "help", "palette",
-           "Everything you can do now, found by typing", LISTS, "palette", footer=17),
+           "Everything you can do now, found by typing", ALL, "palette", footer=24),
     Action("theme", (), "help", "theme",
            "Change the colours: dark, light, the terminal's own", REVIEW, "theme"),
-    Action("redraw", ("ctrl+l",), "help", "redraw", "Paint everything anew, after something else wrote on the screen",
-           LISTS, "redraw"),
+    Action("redraw", ("ctrl+l",), "help", "redraw",
+           "Paint everything anew, after something else wrote on the screen", ALL, "redraw"),
     Action("quit", ("q", "ctrl+c"), "audit", "quit",
-           "Leave; every decision is already saved", LISTS, "quit", footer=18),
+           "Leave; every decision is already saved", ALL, "quit", footer=25),
 )
 # fmt: on
 

@@ -14,6 +14,7 @@ from textual.app import App
 
 from labeltui.errors import LabeltuiError
 from labeltui.text import safe
+from labeltui.tui import state
 from labeltui.tui.actions import Keymap
 from labeltui.tui.graphics import canvas_of
 from labeltui.tui.screens.review import ReviewScreen
@@ -75,6 +76,10 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.theme = theme if theme in self.available_themes else DARK.name
         if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
             self.animation_level = "none"
+        remembered = state.load(audit.uuid)
+        self.returning = state.restore(self.session, remembered)
+        if theme == DARK.name and remembered.get("theme") in self.available_themes:
+            self.theme = remembered["theme"]
         self.review = ReviewScreen(self.session, self.keymap)
         self._asked_at = 0  # relabels since the last run when a job was last started by itself
 
@@ -82,6 +87,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         return self.review
 
     def on_mount(self) -> None:
+        self.call_after_refresh(self.audit.warm)
         if self.jobs is not None:
             self.run_worker(self._watch_jobs(), group="jobs", exclusive=True)
 
@@ -190,6 +196,16 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.audit.flush()
         with Audit.open(self.audit.path, read_only=True, source_root=self.audit.source_root) as snapshot:
             return export(snapshot, out, only_changed=only_changed, force=force)
+
+    # Place
+
+    def remember(self) -> None:
+        """Write down the place in the queue."""
+        state.save(self.session, self.theme)
+
+    async def _on_exit_app(self) -> None:
+        self.remember()
+        await super()._on_exit_app()
 
     def farewell(self) -> list[str]:
         """Return what to print after the screen is gone."""

@@ -103,6 +103,12 @@ class Session:
         """Open the flagged samples of a given class, or of all, with the filters that are on."""
         self.open(replace(self.spec, given=label, suggested=None))
 
+    def open_pair(self, given: int, suggested: int) -> None:
+        """Open the flagged samples given one class and suggested another."""
+        self.open(
+            replace(self.spec, given=given, suggested=suggested, decided=False, flagged=True, decision=None)
+        )
+
     def visit(self, sample: int) -> None:
         """Look at `sample`: in this queue when it is there, else in its class's queue."""
         places = np.flatnonzero(self.queue == sample)
@@ -129,6 +135,64 @@ class Session:
         after = int(np.searchsorted(undecided, self.row, side="right"))
         self.row = int(undecided[after % len(undecided)])
         return True
+
+    def undecided(self, stop: int | None = None) -> list[int]:
+        """Return the queue's samples without a decision, down to a row."""
+        part = self.queue[:stop]
+        found: list[int] = part[self.audit.kinds[part] == 0].tolist()
+        return found
+
+    def mark(self) -> None:
+        """Mark the sample looked at, or unmark it."""
+        if self.sample is not None:
+            self.selected ^= {self.sample}
+
+    def mark_all(self) -> str:
+        """Mark all undecided samples of the queue, or unmark all; says which."""
+        if self.selected:
+            self.selected.clear()
+            return "no sample is marked any more"
+        self.selected.update(self.undecided())
+        return f"{len(self.selected):,} samples are marked; b decides on them"
+
+    def is_check(self, sample: int) -> bool:
+        """Whether a sample stands in the queue as a random check."""
+        return self.checks.on and self.checks.applies(self.spec) and not self.audit.flagged(sample)
+
+    def advice(self) -> str:
+        """Say what to do when the queue is empty."""
+        summary = self.audit.summary()
+        spec = self.spec
+        lines = ["No sample is left here."]
+        if (
+            spec.text
+            or spec.split is not None
+            or spec.score_below is not None
+            or spec.decision
+            or spec.detector
+        ):
+            lines = ["No sample passes these filters.", "f changes them"]
+        elif spec.suggested is not None:
+            lines = ["No flag of this pair is left.", "p shows the other pairs"]
+        elif summary.flags:
+            lines = [
+                "No flag of this class is left.",
+                f"] opens the next class; {summary.flags:,} flags are left in all",
+            ]
+        elif summary.flagged:
+            lines = [
+                "Every flag is reviewed.",
+                "e exports the corrected labels",
+                "t trains on them and looks for more",
+                "m checks random samples: how many errors are left?",
+            ]
+        else:
+            lines = [
+                "The scan flagged nothing.",
+                "f shows samples that are not flagged",
+                "p shows which classes overlap",
+            ]
+        return "\n".join(lines)
 
     # Deciding
 

@@ -110,8 +110,15 @@ class TableScreen(Screen[T], inherit_bindings=False):
         """Paint everything anew."""
         self.labeltui.redraw()
 
+    def intercept(self, event: events.Key) -> bool:
+        """Handle a key before the panel and the table see it; False leaves it to them."""
+        return False
+
     async def on_key(self, event: events.Key) -> None:
-        if self.panel.is_open:
+        if self.intercept(event):
+            event.stop()
+            event.prevent_default()
+        elif self.panel.is_open:
             event.stop()
             event.prevent_default()
             taken = self.panel.press(event.key, event.character)

@@ -39,7 +39,6 @@ class Deciding(TableScreen[None]):
             read_only=session.audit.read_only,
             training=self.labeltui.training,
             can_train=self.labeltui.jobs is not None,
-            pictures=True,
         )
 
     def decide(

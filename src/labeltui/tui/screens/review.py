@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from textual.message import Message
 
 from labeltui.text import safe
 from labeltui.tui.actions import Context, Keymap
-from labeltui.tui.screens.deciding import Deciding
+from labeltui.tui.checks import EVERY
+from labeltui.tui.screens.narrowing import Narrowing, filters_in_words
 from labeltui.tui.session import Session
 from labeltui.tui.theme import THEMES
 from labeltui.tui.widgets.classes import Classes
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 NARROW = 104
 PANES = ("classes", "queue", "preview")
+LETTERS = "asdfghjklqwertyuiopzxcvbnmASDFGHJKLQWERTYUIOPZXCVBNM"
+"""Names of places in jump mode; the first three are the panes."""
 
 
 class Saved(Message):
@@ -39,7 +43,7 @@ class Saved(Message):
         return isinstance(message, Saved)
 
 
-class ReviewScreen(Deciding):
+class ReviewScreen(Narrowing):
     """The screen people spend hours in."""
 
     name_in_table = "review"
@@ -53,9 +57,11 @@ class ReviewScreen(Deciding):
         self.queue_title = Lines(classes="pane-title")
         self.preview = Preview(session)
         self.preview_title = Lines(classes="pane-title")
+        self.checks_line = Lines(id="checks")
         self.train_line = Lines(id="train")
         self.pane = "queue"
         self._unsaved = False
+        self.letters: dict[str, tuple[str, int]] = {}
 
     def compose(self) -> ComposeResult:
         yield self.header
@@ -70,14 +76,13 @@ class ReviewScreen(Deciding):
                 yield self.preview_title
                 yield self.preview
             yield self.panel
+        yield self.checks_line
         yield self.train_line
         yield self.status
         yield self.footer
 
     def on_mount(self) -> None:
         self.session.audit.on_saved = self._tell_saved
-        self.session.load_classes()
-        self.session.open_class(None)
         self.enter_pane("queue")
         for problem in self.keymap.problems[:1]:
             self.say(problem, "warn")
@@ -99,19 +104,68 @@ class ReviewScreen(Deciding):
         """Paint header, titles and footer."""
         session, audit = self.session, self.session.audit
         self.paint_header()
-        self.classes_title.show([[(" CLASSES", "title"), (f" by {session.class_order}", "faint")]])
-        given = session.spec.given
-        name = audit.names[given] if given is not None else "all classes"
+        letter = {
+            pane: f" {letter} " if self.letters else " " for pane, letter in zip(PANES, LETTERS, strict=False)
+        }
+        self.classes_title.show(
+            [
+                [
+                    (letter["classes"], "key"),
+                    ("CLASSES", "title"),
+                    (f" by {session.class_order.replace('_', ' ')}", "faint"),
+                ]
+            ]
+        )
+        spec = session.spec
+        name = audit.names[spec.given] if spec.given is not None else "all classes"
+        if spec.suggested is not None:
+            name = f"{name} → {audit.names[spec.suggested]}"
+        filters = filters_in_words(spec, audit.split_names)
+        what = filters or ("flagged" if spec.flagged else "")
+        marked = f"  ● {len(session.selected):,} marked" if session.selected else ""
         self.queue_title.show(
-            [[(" QUEUE ", "title"), (name, "strong"), (f"  {session.left:,} flagged", "faint")]]
+            [
+                [
+                    (letter["queue"], "key"),
+                    ("QUEUE ", "title"),
+                    (name, "strong"),
+                    (f"  {session.left:,} ", "plain"),
+                    (what, "warn" if filters else "faint"),
+                    (marked, "key"),
+                ]
+            ]
         )
-        sample = session.sample
-        self.preview_title.show(
-            [[(" PREVIEW  ", "title"), *self.preview.title()]]
-            if sample is not None
-            else [[(" PREVIEW", "title")]]
-        )
+        self.preview_title.show([[(letter["preview"], "key"), ("PREVIEW  ", "title"), *self.preview.title()]])
+        self.paint_checks()
         self.paint_footer()
+
+    def paint_checks(self) -> None:
+        """Paint what the random checks say; hidden while they are off."""
+        session = self.session
+        shown = session.checks.on and session.checks.applies(session.spec)
+        if shown != self.checks_line.has_class("shown"):
+            self.checks_line.set_class(shown, "shown")
+        if not shown:
+            return
+        known = session.checks.estimate(session.spec)
+        pieces: list[Piece] = [(" CHECKS ", "title"), (f"{known.checks:,} done", "plain")]
+        if known.precision is not None:
+            share, low, high = known.precision
+            pieces += [("   precision of flags here ", "faint"), (f"{share:.0%}", "strong")]
+            pieces += [(f" ({low:.0%}..{high:.0%})", "faint")]
+        if known.errors_left is not None:
+            errors, low, high = known.errors_left
+            pieces += [("   errors left about ", "faint"), (f"{errors:,.0f}", "strong")]
+            pieces += [(f" ({low:,.0f}..{high:,.0f})", "faint")]
+        else:
+            pieces += [("   errors left: decide on the first random check", "faint")]
+        if session.pace is not None and session.left:
+            pieces += [
+                ("   flags take ", "faint"),
+                (duration(session.pace * session.left), "strong"),
+                (" more", "faint"),
+            ]
+        self.checks_line.show([pieces])
 
     def paint_header(self) -> None:
         """Paint the line at the top."""
@@ -193,6 +247,8 @@ class ReviewScreen(Deciding):
             self.enter_pane("queue")
         elif self.pane == "queue":
             self.enter_pane("preview")
+        elif self.session.sample is not None:
+            self.do_large()
 
     def do_back(self) -> None:
         if self.pane != "classes":
@@ -229,7 +285,116 @@ class ReviewScreen(Deciding):
         row = self.class_list.row_of(self.session.spec.given) + by
         self.open_class(self.class_list.label(row % self.class_list.count()))
 
+    # Other views
+
+    def _push(self, module: str, name: str) -> None:
+        screen = getattr(import_module(f"labeltui.tui.screens.{module}"), name)
+        self.app.push_screen(screen(self.session, self.keymap))
+
+    def do_neighbours(self) -> None:
+        self._push("neighbours", "NeighboursScreen")
+
+    def do_sheet(self) -> None:
+        self._push("sheet", "SheetScreen")
+
+    def do_pairs(self) -> None:
+        self._push("pairs", "PairsScreen")
+
+    def do_conflicts(self) -> None:
+        self._push("conflicts", "ConflictsScreen")
+
+    def do_large(self) -> None:
+        self._push("picture", "PictureScreen")
+
+    def on_screen_resume(self) -> None:
+        self.call_after_refresh(self.paint_all)
+
+    def do_checks(self) -> None:
+        session = self.session
+        session.checks.on = not session.checks.on
+        session.open(session.spec, session.sample)
+        self.paint_all()
+        if not session.checks.on:
+            self.say("no random checks are mixed in any more")
+        elif not session.checks.applies(session.spec):
+            self.say("random checks go into queues of undecided flags; f clears the filters", "warn")
+        else:
+            self.say(
+                f"every {EVERY}th sample is now a random one that is not flagged; decide on it as on the others"
+            )
+
+    def do_source(self) -> None:
+        audit = self.session.audit
+
+        def take(text: str) -> None:
+            root = Path(text).expanduser()
+            if not root.is_dir():
+                self.say(f"there is no directory {safe(text)}", "warn")
+                return
+            audit.source_root = root
+            self.preview.forget()
+            self.preview.show()
+            self.say(f"pictures come from {safe(str(root))} now; start with --source to keep it so")
+
+        self.panel.ask(
+            "Where do the pictures lie?", take, str(audit.source_root or ""), "the directory that was scanned"
+        )
+
+    # Marks and bulk
+
+    def do_mark(self) -> None:
+        self.session.mark()
+        self.queue.repaint(self.queue.row)
+        if not self.queue.move(1):
+            self.paint_titles()
+
+    def do_mark_all(self) -> None:
+        self.say(self.session.mark_all())
+        self.queue.refresh()
+        self.paint_titles()
+
+    def do_bulk(self) -> None:
+        from labeltui.tui.screens.bulk import choose
+
+        choose(self)
+
+    # Jumping
+
+    def do_jump(self) -> None:
+        free = iter(LETTERS)
+        self.letters = {next(free): (pane, -1) for pane in PANES}
+        for pane, rows in (("classes", self.class_list), ("queue", self.queue)):
+            rows.letters = {}
+            for row in rows.visible_rows():
+                letter = next(free, None)
+                if letter is not None:
+                    self.letters[letter] = (pane, row)
+                    rows.letters[row] = letter
+            rows.refresh()
+        self.paint_titles()
+        self.say("jump to a letter; any other key goes on")
+
+    def intercept(self, event: events.Key) -> bool:
+        if not self.letters:
+            return False
+        place = self.letters.get(event.character or "")
+        self.letters = {}
+        self.class_list.letters, self.queue.letters = {}, {}
+        self.class_list.refresh()
+        self.queue.refresh()
+        self.say("")
+        if place is not None:
+            pane, row = place
+            self.enter_pane(pane)
+            if row >= 0:
+                (self.class_list if pane == "classes" else self.queue).go(row)
+        self.paint_titles()
+        return True
+
     # -- deciding ------------------------------------------------------------
+
+    def renewed(self) -> None:
+        self.paint_all()
 
     def decided(self) -> None:
         session = self.session

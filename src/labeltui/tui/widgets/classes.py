@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.paint import Piece, bar, fit
 from labeltui.tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from labeltui.audit import ClassRow
 
 
 class Classes(Rows):
@@ -55,18 +60,31 @@ class Classes(Rows):
                 (f"{flags:>7,}", "plain"),
             ]
         entry = session.classes[row - 1]
-        most = max((other.overlap for other in session.classes), default=0.0) or 1.0
+        text, share = self._column(entry)
         narrow = width < 22
-        name_width = max(6, min(14, width - 21)) if not narrow else width - 13
-        bar_width = 0 if narrow else width - name_width - 14
-        full, empty = bar(entry.overlap / most, bar_width)
+        name_width = max(6, min(14, width - 22)) if not narrow else width - 14
+        bar_width = 0 if narrow else width - name_width - 15
+        full, empty = bar(share, bar_width)
         name = "strong" if open_ else "plain" if entry.flags else "faint"
         return [
             mark,
             (fit(entry.name, name_width), name),
-            (f" {entry.overlap:4.2f}" if entry.reliable else "   ? ", "faint"),
+            (fit(text, 6, right=True), "faint"),
             (" " if bar_width else "", "plain"),
             (full, "bar"),
             (empty, "plain"),
             (f"{entry.flags:>6,}", "plain" if entry.flags else "good"),
         ]
+
+    def _column(self, entry: ClassRow) -> tuple[str, float]:
+        """Return the number that the classes are sorted by, as text and as a share of the largest."""
+        order = self.session.class_order
+        if order in ("samples", "reviewed", "flags"):
+            value = float(getattr(entry, order))
+            most = max((float(getattr(row, order)) for row in self.session.classes), default=1.0)
+            return f"{value:,.0f}", value / (most or 1.0)
+        if order in ("self_share", "spectral_share"):
+            share = getattr(entry, order)
+            return ("?" if share is None else f"{share:.2f}"), max(0.0, share or 0.0)
+        most = max((row.overlap for row in self.session.classes), default=1.0) or 1.0
+        return (f"{entry.overlap:.2f}" if entry.reliable else "?"), entry.overlap / most

@@ -33,6 +33,7 @@ class Preview(Vertical):
         self.facts = Lines(id="facts")
         self.choices = Lines(id="choices")
         self._rest: Timer | None = None
+        self._epoch = 0
 
     def compose(self) -> ComposeResult:
         yield self.picture
@@ -51,17 +52,21 @@ class Preview(Vertical):
             self._rest.stop()
         self._layout(width, height)
         if sample is None:
-            self.picture.clear("")
+            self.picture.clear(self.session.advice())
             self.nearest.show([])
             self.nearest_title.show([])
             self.facts.show([])
             self.choices.show([])
             return
         audit = self.session.audit
-        self.picture.show(sample, lambda: audit.image(sample))
+        self.picture.show((self._epoch, sample), lambda: audit.image(sample))
         self.facts.show(self._facts(sample, width))
         self.choices.show(self._choices(sample, width, height >= TALL))
         self._rest = self.set_timer(REST, self._rested)
+
+    def forget(self) -> None:
+        """Load every picture anew."""
+        self._epoch += 1
 
     def _layout(self, width: int, height: int) -> None:
         # Fixed heights for a size of the pane: a step to the next sample repaints text and moves nothing.
@@ -75,8 +80,9 @@ class Preview(Vertical):
 
     def _rested(self) -> None:
         audit = self.session.audit
-        coming = [int(s) for s in self.session.queue[self.session.row + 1 : self.session.row + 4]]
-        self.picture.prefetch(coming, lambda key: audit.image(cast(int, key)))
+        coming = self.session.queue[self.session.row + 1 : self.session.row + 4].tolist()
+        keys = [(self._epoch, sample) for sample in coming]
+        self.picture.prefetch(keys, lambda key: audit.image(cast("tuple[int, int]", key)[1]))
         sample = self.session.sample
         if sample is None or not self.nearest.cell_rows:
             return
@@ -84,7 +90,7 @@ class Preview(Vertical):
         self.nearest_title.show([[("NEAREST", "title"), ("  most alike first", "faint")]])
         self.nearest.show(
             [
-                Thumb(near.index, partial(audit.image, near.index), audit.names[near.label])
+                Thumb((self._epoch, near.index), partial(audit.image, near.index), audit.names[near.label])
                 for near in neighbours[: self.nearest.across]
             ]
         )
@@ -127,6 +133,8 @@ class Preview(Vertical):
         """Say why the sample is here, most telling first."""
         audit = self.session.audit
         names, given = audit.names, int(audit.given[sample])
+        if self.session.is_check(sample):
+            return ["a random check: it is not flagged, decide as you see it"]
         if fault := audit.fault(sample):
             return [f"the scan could not use this sample: {fault.replace('_', '-')}"]
         evidence = audit.evidence(sample)

@@ -28,7 +28,7 @@ class Queue(Rows):
         sample = int(session.queue[row])
         decision = audit.decision(sample)
         if decision is None:
-            mark: Piece = ("  ", "plain")
+            mark: Piece = ("● " if sample in session.selected else "  ", "key")
             suggestions = audit.suggestions(sample)
             target = audit.names[suggestions[0][0]] if suggestions else ""
             style = "plain"

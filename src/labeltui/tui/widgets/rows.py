@@ -47,6 +47,13 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         super().__init__(id=id, classes=classes)
         self.row = 0
         self._lit = False
+        self.letters: dict[int, str] = {}
+        """Letters that stand before rows in jump mode."""
+
+    def visible_rows(self) -> range:
+        """Return the rows on the screen."""
+        top = self.scroll_offset.y
+        return range(top, min(top + self.size.height, self.count()))
 
     @property
     def lit(self) -> bool:
@@ -126,7 +133,7 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
             return self.strip_of([], width)
         at_cursor = row == self.row
         under = ("cursor" if self._lit else "rest") if at_cursor else ""
-        mark = ("▌" if self._lit else "▏") if at_cursor else " "
+        mark = self.letters.get(row) or (("▌" if self._lit else "▏") if at_cursor else " ")
         return self.strip_of([(mark, "key"), *self.pieces(row, width - 2), (" ", "plain")], width, under)
 
     def on_resize(self) -> None:

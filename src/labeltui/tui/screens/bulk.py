@@ -1,0 +1,201 @@
+"""Many samples, one decision: first what it would change, then Enter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from textual import on
+from textual.widget import Widget
+
+from labeltui.tui.actions import Context, Keymap
+from labeltui.tui.screens.deciding import Deciding
+from labeltui.tui.screens.opened import WithRows
+from labeltui.tui.session import Session
+from labeltui.tui.widgets.over import Item
+from labeltui.tui.widgets.paint import Lines, Piece, fit
+from labeltui.tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from labeltui.audit import WhatIf
+
+SHOWN = 12
+"""Classes listed by their change of overlap."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision that could be made; `label` is -1 for each sample's own suggestion."""
+
+    text: str
+    kind: str
+    label: int | None = None
+
+
+class _Choices(Rows):
+    def __init__(self, choices: list[Choice]) -> None:
+        super().__init__(id="bulk-choices")
+        self.choices = choices
+
+    def count(self) -> int:
+        return len(self.choices)
+
+    def pieces(self, row: int, width: int) -> list[Piece]:
+        return [(fit(" " + self.choices[row].text, width), "plain")]
+
+
+class BulkScreen(WithRows):
+    """Left what can be decided, right what that would change."""
+
+    name_in_table = "bulk"
+
+    def __init__(self, session: Session, keymap: Keymap, samples: Sequence[int]) -> None:
+        super().__init__(session, keymap)
+        self.samples = list(samples)
+        self.choices = _Choices(self._choices())
+        self.effect = Lines(id="effect")
+        self.shown: WhatIf | None = None
+
+    def _choices(self) -> list[Choice]:
+        session, audit = self.session, self.session.audit
+        top = audit.suggested[self.samples, 0]
+        choices = [Choice("relabel each to its own suggestion", "relabel", -1)]
+        labels, counts = np.unique(top[top >= 0], return_counts=True)
+        common = labels[np.argsort(-counts, kind="stable")][:4].tolist()
+        for label in dict.fromkeys([*common, *session.recent]):
+            choices.append(Choice(f"relabel all to {session.name(label)}", "relabel", label))
+        choices.append(Choice("keep all: the given labels are right", "keep"))
+        choices.append(Choice("exclude all: they belong to no class", "exclude"))
+        choices += [Choice("unsure", "unsure"), Choice("skip", "skip")]
+        return choices
+
+    def parts(self) -> Sequence[Widget]:
+        return [self.choices, self.effect]
+
+    def rows(self) -> Rows:
+        return self.choices
+
+    def on_mount(self) -> None:
+        self.choices.lit = True
+
+    def context(self) -> Context:
+        return Context(sample=True, read_only=self.session.audit.read_only)
+
+    def paint(self) -> None:
+        self.choices.reset(self.choices.row)
+        self.entitle(
+            ("BULK  ", "title"),
+            (f"{len(self.samples):,} samples", "strong"),
+            ("  nothing is changed yet", "faint"),
+        )
+        self.measure()
+
+    @on(Rows.Moved)
+    def _moved(self) -> None:
+        self.measure()
+
+    def labels(self) -> int | list[int] | None:
+        """Return the new label or labels of the choice at the cursor."""
+        choice = self.choices.choices[self.choices.row]
+        if choice.label is None or choice.label >= 0:
+            return choice.label
+        top = self.session.audit.suggested[self.samples, 0]
+        given = self.session.audit.given[self.samples]
+        own: list[int] = np.where(top >= 0, top, given).tolist()
+        return own
+
+    def measure(self) -> None:
+        """Work out, off the UI thread, what the choice at the cursor would change."""
+        self.run_worker(self._measure(), group="what-if", exclusive=True)
+
+    async def _measure(self) -> None:
+        choice = self.choices.choices[self.choices.row]
+        kind = choice.kind if choice.kind in ("relabel", "exclude") else "keep"
+        label = self.labels() if kind == "relabel" else None
+        self.shown = None
+        self._show()
+        self.shown = await asyncio.to_thread(self.session.audit.what_if_later(self.samples, kind, label))
+        self._show()
+
+    def _show(self) -> None:
+        session, effect = self.session, self.shown
+        given, counts = np.unique(session.audit.given[self.samples], return_counts=True)
+        lines: list[list[Piece]] = [[("GIVEN ", "title"), (self._shares(given, counts), "plain")]]
+        top, counts = np.unique(session.audit.suggested[self.samples, 0], return_counts=True)
+        lines.append([("SUGGESTED ", "title"), (self._shares(top, counts), "plain")])
+        lines.append([])
+        if effect is None:
+            lines.append([("working out what it would change …", "faint")])
+        else:
+            lines.append(_change("CSG ", effect.csg_before, effect.csg_after))
+            lines.append(_change("mean overlap ", effect.trace_before, effect.trace_after))
+            lines += [[], [("OVERLAP", "title"), (" of the classes it changes most", "faint")]]
+            order = np.argsort(-np.abs(effect.d_overlap), kind="stable")[:SHOWN]
+            for label in order.tolist():
+                change = float(effect.d_overlap[label])
+                if abs(change) >= 0.005:
+                    arrow, style = ("▼", "good") if change < 0 else ("▲", "warn")
+                    lines.append(
+                        [(fit(session.name(label), 18), "plain"), (f" {arrow} {abs(change):.2f}", style)]
+                    )
+            if len(lines) and not lines[-1]:
+                lines.pop()
+            lines += [
+                [],
+                [
+                    ("⏎", "key"),
+                    (" does it, as one step; ", "plain"),
+                    ("u", "key"),
+                    (" takes all of it back", "plain"),
+                ],
+            ]
+        self.effect.show(lines)
+
+    def _shares(self, labels: object, counts: object) -> str:
+        pairs = sorted(
+            zip(np.asarray(counts).tolist(), np.asarray(labels).tolist(), strict=True),
+            key=lambda p: (-p[0], p[1]),
+        )
+        text = ", ".join(f"{self.session.name(label)} {count:,}" for count, label in pairs[:5])
+        return text + (f" and {len(pairs) - 5} more" if len(pairs) > 5 else "")
+
+    def do_confirm(self) -> None:
+        choice = self.choices.choices[self.choices.row]
+        outcome = self.session.decide(self.samples, choice.kind, self.labels())
+        self.labeltui.decided()
+        self.dismiss(None)
+        self.labeltui.review.say(f"{outcome.words}   u takes it back", outcome.style)
+
+
+def _change(what: str, before: float, after: float) -> list[Piece]:
+    style = "good" if after < before else "warn" if after > before else "plain"
+    return [
+        (what, "title"),
+        (f"{before:.3f} → ", "plain"),
+        (f"{after:.3f}", style),
+        (f"  ({after - before:+.3f})", "faint"),
+    ]
+
+
+def choose(screen: Deciding) -> None:
+    """Let the person say which samples, then open the bulk screen on them."""
+    session = screen.session
+
+    def open_(samples: list[int]) -> None:
+        screen.app.push_screen(BulkScreen(session, screen.keymap, samples))
+
+    undecided = session.undecided()
+    if session.selected:
+        open_(sorted(session.selected))
+        return
+    if not undecided:
+        screen.say("nothing here is undecided", "warn")
+        return
+    so_far = session.undecided(session.row + 1)
+    items = [Item(f"all {len(undecided):,} undecided samples of this queue", undecided)]
+    if 0 < len(so_far) < len(undecided):
+        items.append(Item(f"from the top down to here: {len(so_far):,}", so_far))
+    screen.panel.find("Decide on which samples at once?  (v marks single ones)", items, open_)

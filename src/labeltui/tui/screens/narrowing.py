@@ -1,0 +1,157 @@
+"""Which samples the queue shows, in which order, and how the classes are sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from labeltui.audit import CLASS_ORDERS, KINDS, QueueSpec
+from labeltui.text import safe
+from labeltui.tui.screens.deciding import Deciding
+from labeltui.tui.widgets.over import Item
+
+ORDERS = {
+    "score": "worst first",
+    "uncertainty": "uncertain first",
+    "random": "random",
+    "index": "as in the source",
+}
+COLUMNS = {
+    "overlap": "overlap with other classes",
+    "flags": "flags left",
+    "samples": "samples",
+    "reviewed": "reviewed samples",
+    "self_share": "share of neighbours in the class itself",
+    "spectral_share": "spectral share",
+    "name": "name",
+    "index": "order in the audit",
+}
+
+
+def filters_in_words(spec: QueueSpec, splits: list[str]) -> str:
+    """Say which filters are on, besides the class; empty when there are none."""
+    words = []
+    if spec.decision is not None:
+        words.append(f"decided {spec.decision}")
+    elif spec.decided is None:
+        words.append("decided or not")
+    elif spec.decided:
+        words.append("decided")
+    if spec.flagged is None:
+        words.append("flagged or not")
+    elif not spec.flagged:
+        words.append("not flagged")
+    if spec.split is not None:
+        words.append(f"split {splits[spec.split]}")
+    if spec.text:
+        words.append(f"path has {safe(spec.text, 16)}")
+    if spec.detector is not None:
+        words.append(f"by {spec.detector}")
+    if spec.score_below is not None:
+        words.append(f"score below {spec.score_below:g}")
+    if spec.order != "score":
+        words.append(ORDERS[spec.order])
+    return ", ".join(words)
+
+
+class Narrowing(Deciding):
+    """Handlers of filters and orders; a subclass paints in `renewed`."""
+
+    def renewed(self) -> None:
+        """Paint after the queue was built anew."""
+        raise NotImplementedError
+
+    def _narrow(self, **changes: Any) -> None:
+        session = self.session
+        session.open(replace(session.spec, **changes), session.sample if "order" in changes else None)
+        self.renewed()
+        words = (
+            filters_in_words(session.spec, session.audit.split_names) or "flagged and undecided, worst first"
+        )
+        self.say(f"{session.left:,} samples: {words}", "plain" if session.left else "warn")
+
+    def do_filter(self) -> None:
+        audit, spec = self.session.audit, self.session.spec
+        items: list[Item[Callable[[], object]]] = [
+            Item("path holds a text …", self._ask_text, spec.text or ""),
+            Item(
+                "score below …", self._ask_score, "" if spec.score_below is None else f"{spec.score_below:g}"
+            ),
+        ]
+        if audit.split_names:
+            items.append(
+                Item("split …", self._ask_split, "" if spec.split is None else audit.split_names[spec.split])
+            )
+        items.append(Item("one detector's view …", self._ask_detector, spec.detector or "blend"))
+        for decision in KINDS[1:]:
+            items.append(Item(f"decided: {decision}", self._set(decision=decision, flagged=None), ""))
+        items += [
+            Item("decided or not", self._set(decision=None, decided=None)),
+            Item("flagged or not", self._set(flagged=None)),
+            Item("not flagged", self._set(flagged=False)),
+            Item("no filter: flagged and undecided", self._clear),
+        ]
+        self.panel.find("Show only …", items, lambda act: act())
+
+    def _set(self, **changes: Any) -> Callable[[], None]:
+        return lambda: self._narrow(**changes)
+
+    def _clear(self) -> None:
+        fresh = QueueSpec()
+        self._narrow(
+            decided=fresh.decided, flagged=fresh.flagged, split=None, text=None, detector=None, score_below=None,
+            decision=None, suggested=None,
+        )  # fmt: skip
+
+    def _ask_text(self) -> None:
+        def take(text: str) -> None:
+            self._narrow(text=text or None)
+
+        self.panel.ask("Show samples whose path holds", take, self.session.spec.text or "", "empty: all")
+
+    def _ask_score(self) -> None:
+        def take(text: str) -> None:
+            try:
+                value = float(text) if text.strip() else None
+            except ValueError:
+                self.say(f"a score is a number from 0 to 1; {safe(text)} came", "warn")
+                return
+            self._narrow(score_below=value)
+
+        self.panel.ask("Show samples with a score below", take, hint="0 to 1, low is bad; empty: all")
+
+    def _ask_split(self) -> None:
+        items = [
+            Item("all splits", -1),
+            *(Item(name, n) for n, name in enumerate(self.session.audit.split_names)),
+        ]
+        self.panel.find("Which split?", items, lambda n: self._narrow(split=None if n < 0 else n))
+
+    def _ask_detector(self) -> None:
+        items = [Item(f"{name}  {title}", name) for name, title in self.session.audit.detectors().items()]
+
+        def take(name: str) -> None:
+            self._narrow(detector=None if name == "blend" else name)
+
+        self.panel.find("Whose score counts?", items, take)
+
+    def do_order(self) -> None:
+        now = self.session.spec.order
+        items = [Item(words, name, "now" if name == now else "") for name, words in ORDERS.items()]
+        self.panel.find("In which order?", items, lambda name: self._narrow(order=name))
+
+    def do_sort(self) -> None:
+        session = self.session
+
+        def take(order: str) -> None:
+            session.class_order = order
+            session.load_classes()
+            self.renewed()
+
+        items = [
+            Item(words, name, "now" if name == session.class_order else "")
+            for name, words in COLUMNS.items()
+            if name in CLASS_ORDERS
+        ]
+        self.panel.find("Order the classes by", items, take)

@@ -1,0 +1,156 @@
+"""Class pairs: a map of how much classes overlap, and the pairs ranked; Enter opens a pair's queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from textual import on
+from textual.widget import Widget
+
+from labeltui.tui.actions import Context, Keymap
+from labeltui.tui.screens.opened import WithRows
+from labeltui.tui.session import Session
+from labeltui.tui.widgets.heat import Heat
+from labeltui.tui.widgets.over import Item
+from labeltui.tui.widgets.paint import Piece, bar, fit, number
+from labeltui.tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from labeltui.audit import PairRow
+
+LISTED = 2000
+"""Pairs in the list; a thousand classes have half a million."""
+
+
+class PairList(Rows):
+    """Ranked pairs with the flags that lead from one class to the other."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(id="pair-list")
+        self.session = session
+        self.by = "overlap"
+        self.pairs: list[PairRow] = []
+        self.flags: dict[tuple[int, int], int] = {}
+
+    def load(self) -> None:
+        """Read the pairs and count their flags."""
+        audit = self.session.audit
+        self.pairs = audit.pairs(self.by, LISTED)
+        open_ = np.flatnonzero(audit.flags & (audit.kinds == 0))
+        keys, counts = np.unique(
+            audit.given[open_].astype(np.int64) * audit.K + audit.suggested[open_, 0], return_counts=True
+        )
+        self.flags = {
+            divmod(key, audit.K): count for key, count in zip(keys.tolist(), counts.tolist(), strict=True)
+        }
+        self.reset(self.row)
+
+    def count(self) -> int:
+        return len(self.pairs)
+
+    def pieces(self, row: int, width: int) -> list[Piece]:
+        pair, name = self.pairs[row], self.session.name
+        value = pair.W if self.by == "overlap" else pair.S_ab
+        most = (self.pairs[0].W if self.by == "overlap" else self.pairs[0].S_ab) or 1.0
+        there, back = self.flags.get((pair.a, pair.b), 0), self.flags.get((pair.b, pair.a), 0)
+        arrow = " – " if self.by == "overlap" else " → "
+        names = max(9, (width - 29) // 2)
+        full, empty = bar(value / most, 8)
+        counts = f"{there:>6,} →{back:>6,} ←" if self.by == "overlap" else f"{there:>6,} →"
+        return [
+            (fit(name(pair.a), names), "plain"),
+            (arrow, "faint"),
+            (fit(name(pair.b), names), "plain"),
+            (f" {number(value):>3} ", "strong"),
+            (full, "bar"),
+            (empty, "plain"),
+            (fit(counts, 16, right=True), "faint"),
+        ]
+
+
+class PairsScreen(WithRows):
+    """The map left, the list right; both show the same pair."""
+
+    name_in_table = "pairs"
+
+    def __init__(self, session: Session, keymap: Keymap) -> None:
+        super().__init__(session, keymap)
+        self.heat = Heat(id="heat")
+        self.list = PairList(session)
+        self.swapped = False
+
+    def parts(self) -> Sequence[Widget]:
+        return [self.heat, self.list]
+
+    def rows(self) -> Rows:
+        return self.list
+
+    def on_mount(self) -> None:
+        self.list.lit = True
+        self.list.load()
+
+    def context(self) -> Context:
+        return Context(sample=bool(self.list.pairs), read_only=self.session.audit.read_only)
+
+    @property
+    def pair(self) -> tuple[int, int] | None:
+        """The pair looked at: samples given the first class, suggested the second."""
+        if not self.list.pairs:
+            return None
+        row = self.list.pairs[self.list.row]
+        return (row.b, row.a) if self.swapped else (row.a, row.b)
+
+    def paint(self) -> None:
+        self.list.reset(self.list.row)
+        self.paint_pair()
+
+    def paint_pair(self) -> None:
+        """Paint the map and the title for the pair looked at."""
+        session = self.session
+        by = "by overlap W" if self.list.by == "overlap" else "by share S of neighbours"
+        if self.pair is None:
+            self.entitle(("CLASS PAIRS", "title"), ("  no classes overlap", "faint"))
+            return
+        a, b = self.pair
+        order = [row.index for row in session.classes]
+        self.heat.draw(session.audit.matrix(self.list.by), order, session.audit.names, (a, b))
+        flags = self.list.flags.get((a, b), 0)
+        what = f"given {session.name(a)}, suggested {session.name(b)}: {flags:,} flags"
+        self.entitle(("CLASS PAIRS ", "title"), (by + "   ", "faint"), (what, "strong"))
+
+    @on(Rows.Moved)
+    def _moved(self) -> None:
+        self.swapped = False
+        self.paint_pair()
+
+    @on(Rows.Chosen)
+    def _chosen(self) -> None:
+        self.do_open()
+
+    def do_open(self) -> None:
+        if self.pair is None:
+            return
+        self.session.open_pair(*self.pair)
+        self.dismiss(None)
+        self.labeltui.review.enter_pane("queue")
+
+    def do_swap(self) -> None:
+        self.swapped = not self.swapped
+        self.paint_pair()
+
+    def do_by(self) -> None:
+        self.list.by = "directed" if self.list.by == "overlap" else "overlap"
+        self.swapped = False
+        self.list.row = 0
+        self.list.load()
+        self.paint_pair()
+
+    def do_find(self) -> None:
+        def take(row: int) -> None:
+            self.list.go(row)
+
+        name = self.session.name
+        items = [Item(f"{name(pair.a)} {name(pair.b)}", row) for row, pair in enumerate(self.list.pairs)]
+        self.panel.find("Which pair?", items, take)

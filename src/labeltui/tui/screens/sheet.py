@@ -1,0 +1,117 @@
+"""The queue as a contact sheet: look at many, mark some, decide on them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from textual import events
+from textual.widget import Widget
+
+from labeltui.tui.actions import Keymap
+from labeltui.tui.graphics import Thumb, Thumbnails
+from labeltui.tui.screens.opened import Opened
+from labeltui.tui.session import WORDS, Session
+
+
+class SheetScreen(Opened):
+    """A page of thumbnails; marks are the session's, so they are the same here and in the queue."""
+
+    name_in_table = "sheet"
+
+    def __init__(self, session: Session, keymap: Keymap) -> None:
+        super().__init__(session, keymap)
+        self.grid = Thumbnails(12, 6, id="grid")
+
+    def parts(self) -> Sequence[Widget]:
+        return [self.grid]
+
+    @property
+    def page(self) -> int:
+        """How many pictures stand on a page."""
+        return max(1, self.grid.capacity)
+
+    def paint(self) -> None:
+        session, audit = self.session, self.session.audit
+        if not len(session.queue):
+            self.dismiss(None)
+            return
+        rows = 3 if self.size.height < 30 else 6
+        self.grid.cell_rows, self.grid.cell_columns = rows, 2 * rows
+        first = session.row // self.page * self.page
+        shown = session.queue[first : first + self.page].tolist()
+        self.grid.show([self._thumb(sample, first + at == session.row) for at, sample in enumerate(shown)])
+        marked = f"  {len(session.selected):,} marked" if session.selected else ""
+        sample = int(session.queue[session.row])
+        of = f"  {session.row + 1:,} of {len(session.queue):,}"
+        given = session.name(int(audit.given[sample]))
+        name = f"   {audit.sample_name(sample)}  given {given}"
+        self.entitle(("CONTACT SHEET", "title"), (of, "faint"), (marked, "key"), (name, "plain"))
+
+    def _thumb(self, sample: int, at_cursor: bool) -> Thumb:
+        session, audit = self.session, self.session.audit
+        decision = audit.decision(sample)
+        suggestions = audit.suggestions(sample)
+        text = f"→ {session.name(suggestions[0][0])}" if suggestions else ""
+        classes = []
+        if decision is not None:
+            text = f"{WORDS[decision.kind][0]} {decision.kind}"
+            if decision.kind == "relabel":
+                text = f"→ {session.name(decision.label)}!"
+            classes.append("-decided")
+        if sample in session.selected:
+            text = "● " + text
+            classes.append("-marked")
+        if at_cursor:
+            text = f"▶{text}◀"
+            classes.append("-cursor")
+        return Thumb(sample, partial(audit.image, sample), text, " ".join(classes))
+
+    def _go(self, row: int) -> None:
+        self.session.row = max(0, min(row, len(self.session.queue) - 1))
+        self.paint()
+
+    def do_right(self) -> None:
+        self._go(self.session.row + 1)
+
+    def do_left(self) -> None:
+        self._go(self.session.row - 1)
+
+    def do_down(self) -> None:
+        self._go(self.session.row + self.grid.across)
+
+    def do_up(self) -> None:
+        self._go(self.session.row - self.grid.across)
+
+    def do_page_down(self) -> None:
+        self._go(self.session.row + self.page)
+
+    def do_page_up(self) -> None:
+        self._go(self.session.row - self.page)
+
+    def do_top(self) -> None:
+        self._go(0)
+
+    def do_bottom(self) -> None:
+        self._go(len(self.session.queue) - 1)
+
+    def do_open(self) -> None:
+        self.dismiss(None)
+
+    def do_mark(self) -> None:
+        self.session.mark()
+        self._go(self.session.row + 1)
+
+    def do_mark_all(self) -> None:
+        self.say(self.session.mark_all())
+        self.paint()
+
+    def do_bulk(self) -> None:
+        from labeltui.tui.screens.bulk import choose
+
+        choose(self)
+
+    def on_click(self, event: events.Click) -> None:
+        for at, thumbnail in enumerate(self.grid.children):
+            if event.widget is not None and thumbnail in event.widget.ancestors_with_self:
+                self._go(self.session.row // self.page * self.page + at)

@@ -1,0 +1,101 @@
+"""What the UI remembers of an audit between two starts: the place in the queue, filters, classes used last."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labeltui.audit import CLASS_ORDERS, KINDS, ORDERS, QueueSpec
+from labeltui.config import state_dir
+
+if TYPE_CHECKING:
+    from labeltui.tui.session import Session
+
+FORMAT = 1
+
+
+def file_of(uuid: str) -> Path:
+    """Return the file that remembers an audit, which need not exist."""
+    return state_dir() / "audits" / f"{uuid}.json"
+
+
+def save(session: Session, theme: str) -> None:
+    """Remember the place; a state that cannot be written is no reason to disturb anybody."""
+    audit = session.audit
+    file = file_of(audit.uuid)
+    state = {
+        "format": FORMAT,
+        "spec": asdict(session.spec),
+        "sample": session.sample,
+        "recent": [os.fsdecode(audit.class_ids[label]) for label in session.recent],
+        "class_order": session.class_order,
+        "checks": session.checks.on,
+        "theme": theme,
+    }
+    hidden = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        hidden.write_text(json.dumps(state), encoding="utf-8", errors="surrogateescape")
+        hidden.replace(file)
+    except OSError:
+        hidden.unlink(missing_ok=True)
+
+
+def load(uuid: str) -> dict[str, Any]:
+    """Return what was remembered, empty when there is nothing or it cannot be read."""
+    try:
+        state = json.loads(file_of(uuid).read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) and state.get("format") == FORMAT else {}
+
+
+def restore(session: Session, state: dict[str, Any]) -> bool:
+    """Go back to the remembered place as far as it still exists; False when there is none."""
+    audit = session.audit
+    order = state.get("class_order")
+    session.class_order = order if order in CLASS_ORDERS else "overlap"
+    for name in state.get("recent", []) if isinstance(state.get("recent"), list) else []:
+        if isinstance(name, str) and os.fsencode(name) in audit.class_ids:
+            session.used(audit.class_ids.index(os.fsencode(name)))
+    session.checks.on = state.get("checks") is True
+    session.load_classes()
+    spec = _spec(state.get("spec"), audit.K, len(audit.split_names), set(audit.detectors()))
+    session.open(spec if spec is not None else QueueSpec())
+    sample = state.get("sample")
+    if spec is None or not isinstance(sample, int) or not 0 <= sample < audit.n:
+        return False
+    if sample in session.queue:
+        session.visit(sample)
+    return True
+
+
+def _spec(stored: object, classes: int, splits: int, detectors: set[str]) -> QueueSpec | None:
+    """Return the stored queue if it makes sense in this audit."""
+    if not isinstance(stored, dict):
+        return None
+    values: dict[str, Any] = {
+        field.name: stored[field.name] for field in fields(QueueSpec) if field.name in stored
+    }
+
+    def among(name: str, count: int) -> bool:
+        value = values.get(name)
+        return value is None or (isinstance(value, int) and 0 <= value < count)
+
+    sound = (
+        among("given", classes)
+        and among("suggested", classes)
+        and among("split", splits)
+        and (values.get("detector") is None or values["detector"] in detectors)
+        and (values.get("decision") is None or values["decision"] in KINDS[1:])
+        and values.get("order") in ORDERS
+        and isinstance(values.get("text"), str | None)
+        and isinstance(values.get("score_below"), int | float | None)
+        and values.get("decided") in (True, False, None)
+        and values.get("flagged") in (True, False, None)
+        and isinstance(values.get("seed"), int)
+    )
+    return QueueSpec(**values) if sound else None
