@@ -28,7 +28,16 @@ from labeltui.tui.graphics.base import Encoder, PixelPicture
 from labeltui.tui.graphics.blocks import BlocksEncoder
 from labeltui.tui.graphics.capabilities import Capabilities, choose, from_environment
 from labeltui.tui.graphics.kitty import KittyEncoder
-from labeltui.tui.graphics.layer import KittyPainter, Painter, SixelPainter, Spans, Target, render, visible
+from labeltui.tui.graphics.layer import (
+    KittyPainter,
+    Painter,
+    SixelPainter,
+    Spans,
+    Target,
+    render,
+    touched,
+    visible,
+)
 from labeltui.tui.graphics.probe import cache_file, decide, identity, listening, remember, window_size
 from labeltui.tui.graphics.sixel import SixelEncoder
 from labeltui.tui.graphics.studio import Studio
@@ -88,6 +97,7 @@ class Canvas:
         self._size = self._asked_size = app.size
         self._map: object = None
         self._covers: dict[Widget, list[Region]] = {}
+        self._kept: dict[Hashable, Target] = {}
         if caps.source != "environment":
             app.driver_class = listening(
                 app.driver_class,
@@ -235,7 +245,7 @@ class Canvas:
         size = self.app.size
         before = self._painter.moved() if size != self._size else ""
         self._size = size
-        targets = self._targets()
+        targets = self._targets(update)
         text, spans = "", cast("Spans | None", {})
         if update is not None:
             text, spans = render(update, self._painter.holes(targets), console)
@@ -244,21 +254,26 @@ class Canvas:
             self.app.screen.refresh(*left)
         return before + text + pixels
 
-    def _targets(self) -> dict[Hashable, Target]:
+    def _targets(self, update: CompositorUpdate | None) -> dict[Hashable, Target]:
         shown = self.app.screen._compositor.visible_widgets
         if shown is not self._map:
             self._map = shown
             self._covers = self._find_covers(shown)
+            self._kept = {}
+        repainted = touched(update)
         targets: dict[Hashable, Target] = {}
         for widget, covers in self._covers.items():
             picture: Any = widget
-            encoded = picture.encoded
-            if isinstance(encoded, PixelPicture) and picture.fits:
-                region, clip = shown[widget]
+            encoded, kept = picture.encoded, self._kept.get(widget)
+            region, clip = shown[widget]
+            if kept is not None and kept.picture is encoded and not repainted(region):
+                targets[widget] = kept
+            elif isinstance(encoded, PixelPicture) and picture.fits:
                 x, y = region.x + widget.gutter.left, region.y + widget.gutter.top
                 box = Region(x + encoded.box.x, y + encoded.box.y, encoded.box.width, encoded.box.height)
                 mask = visible(box, clip.intersection(region.shrink(widget.gutter)), covers)
                 targets[widget] = Target(encoded, box.x, box.y, mask, widget.background_colors)
+        self._kept = targets
         return targets
 
     def _find_covers(self, shown: dict[Widget, tuple[Region, Region]]) -> dict[Widget, list[Region]]:

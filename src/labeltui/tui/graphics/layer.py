@@ -14,7 +14,7 @@ good pixels are left out of its frames (the cursor steps over them).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,6 +98,24 @@ def render(update: CompositorUpdate, holes: Spans, console: Console) -> tuple[st
     else:
         return update.render_segments(console), None
     return "".join(out), spans
+
+
+def touched(update: CompositorUpdate | None) -> Callable[[Region], bool]:
+    """Return a function that tells whether a frame may repaint any cell of a region."""
+    if update is None:
+        return lambda region: False
+    if not isinstance(update, ChopsUpdate):
+        return lambda region: True
+    spans = update.spans
+    first, last = spans[0][0], spans[-1][0]
+
+    def test(region: Region) -> bool:
+        if region.y > last or region.bottom <= first:
+            return False
+        # A span begins with the whole piece of line that it begins in, so its left end says nothing.
+        return any(region.y <= y < region.bottom and x2 > region.x for y, _, x2 in spans)
+
+    return test
 
 
 class _Line(Strip):
@@ -186,15 +204,18 @@ class Painter(Protocol):
 class _Shown:
     target: Target
     intact: Mask  # cells that hold the picture's pixels
+    complete: bool  # whether nothing was written to them since
 
     def write(self, spans: Spans | None, fragile: bool) -> None:
         if spans is None:
             self.intact[:] = False
+            self.complete = False
             return
         for row in range(len(self.intact)):
             for x1, x2 in spans.get(self.target.y + row, ()):
                 first, last = max(0, x1 - self.target.x), x2 - self.target.x
                 if first < last and first < self.intact.shape[1]:
+                    self.complete = False
                     if fragile:
                         self.intact[:] = False
                         return
@@ -231,7 +252,7 @@ class SixelPainter:
         holes: Spans = {}
         for name, target in targets.items():
             shown = self._shown.get(name)
-            if shown is not None and shown.covers_exactly(target):
+            if shown is not None and shown.target is not target and shown.covers_exactly(target):
                 for part in rectangles(shown.intact & target.visible):
                     for y in range(target.y + part.y, target.y + part.y + part.height):
                         holes.setdefault(y, []).append((target.x + part.x, target.x + part.x + part.width))
@@ -248,6 +269,8 @@ class SixelPainter:
             self._leave(self._shown.pop(name))
         for name, target in targets.items():
             old = self._shown.get(name)
+            if old is not None and old.target is target and old.complete:
+                continue
             if old is not None and not old.covers_exactly(target):
                 self._leave(old)
                 old = None
@@ -263,7 +286,7 @@ class SixelPainter:
             for part in rectangles(wanted):
                 out.append(f"\x1b[{target.y + part.y + 1};{target.x + part.x + 1}H")
                 out.append(target.picture.draw(part))
-            self._shown[name] = _Shown(target, intact | wanted)
+            self._shown[name] = _Shown(target, intact | wanted, complete=True)
         return "".join(out)
 
     def _leave(self, shown: _Shown, wanted: Mask | None = None) -> None:
