@@ -19,7 +19,9 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static int is_int8(int path) { return path >= KNN_INT8_AVXVNNI; }
 
+#ifndef HITS
 #define HITS (1 << 14) /* handed over at once, or soon after */
+#endif
 
 static size_t block_bytes(const knn_filter *filter) {
     return (size_t)(filter->block * filter->padded) * (is_int8(filter->path) ? 1 : sizeof(float));
