@@ -150,6 +150,14 @@ def test_settings_with_faults_stop_the_review(run: Run, tmp_path: Path) -> None:
     assert "line 2" in result.err
 
 
+def test_doctor_says_what_it_found(run: Run) -> None:
+    text = run("doctor").out
+    assert "pictures" in text
+    assert "threads" in text
+    found = json.loads(run("doctor", "--json").out)
+    assert {finding["state"] for finding in found["findings"]} <= {"good", "note", "change"}
+
+
 def test_help_lists_the_verbs_in_the_order_of_use(run: Run) -> None:
     text = run("--help").out
     places = [text.index(f"\n  {verb} ") for verb in ("demo", "scan", "review", "train", "jobs", "export")]

@@ -340,6 +340,22 @@ def status(audit: Path, as_json: bool) -> None:
         click.echo("\n".join(report.status_lines(value)))
 
 
+@verbs.command()
+@click.argument("audit", type=PATH, required=False)
+@click.option("--torch", is_flag=True, help="Import torch too, and ask it for its devices (seconds).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def doctor(audit: Path | None, torch: bool, as_json: bool) -> None:
+    """Say what this terminal and machine can do, and what to change."""
+    from labeltui import config
+    from labeltui.tui import doctor as room
+
+    found = room.report(audit, graphics=config.load().review.graphics, torch=torch)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        click.echo("\n".join(found.lines()))
+
+
 def _review(audit: Path, **given: Any) -> None:
     from labeltui import config
     from labeltui.tui import app
