@@ -86,6 +86,7 @@ def test_scores_and_suggestions_obey_their_law(facts: base.Facts) -> None:
         *(f"scores/{name}" for name in ("neighbours", "nearest", "head", "blend")),
         "suggest/label",
         "suggest/p",
+        "noise/transition",
     }
     for name, array in arrays.items():
         if name.startswith("scores/"):

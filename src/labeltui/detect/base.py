@@ -42,13 +42,16 @@ class Facts:
         Duplicates share a number.
     p_head : ndarray of float32, shape (N, K), optional
         Out-of-fold probabilities of the head.
+    p_tuned : ndarray of float32, shape (N, K), optional
+        Out-of-fold probabilities of a backbone fine-tuned on the pictures.
     pred_probs : ndarray of float32, shape (N, K), optional
         Out-of-fold probabilities that the user brought, columns in the audit's class order.
     embeddings : ndarray, shape (N, d), optional
     fold : ndarray of int8, shape (N,), optional
         The folds behind `p_head`, -1 = none.
     given : ndarray of int32, shape (N,), optional
-        The labels in doubt, which scores and flags speak of, where a person has since changed some of `labels`.
+        The labels in doubt, which scores and flags speak of, where a person has since changed some of
+        `labels`.
     seed : int
     threads : int, optional
     """
@@ -66,6 +69,7 @@ class Facts:
     given: Ints | None = None
     seed: int = 0
     threads: int | None = None
+    p_tuned: Floats | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.labels), self.n_classes
@@ -76,6 +80,7 @@ class Facts:
             "groups": (self.groups, (n,)),
             "fold": (self.fold, (n,)),
             "p_head": (self.p_head, (n, k)),
+            "p_tuned": (self.p_tuned, (n, k)),
             "pred_probs": (self.pred_probs, (n, k)),
         }
         for name, (array, shape) in shapes.items():
@@ -187,6 +192,8 @@ class Findings:
         Most probable labels, best first; -1 fills up. A sample is flagged when the first is not its label.
     suggest_p : ndarray of float32, shape (N, 5)
         Their probabilities.
+    transition : ndarray of float64, shape (K, K)
+        Estimated T_ty = P(given label y | right label t).
     attrs : dict of str to dict
         Settings by detector, and of "blend".
     """
@@ -195,6 +202,7 @@ class Findings:
     blend: Floats
     suggest_label: Ints
     suggest_p: Floats
+    transition: npt.NDArray[np.float64]
     attrs: dict[str, dict[str, Attribute]] = field(default_factory=dict)
 
 

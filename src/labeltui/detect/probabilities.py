@@ -1,4 +1,4 @@
-"""Class probabilities that were computed before: by the head, or by the user's own model."""
+"""Class probabilities that were computed before: by the head, a fine-tuned backbone, or the user's own model."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ class Head(_Stored):
     title = "out-of-fold head"
     needs = frozenset({"p_head"})
     source = "p_head"
+
+
+@register
+class Tuned(_Stored):
+    """Self-confidence of a backbone that was fine-tuned in the background, out of fold."""
+
+    name = "tuned"
+    title = "fine-tuned backbone"
+    needs = frozenset({"p_tuned"})
+    source = "p_tuned"
 
 
 @register

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.detect import pool
 from labeltui.detect.base import UNKNOWN, Attribute, Detector, Facts, Findings, Floats, Ints, own
+from labeltui.detect.blend import Blend
 from labeltui.detect.registry import available, table
-from labeltui.errors import Cancelled, UsageError
+from labeltui.errors import Cancelled, InputError, UsageError
 
 SUGGESTIONS = 5
 
@@ -58,31 +58,28 @@ def run(
         np.full(n, UNKNOWN, dtype=np.float32),
         np.full((n, SUGGESTIONS), -1, dtype=np.int32),
         np.zeros((n, SUGGESTIONS), dtype=np.float32),
+        np.eye(facts.n_classes),
         {detector.name: {"title": detector.title, **detector.attributes()} for detector in detectors},
     )
-    voters, weights = _weigh(facts, detectors)
-    findings.attrs["blend"] = {
-        "method": "weighted geometric mean of class probabilities",
-        **{f"weight_{voter.name}": float(weight) for voter, weight in zip(voters, weights, strict=True)},
-    }
+    blend = Blend(facts, [detector for detector in detectors if _votes(detector)])
+    findings.attrs["blend"] = blend.attributes()
+    if blend.voters:
+        findings.transition[:] = blend.channel.transition
     for start, stop in facts.blocks():
         if cancel is not None and cancel():
             raise Cancelled("the detectors were stopped", f"after {start} of {n} samples")
         judged = facts.judged[start:stop]
-        parts: list[Floats] = []
+        parts: dict[str, Floats] = {}
+        for detector in blend.voters:
+            parts[detector.name] = _probabilities(detector, start, stop)
         for detector in detectors:
-            if detector in voters:
-                p = detector.probabilities(start, stop)
-                assert p is not None
-                parts.append(p)
-                score = own(p, facts.doubted[start:stop]) if _scores_by_probability(detector) else None
+            if detector.name in parts and type(detector).score is Detector.score:
+                score = own(parts[detector.name], facts.doubted[start:stop])
             else:
-                score = None
-            if score is None:
                 score = detector.score(start, stop)
             scores[detector.name][start:stop][judged] = np.clip(score[judged], 0.0, 1.0)
         if parts:
-            _suggest(facts, findings, start, stop, pool.mix(pool.log_parts(parts), weights))
+            _suggest(facts, findings, start, stop, blend.posterior(start, stop, list(parts.values())))
         if progress is not None:
             progress(stop / n)
     _mark(facts, findings)
@@ -96,6 +93,7 @@ def datasets(findings: Findings) -> dict[str, npt.NDArray[Any]]:
         "scores/blend": findings.blend,
         "suggest/label": findings.suggest_label,
         "suggest/p": findings.suggest_p,
+        "noise/transition": findings.transition.astype(np.float32),
     }
 
 
@@ -119,29 +117,17 @@ def _chosen(facts: Facts, only: Sequence[str] | None) -> list[type[Detector]]:
     return [detector for detector in ready if detector.name in only]
 
 
-def _scores_by_probability(detector: Detector) -> bool:
-    return type(detector).score is Detector.score
+def _votes(detector: Detector) -> bool:
+    return detector.facts.n > 0 and detector.probabilities(0, 1) is not None
 
 
-def _weigh(facts: Facts, detectors: list[Detector]) -> tuple[list[Detector], pool.Weights]:
-    """Return the detectors that give probabilities, and their exponents in the pool."""
-    voters = [d for d in detectors if facts.n and d.probabilities(0, 1) is not None]
-    if not voters:
-        return [], np.zeros(0)
-    rows = pool.sample_rows(facts.judged & (facts.labels >= 0), facts.n_classes, len(voters), facts.seed)
-    logs = np.empty((len(voters), len(rows), facts.n_classes), dtype=np.float32)
-    for start, stop in facts.blocks():
-        first, last = np.searchsorted(rows, [start, stop])
-        if first == last:
-            continue
-        inside = rows[first:last] - start
-        parts: list[Floats] = []
-        for voter in voters:
-            p = voter.probabilities(start, stop)
-            assert p is not None
-            parts.append(p[inside])
-        logs[:, first:last] = pool.log_parts(parts)
-    return voters, pool.learn(logs, facts.labels[rows])
+def _probabilities(detector: Detector, start: int, stop: int) -> Floats:
+    p = detector.probabilities(start, stop)
+    if p is None:
+        raise InputError(
+            f"detector {detector.name} must give probabilities for all samples or for none", "both came"
+        )
+    return p
 
 
 def _suggest(facts: Facts, findings: Findings, start: int, stop: int, p: Floats) -> None:

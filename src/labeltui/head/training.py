@@ -36,6 +36,7 @@ def out_of_fold(
     progress: Callable[[Epoch], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     weights: npt.ArrayLike | None = None,
+    transition: npt.ArrayLike | None = None,
     dynamics: bool = False,
     out: Floats | None = None,
 ) -> HeadResult:
@@ -163,6 +164,7 @@ class _Plan:
         # ... with as large a step as few of them need.
         self.rate = spec.learning_rate * (2.0 if self.batch < 128 else 1.0)
         self.epochs = min(max(spec.epochs, math.ceil(spec.least_steps / self.steps)), 10 * spec.epochs)
+        self.transition: torch.Tensor | None = None
         self.dynamics = dynamics
         if dynamics:
             shape = (self.epochs, len(fold))
@@ -275,6 +277,9 @@ def _train(
             if blind:
                 # Label smoothing must not reach for a class that has no samples here.
                 logits = logits + hidden_mask.clamp(min=-30.0)
+            if plan.transition is not None:
+                # Forward correction: what is given is what is right, passed through the transition matrix.
+                logits = torch.log(torch.softmax(logits, dim=1) @ plan.transition + 1e-9)
             loss = cross_entropy(logits, y, label_smoothing=spec.label_smoothing, reduction="none")
             if plan.weighted:
                 loss = loss * torch.from_numpy(plan.weight[chosen]).to(z.device)

@@ -1,18 +1,4 @@
-"""Label noise that is planted on purpose, so that the truth is known, and the arithmetic of noise rates.
-
-Every function takes labels, plants seeded noise in a copy and returns the copy with the mask of the samples
-whose label was changed. ``rate`` is always the share of the *labelled* samples that ends up wrong: a planted
-label is never the sample's own, and the number of changes is exact, not a draw. Labels of -1 stay -1.
-
-=====================  ===================================================================================
-`symmetric`            any other class, all alike
-`pair_flip`            the next class, around the circle
-`class_dependent`      by a transition matrix
-`confusable`           toward the classes that look alike, by a class-similarity matrix
-`feature_dependent`    by the sample's own features (random projections)
-`matched`              by a transition matrix between classes, inside a class by each sample's own doubt
-=====================  ===================================================================================
-"""
+"""Planting noise in labels."""
 
 from __future__ import annotations
 
@@ -21,11 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.errors import InputError
-
-Labels = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+from labeltui.noise.laws import Floats, Labels, Mask, checked, law, transition_matrix
 
 
 class Planted(NamedTuple):
@@ -64,7 +46,7 @@ def symmetric(labels: npt.ArrayLike, rate: float, seed: int, n_classes: int) -> 
     InputError
         Labels, rate or number of classes break these laws.
     """
-    given, known = _checked(labels, n_classes)
+    given, known = checked(labels, n_classes)
     chosen, rng = _choose(known, rate, seed, n_classes)
     shift = rng.integers(1, n_classes, size=len(chosen)) if len(chosen) else np.zeros(0, dtype=np.int64)
     return _planted(given, chosen, (given[chosen] + shift) % max(n_classes, 1))
@@ -75,7 +57,7 @@ def pair_flip(labels: npt.ArrayLike, rate: float, seed: int, n_classes: int) -> 
 
     Parameters are those of `symmetric`.
     """
-    given, known = _checked(labels, n_classes)
+    given, known = checked(labels, n_classes)
     chosen, _ = _choose(known, rate, seed, n_classes)
     return _planted(given, chosen, (given[chosen] + 1) % max(n_classes, 1))
 
@@ -97,8 +79,8 @@ def class_dependent(labels: npt.ArrayLike, transition: npt.ArrayLike, seed: int)
     InputError
         The matrix is not square, not finite, negative, or its rows do not sum to 1.
     """
-    matrix = _transition(transition)
-    given, known = _checked(labels, len(matrix))
+    matrix = transition_matrix(transition)
+    given, known = checked(labels, len(matrix))
     rng = np.random.default_rng(seed)
     new = given.copy()
     for label, members in _by_class(given, known, len(matrix)):
@@ -135,19 +117,19 @@ def confusable(
         The matrix is not square, not finite or negative; `rate` or `strength` outside 0..1.
     """
     matrix = np.array(similarity, dtype=np.float64)
-    _law(
+    law(
         matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1],
         "class similarity must be a square matrix",
         matrix.shape,
     )
-    _law(
+    law(
         bool(np.isfinite(matrix).all() and (matrix >= 0).all()),
         "class similarity must be finite and >= 0",
         "",
     )
-    _law(0.0 <= strength <= 1.0, "strength must be between 0 and 1", strength)
+    law(0.0 <= strength <= 1.0, "strength must be between 0 and 1", strength)
     n_classes = len(matrix)
-    given, known = _checked(labels, n_classes)
+    given, known = checked(labels, n_classes)
     chosen, rng = _choose(known, rate, seed, n_classes)
     if not len(chosen):
         return _planted(given, chosen, given[chosen])
@@ -185,15 +167,15 @@ def feature_dependent(
     spread : float, default 0.1
         Standard deviation of the samples' own rates.
     """
-    given, known = _checked(labels, n_classes)
+    given, known = checked(labels, n_classes)
     x = np.asarray(features)
-    _law(x.ndim == 2 and len(x) == len(given), "features must have one row for each label", x.shape)
+    law(x.ndim == 2 and len(x) == len(given), "features must have one row for each label", x.shape)
     known = known & np.isfinite(x).all(axis=1)
-    _law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
+    law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
     rows = np.flatnonzero(known)
     if rate == 0.0 or not len(rows):
         return Planted(given, np.zeros(len(given), dtype=bool))
-    _law(n_classes >= 2, "noise needs at least 2 classes", n_classes)
+    law(n_classes >= 2, "noise needs at least 2 classes", n_classes)
     rng = np.random.default_rng(seed)
     own = np.clip(rng.normal(rate, spread, size=len(rows)), 0.0, 1.0)
     chosen = rows[_systematic(own, round(rate * len(rows)), rng)]
@@ -230,10 +212,10 @@ def matched(
         Out-of-fold class probabilities.
     seed : int
     """
-    matrix = _transition(transition)
-    given, known = _checked(labels, len(matrix))
+    matrix = transition_matrix(transition)
+    given, known = checked(labels, len(matrix))
     p = np.asarray(probabilities)
-    _law(
+    law(
         p.shape == (len(given), len(matrix)),
         "probabilities must have one row a sample, one column a class",
         p.shape,
@@ -256,87 +238,13 @@ def matched(
     return Planted(new, new != given)
 
 
-# ---------------------------------------------------------------------- rates and dilution
-
-
-def dilution(rate: float, n_classes: int | None = None) -> float:
-    """Return alpha, the number of noisy labels added per clean one, that equals a share `rate` of wrong
-    labels.
-
-    ``alpha = q / (1 - q)`` with ``q = rate m / (m - 1)``: a noisy label drawn from all m classes hits the
-    right one
-    once in m (Rolnick et al., arXiv 1705.10694). Without `n_classes` noisy labels are all wrong, q = rate.
-
-    Raises
-    ------
-    InputError
-        The rate is not in 0..1, or no alpha reaches it (q >= 1).
-    """
-    _law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
-    q = rate if n_classes is None else rate * n_classes / (n_classes - 1)
-    _law(q < 1.0, "a share of wrong labels that dilution can reach must be below (m - 1) / m", rate)
-    return q / (1.0 - q)
-
-
-def error_rate(alpha: float, n_classes: int | None = None) -> float:
-    """Return the share of wrong labels at dilution `alpha`; the inverse of `dilution`."""
-    _law(alpha >= 0.0, "alpha must not be negative", alpha)
-    q = alpha / (1.0 + alpha)
-    return q if n_classes is None else q * (n_classes - 1) / n_classes
-
-
-def plurality_gap(transition: npt.ArrayLike) -> float:
-    """Return ``min_c (T_cc - max_j T_cj)``: how far the right label leads in the worst class; below 0 it
-    does not."""
-    matrix = _transition(transition)
-    if len(matrix) < 2:
-        return 1.0
-    others = matrix - 2.0 * np.eye(len(matrix))
-    return float((np.diag(matrix) - others.max(axis=1)).min())
-
-
-# ---------------------------------------------------------------------- private
-
-
-def _law(holds: bool, law: str, came: object, cure: str = "") -> None:
-    if not holds:
-        raise InputError(law, f"{came} came" if came != "" else "", cure)
-
-
-def _checked(labels: npt.ArrayLike, n_classes: int) -> tuple[Labels, Mask]:
-    given = np.asarray(labels)
-    _law(given.ndim == 1, "labels must be one-dimensional", given.shape)
-    _law(given.dtype.kind in "iu", "labels must be whole numbers", given.dtype)
-    if len(given):
-        low, high = int(given.min()), int(given.max())
-        _law(low >= -1 and high < n_classes, f"labels must be -1 or in 0..{n_classes - 1}", f"{low}..{high}")
-    return given.astype(np.int32), given >= 0
-
-
-def _transition(transition: npt.ArrayLike) -> Floats:
-    matrix = np.asarray(transition, dtype=np.float64)
-    _law(
-        matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1],
-        "a transition matrix must be square",
-        matrix.shape,
-    )
-    _law(
-        bool(np.isfinite(matrix).all() and (matrix >= 0).all()),
-        "a transition matrix must be finite and >= 0",
-        "",
-    )
-    worst = float(np.abs(matrix.sum(axis=1) - 1.0).max()) if len(matrix) else 0.0
-    _law(worst < 1e-6, "rows of a transition matrix must sum to 1", f"a row that is off by {worst:.2g}")
-    return matrix
-
-
 def _choose(
     known: Mask, rate: float, seed: int, n_classes: int
 ) -> tuple[npt.NDArray[np.int64], np.random.Generator]:
-    _law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
+    law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
     rows = np.flatnonzero(known)
     wanted = round(rate * len(rows))
-    _law(wanted == 0 or n_classes >= 2, "noise needs at least 2 classes", n_classes)
+    law(wanted == 0 or n_classes >= 2, "noise needs at least 2 classes", n_classes)
     rng = np.random.default_rng(seed)
     return np.sort(rng.permutation(rows)[:wanted]), rng
 
