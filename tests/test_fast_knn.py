@@ -85,7 +85,7 @@ def check(got: graph.Graph, x: np.ndarray, k: int) -> None:
     assert (s.max(axis=1) <= got.similarity[:, -1] + tolerance + 3e-7 * np.abs(got.similarity[:, -1])).all()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(KINDS),
     metric=st.sampled_from(METRICS),

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from functools import partial
+
 import numpy as np
 import pytest
 
 from labeltui import graph
-from labeltui._fast import reference
+from labeltui._fast import knn, reference
 from labeltui.errors import Cancelled, InputError, UsageError
+from labeltui.graph import approximate, cuda, exact
+from labeltui.graph.loops import run
 
 METRICS = ("cosine", "inner_product", "euclidean")
 
@@ -80,6 +87,52 @@ def test_cancel_is_asked_and_obeyed() -> None:
         graph.build(blobs(100, 8), 3, cancel=lambda: True)
 
 
+@pytest.mark.parametrize("path", ["direct", "c", exact.paths()[-1]])
+def test_cancel_ends_a_long_search_within_half_a_second(path: str) -> None:
+    x = blobs(60_000, 64)  # seconds of work, by every path
+    asked = 0.0
+
+    def cancel() -> bool:
+        nonlocal asked
+        if asked == 0.0 and time.perf_counter() - begin > 0.05:
+            asked = time.perf_counter()
+        return asked > 0.0
+
+    begin = time.perf_counter()
+    with pytest.raises(Cancelled):
+        graph.build(x, 50, path=path, threads=2, cancel=cancel)
+    assert asked
+    assert time.perf_counter() - asked < 0.5
+
+
+def test_progress_rises_to_the_end_and_its_errors_come_through() -> None:
+    told: list[float] = []
+    graph.build(blobs(6000, 64), 10, path="c", progress=told.append)
+    assert told == sorted(told)
+    assert 0.9 < told[-1] <= 1.0
+
+    def fail(_: float) -> None:
+        raise KeyError("from progress")
+
+    with pytest.raises(KeyError):
+        graph.build(blobs(600, 8), 3, progress=fail)
+
+
+def test_memory_is_known_before_and_kept() -> None:
+    code = (
+        "import numpy as np; from labeltui import graph\n"
+        "x = np.random.default_rng(0).normal(size=(40000, 64)).astype('f4')\n"
+        "graph.build(x[:600], 10, threads=2)\n"
+        "def kb(name): return int([l for l in open('/proc/self/status') if l.startswith(name)][0].split()[1])\n"
+        "open('/proc/self/clear_refs', 'w').write('5'); before = kb('VmRSS')\n"
+        "graph.build(x, 10, threads=2); print((kb('VmHWM') - before) * 1024, graph.memory(40000, 64, 10, threads=2))"
+    )
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc")
+    used, promised = map(int, subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert 0.2 * promised < used < promised + 4e6  # the allocator keeps a little more
+
+
 def test_rows_and_expand_agree_with_leaving_rows_out() -> None:
     x = blobs(60, 9)
     x[[0, 31]] = np.nan
@@ -97,3 +150,191 @@ def test_reverse_lists_name_everyone_who_lists_a_row() -> None:
         for mine, theirs in zip(got.reverse(k), reference.reverse_lists(got.indices, k), strict=True):
             assert mine.dtype == theirs.dtype
             np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[np.ndarray, graph.Graph]:
+    x = blobs(90, 6, seed=4)
+    return x, graph.build(x, 9)
+
+
+def dense(g: graph.Graph, value: np.ndarray) -> np.ndarray:
+    out = np.zeros((len(g.indices), len(g.indices)), np.float32)
+    np.put_along_axis(out, g.indices.astype(np.int64), value, axis=1)
+    return out
+
+
+def test_affinity_weights_and_symmetries(small: tuple[np.ndarray, graph.Graph]) -> None:
+    _, g = small
+    listed = dense(g, np.ones_like(g.similarity)) > 0
+    for weight in ("binary", "similarity", "self-tuning"):
+        plain = graph.affinity(g, weight)
+        assert plain.dtype == np.float32
+        assert plain.has_sorted_indices
+        assert (np.diff(plain.indptr) == g.k).all()
+        w = plain.toarray()
+        union, mutual = (
+            graph.affinity(g, weight, "union").toarray(),
+            graph.affinity(g, weight, "mutual").toarray(),
+        )
+        np.testing.assert_array_equal(union, union.T)
+        np.testing.assert_array_equal(union, np.maximum(w, w.T))  # all weights here are positive
+        np.testing.assert_array_equal(mutual, np.where(listed & listed.T, np.minimum(w, w.T), 0))
+    assert (graph.affinity(g).data == 1).all()
+    np.testing.assert_array_equal(graph.affinity(g, "similarity").toarray(), dense(g, g.similarity))
+
+
+def test_self_tuning_follows_its_formula(small: tuple[np.ndarray, graph.Graph]) -> None:
+    x, _ = small
+    g = graph.build(x, 9, metric="euclidean")
+    far = np.sqrt(((x[:, None].astype(float) - x[None]) ** 2).sum(-1))
+    scale = np.sort(far, axis=1)[:, 7]  # column 0 is the row itself
+    want = np.exp(-(far**2) / (scale[:, None] * scale[None]))
+    got = graph.affinity(g, "self-tuning").toarray()
+    np.testing.assert_allclose(got[got > 0], want[got > 0], rtol=1e-5)
+
+
+def test_affinity_of_copies_and_of_left_out_rows_is_finite() -> None:
+    x = np.repeat(blobs(5, 4), 12, axis=0)
+    g = graph.expand(graph.build(x, 20), np.arange(60) + 2, 64)
+    for weight in ("binary", "similarity", "self-tuning"):
+        w = graph.affinity(g, weight, "union")
+        assert np.isfinite(w.data).all()
+        assert w.shape == (64, 64)
+        assert w[0].nnz == w[:, 63].nnz == 0
+
+
+def test_negative_and_zero_similarities_stay_edges() -> None:
+    x = np.array([[1, 0], [0, 1], [-1, 0]], np.float32)
+    w = graph.affinity(graph.build(x, 2), "similarity", "union")
+    assert w.nnz == 6
+    assert w[0, 2] == -1
+
+
+def test_bad_affinities(small: tuple[np.ndarray, graph.Graph]) -> None:
+    x, g = small
+    with pytest.raises(UsageError):
+        graph.affinity(g, "heat")
+    with pytest.raises(UsageError):
+        graph.affinity(g, "binary", "both")
+    with pytest.raises(InputError):
+        graph.knn_distances(graph.build(x, 3, metric="inner_product"))
+    with pytest.raises(InputError, match="first is 0"):
+        graph.knn_distances(graph.expand(g, np.arange(90) + 1, 91))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_distances_hand_over_to_scikit_learn_and_cleanlab(metric: str) -> None:
+    from cleanlab.data_valuation import data_shapley_knn
+    from sklearn.cluster import DBSCAN
+    from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+
+    x = blobs(200, 12)
+    y = np.random.default_rng(1).integers(3, size=200)
+    mine = graph.knn_distances(graph.build(x, 10, metric=metric))
+    before = mine.copy()
+    theirs = NearestNeighbors(n_neighbors=10, metric=metric).fit(x).kneighbors_graph(mode="distance")
+    np.testing.assert_array_equal(mine.indices, theirs.indices)
+    np.testing.assert_allclose(mine.data, theirs.data, atol=1e-6)
+    np.testing.assert_allclose(
+        data_shapley_knn(y, knn_graph=mine, k=10), data_shapley_knn(y, knn_graph=theirs, k=10)
+    )
+    classifier = KNeighborsClassifier(5, metric="precomputed").fit(mine, y)
+    np.testing.assert_array_equal(classifier.predict(mine), classifier.fit(theirs, y).predict(theirs))
+    reach = float(np.median(mine.data))
+    clusters = [DBSCAN(eps=reach, metric="precomputed").fit_predict(m) for m in (mine, theirs)]
+    np.testing.assert_array_equal(*clusters)
+    assert (mine != before).nnz == 0
+
+
+def test_distances_hand_over_to_datalab() -> None:
+    pytest.importorskip("datasets", reason="cleanlab[datalab] is not installed")
+    from cleanlab import Datalab
+
+    y = np.random.default_rng(1).integers(3, size=120)
+    mine = graph.knn_distances(graph.build(blobs(120, 12), 10))
+    lab = Datalab({"y": y}, label_name="y", verbosity=0)
+    lab.find_issues(pred_probs=np.eye(3)[y] * 0.7 + 0.1, knn_graph=mine)
+    assert (lab.get_info("statistics")["weighted_knn_graph"] != mine).nnz == 0
+    assert "is_near_duplicate_issue" in lab.get_issues()
+
+
+def test_advice_names_a_backend_and_never_acts() -> None:
+    assert graph.advice(50_000, 512, threads=2).backend == "exact"
+    large = graph.advice(100_000_000, 512, threads=2)
+    assert large.backend in ("approximate", "cuda")
+    assert large.why
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynndescent", None)
+    with pytest.raises(UsageError, match=r"labeltui\[approximate\]"):
+        graph.build(blobs(30, 4), 3, backend="approximate")
+
+
+def test_recall_is_measured_against_the_exact_graph() -> None:
+    x = blobs(1500, 10)
+    right = graph.build(x, 10).indices
+    rows = knn.Rows(x, 0)
+    facts = knn.Facts(rows)
+    run(facts, 1)
+    rows.measured(facts.squared)
+    assert approximate.recall(rows, right, 0, 2) == 1.0
+    wrong = right.copy()
+    wrong[:, 7:] = -1
+    assert approximate.recall(rows, wrong, 0, 2) == pytest.approx(0.7)
+
+
+def test_ranking_proposals_drops_repetitions_and_self() -> None:
+    x = blobs(50, 5)
+    rows = knn.Rows(x, 0)
+    facts = knn.Facts(rows)
+    run(facts, 1)
+    rows.measured(facts.squared)
+    proposed = np.full((50, 6), -1, np.int32)
+    proposed[:, 0], proposed[:, 1:4] = np.arange(50), np.array([7, 8, 7])
+    indices, similarity = np.empty((50, 3), np.int32), np.empty((50, 3), np.float32)
+    run(knn.Rank(rows, proposed, indices, similarity), 2)
+    s = reference.similarities(x)
+    assert indices[7].tolist() == [8, -1, -1]
+    assert sorted(indices[0, :2].tolist()) == [7, 8]
+    assert similarity[0, 0] == s[0, [7, 8]].max()
+    assert similarity[0, 2] == 0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_steps_of_the_cuda_backend_give_the_same_bytes(metric: str, dtype: type) -> None:
+    pytest.importorskip("torch")
+    x = np.concatenate([blobs(300, 27), np.repeat(blobs(2, 27, seed=9), 30, axis=0)]).astype(dtype)
+    want = graph.build(x, 8, metric=metric)
+    rows = knn.Rows(x, METRICS.index(metric))
+    facts = knn.Facts(rows)
+    run(facts, 1)
+    rows.measured(facts.squared)
+    indices, similarity = np.empty((360, 8), np.int32), np.empty((360, 8), np.float32)
+    searcher = partial(cuda.filtered, progress=None, cancel=None, device="cpu")
+    again = exact.search(rows, facts.hash, indices, similarity, searcher, 1, None, None)
+    assert again < 36
+    assert indices.tobytes() == want.indices.tobytes()
+    assert similarity.tobytes() == want.similarity.tobytes()
+
+
+def test_cuda_without_a_gpu_is_refused() -> None:
+    if cuda.available():
+        pytest.skip("a GPU is here")
+    with pytest.raises(UsageError, match="GPU"):
+        graph.build(blobs(30, 4), 3, backend="cuda")
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("metric", METRICS)
+def test_cuda_gives_the_same_bytes(metric: str) -> None:
+    if not cuda.available():
+        pytest.skip("no GPU")
+    x = blobs(5000, 200)
+    want, got = graph.build(x, 20, metric=metric), graph.build(x, 20, metric=metric, backend="cuda")
+    assert got.indices.tobytes() == want.indices.tobytes()
+    assert got.similarity.tobytes() == want.similarity.tobytes()
+    assert got.proven > 4500

@@ -313,7 +313,8 @@ cdef class Sketch(Loop):
             raise MemoryError
 
     def end(self):
-        knn_sketch_end(&self.filter.filter)
+        with nogil:
+            knn_sketch_end(&self.filter.filter)
 
 
 cdef class Tiles(Loop):
@@ -332,7 +333,8 @@ cdef class Tiles(Loop):
             raise MemoryError
 
     def end(self):
-        knn_tiles_end(&self.filter.filter)
+        with nogil:
+            knn_tiles_end(&self.filter.filter)
 
 
 cdef class Finish(Loop):

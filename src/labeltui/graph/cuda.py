@@ -8,6 +8,8 @@ bytes as that of the exact backend; the caller searches unproven rows again.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +26,13 @@ _BLOCK = 1 << 28  # values of a block of products, or of the rows gathered for r
 
 
 def available() -> bool:
-    """Return whether torch sees a GPU (this imports torch)."""
+    """Return whether torch sees a GPU; torch is only loaded where the system has one at all."""
+    if (
+        sys.platform.startswith("linux")
+        and not any(Path("/dev").glob("nvidia[0-9]*"))
+        and not Path("/dev/dxg").exists()
+    ):
+        return False
     import torch
 
     return torch.cuda.is_available()

@@ -320,8 +320,8 @@ int knn_tiles_work(knn_filter *filter, knn_ticket *ticket) {
 
 /* ---- third stage: exact ranking and proof ---- */
 
-/* A walk from each row to its best candidate not yet met: rows that follow one another share candidates, so most of what
-   ranking reads is in the cache already. */
+/* A walk from each row to the best of some candidates not yet met: rows that follow one another share candidates, so
+   most of what ranking reads is in the cache already. */
 void knn_tiles_end(knn_filter *filter) {
     int64_t n = filter->data->n, next = 0;
     int32_t *met = (int32_t *)filter->length; /* no longer used */
@@ -331,7 +331,7 @@ void knn_tiles_end(knn_filter *filter) {
         met[at] = 1;
         const uint64_t *keys = filter->keys + at * filter->capacity;
         uint64_t best = 0;
-        for (int64_t c = 0; c < filter->size[at]; c++)
+        for (int64_t c = 0; c < least(filter->size[at], 64); c++)
             if (keys[c] > best && !met[knn_index(keys[c])]) best = keys[c];
         if (best) at = knn_index(best);
         else {
