@@ -261,7 +261,7 @@ async def resize(app: Any, pilot: Pilot[None], columns: int, rows: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 1, 24])
 async def test_any_order_of_events_leaves_the_right_pixels(kind: str, seed: int) -> None:
     rng = random.Random(seed)
     async with running(kind) as (app, pilot):

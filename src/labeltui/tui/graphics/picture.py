@@ -141,7 +141,11 @@ class Picture(Widget):
     @property
     def fits(self) -> bool:
         """Whether the picture on show was made for the widget's present size."""
-        return self.encoded is None or self.encoded.area == self._area()
+        if self.encoded is None:
+            return True
+        # One row may be missing: see _area. What is scrolled afterwards keeps it.
+        (columns, rows), (width, height) = self.encoded.area, self.content_size
+        return columns == width and rows in (height, height - 1)
 
     def _area(self) -> tuple[int, int]:
         """Columns and rows for a picture; pixels leave the screen's last row, where terminals scroll."""
@@ -363,6 +367,9 @@ class Thumbnails(Container):
 
     def _fill(self) -> None:
         entries = list(self.query_children(Thumbnail))
+        if not all(entry.children for entry in entries):  # mounted, not composed yet
+            self.call_after_refresh(self._fill)
+            return
         shown = self._thumbs[: self.capacity]
         for position, entry in enumerate(entries):
             if position >= len(shown):
