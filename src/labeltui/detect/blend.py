@@ -1,0 +1,88 @@
+"""The blend: all detectors' probabilities pooled, then read against the label that was given.
+
+Fitting looks at everything once, block by block; after that a block's blend depends on that block alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labeltui.detect import pool
+from labeltui.detect.base import Attribute, Detector, Facts, Floats
+from labeltui.detect.channel import Channel, learn_sharpness
+from labeltui.noise.estimate import Anchors
+
+_KEEP_VALUES = 64_000_000  # pooled probabilities kept between the two passes: 256 MB; more are computed again
+
+
+class Blend:
+    """Fits pool and channel on the facts.
+
+    Parameters
+    ----------
+    facts : Facts
+    voters : list of Detector
+        Fitted detectors that give probabilities; without any there is no blend.
+
+    Attributes
+    ----------
+    voters : list of Detector
+    weights : ndarray of float64, shape (M,)
+        Exponents of the voters in the pool.
+    channel : Channel
+    """
+
+    def __init__(self, facts: Facts, voters: list[Detector]) -> None:
+        self.facts = facts
+        self.voters = voters
+        self.weights = np.zeros(0)
+        self.channel = Channel(np.eye(facts.n_classes), 1.0)
+        self._kept: dict[int, Floats] = {}
+        if voters:
+            self._fit()
+
+    def attributes(self) -> dict[str, Attribute]:
+        """Return what was learned, for the record."""
+        named = zip(self.voters, self.weights, strict=True)
+        return {
+            "method": "weighted geometric mean of class probabilities, then the noise channel",
+            "sharpness": self.channel.sharpness,
+            **{f"weight_{voter.name}": float(weight) for voter, weight in named},
+        }
+
+    def posterior(self, start: int, stop: int, parts: list[Floats] | None = None) -> Floats:
+        """Return the distribution over right labels of the samples start..stop, one block of `Facts.blocks`."""
+        pooled = self._kept.get(start)
+        if pooled is None:
+            pooled = self._pooled(start, stop, parts)
+        return self.channel.posterior(pooled, self.facts.doubted[start:stop])
+
+    def _pooled(self, start: int, stop: int, parts: list[Floats] | None = None) -> Floats:
+        parts = self._parts(start, stop) if parts is None else parts
+        return pool.mix(pool.log_parts(parts), self.weights)
+
+    def _parts(self, start: int, stop: int) -> list[Floats]:
+        found = [voter.probabilities(start, stop) for voter in self.voters]
+        return [p for p in found if p is not None]
+
+    def _fit(self) -> None:
+        facts = self.facts
+        learned_from = facts.judged & (facts.labels >= 0)
+        rows = pool.sample_rows(learned_from, facts.n_classes, len(self.voters), facts.seed)
+        logs = np.empty((len(self.voters), len(rows), facts.n_classes), dtype=np.float32)
+        for start, stop in facts.blocks():
+            first, last = np.searchsorted(rows, [start, stop])
+            if first < last:
+                inside = rows[first:last] - start
+                logs[:, first:last] = pool.log_parts([p[inside] for p in self._parts(start, stop)])
+        self.weights = pool.learn(logs, facts.labels[rows])
+        anchors = Anchors(np.where(facts.judged, facts.doubted, -1).astype(np.int32), facts.n_classes)
+        keep = facts.n * facts.n_classes <= _KEEP_VALUES
+        for start, stop in facts.blocks():
+            pooled = self._pooled(start, stop)
+            anchors.add(start, pooled)
+            if keep:
+                self._kept[start] = pooled
+        transition = anchors.matrix()
+        sharpness = learn_sharpness(pool.mix(logs, self.weights), facts.doubted[rows], transition)
+        self.channel = Channel(transition, sharpness)

@@ -1,0 +1,265 @@
+"""Estimating the transition matrix T, T_ij = P(given label j | right label i), without any right label.
+
+Three ways, none of which sees the truth:
+
+`anchors`
+    Among the samples that look most like class i, the labels they were given (Patrini et al., CVPR 2017,
+    section 4.1, with the mean over many anchors instead of one probability). Right where noise does not
+    depend on how hard a picture is; on human labels somewhat low, since the clearest pictures are labelled
+    best.
+`confident_joint`
+    Counts of (given label, class whose probability exceeds its own threshold) (Northcutt et al., JAIR 2021).
+    Mistakes of the model count as noise: on human labels an upper bound.
+`consensus`
+    The agreement of a sample with its two nearest neighbours, matched by a matrix and class shares (Zhu et
+    al., ICML 2021). Neighbours of another class count as noise: an upper bound too, on weak embeddings a
+    loose one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from labeltui.noise.laws import Floats, Labels, checked, law
+
+Block = tuple[int, npt.NDArray[np.float32]]
+
+MOST_CLASSES = 100  # consensus fits K^3 frequencies
+
+
+class Anchors:
+    """Finds, block by block, the samples that look most like each class.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (N,)
+        -1 = none; such samples are no anchors.
+    n_classes : int
+    share : float
+        Anchors of a class, as a share of the samples labelled so; at least 5 (or all that the class has).
+    """
+
+    def __init__(self, labels: Labels, n_classes: int, share: float = 0.2) -> None:
+        law(0.0 < share <= 1.0, "the share of anchors must be in 0..1, above 0", share)
+        self.labels = labels
+        size = np.bincount(labels[labels >= 0], minlength=n_classes)
+        self.wanted = np.maximum(np.ceil(share * size).astype(np.int64), np.minimum(size, 5))
+        self._p: list[Floats] = [np.zeros(0) for _ in range(n_classes)]
+        self._rows: list[npt.NDArray[np.int64]] = [np.zeros(0, dtype=np.int64) for _ in range(n_classes)]
+
+    def add(self, start: int, p: npt.NDArray[np.float32]) -> None:
+        """Look at the probabilities of the samples start..start + len(p)."""
+        rows = np.flatnonzero(self.labels[start : start + len(p)] >= 0)
+        for label, wanted in enumerate(self.wanted):
+            if not wanted:
+                continue
+            column = p[rows, label]
+            known = self._p[label]
+            if len(known) >= wanted:  # the worst of the anchors so far keeps most rows out
+                near = np.flatnonzero(column > known[-1])
+                column, mine = column[near], rows[near]
+            else:
+                mine = rows
+            if not len(mine):
+                continue
+            values = np.concatenate([known, column.astype(np.float64)])
+            places = np.concatenate([self._rows[label], mine + start])
+            order = np.lexsort((places, -values))[:wanted]
+            self._p[label], self._rows[label] = values[order], places[order]
+
+    def matrix(self) -> Floats:
+        """Return T: the labels given to each class's anchors.
+
+        A class is drawn toward the mean class with the weight of 20 anchors, so that few anchors do not pass for
+        certainty, and 2 % are spread over all labels, since the clearest pictures have the clearest labels.
+        """
+        n_classes = len(self.wanted)
+        counts = np.zeros((n_classes, n_classes))
+        for label, rows in enumerate(self._rows):
+            counts[label] = np.bincount(self.labels[rows], minlength=n_classes)
+        each = counts.sum(axis=1, keepdims=True)
+        total = max(float(each.sum()), 1.0)
+        wrong = max(1.0 - float(np.trace(counts)) / total, 0.5 / total)
+        mean = np.full((n_classes, n_classes), wrong / max(n_classes - 1, 1))
+        np.fill_diagonal(mean, 1.0 - wrong if n_classes > 1 else 1.0)
+        counts += 20.0 * mean + 0.02 * each / n_classes
+        return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+
+def anchors(labels: npt.ArrayLike, probabilities: npt.ArrayLike, share: float = 0.2) -> Floats:
+    """Estimate the transition matrix from the samples that look most like each class.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+        Given labels, -1 = none.
+    probabilities : array-like, shape (N, K)
+        Out-of-fold class probabilities.
+    share : float
+        Anchors of a class, as a share of its samples.
+
+    Returns
+    -------
+    ndarray of float64, shape (K, K)
+        Rows sum to 1.
+    """
+    p = np.asarray(probabilities, dtype=np.float32)
+    given = _matching(labels, p)
+    found = Anchors(given, p.shape[1], share)
+    found.add(0, p)
+    return found.matrix()
+
+
+def confident_joint(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Floats, float]:
+    """Estimate the transition matrix and the noise rate by the calibrated confident joint.
+
+    A sample counts for the class with the largest probability among those at or above their threshold t_j,
+    the mean probability of j over the samples labelled j. Rows are scaled to the class sizes.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+    probabilities : array-like, shape (N, K)
+        Out-of-fold class probabilities.
+
+    Returns
+    -------
+    transition : ndarray of float64, shape (K, K)
+    rate : float
+        Estimated share of wrong labels: an upper bound where the model errs.
+    """
+    p = np.asarray(probabilities)
+    given = _matching(labels, p)
+    joint = confident_counts(given, [(0, p.astype(np.float32))], thresholds(given, [(0, p)], p.shape[1]))
+    size = np.bincount(given[given >= 0], minlength=p.shape[1])
+    # Samples that are confident of nothing are spread like the rest of their label.
+    total = joint.sum(axis=1, keepdims=True)
+    scaled = (
+        np.where(total > 0, joint / np.maximum(total, 1), np.eye(len(joint))) * size[:, None]
+    )  # (given, right)
+    if scaled.sum() == 0:
+        return np.eye(len(joint)), 0.0
+    rate = 1.0 - float(np.trace(scaled) / scaled.sum())
+    right = scaled.sum(axis=0, keepdims=True)
+    transition = np.where(right > 0, scaled / np.where(right > 0, right, 1.0), np.eye(len(joint))).T
+    return np.ascontiguousarray(transition), rate
+
+
+def thresholds(labels: Labels, blocks: Iterable[Block], n_classes: int) -> Floats:
+    """Return t_j, the mean probability of class j over the samples labelled j; above 1 for absent classes."""
+    total, count = np.zeros(n_classes), np.zeros(n_classes)
+    for start, p in blocks:
+        rows = np.flatnonzero(labels[start : start + len(p)] >= 0)
+        given = labels[start + rows]
+        total += np.bincount(given, weights=p[rows, given].astype(np.float64), minlength=n_classes)
+        count += np.bincount(given, minlength=n_classes)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), 2.0))
+
+
+def confident_counts(labels: Labels, blocks: Iterable[Block], limits: Floats) -> Floats:
+    """Return the confident joint's counts, shape (K, K): given label by confident class."""
+    joint = np.zeros((len(limits), len(limits)))
+    for start, p in blocks:
+        rows = np.flatnonzero(labels[start : start + len(p)] >= 0)
+        q = p[rows].astype(np.float64)
+        q[q < limits] = -1.0
+        best = q.argmax(axis=1)
+        sure = q[np.arange(len(q)), best] >= 0
+        np.add.at(joint, (labels[start + rows[sure]], best[sure]), 1.0)
+    return joint
+
+
+def consensus(labels: npt.ArrayLike, indices: npt.ArrayLike, n_classes: int) -> tuple[Floats, Floats]:
+    """Estimate the transition matrix and class shares from the labels of each sample and its two nearest neighbours.
+
+    If the three are of one class, the frequencies of single labels, pairs and triples are ``p_a = sum_i s_i
+    T_ia``, ``p_ab = sum_i s_i T_ia T_ib`` and ``p_abc = sum_i s_i T_ia T_ib T_ic``; T and the shares s that
+    meet them best in least squares are returned.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+    indices : array-like of int, shape (N, at least 2)
+        Nearest neighbours, nearest first, -1 = none.
+    n_classes : int
+        At most 100.
+
+    Returns
+    -------
+    transition : ndarray of float64, shape (K, K)
+    shares : ndarray of float64, shape (K,)
+
+    Raises
+    ------
+    InputError
+        Too many classes, too few neighbours, or no sample with two labelled neighbours.
+    """
+    given, _ = checked(labels, n_classes)
+    near = np.asarray(indices)
+    law(n_classes <= MOST_CLASSES, f"consensus works with at most {MOST_CLASSES} classes", n_classes)
+    law(
+        near.ndim == 2 and near.shape[1] >= 2 and len(near) == len(given),
+        "two neighbours are needed",
+        near.shape,
+    )
+    first, second = near[:, 0], near[:, 1]
+    use = (given >= 0) & (first >= 0) & (second >= 0)
+    use[use] = (given[first[use]] >= 0) & (given[second[use]] >= 0)
+    law(bool(use.any()), "consensus needs samples with two labelled neighbours", "none")
+    k = n_classes
+    code = (given[use].astype(np.int64) * k + given[first[use]]) * k + given[second[use]]
+    triples = np.bincount(code, minlength=k**3).reshape(k, k, k) / use.sum()
+    # Neighbours have no order that matters: the mean over the orders is steadier.
+    triples = np.mean([np.transpose(triples, order) for order in _ORDERS], axis=0)
+    pairs = triples.sum(axis=2)
+    singles = pairs.sum(axis=1)
+
+    def parts(z: Floats) -> tuple[Floats, Floats]:
+        rows = _softmax(z[: k * k].reshape(k, k))
+        return rows, _softmax(z[k * k :][None, :])[0]
+
+    def loss(z: Floats) -> tuple[float, Floats]:
+        t, s = parts(z)
+        st = s[:, None] * t  # (i, a)
+        e1 = st.sum(axis=0) - singles
+        e2 = st.T @ t - pairs
+        tt = (t[:, :, None] * t[:, None, :]).reshape(k, k * k)  # (i, bc)
+        e3 = (st.T @ tt).reshape(k, k, k) - triples
+        value = float((e1**2).sum() + (e2**2).sum() + (e3**2).sum())
+        # d/dT_ia: the label may stand in any of the places, which are alike; d/ds_i likewise.
+        g3 = (e3.reshape(k, k * k) @ tt.T).T  # (i, a) = sum_bc e3_abc T_ib T_ic
+        g2 = t @ e2
+        slope_t = 2 * s[:, None] * (e1[None, :] + 2 * g2 + 3 * g3)
+        slope_s = 2 * (t * (e1[None, :] + g2 + g3)).sum(axis=1)
+        slope_rows = t * (slope_t - (slope_t * t).sum(axis=1, keepdims=True))
+        slope_shares = s * (slope_s - (slope_s * s).sum())
+        return value, np.concatenate([slope_rows.ravel(), slope_shares])
+
+    start = np.concatenate([(4.0 * np.eye(k)).ravel(), np.log(np.maximum(singles, 1e-6))])
+    best = minimize(
+        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-9}
+    )
+    return parts(np.asarray(best.x))
+
+
+_ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+
+
+def _softmax(z: Floats) -> Floats:
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def _matching(labels: npt.ArrayLike, p: npt.NDArray[np.floating]) -> Labels:
+    law(p.ndim == 2, "probabilities must have one row a sample, one column a class", p.shape)
+    given, _ = checked(labels, p.shape[1])
+    law(
+        len(p) == len(given),
+        "probabilities must have one row for each label",
+        f"{len(p)} for {len(given)} labels",
+    )
+    return given
