@@ -10,15 +10,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tests.factories import make_audit
 
+from labeltui import store
 from labeltui.audit import Audit
 from labeltui.errors import JobError, UsageError
+from labeltui.journal import identity
 from labeltui.train import child, jobs
+from labeltui.train.dynamics import read_dynamics
+from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import TrainSpec
-from tests.factories import make_audit
 
 WAIT = 60.0
 
@@ -51,6 +56,7 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         spec = TrainSpec.read(first.directory / "spec.json")
         assert spec.journal_seq == audit.journal_seq
         labels = np.load(first.directory / "labels.npy")
+        assert np.array_equal(np.load(first.directory / "roles.npy"), (labels >= 0).astype(np.uint8))
         assert np.array_equal(labels, audit.training_labels())
         change = audit.refresh()
         assert change is not None
@@ -60,6 +66,12 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         assert all(audit.flagged(int(sample)) for sample in wrong[:10])
         assert np.mean([audit.score(int(sample)) for sample in wrong]) < 0.3
         assert audit.refresh() is None
+        done = jobs.read(first.directory)
+        assert done.result["metrics"]["accuracy"] > 0.8
+        recorded = read_dynamics(first.directory)
+        assert np.array_equal(recorded.labels, labels)
+        assert recorded.log_p.shape[1] == audit.n
+        assert np.isfinite(recorded.log_p[:, labels >= 0].astype(np.float32)).all()
     with Audit.open(path, reviewer="ada") as audit:
         assert audit.generation == 1
         assert all(audit.current[sample] == truth[sample] for sample in wrong[:10])
@@ -68,31 +80,20 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
 def test_the_same_spec_gives_the_same_bytes(tmp_path: Path) -> None:
     path = make_audit(tmp_path)
     results = []
-    with Audit.open(path) as audit:
-        for number in range(2):
-            job = jobs.start(
-                path,
-                audit.training_labels(),
-                audit_uuid=audit.uuid,
-                generation=0,
-                journal_seq=0,
-                n_threads=number + 1,
-            )
-            assert list(jobs.follow(job))[-1].state == "done"
-            results.append(job.directory / "result.h5")
-    from labeltui import store
-
+    for number in range(2):
+        directory = prepared(path, n_threads=number + 1)
+        assert child.run(directory) == "done", jobs.read(directory).message
+        results.append(directory / "result.h5")
     with store.H5(results[0]) as a, store.H5(results[1]) as b:
         for name in ("scores/blend", "scores/head", "suggest/label", "suggest/p"):
             assert a[name].tobytes() == b[name].tobytes(), name
 
 
-def prepared(path: Path) -> Path:
+def prepared(path: Path, **asked: Any) -> Path:
     """A job's directory as `start` leaves it, without a process."""
-    with Audit.open(path) as audit:
-        labels = audit.training_labels()
-        spec = TrainSpec("head", audit.uuid, 0, jobs.label_hash(labels), 0)
-    return jobs._new_directory(path, spec, labels)
+    with Audit.open(path, read_only=True) as audit:
+        spec, arrays = prepare(audit, Request(**asked))
+    return jobs._new_directory(path, spec, arrays)
 
 
 def test_killed_jobs_are_recognised(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_cancel(tmp_path: Path, how: str) -> None:
 
 def test_a_reused_pid_is_not_the_job(tmp_path: Path) -> None:
     directory = prepared(make_audit(tmp_path))
-    beat = {**jobs.identity(), "time": time.time()}
+    beat = {**identity(), "time": time.time()}
     (directory / "heartbeat.json").write_text(json.dumps(beat))
     assert jobs.read(directory).state == "running"
     for change in ({"start": "1"}, {"boot_id": "another"}, {"pid": 2**22 + 1}):
@@ -145,7 +146,7 @@ def test_a_reused_pid_is_not_the_job(tmp_path: Path) -> None:
 def test_another_hosts_job_lives_by_its_heartbeat(tmp_path: Path) -> None:
     directory = prepared(make_audit(tmp_path))
     heartbeat = directory / "heartbeat.json"
-    heartbeat.write_text(json.dumps({**jobs.identity(), "host": "elsewhere"}))
+    heartbeat.write_text(json.dumps({**identity(), "host": "elsewhere"}))
     assert jobs.read(directory).state == "running"
     old = time.time() - 2 * jobs.LOST_AFTER_SECONDS
     os.utime(heartbeat, (old, old))
@@ -155,7 +156,7 @@ def test_another_hosts_job_lives_by_its_heartbeat(tmp_path: Path) -> None:
 def test_one_job_at_a_time(tmp_path: Path) -> None:
     path = make_audit(tmp_path)
     running = prepared(path)
-    (running / "heartbeat.json").write_text(json.dumps(jobs.identity()))
+    (running / "heartbeat.json").write_text(json.dumps(identity()))
     with Audit.open(path) as audit, pytest.raises(JobError, match="one training job at a time"):
         jobs.Trainer(audit).start()
 
@@ -180,9 +181,7 @@ def test_one_job_at_a_time(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_damaged_job_fails_and_says_why(
-    tmp_path: Path, damage: Callable[[Path], None], word: str
-) -> None:
+def test_a_damaged_job_fails_and_says_why(tmp_path: Path, damage: Callable[[Path], None], word: str) -> None:
     directory = prepared(make_audit(tmp_path))
     damage(directory)
     assert child.run(directory) == "failed"

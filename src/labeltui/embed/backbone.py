@@ -193,26 +193,15 @@ def shrinking(
 
 def load_backbone(spec: EmbedSpec) -> Backbone:
     """Return the model of a specification; see `labeltui.embed.load_embedder`."""
-    device = _device(spec.device)
+    device = choose_device(spec.device)
     precision = spec.precision
     if precision == "auto":
         precision = "float16" if device.type == "cuda" else "float32"
-    if clash := {"num_classes", "pretrained", "weights", "checkpoint_path"}.intersection(spec.model_args):
-        raise UsageError(
-            "--model-arg cannot set what labeltui sets itself", f"{', '.join(sorted(clash))} came"
-        )
-    pretrained = spec.pretrained and spec.checkpoint is None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # without weights the model is random, and must be so in the same way each time
-        model, config, classifier = (_torchvision if spec.model.startswith(TORCHVISION) else _timm)(
-            spec, pretrained
-        )
+    model, config = load_model(spec)
     model.eval().requires_grad_(False)
-    if spec.checkpoint is not None:
-        load_checkpoint(model, spec.checkpoint, classifier)
     transform = preprocessing(spec, config)
-    mean = _triple(spec.mean or tuple(config["mean"]))
-    std = _triple(spec.std or tuple(config["std"]))
+    mean = triple(spec.mean or tuple(config["mean"]))
+    std = triple(spec.std or tuple(config["std"]))
     attrs: dict[str, Value] = {
         "model": spec.model,
         "model_args": " ".join(f"{key}={value!r}" for key, value in sorted(spec.model_args.items())),
@@ -228,6 +217,35 @@ def load_backbone(spec: EmbedSpec) -> Backbone:
             model = _fused(model, transform)
         name = slug(spec.model, transform.height)
         return Backbone(name, model, transform, mean, std, device, precision, spec.batch_size, attrs, threads)
+
+
+def load_model(spec: EmbedSpec, seed: int = 0) -> tuple[Any, dict[str, Any]]:
+    """Return a model without its classifier, with its weights, on the CPU; and a data config like timm's.
+
+    Parameters
+    ----------
+    spec : EmbedSpec
+    seed : int
+        Of the weights that are random because none were asked for.
+
+    Raises
+    ------
+    ModelError, UsageError
+        As `labeltui.embed.load_embedder`.
+    """
+    if clash := {"num_classes", "pretrained", "weights", "checkpoint_path"}.intersection(spec.model_args):
+        raise UsageError(
+            "--model-arg cannot set what labeltui sets itself", f"{', '.join(sorted(clash))} came"
+        )
+    pretrained = spec.pretrained and spec.checkpoint is None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # without weights the model is random, and must be so in the same way each time
+        model, config, classifier = (_torchvision if spec.model.startswith(TORCHVISION) else _timm)(
+            spec, pretrained
+        )
+    if spec.checkpoint is not None:
+        load_checkpoint(model, spec.checkpoint, classifier)
+    return model, config
 
 
 def _fused(model: nn.Module, transform: Transform) -> nn.Module:
@@ -343,7 +361,7 @@ def _unknown(name: str, known: list[str], where: str, prefix: str = "") -> Model
     return ModelError("the model must be one that is known", f"{safe(prefix + name)} came", cure)
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """Return the device; for CUDA it must be there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -375,7 +393,7 @@ def preprocessing(spec: EmbedSpec, config: Mapping[str, Any]) -> Transform:
     return Transform(int(height), int(width), interpolation, crop, squash)
 
 
-def _triple(values: tuple[float, ...]) -> tuple[float, ...]:
+def triple(values: tuple[float, ...]) -> tuple[float, ...]:
     return values * 3 if len(values) == 1 else values
 
 

@@ -39,7 +39,7 @@ from labeltui.journal.database import (
     StoredRow,
     create,
 )
-from labeltui.journal.lock import LOCK, identity, on_shared_file_system
+from labeltui.journal.lock import LOCK, identity, lives_here, on_shared_file_system
 
 __all__ = [
     "FORMAT",
@@ -52,5 +52,6 @@ __all__ = [
     "StoredRow",
     "create",
     "identity",
+    "lives_here",
     "on_shared_file_system",
 ]

@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import socket
+import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +89,7 @@ class OwnerLock:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise _busy(path, self._read()) from None
             # A file system without locks: the record alone must do.
-            if error.errno not in _NO_LOCKS or _lives_here(self._read()):
+            if error.errno not in _NO_LOCKS or lives_here(self._read()):
                 raise _busy(path, self._read()) from None
         holder = self._read()
         if holder.get("host", socket.gethostname()) != socket.gethostname() and on_shared_file_system(path):
@@ -169,11 +171,12 @@ def _busy(path: Path, holder: dict[str, Any], cure: str = "") -> AuditBusy:
     )
 
 
-def _lives_here(holder: dict[str, Any]) -> bool:
-    if not holder or holder.get("host") != socket.gethostname() or holder.get("boot_id") != _boot_id():
+def lives_here(record: Mapping[str, object]) -> bool:
+    """Whether the process that an `identity` names runs on this host, now."""
+    if not record or record.get("host") != socket.gethostname() or record.get("boot_id") != _boot_id():
         return False
-    pid = holder.get("pid")
-    return isinstance(pid, int) and _start_time(pid) == holder.get("start") != ""
+    pid = record.get("pid")
+    return isinstance(pid, int) and _start_time(pid) == record.get("start") != ""
 
 
 def _boot_id() -> str:
@@ -184,9 +187,16 @@ def _boot_id() -> str:
 
 
 def _start_time(pid: int) -> str:
-    """Start of a live process in clock ticks since boot; empty where it cannot be told."""
+    """Start of a live process in clock ticks since boot; empty when there is none (zombies count as none)."""
     try:
         # The command's name, in parentheses, may itself hold spaces and parentheses.
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
-        return ""
+        return "" if Path("/proc/self").exists() else _start_time_by_ps(pid)
+    fields = text.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _start_time_by_ps(pid: int) -> str:  # no /proc outside Linux
+    command = ["ps", "-o", "lstart=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -3,123 +3,83 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from labeltui import store
 from labeltui.errors import Cancelled, JobError, LabeltuiError
-from labeltui.train.jobs import HEARTBEAT_SECONDS, identity
-from labeltui.train.spec import TrainSpec, label_hash
+from labeltui.train.jobs import list_jobs
+from labeltui.train.spec import OUT, TRAIN, TrainSpec, array_hash, label_hash
+from labeltui.train.task import Paused, Run, Task
 
-HEAD_SHARE = 0.95  # of the time; the rest is scoring
-
-
-class Run:
-    """A job's directory as its own process sees it: it reports, beats, and asks whether to stop."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._events = open(directory / "events.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        self._stop = threading.Event()
-        self._ended = threading.Event()
-        self._last = 0.0
-
-    @contextlib.contextmanager
-    def beating(self) -> Iterator[None]:
-        """Keep the heartbeat fresh, and take SIGTERM as a wish to stop."""
-
-        def on_terminate(number: int, frame: FrameType | None) -> None:
-            self._stop.set()
-
-        signal.signal(signal.SIGTERM, on_terminate)
-        beat = {**identity(), "time": time.time()}
-        store.write_json(self.directory / "heartbeat.json", beat)
-        thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._ended.set()
-            thread.join()
-            self._events.close()
-
-    def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            # Touched, not rewritten: readers on other hosts go by its time, those on this host by the process.
-            with contextlib.suppress(OSError):
-                os.utime(self.directory / "heartbeat.json")
-
-    def cancelled(self) -> bool:
-        """Whether someone asked this job to stop."""
-        return self._stop.is_set() or (self.directory / "cancel").exists()
-
-    def event(self, stage: str, progress: float) -> None:
-        """Report where it is; at most ten lines a second."""
-        now = time.monotonic()
-        if progress < 1.0 and now - self._last < 0.1:
-            return
-        self._last = now
-        line = {"time": round(time.time(), 3), "stage": stage, "progress": round(progress, 4)}
-        self._events.write(json.dumps(line) + "\n")
-
-    def exit(self, state: str, message: str = "", **more: Any) -> None:
-        """Say how it ended; the last thing a job writes."""
-        store.write_json(
-            self.directory / "exit.json", {"state": state, "message": message, "time": time.time(), **more}
-        )
+QUEUE_SECONDS = 1.0  # between two looks at the jobs before
 
 
 def run(directory: Path) -> str:
     """Do the job that stands in `directory`; return the state it ended in."""
     job = Run(directory)
     with job.beating():
+        more: dict[str, Any] = {}
         try:
-            more: dict[str, int] = {"flags": train_head(job)}
+            _wait_for_turn(job)
+            more = _train(job)
             state, message = "done", ""
         except Cancelled:
-            state, message, more = "cancelled", "stopped on request", {}
+            state, message = "cancelled", "stopped on request"
+        except Paused:
+            state, message = "paused", "its minutes are over; go on with --resume"
         except LabeltuiError as error:
-            state, message, more = "failed", str(error), {}
+            state, message = "failed", str(error)
+        except OSError as error:
+            traceback.print_exc()
+            state, message = "failed", _explained(error)
         except Exception as error:
             # The process is nobody's child: what is not written down here is lost.
             traceback.print_exc()
-            state, message, more = "failed", f"{type(error).__name__}: {error}", {}
-        job.exit(state, message, **more)
+            state, message = "failed", f"{type(error).__name__}: {error}"
+        try:
+            job.exit(state, message, **more)
+        except OSError:
+            # No room even for that. The process ends, and the run counts as lost: it can be resumed.
+            traceback.print_exc()
     return state
 
 
-def train_head(job: Run) -> int:
-    """Re-train the head on the labels of the job, score every sample again, and write result.h5.
+def _explained(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error}); make room, then resume the run: its last checkpoint is whole"
+    return f"{type(error).__name__}: {error}"
 
-    Returns
-    -------
-    int
-        Flags under the new scores.
-    """
-    from labeltui import detect, head
 
+def _wait_for_turn(job: Run) -> None:
+    """Wait for the jobs of this audit that were started before, where the person asked for that."""
+    if not job.launch.get("queue"):
+        return
+    while waiting := next(
+        (
+            other
+            for other in list_jobs(job.directory.parent.parent)
+            if other.active and other.directory.name < job.directory.name
+        ),
+        None,
+    ):
+        job.event(f"waiting for run {waiting.number}", 0.0)
+        if job.cancelled():
+            raise Cancelled("the run was stopped", "before it began")
+        time.sleep(QUEUE_SECONDS)
+
+
+def _train(job: Run) -> dict[str, Any]:
     spec = TrainSpec.read(job.directory / "spec.json")
-    try:
-        labels = np.load(job.directory / "labels.npy", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise JobError(
-            "a run needs its labels", f"labels.npy cannot be read: {error}", "start a new run"
-        ) from None
-    if label_hash(labels) != spec.label_sha256:
-        raise JobError(
-            "labels.npy must be the labels that spec.json names", "the hashes differ", "start a new run"
-        )
+    labels = _load(job, "labels", spec.label_sha256, "<i4")
     with store.Store.open(job.directory.parent.parent, spec.generation) as audit:
         if audit.uuid != spec.audit_uuid:
             raise JobError(
@@ -127,57 +87,40 @@ def train_head(job: Run) -> int:
                 f"this one belongs to {spec.audit_uuid}, the audit is {audit.uuid}",
                 "start a new run",
             )
-        graph = f"graph/{audit.embedding_name}"
-        count = int(audit.attrs(graph)["csg_k"])
-        indices = audit.array(f"{graph}/indices")
-        # What the scan left out (another split, no usable embedding) has no neighbours and stays out.
-        inside = (audit.status == store.OK) & (indices[:, 0] >= 0)
-        groups = audit.array("groups/duplicate")
-        classes = len(audit.class_ids)
-        job.event("folds", 0.0)
-        fold = head.folds(labels, groups, inside, spec.folds, spec.seed)
-        result = head.out_of_fold(
-            audit.embedding(),
-            labels,
-            fold,
-            classes,
-            seed=spec.seed,
-            threads=spec.threads,
-            device=spec.device,
-            progress=lambda epoch: job.event("head", HEAD_SHARE * epoch.done / epoch.total),
-            cancel=job.cancelled,
+        roles = None
+        if spec.roles_sha256:
+            roles = _load(job, "roles", spec.roles_sha256, "u1")
+        weights = _load(job, "weights", spec.weights_sha256, "<f4") if spec.weights_sha256 else None
+        task = Task(job, spec, audit, labels, _roles(audit, labels) if roles is None else roles, weights)
+        if spec.kind == "head":
+            from labeltui.train.heading import train_head
+
+            return train_head(task)
+        if spec.kind == "backbone" and spec.backbone is not None:
+            from labeltui.train.backbone import train_backbone
+
+            return train_backbone(task)
+    raise JobError("a run trains a head or a backbone", f"{spec.kind!r} came", "start a new run")
+
+
+def _roles(audit: store.Store, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+    """Every sample that the scan judged is trained on."""
+    judged = audit.array(f"graph/{audit.embedding_name}/indices")[:, 0] >= 0
+    return np.where((audit.status == store.OK) & judged & (labels >= 0), TRAIN, OUT).astype(np.uint8)
+
+
+def _load(job: Run, name: str, digest: str, dtype: str) -> npt.NDArray[Any]:
+    try:
+        values: npt.NDArray[Any] = np.load(job.directory / f"{name}.npy", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise JobError(
+            f"a run needs its {name}", f"{name}.npy cannot be read: {error}", "start a new run"
+        ) from None
+    if (label_hash(values) if name == "labels" else array_hash(values, dtype)) != digest:
+        raise JobError(
+            f"{name}.npy must be the {name} that spec.json names", "the hashes differ", "start a new run"
         )
-        facts = detect.Facts(
-            labels=labels,
-            n_classes=classes,
-            ok=inside,
-            indices=indices[:, :count],
-            similarity=audit.array(f"{graph}/similarity")[:, :count],
-            groups=groups,
-            p_head=result.p,
-            pred_probs=audit.array("pred_probs") if "pred_probs" in audit else None,
-            embeddings=audit.embedding(),
-            fold=fold,
-            given=audit.given,
-            seed=spec.seed,
-            threads=spec.threads,
-        )
-        findings = detect.run(
-            facts,
-            lambda share: job.event("score", HEAD_SHARE + (1 - HEAD_SHARE) * share),
-            cancel=job.cancelled,
-        )
-        flagged = inside & (audit.given >= 0) & (findings.suggest_label[:, 0] != audit.given)
-        attrs: dict[str, dict[str, Any]] = {
-            path: dict(values) for path, values in detect.attributes(findings).items()
-        }
-        attrs["scores/head"] |= result.attrs
-        built_on = {audit.origin(f"{graph}/indices"), audit.origin(f"embeddings/{audit.embedding_name}")}
-        attrs[""] = store.generation_attrs(audit.uuid, built_on, run=job.directory.name)
-        if job.cancelled():
-            raise Cancelled("the run was stopped", "before its result was written")
-        store.write_h5(job.directory / "result.h5", detect.datasets(findings), attrs)
-    return int(flagged.sum())
+    return values
 
 
 if __name__ == "__main__":

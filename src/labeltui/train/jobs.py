@@ -13,11 +13,9 @@ import re
 import shlex
 import shutil
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +23,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import threads
-from labeltui.errors import JobError, UsageError
+from labeltui.errors import JobError
+from labeltui.journal import lives_here
+from labeltui.progress import span
 from labeltui.text import safe
-from labeltui.train.spec import TrainSpec, label_hash
+from labeltui.train import launch
+from labeltui.train.plan import Request, prepare
+from labeltui.train.spec import TrainSpec
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit
@@ -53,9 +54,10 @@ class Job:
     number : int
         Counted from 1 by age.
     what : str
-        What is trained: ``head``.
+        What is trained: ``head``, or a backbone's name.
     state : str
-        starting, running, done, failed, cancelled, or lost (its process is gone and left no word).
+        starting, running, done, failed, cancelled, paused (its minutes were over), or lost (its process is gone
+        and left no word).
     message : str
         Why it failed, else empty.
     progress : float
@@ -64,6 +66,10 @@ class Job:
         What it does at the moment.
     seconds : float
         Since its start, or in all when it has ended.
+    result : mapping
+        What it left in exit.json: ``flags``, ``metrics``, ``notes`` and such.
+    warning : str
+        Of `start` and `resume`: why it may not survive the logout.
     """
 
     directory: Path
@@ -75,6 +81,8 @@ class Job:
     progress: float
     stage: str
     seconds: float
+    result: Mapping[str, Any] = field(default_factory=dict)
+    warning: str = ""
 
     @property
     def active(self) -> bool:
@@ -99,91 +107,85 @@ class Job:
             "stage": self.stage,
             "progress": round(self.progress, 4),
             "seconds": round(self.seconds, 1),
+            **({"metrics": self.result["metrics"]} if "metrics" in self.result else {}),
         }
 
 
 def start(
     audit: Path,
-    labels: NDArray[np.int32],
+    spec: TrainSpec,
+    arrays: Mapping[str, NDArray[Any]],
     *,
-    audit_uuid: str,
-    generation: int,
-    journal_seq: int,
-    seed: int = 0,
-    folds: int = 5,
-    device: str = "auto",
     launcher: str = "",
-    n_threads: int | None = None,
+    minutes: float = 0.0,
+    queue: bool = False,
 ) -> Job:
-    """Start a head training job in a detached process.
+    """Start a training job in a detached process.
 
     Parameters
     ----------
     audit : Path
         The audit directory.
-    labels : (N,) int32
-        Labels to train on, -1 for samples to leave out.
-    audit_uuid, generation, journal_seq, seed, folds, device
-        See `TrainSpec`.
+    spec : TrainSpec
+    arrays : mapping of str to ndarray
+        ``labels`` and, as the spec says, ``roles`` and ``weights``; see `labeltui.train.plan`.
     launcher : str
         Words put before the child's command line, split as a shell does.
-    n_threads : int, optional
-        CPU threads of the child; by default all cores but one, which the terminal UI keeps.
+    minutes : float
+        Pause after so many minutes, to be resumed; 0 = never.
+    queue : bool
+        Wait for the jobs that are active, instead of refusing to start.
 
     Raises
     ------
     JobError
         A job is active already, or the process could not be started.
     """
+    if not queue:
+        _require_idle(audit)
+    launch.launcher_words(launcher)  # a fault there leaves no directory behind
+    directory = _new_directory(audit, spec, arrays)
+    try:
+        warning = launch.launch(directory, launcher, minutes=minutes, queue=queue)
+    except JobError:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return replace(read(directory), warning=warning)
+
+
+def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0, queue: bool = False) -> Job:
+    """Go on with a run that was lost, paused, cancelled or failed, from its last checkpoint.
+
+    Raises
+    ------
+    JobError
+        There is no such run, it is active or done, or another one is active.
+    """
+    job = find(audit, run_id)
+    if job.active or job.state == "done":
+        raise JobError(
+            "a run that was lost, paused, cancelled or failed can be resumed", f"run {job.id} is {job.state}"
+        )
+    if not queue:
+        _require_idle(audit)
+    launch.launcher_words(launcher)
+    for name in ("cancel", "exit.json", "heartbeat.json"):
+        (job.directory / name).unlink(missing_ok=True)
+    warning = launch.launch(job.directory, launcher, minutes=minutes, queue=queue)
+    return replace(read(job.directory), warning=warning)
+
+
+def _require_idle(audit: Path) -> None:
     for job in list_jobs(audit):
         if job.active:
             raise JobError(
                 "one training job at a time runs on an audit",
                 f"run {job.id} is {job.state}",
-                f"wait for it, or stop it: labeltui jobs {shlex.quote(str(audit))} --cancel {job.id}",
+                f"wait for it, stop it (labeltui jobs {shlex.quote(str(audit))} --cancel {job.id}), or give --queue",
             )
-    try:
-        prefix = shlex.split(launcher)
-    except ValueError as error:
-        raise UsageError(
-            "train.launcher must be words as a shell reads them", f"{launcher!r}: {error}"
-        ) from None
-    spec = TrainSpec(
-        kind="head",
-        audit_uuid=audit_uuid,
-        generation=generation,
-        label_sha256=label_hash(labels),
-        journal_seq=journal_seq,
-        folds=folds,
-        seed=seed,
-        device=device,
-        threads=n_threads or max(1, threads.count() - 1),
-    )
-    directory = _new_directory(audit, spec, labels)
-    command = [*prefix, sys.executable, "-m", "labeltui.train.child", str(directory)]
-    try:
-        with open(directory / "log.txt", "ab") as log:
-            # A session of its own: closing the terminal must not reach it. All three streams are given, for inside
-            # a full-screen program the inherited ones are not usable.
-            subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-    except OSError as error:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise JobError(
-            "the training process must be startable",
-            f"{shlex.join(command)}: {error}",
-            "check train.launcher",
-        ) from None
-    return read(directory)
 
 
-def _new_directory(audit: Path, spec: TrainSpec, labels: NDArray[np.int32]) -> Path:
+def _new_directory(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> Path:
     # Ids sort by age: a clock that stands still or goes back must not put a new run before an old one.
     moments = [_started(run.name) for run in _directories(audit)]
     moment = max([time.time(), *(m + 1 for m in moments)])
@@ -195,7 +197,8 @@ def _new_directory(audit: Path, spec: TrainSpec, labels: NDArray[np.int32]) -> P
     hidden = runs / f".{stamp}-{tail}"
     hidden.mkdir()
     spec.write(hidden / "spec.json")
-    np.save(hidden / "labels.npy", labels)
+    for name, array in arrays.items():
+        np.save(hidden / f"{name}.npy", array)
     return hidden.rename(runs / f"{stamp}-{tail}")
 
 
@@ -205,7 +208,7 @@ class Trainer:
     Parameters
     ----------
     audit : Audit
-        Open for deciding; stays the caller's to close.
+        Open in any way; stays the caller's to close.
     launcher, device
         See `start`.
     """
@@ -216,24 +219,33 @@ class Trainer:
         self._device = device
         self._newest: Job | None = None
 
-    def start(self) -> Job:
-        """Start a job on the current labels.
+    def start(self, request: Request | None = None, *, minutes: float = 0.0, queue: bool = False) -> Job:
+        """Start a job.
+
+        Parameters
+        ----------
+        request : Request, optional
+            By default the head, on the current labels.
+        minutes, queue
+            See `start`.
 
         Raises
         ------
         JobError
-            A job is active already, or the process could not be started.
+            A job is active already, nothing can be trained, or the process could not be started.
+        UsageError, SourceError
+            The request names something that is not there.
         """
-        audit = self._audit
+        request = request or Request(device=self._device)
+        spec, arrays = prepare(self._audit, request)
         self._newest = start(
-            audit.path,
-            audit.training_labels(),
-            audit_uuid=audit.uuid,
-            generation=audit.generation,
-            journal_seq=audit.journal_seq,
-            launcher=self._launcher,
-            device=self._device,
+            self._audit.path, spec, arrays, launcher=self._launcher, minutes=minutes, queue=queue
         )
+        return self._newest
+
+    def resume(self, run_id: str) -> Job:
+        """Go on with a run; see `resume`."""
+        self._newest = resume(self._audit.path, run_id, launcher=self._launcher)
         return self._newest
 
     def status(self) -> Job | None:
@@ -298,7 +310,9 @@ def _read(directory: Path, number: int) -> Job:
     if exit_:
         state, message = str(exit_.get("state", "failed")), str(exit_.get("message", ""))
     elif not heartbeat:
-        fresh = time.time() - started < START_SECONDS
+        launched = float(_read_json(directory / "launch.json").get("time", started))
+        # A clock that was set back must not keep a dead job starting for ever.
+        fresh = abs(time.time() - launched) < START_SECONDS
         state = "starting" if fresh else "lost"
         message = "" if fresh else "it never began; see log.txt"
     elif _alive(directory, heartbeat):
@@ -310,13 +324,19 @@ def _read(directory: Path, number: int) -> Job:
         directory=directory,
         id=directory.name,
         number=number,
-        what=str(_read_json(directory / "spec.json").get("kind", "")),
+        what=_what(_read_json(directory / "spec.json")),
         state=state,
         message=message,
         progress=1.0 if state == "done" else float(last.get("progress", 0.0)),
         stage=str(last.get("stage", "")),
         seconds=max(0.0, end - started),
+        result={key: exit_[key] for key in exit_.keys() - {"state", "message", "time"}},
     )
+
+
+def _what(spec: dict[str, Any]) -> str:
+    backbone = spec.get("backbone")
+    return safe(str(backbone.get("model", ""))) if isinstance(backbone, dict) else str(spec.get("kind", ""))
 
 
 def cancel(job: Job) -> None:
@@ -338,14 +358,40 @@ def follow(job: Job, poll_seconds: float = 0.5) -> Iterator[Job]:
         time.sleep(poll_seconds)
 
 
-def identity() -> dict[str, Any]:
-    """What tells this process from every other, on any host, across reboots."""
-    return {
-        "host": socket.gethostname(),
-        "boot_id": _boot_id(),
-        "pid": os.getpid(),
-        "start": _start_time(os.getpid()),
-    }
+def list_lines(audit: Path, jobs: Sequence[Job]) -> list[str]:
+    """The jobs of an audit as a table for a terminal."""
+    if not jobs:
+        return [f"no runs yet; start one: labeltui train {shlex.quote(str(audit))}"]
+    width = max(len(job.what) for job in jobs)
+    lines = []
+    for job in jobs:
+        accuracy = (job.result.get("metrics") or {}).get("accuracy")
+        said = safe(job.message) or ("" if accuracy is None else f"accuracy {accuracy:.4f}")
+        lines.append(
+            f"{job.number:>3}  {job.id}  {job.what:<{width}}  {job.state:<9} {job.progress:4.0%}  "
+            f"{span(job.seconds):>6}  {said}".rstrip()
+        )
+    resumable = [job for job in jobs if job.state in ("lost", "paused")]
+    if resumable:
+        lines.append(f"go on: labeltui train {shlex.quote(str(audit))} --resume {resumable[-1].id[-4:]}")
+    return lines
+
+
+def result_lines(job: Job) -> list[str]:
+    """What a run that ended has to say, for a terminal."""
+    lines = [safe(str(note)) for note in job.result.get("notes", [])]
+    if job.state == "paused":
+        return [*lines, f"paused at {job.progress:.0%}; go on with --resume {job.id[-4:]}"]
+    if "weights" in job.result:
+        lines.append(f"{job.what} began with weights: {safe(str(job.result['weights']))}")
+    metrics = job.result.get("metrics")
+    if metrics:
+        lines.append(
+            f"accuracy {metrics['accuracy']:.4f}, balanced {metrics['balanced_accuracy']:.4f}, macro F1 "
+            f"{metrics['macro_f1']:.4f}, calibration error {metrics['ece']:.4f} on {metrics['n']:,} samples not "
+            "trained on, by the labels of the run"
+        )
+    return lines
 
 
 def _alive(directory: Path, heartbeat: dict[str, Any]) -> bool:
@@ -354,34 +400,7 @@ def _alive(directory: Path, heartbeat: dict[str, Any]) -> bool:
             return time.time() - (directory / "heartbeat.json").stat().st_mtime < LOST_AFTER_SECONDS
         except OSError:
             return False
-    if heartbeat.get("boot_id") != _boot_id():
-        return False
-    pid = heartbeat.get("pid")
-    return isinstance(pid, int) and _start_time(pid) == heartbeat.get("start")
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:  # no such file outside Linux
-        return ""
-
-
-def _start_time(pid: int) -> str:
-    """Start time of a live process in clock ticks since boot; empty when there is none (zombies count as none)."""
-    try:
-        # The command name, in parentheses, may itself hold spaces and parentheses.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "" if Path("/proc/self").exists() else _start_time_ps(pid)
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def _start_time_ps(pid: int) -> str:
-    result = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return result.stdout.strip()
+    return lives_here(heartbeat)
 
 
 def _started(run_id: str) -> float:

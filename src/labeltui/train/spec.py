@@ -4,16 +4,119 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui.errors import JobError
+from labeltui.errors import JobError, UsageError
 from labeltui.text import safe
 
 FORMAT = 1
+# What a sample is to a run, in roles.npy.
+OUT, TRAIN, HELD_OUT = 0, 1, 2
+AUGMENTATIONS = ("shift", "flip", "crop", "rand", "erase")
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # The two backbones of the published study, with the input sizes of their published weights.
+    "densenet121": {"optimizer": "adamw", "learning_rate": 5e-4},
+    "legacy_xception": {"optimizer": "adamw", "learning_rate": 5e-4},
+}
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """How a backbone is fine-tuned.
+
+    Attributes
+    ----------
+    model : str
+        A timm name.
+    weights : str
+        ``pretrained``, ``scratch``, or the path of a checkpoint.
+    model_args : mapping
+        Keyword arguments of the model's constructor.
+    image_size : int, optional
+        Side of the square input; the model's own by default.
+    epochs : int
+    batch_size : int
+        Samples of one optimiser step.
+    micro_batch : int, optional
+        Samples of one pass; their gradients are added up. By default as many as fit.
+    optimizer : {"adamw", "sgd"}
+        SGD is with Nesterov's momentum 0.9.
+    learning_rate : float
+        Peak of the cosine schedule, for the classifier and, by `layer_decay`, the layers below.
+    layer_decay : float
+        Each group of layers below the classifier learns this much slower than the one above.
+    freeze : int
+        Groups of layers, from the input, that do not learn; -1 is all but the classifier.
+    warmup : float
+        Share of the steps in which the learning rate rises.
+    weight_decay, label_smoothing, drop_rate : float
+    augment : tuple of str
+        Parts of `AUGMENTATIONS`.
+    ema : float
+        Decay of the moving average of the weights that is used to predict; 0 is none.
+    patience : int
+        Stop after so many epochs without a better loss on a tenth of the training samples that is kept
+        back for it, and go back to the best epoch; 0 is never.
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        "auto" is mixed precision on CUDA and float32 on a CPU.
+    clean_pass : bool
+        After each epoch also record the dynamics of the training samples without augmentation.
+    reembed : bool
+        Write the tuned features as a new embedding, with its graph and scores.
+    """
+
+    model: str
+    weights: str = "pretrained"
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    image_size: int | None = None
+    epochs: int = 10
+    batch_size: int = 64
+    micro_batch: int | None = None
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    layer_decay: float = 1.0
+    freeze: int = 0
+    warmup: float = 0.1
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    drop_rate: float = 0.0
+    augment: tuple[str, ...] = ("shift", "flip")
+    ema: float = 0.0
+    patience: int = 0
+    precision: str = "auto"
+    clean_pass: bool = False
+    reembed: bool = False
+
+    def __post_init__(self) -> None:
+        checks = [
+            (bool(self.model.strip()), "--model", "a timm name", self.model),
+            (self.epochs >= 1, "--epochs", "at least 1", self.epochs),
+            (self.batch_size >= 2, "--batch-size", "at least 2", self.batch_size),
+            (self.micro_batch is None or self.micro_batch >= 1, "--micro-batch", "at least 1", self.micro_batch),
+            (self.optimizer in ("adamw", "sgd"), "--optimizer", "adamw or sgd", self.optimizer),
+            (self.learning_rate > 0, "--learning-rate", "above 0", self.learning_rate),
+            (0 < self.layer_decay <= 1, "--layer-decay", "in (0, 1]", self.layer_decay),
+            (self.freeze >= -1, "--freeze", "-1 or more", self.freeze),
+            (0 <= self.warmup < 1, "--warmup", "in [0, 1)", self.warmup),
+            (self.weight_decay >= 0, "--weight-decay", "0 or more", self.weight_decay),
+            (0 <= self.label_smoothing < 1, "--label-smoothing", "in [0, 1)", self.label_smoothing),
+            (0 <= self.drop_rate < 1, "--drop-rate", "in [0, 1)", self.drop_rate),
+            (0 <= self.ema < 1, "--ema", "in [0, 1)", self.ema),
+            (self.patience >= 0, "--patience", "0 or more", self.patience),
+            (set(self.augment) <= set(AUGMENTATIONS), "--augment", "none, or of " + ", ".join(AUGMENTATIONS),
+             ",".join(self.augment)),
+            (self.precision in ("auto", "float32", "bfloat16", "float16"), "--precision",
+             "auto, float32, bfloat16 or float16", self.precision),
+        ]  # fmt: skip
+        for holds, option, law, came in checks:
+            if not holds:
+                raise UsageError(f"{option} must be {law}", f"{safe(str(came))} came")
 
 
 @dataclass(frozen=True)
@@ -23,7 +126,7 @@ class TrainSpec:
     Attributes
     ----------
     kind : str
-        ``head``: a classifier head on the stored embeddings, out of fold.
+        ``head``: a classifier head on the stored embeddings, out of fold. ``backbone``: a network on the images.
     audit_uuid : str
         The audit it belongs to.
     generation : int
@@ -33,13 +136,24 @@ class TrainSpec:
     journal_seq : int
         The last action of the journal that the labels contain.
     folds : int
-        Folds of the out-of-fold prediction, grouped by duplicates.
+        Folds of the out-of-fold prediction, grouped by duplicates. A backbone may have none: then one model
+        is trained, and measured on the held-out samples.
     seed : int
         Seed of folds, weights and batches.
     device : str
         ``auto``, ``cpu`` or ``cuda[:n]``.
     threads : int
         CPU threads.
+    labels : str
+        Where the labels came from: ``current``, ``given``, or a table and its column.
+    held_out : str
+        Which samples are held out for measuring: ``none``, ``split NAME``, or ``share 0.1 seed 0``.
+    roles_sha256, weights_sha256 : str
+        Hashes of roles.npy and weights.npy; empty where there is no such file.
+    source_root : str
+        Where the pictures lie; empty = where the scan saw them.
+    backbone : BackboneSpec, optional
+        For the kind ``backbone``.
     """
 
     kind: str
@@ -51,7 +165,18 @@ class TrainSpec:
     seed: int = 0
     device: str = "auto"
     threads: int = 1
+    labels: str = "current"
+    held_out: str = "none"
+    roles_sha256: str = ""
+    weights_sha256: str = ""
+    source_root: str = ""
+    backbone: BackboneSpec | None = None
     format: int = FORMAT
+
+    @property
+    def what(self) -> str:
+        """What is trained, for people: ``head``, or the backbone's name."""
+        return self.kind if self.backbone is None else self.backbone.model
 
     def write(self, path: Path) -> None:
         """Write the spec as JSON."""
@@ -74,11 +199,24 @@ class TrainSpec:
                     f"{safe(str(path))} has format {data['format']}",
                     "use the labeltui that started the run",
                 )
-            return cls(**{field.name: data[field.name] for field in fields(cls)})
+            values = {
+                each.name: data[each.name]
+                for each in fields(cls)
+                if each.name in data or each.default is MISSING
+            }
+            if values.get("backbone") is not None:
+                backbone = dict(values["backbone"])
+                values["backbone"] = BackboneSpec(**{**backbone, "augment": tuple(backbone["augment"])})
+            return cls(**values)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise JobError("a run needs a readable spec.json", f"{safe(str(path))}: {error!r}") from None
 
 
 def label_hash(labels: NDArray[np.int32]) -> str:
     """SHA-256 of a label vector, as hex."""
-    return hashlib.sha256(np.ascontiguousarray(labels, dtype="<i4").tobytes()).hexdigest()
+    return array_hash(labels, "<i4")
+
+
+def array_hash(values: NDArray[Any], dtype: str) -> str:
+    """SHA-256 of an array's values in a fixed type, as hex."""
+    return hashlib.sha256(np.ascontiguousarray(values, dtype=dtype).tobytes()).hexdigest()

@@ -1,0 +1,456 @@
+"""The job that fine-tunes a backbone on the pictures: one model a fold, or one in all.
+
+::
+
+    pictures --Images--> one Fit a model --p of samples it has not seen--> predictions, metrics
+                              |  epochs/00007.npz, checkpoints/last.safetensors
+                              v
+    out-of-fold p --> detectors --> result.h5          (and, re-embedded: features --> graph --> result.h5)
+
+A model that is finished leaves ``parts/<name>.npz``; a run that goes on skips it. The one at work goes on from
+``checkpoints/last.safetensors``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from labeltui import head, store, threads
+from labeltui.embed import EmbedSpec
+from labeltui.embed.backbone import choose_device, load_model, preprocessing, triple
+from labeltui.embed.memory import kept
+from labeltui.embed.spec import slug
+from labeltui.errors import Cancelled, JobError, UsageError
+from labeltui.sources import Pictures
+from labeltui.text import safe
+from labeltui.train import checkpoints, device, dynamics
+from labeltui.train.dynamics import Recorder
+from labeltui.train.loop import Clock, Course, Fit
+from labeltui.train.pictures import Images, Rows
+from labeltui.train.predictions import Predictions
+from labeltui.train.reembed import reembed
+from labeltui.train.scoring import TUNED, View, rescore
+from labeltui.train.spec import HELD_OUT, TRAIN, BackboneSpec
+from labeltui.train.task import Paused, Task
+
+KEEP_SECONDS = 120.0  # between two checkpoints within an epoch
+MOST_LOST = 0.1  # a larger share of lost pictures means that they lie somewhere else now
+PARTS = "parts"
+READ_SHARE, SCORE_SHARE = 0.02, 0.05
+WATCH_FOLDS = 10
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model of the job.
+
+    Attributes
+    ----------
+    number : int
+    name : str
+        ``fold0``, ..., or ``all``.
+    train, predict : ndarray of int64
+    watched : ndarray of bool, shape (N,)
+        Samples whose dynamics are recorded in it.
+    """
+
+    number: int
+    name: str
+    train: Rows
+    predict: Rows
+    watched: npt.NDArray[np.bool_]
+
+
+def train_backbone(task: Task) -> dict[str, Any]:
+    """Train, predict, measure, and write what becomes a generation.
+
+    Returns
+    -------
+    dict
+        For exit.json: ``metrics`` on the held-out samples (or out of fold), ``weights`` (what it began with), and
+        ``flags`` where the run has new scores.
+    """
+    spec, job = task.spec, task.job
+    assert spec.backbone is not None
+    where = choose_device(spec.device)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(threads.blas(spec.threads))
+        stack.enter_context(_deterministic(spec.threads))
+        stack.enter_context(kept())
+        if where.type == "cuda":
+            job.event("waiting for the GPU", 0.0)
+            name = str(torch.cuda.get_device_properties(where).uuid)
+            stack.enter_context(
+                device.turn(name, lambda: job.event("waiting for the GPU", 0.0), job.cancelled)
+            )
+        return _Work(task, spec.backbone, where).run()
+
+
+@contextlib.contextmanager
+def _deterministic(n_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    was = torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(n_threads)
+    # On a CPU all of it is; on CUDA an operation without a deterministic form is allowed, within a tolerance.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(was)
+
+
+class _Work:
+    def __init__(self, task: Task, spec: BackboneSpec, where: torch.device) -> None:
+        self.task = task
+        self.spec = spec
+        self.device = where
+        self.directory: Path = task.job.directory
+        self.n_classes = len(task.audit.class_ids)
+        self.embed = EmbedSpec(
+            spec.model,
+            pretrained=spec.weights == "pretrained",
+            checkpoint=None if spec.weights in ("pretrained", "scratch") else Path(spec.weights),
+            model_args={**({"drop_rate": spec.drop_rate} if spec.drop_rate else {}), **spec.model_args},
+            image_size=spec.image_size,
+        )
+        self.parts, self.fold = self._divide()
+        self.span = (1 - READ_SHARE - SCORE_SHARE) / len(self.parts)
+        self.fit: Fit | None = None
+
+    def run(self) -> dict[str, Any]:
+        task, job = self.task, self.task.job
+        todo = [part for part in self.parts if not self._path(part).exists()]
+        made: tuple[npt.NDArray[np.float32], str] | None = None
+        probabilities: dict[str, tuple[Rows, npt.NDArray[np.float32]]] = {}
+        with contextlib.closing(self._images()) as images:
+            job.event("read", 0.0)
+            images.read(lambda share: job.event("read", READ_SHARE * min(share, 1.0)), job.cancelled)
+            self._judge_lost(images)
+            for part in todo:
+                self._train(part, images)
+            if self.spec.reembed:
+                made = self._features(images)
+            self._judge_lost(images)
+        for part in self.parts:
+            with np.load(self._path(part), allow_pickle=False) as data:
+                probabilities[part.name] = data["rows"], data["p"]
+        (self.directory / checkpoints.FOLDER / checkpoints.LAST).unlink(missing_ok=True)
+        self._consolidate()
+        more: dict[str, Any] = {
+            "weights": _weights_said(self.spec),
+            "metrics": self._measure(probabilities),
+            "lost": len(images.lost),
+        }
+        if task.spec.folds or made is not None:
+            more |= self._score(probabilities, made)
+        return more
+
+    # what is trained on what
+
+    def _divide(self) -> tuple[list[Part], npt.NDArray[np.int8]]:
+        task, spec = self.task, self.task.spec
+        training, held = task.roles == TRAIN, np.flatnonzero(task.roles == HELD_OUT)
+        everything = Part(0, "all", np.flatnonzero(training), held, training)
+        if not spec.folds:
+            return [everything], np.full(len(training), -1, dtype=np.int8)
+        groups = task.audit.array("groups/duplicate")
+        fold = head.folds(task.labels, groups, training, spec.folds, spec.seed)
+        n_folds = int(fold.max()) + 1
+        if n_folds < 2:
+            raise JobError("folds need at least two groups of samples", f"{int(training.sum())} samples came")
+        # What no fold has (unlabelled, excluded, held out) is predicted by every model, and averaged.
+        loose = np.flatnonzero((task.audit.status == store.OK) & (fold < 0))
+        parts = [
+            Part(
+                number,
+                f"fold{number}",
+                np.flatnonzero((fold >= 0) & (fold != number)),
+                np.concatenate([np.flatnonzero(fold == number), loose]),
+                fold == (number - 1) % n_folds,
+            )
+            for number in range(n_folds)
+        ]
+        if self.spec.reembed:
+            parts.append(replace(everything, number=n_folds, watched=np.zeros_like(training)))
+        return parts, fold
+
+    def _images(self) -> Images:
+        audit = self.task.audit
+        description = audit.scan.get("source")
+        if not isinstance(description, Mapping):
+            raise JobError(
+                "a backbone is trained on the pictures that the scan named", "scan.json names none"
+            )
+        root = Path(self.task.spec.source_root or str(audit.scan.get("root", "")))
+        wanted = np.unique(np.concatenate([[*part.train, *part.predict] for part in self.parts])).astype(
+            np.int64
+        )
+        if self.spec.reembed:
+            wanted = np.flatnonzero(audit.status == store.OK)
+        _, config = load_model(replace(self.embed, pretrained=False, checkpoint=None))
+        self.config = config
+        transform = preprocessing(self.embed, config)
+        pictures = Pictures.open(description, root)
+        return Images(pictures, audit.names("samples/id"), transform, wanted, self.task.spec.threads)
+
+    def _judge_lost(self, images: Images) -> None:
+        if not images.lost:
+            return
+        example = min(images.lost)
+        said = f"{len(images.lost):,} of {len(images.rows):,}, the first: {safe(images.lost[example], 200)}"
+        if len(images.lost) > MOST_LOST * len(images.rows):
+            raise JobError(
+                "the pictures must lie where the scan saw them",
+                f"missing or broken: {said}",
+                "give --source DIR",
+            )
+        self.task.job.note(f"pictures lost since the scan are left out of training: {said}")
+
+    # one model
+
+    def _train(self, part: Part, images: Images) -> None:
+        task, job, spec = self.task, self.task.job, self.spec
+        rows, watch = part.train, np.zeros(0, dtype=np.int64)
+        if spec.patience:
+            groups = task.audit.array("groups/duplicate")
+            chosen = np.zeros(len(task.labels), dtype=bool)
+            chosen[rows] = True
+            dealt = head.folds(task.labels, groups, chosen, WATCH_FOLDS, task.spec.seed)
+            rows, watch = np.flatnonzero(chosen & (dealt != 0)), np.flatnonzero(dealt == 0)
+        seen = np.zeros(self.n_classes, dtype=bool)
+        seen[np.unique(task.labels[rows])] = True
+        self._say_unseen(part, seen)
+        begin = READ_SHARE + part.number * self.span
+        clock = Clock(KEEP_SECONDS)
+        number = part.number * spec.epochs
+
+        def report(share: float, **more: float) -> None:
+            job.event(part.name, begin + self.span * share, **more)
+
+        def keep(fit: Fit) -> None:
+            path = self.directory / checkpoints.FOLDER / checkpoints.LAST
+            checkpoints.write(path, fit.tensors(), {"part": part.name, **fit.state()})
+
+        def stop(fit: Fit) -> None:
+            if job.cancelled():
+                keep(fit)
+                raise Cancelled("the run was stopped", "a checkpoint was written")
+            if job.over():
+                keep(fit)
+                raise Paused
+            if clock.due():
+                keep(fit)
+
+        def finish_epoch(epoch: int) -> None:
+            for recorder, name in ((course.record, ""), (course.clean, "clean-")):
+                if recorder is not None:
+                    recorder.finish(self.directory, number + epoch, name)
+
+        key = (task.spec.seed, part.number)
+        record = Recorder(part.watched, self.device) if part.watched.any() else None
+        clean = Recorder(part.watched, self.device) if spec.clean_pass and record is not None else None
+        course = Course(
+            spec=spec,
+            images=images,
+            labels=task.labels,
+            weights=task.weights,
+            rows=rows,
+            watch=watch,
+            seen=seen,
+            key=key,
+            device=self.device,
+            mean=triple(tuple(self.config["mean"])),
+            std=triple(tuple(self.config["std"])),
+            record=record,
+            clean=clean,
+            report=report,
+            keep=keep,
+            stop=stop,
+            finish_epoch=finish_epoch,
+            note=job.note,
+        )
+        fit = Fit(self._model(part), course)
+        self._go_on(part, fit)
+        fit.run()
+        self.fit = fit
+        p = fit.predict(part.predict)
+        if part.name == "all":
+            checkpoints.write(
+                self.directory / checkpoints.FOLDER / checkpoints.MODEL,
+                fit.shown.state_dict(),
+                {"model": spec.model, "classes": [name.decode("utf-8", "backslashreplace") for name in
+                                                  task.audit.class_ids]},
+            )  # fmt: skip
+        path = self._path(part)
+        path.parent.mkdir(exist_ok=True)
+        with store.replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, rows=part.predict, p=p)
+
+    def _go_on(self, part: Part, fit: Fit) -> None:
+        path = self.directory / checkpoints.FOLDER / checkpoints.LAST
+        if not path.exists():
+            return
+        tensors, state = checkpoints.read(path)
+        if state.pop("part", None) == part.name:  # else it is of the model before, whose part is finished
+            fit.load(tensors, state)
+            self.task.job.note(f"{part.name} goes on after epoch {fit.place.epoch}, step {fit.place.step}")
+
+    def _model(self, part: Part) -> torch.nn.Module:
+        model, _ = load_model(self.embed, seed=self.task.spec.seed * 1000 + part.number)
+        if not hasattr(model, "reset_classifier"):
+            raise UsageError(
+                "fine-tuning takes timm's models",
+                f"{safe(self.spec.model)} came",
+                "timm.list_models() lists them",
+            )
+        # From here on this is the model's own random stream: its new classifier, and dropout in training.
+        torch.manual_seed(self.task.spec.seed * 1000 + part.number)
+        model.reset_classifier(self.n_classes)
+        placed: torch.nn.Module = model.to(self.device).to(memory_format=torch.channels_last)
+        return placed
+
+    def _say_unseen(self, part: Part, seen: npt.NDArray[np.bool_]) -> None:
+        if not seen.all():
+            names = self.task.audit.class_names
+            missing = [safe(names[index]) for index in np.flatnonzero(~seen)]
+            self.task.job.note(
+                f"{part.name}: no training sample of {', '.join(missing[:5])}"
+                + (f" and {len(missing) - 5} more classes" if len(missing) > 5 else "")
+                + "; the model never predicts these"
+            )
+
+    def _path(self, part: Part) -> Path:
+        return self.directory / PARTS / f"{part.name}.npz"
+
+    # what comes of it
+
+    def _consolidate(self) -> None:
+        epochs = self.spec.epochs
+        recorded = [part for part in self.parts if part.watched.any()]
+        if not (self.directory / dynamics.EPOCHS).is_dir():
+            return  # done before a resume
+        for name in ("", *(["clean-"] if self.spec.clean_pass else [])):
+            files = [[part.number * epochs + epoch for part in recorded] for epoch in range(epochs)]
+            dynamics.consolidate(self.directory, self.task.labels, self.fold, files, name)
+        dynamics.clear(self.directory)
+
+    def _measure(
+        self, probabilities: dict[str, tuple[Rows, npt.NDArray[np.float32]]]
+    ) -> dict[str, float] | None:
+        """Measure on the held-out samples, else out of fold."""
+        task = self.task
+        held = task.roles == HELD_OUT
+        if held.any():
+            wanted, on = np.flatnonzero(held), task.spec.held_out
+        else:
+            wanted, on = np.flatnonzero(self.fold >= 0), "out of fold"
+        if not len(wanted):
+            return None
+        rows = np.arange(len(task.labels))
+        p = self._together(probabilities)
+        names = [name.decode("utf-8", "backslashreplace") for name in task.audit.class_ids]
+        made = Predictions.of(rows[wanted], p[wanted]).write(self.directory, task.labels, names, on)
+        return made.summary()
+
+    def _together(
+        self, probabilities: dict[str, tuple[Rows, npt.NDArray[np.float32]]]
+    ) -> npt.NDArray[np.float32]:
+        """Out-of-fold probabilities (N, K); what several models predicted is averaged, the rest even."""
+        n = len(self.task.labels)
+        total = np.zeros((n, self.n_classes), dtype=np.float32)
+        times = np.zeros(n, dtype=np.int64)
+        folds = [part for part in self.parts if part.name != "all"] or self.parts
+        for part in folds:
+            rows, p = probabilities[part.name]
+            total[rows] += p
+            times[rows] += 1
+        total[times > 0] /= times[times > 0, None]
+        total[times == 0] = 1.0 / self.n_classes
+        return total
+
+    def _features(self, images: Images) -> tuple[npt.NDArray[np.float32], str]:
+        """The tuned embedding, and its name."""
+        part = next(part for part in self.parts if part.name == "all")
+        if self.fit is None:  # trained before a resume
+            nothing = np.zeros(0, dtype=np.int64)
+            self.fit = Fit(self._model(part), self._idle(images, nothing))
+            tensors, _ = checkpoints.read(self.directory / checkpoints.FOLDER / checkpoints.MODEL)
+            self.fit.shown.load_state_dict(tensors)
+        rows = np.flatnonzero(self.task.audit.status == store.OK)
+        self.task.job.event("embed", 1 - SCORE_SHARE)
+        features = self.fit.features(rows)
+        out = np.zeros((len(self.task.labels), features.shape[1]), dtype=np.float32)
+        out[rows] = features
+        digest = hashlib.sha256(json.dumps(asdict(self.task.spec), sort_keys=True).encode()).hexdigest()[:8]
+        return out, f"{slug(self.spec.model, images.transform.height)}-tuned-{digest}"
+
+    def _idle(self, images: Images, nothing: Rows) -> Course:
+        def stop(fit: Fit) -> None:
+            if self.task.job.cancelled():
+                raise Cancelled("the run was stopped", "while pictures were embedded")
+
+        return Course(
+            spec=self.spec,
+            images=images,
+            labels=self.task.labels,
+            weights=None,
+            rows=np.zeros(1, dtype=np.int64),
+            watch=nothing,
+            seen=np.ones(self.n_classes, dtype=bool),
+            key=(0,),
+            device=self.device,
+            mean=triple(tuple(self.config["mean"])),
+            std=triple(tuple(self.config["std"])),
+            record=None,
+            clean=None,
+            report=lambda share, **more: None,
+            keep=lambda fit: None,
+            stop=stop,
+            finish_epoch=lambda epoch: None,
+            note=self.task.job.note,
+        )
+
+    def _score(
+        self,
+        probabilities: dict[str, tuple[Rows, npt.NDArray[np.float32]]],
+        made: tuple[npt.NDArray[np.float32], str] | None,
+    ) -> dict[str, Any]:
+        task, job = self.task, self.task.job
+        extra: dict[str, npt.NDArray[Any]] = {}
+        attrs: dict[str, dict[str, Any]] = {}
+        tuned = None
+        if task.spec.folds:
+            tuned = self._together(probabilities)
+            extra[TUNED] = tuned
+            attrs[TUNED] = {"model": self.spec.model, "labels": task.spec.labels, "folds": task.spec.folds}
+        view = View(task.audit)
+        if made is not None:
+            features, name = made
+            arrays, more = reembed(task, features, name, self.spec)
+            extra |= arrays
+            attrs |= more
+            view = View(task.audit, arrays, name)
+        return rescore(
+            task,
+            view,
+            lambda done: job.event("score", 1 - SCORE_SHARE * (1 - done)),
+            tuned=tuned,
+            extra=extra,
+            extra_attrs=attrs,
+        )
+
+
+def _weights_said(spec: BackboneSpec) -> str:
+    said = {"pretrained": "pretrained (published weights)", "scratch": "random (from scratch)"}
+    return said.get(spec.weights, f"checkpoint {Path(spec.weights).name}")

@@ -1,0 +1,100 @@
+"""One column of a table, matched to an audit's samples by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from labeltui.errors import SourceError, UsageError
+from labeltui.sources.rows import read_rows, read_text
+from labeltui.store import Names
+from labeltui.text import safe
+
+PATH_COLUMN = "path"
+SHOWN = 3
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
+
+
+def split_name(reference: str) -> tuple[Path, str]:
+    """Split ``TABLE:COLUMN`` into the path of the table and the name of the column.
+
+    Raises
+    ------
+    UsageError
+        It is not of that form.
+    """
+    table, colon, column = reference.rpartition(":")
+    if not (table and colon and column):
+        raise UsageError(
+            "a column is named TABLE:COLUMN",
+            f"{safe(reference)} came",
+            "for example labels.csv:corrected_label",
+        )
+    return Path(table), column
+
+
+def read_column(table: Path, column: str, ids: Names) -> list[str | None]:
+    """Read a column.
+
+    Parameters
+    ----------
+    table : Path
+        CSV, or TSV by its name's end, with a header and a column ``path`` of sample ids, as ``labeltui export``
+        writes it.
+    column : str
+    ids : Names
+        The audit's samples.
+
+    Returns
+    -------
+    list of (str or None), length N
+        None for samples that the table has not, and for empty fields.
+
+    Raises
+    ------
+    SourceError
+        There is no such file or column, or a row is broken, unknown, or repeated.
+    """
+    name = safe(str(table))
+    rows = read_rows(read_text(table), "\t" if table.suffix.lower() == ".tsv" else ",")
+    _, header = next(rows, (1, []))
+    if isinstance(header, str):
+        raise SourceError(f"{name} must be a table", f"line 1: {safe(header)}")
+    missing = [wanted for wanted in (PATH_COLUMN, column) if wanted not in header]
+    if missing:
+        raise SourceError(
+            f"{name} must have the columns {PATH_COLUMN} and {safe(column)}",
+            f"it has {safe(', '.join(header))}",
+            "name another one: TABLE:COLUMN",
+        )
+    path_at, value_at = header.index(PATH_COLUMN), header.index(column)
+    index = {ids[i]: i for i in range(len(ids))}
+    values: list[str | None] = [None] * len(ids)
+    seen = bytearray(len(ids))
+    faults: list[str] = []
+    for line, fields in rows:
+        if isinstance(fields, str):
+            faults.append(f"line {line}: {safe(fields)}")
+            continue
+        if len(fields) != len(header):
+            faults.append(f"line {line}: {len(fields)} fields, not {len(header)}")
+            continue
+        raw = fields[path_at].encode("utf-8", "surrogateescape")
+        found = index.get(raw, index.get(_unescape(raw)))
+        if found is None:
+            faults.append(f"line {line}: no sample {safe(fields[path_at])}")
+        elif seen[found]:
+            faults.append(f"line {line}: {safe(fields[path_at])} came before")
+        else:
+            seen[found] = 1
+            values[found] = fields[value_at] or None
+    if faults:
+        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise SourceError(
+            f"each row of {name} must name one sample of the audit, once", "; ".join(faults[:SHOWN]) + more
+        )
+    return values
+
+
+def _unescape(name: bytes) -> bytes:
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), name)

@@ -1,0 +1,58 @@
+"""Who may use a GPU: one training job at a time on each, the others wait."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from labeltui.errors import Cancelled
+
+WAIT_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def turn(
+    name: str,
+    waiting: Callable[[], None],
+    cancelled: Callable[[], bool],
+    folder: Path | None = None,
+) -> Iterator[None]:
+    """Hold a device for the block; wait until no other job on this host has it.
+
+    The lock ends with its process, however that ends.
+
+    Parameters
+    ----------
+    name : str
+        Of the device, for example the UUID of a GPU.
+    waiting : callable
+        Called while another one has it.
+    cancelled : callable
+        Whether to stop waiting.
+    folder : Path, optional
+        Where the lock lies; by default the system's temporary directory, which all users share.
+    """
+    path = (folder or Path(tempfile.gettempdir())) / f"labeltui-{name}.lock"
+    before = os.umask(0)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    finally:
+        os.umask(before)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                if cancelled():
+                    raise Cancelled("the run was stopped", "while it waited for the GPU") from None
+                time.sleep(WAIT_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)

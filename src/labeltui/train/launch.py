@@ -1,0 +1,140 @@
+"""Starting a process that outlives the terminal, the shell and, where it can, the login."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from labeltui.errors import JobError, UsageError
+from labeltui.store import write_json
+
+ASK_SECONDS = 5.0
+LIBRARIES = ("labeltui", "numpy", "torch", "timm", "torchvision", "scikit-learn")
+_BUS = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
+
+
+def logout_kills() -> bool:
+    """Whether systemd ends all processes of a login when it ends (KillUserProcesses)."""
+    return _answer("busctl", "get-property", *_BUS, "KillUserProcesses") == "b true"
+
+
+def scope() -> tuple[list[str], str]:
+    """What must precede a command so that it survives the logout, and a warning where nothing helps.
+
+    Returns
+    -------
+    prefix : list of str
+        Empty where nothing is needed, or nothing works.
+    warning : str
+        Empty when the process will survive.
+    """
+    if not logout_kills():
+        return [], ""
+    prefix = ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--"]
+    if _answer(*prefix, "true") is None:
+        return [], (
+            "logging out kills this run: systemd has KillUserProcesses=yes and systemd-run --user does not work "
+            "here; keep the login, or set train.launcher"
+        )
+    return prefix, ""
+
+
+def launch(directory: Path, launcher: str = "", **options: Any) -> str:
+    """Start the child of a job's directory, detached.
+
+    Parameters
+    ----------
+    directory : Path
+        ``runs/<id>``.
+    launcher : str
+        Words put before the child's command line, split as a shell does; instead of systemd's scope.
+    **options
+        What the child shall do beside its spec: ``minutes``, ``queue``. Kept in launch.json.
+
+    Returns
+    -------
+    str
+        A warning for the person, or nothing.
+
+    Raises
+    ------
+    UsageError
+        The launcher cannot be split.
+    JobError
+        The process could not be started.
+    """
+    prefix, warning = launcher_words(launcher), ""
+    if not prefix:
+        prefix, warning = scope()
+    command = [*prefix, sys.executable, "-m", "labeltui.train.child", str(directory)]
+    write_json(
+        directory / "launch.json",
+        {
+            "time": time.time(),
+            "command": shlex.join(sys.argv),
+            "child": command,
+            "versions": {name: _version(name) for name in LIBRARIES},
+            **options,
+        },
+    )
+    try:
+        with open(directory / "log.txt", "ab") as log:
+            # A session of its own: closing the terminal must not reach it. All three streams are given, for inside
+            # a full-screen program the inherited ones are not usable.
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+    except OSError as error:
+        raise JobError(
+            "the training process must be startable",
+            f"{shlex.join(command)}: {error}",
+            "check train.launcher",
+        ) from None
+    return warning
+
+
+def launcher_words(launcher: str) -> list[str]:
+    """The setting ``train.launcher`` as words."""
+    try:
+        return shlex.split(launcher)
+    except ValueError as error:
+        raise UsageError(
+            "train.launcher must be words as a shell reads them", f"{launcher!r}: {error}"
+        ) from None
+
+
+def _answer(*command: str) -> str | None:
+    """Standard output of a command; None when it fails, hangs, or is not there."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=ASK_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

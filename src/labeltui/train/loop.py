@@ -1,0 +1,403 @@
+"""The training loop: one function to read, `Fit.run`; all else here is what it calls.
+
+The order of the samples and every augmentation follow from (seed, model, epoch, batch) alone, and what torch itself
+draws (dropout, drop path) from a generator state that the checkpoint holds. So a run that goes on from a checkpoint,
+inside an epoch too, takes the very steps that it would have taken.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from labeltui.errors import JobError, ModelError
+from labeltui.train import checkpoints
+from labeltui.train.dynamics import Recorder
+from labeltui.train.pictures import Augmenter, Images, Rows, batches, plain
+from labeltui.train.spec import BackboneSpec
+from labeltui.train.tuning import optimiser_for, training_mode
+
+PREDICT_BATCH = 128
+LOOK_EVERY = 20  # steps between two looks at the loss on a GPU: each one waits for the device
+ABSENT = -30.0  # added to the logits of classes without training samples
+
+State = dict[str, Any]
+
+
+@dataclass
+class Place:
+    """How far a fit has come.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Finished ones; of steps, in the present epoch.
+    fits : int
+        Samples of one pass that memory has room for.
+    best, best_epoch, worse : float, int, int
+        Lowest loss on the samples kept back, its epoch, and the epochs since without a better one.
+    history : list
+        One entry an epoch: ``loss``, and ``watch_loss`` where samples are kept back.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    fits: int = 0
+    loss_sum: float = 0.0
+    best: float = math.inf
+    best_epoch: int = -1
+    worse: int = 0
+    scale: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a fit learns from, and whom it tells.
+
+    Attributes
+    ----------
+    spec : BackboneSpec
+    images : Images
+    labels : ndarray of int32, shape (N,)
+    weights : ndarray of float32, shape (N,), optional
+    rows, watch : ndarray of int64
+        Samples to train on, and samples kept back to stop early by.
+    seen : ndarray of bool, shape (K,)
+        Classes that `rows` has.
+    key : tuple of int
+        Seed and number of the model.
+    device : torch.device
+    mean, std : tuple of float
+    record, clean : Recorder or None
+        Of the training steps, and of passes without augmentation.
+    report : callable
+        Told the share of the steps done, and after an epoch its entry of the history.
+    keep : callable
+        Asked to write a checkpoint after each epoch.
+    stop : callable
+        Asked after each step; raises to stop, after calling `keep` itself where that is wanted.
+    finish_epoch : callable
+        Told the number of a finished epoch, before its checkpoint.
+    note : callable
+        Told what a person must know.
+    """
+
+    spec: BackboneSpec
+    images: Images
+    labels: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32] | None
+    rows: Rows
+    watch: Rows
+    seen: npt.NDArray[np.bool_]
+    key: tuple[int, ...]
+    device: torch.device
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    record: Recorder | None
+    clean: Recorder | None
+    report: Callable[..., None]
+    keep: Callable[[Fit], None]
+    stop: Callable[[Fit], None]
+    finish_epoch: Callable[[int], None]
+    note: Callable[[str], None]
+
+
+class Fit:
+    """One model in training.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On the device.
+    course : Course
+    """
+
+    def __init__(self, model: nn.Module, course: Course) -> None:
+        spec = course.spec
+        self.model = model
+        self.course = course
+        self.optimiser = optimiser_for(model, spec)
+        self.ema = ModelEmaV3(model, decay=spec.ema, use_warmup=True) if spec.ema else None
+        self.half = half_type(spec.precision, course.device)
+        self.scaler = torch.amp.GradScaler(course.device.type, enabled=self.half == torch.float16)
+        self.place = Place(fits=spec.micro_batch or 2 * spec.batch_size)
+        self.steps = max(1, round(len(course.rows) / spec.batch_size))
+        self._labels = torch.from_numpy(course.labels.astype(np.int64)).to(course.device)
+        weights = np.ones(len(course.labels), np.float32) if course.weights is None else course.weights
+        self._weights = weights / max(float(weights[course.rows].mean(dtype=np.float64)), 1e-12)
+        self._absent = torch.from_numpy(np.where(course.seen, 0.0, ABSENT).astype(np.float32)).to(
+            course.device
+        )
+        self._normal = Normal(course.mean, course.std, course.device)
+        self._best: dict[str, torch.Tensor] = {}
+        self._waiting: list[torch.Tensor] = []  # losses that were not looked at yet
+
+    @property
+    def shown(self) -> nn.Module:
+        """The model that predicts: the moving average, where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def run(self) -> nn.Module:
+        """Train from where `place` is to the end, and return the model that predicts."""
+        course, spec, place = self.course, self.course.spec, self.place
+        total = spec.epochs * self.steps
+        while place.epoch < spec.epochs and not (spec.patience and place.worse >= spec.patience):
+            order = np.random.default_rng([*course.key, place.epoch]).permutation(course.rows)
+            parts = np.array_split(order, self.steps)[place.step :]
+            augment = Augmenter(spec.augment, [*course.key, place.epoch], place.step)
+            training_mode(self.model)
+            for index, pixels in batches(course.images, parts, augment):
+                done = place.epoch * self.steps + place.step
+                for group in self.optimiser.param_groups:
+                    group["lr"] = spec.learning_rate * group["lr_scale"] * schedule(done / total, spec.warmup)
+                loss = self._step(index, pixels)
+                if self.ema is not None:
+                    self.ema.update(self.model, step=done + 2)
+                place.step += 1
+                self._add(loss)
+                course.report((done + 1) / total)
+                course.stop(self)
+            self._settle()
+            entry = {"loss": place.loss_sum / self.steps}
+            if len(course.watch):
+                entry["watch_loss"] = self._watch()
+            if course.clean is not None:
+                self._pass(course.rows, course.clean)
+            place.history.append(entry)
+            course.finish_epoch(place.epoch)
+            place.epoch, place.step, place.loss_sum = place.epoch + 1, 0, 0.0
+            course.report(place.epoch / spec.epochs, epoch=place.epoch, **entry)
+            course.keep(self)
+        if self._best:
+            self.shown.load_state_dict(self._best)
+        return self.shown
+
+    def _step(self, index: Rows, pixels: torch.Tensor) -> torch.Tensor:
+        """One optimiser step on a batch, in as many passes as memory needs; returns the loss."""
+        while True:
+            try:
+                return self._passes(index, pixels)
+            except torch.OutOfMemoryError:
+                if self.place.fits == 1:
+                    raise ModelError(
+                        "the training of one picture must fit into the GPU's memory",
+                        "it does not",
+                        "give a smaller --image-size or model, or --device cpu",
+                    ) from None
+                # The same batch again, in smaller parts; their gradients add up to the same step.
+                self.place.fits = max(1, min(self.place.fits, len(index)) // 2)
+                self.course.note(
+                    f"out of GPU memory: from epoch {self.place.epoch + 1} on a step of "
+                    f"{self.course.spec.batch_size} is made of passes of {self.place.fits}"
+                )
+            if self.course.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _passes(self, index: Rows, pixels: torch.Tensor) -> torch.Tensor:
+        course, device = self.course, self.course.device
+        self.optimiser.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=device)
+        weights = self._weights[index]
+        if course.images.lost:
+            weights = np.where(
+                [int(sample) in course.images.lost for sample in index], np.float32(0), weights
+            )
+        passes = -(-len(index) // self.place.fits)
+        for places in np.array_split(np.arange(len(index)), passes):
+            part = slice(int(places[0]), int(places[-1]) + 1)  # of equal sizes: a batch of one has no norm
+            at = torch.from_numpy(index[part]).to(device)
+            weight = torch.from_numpy(weights[part]).to(device)
+            with torch.autocast(device.type, self.half) if self.half else nullcontext():
+                logits = self.model(self._normal(pixels[part]))  # (b, K)
+            logits = logits.float()
+            labels = self._labels[at]
+            smooth = course.spec.label_smoothing
+            losses = cross_entropy(logits + self._absent, labels, reduction="none", label_smoothing=smooth)
+            loss = (losses * weight).sum() / len(index)
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            if course.record is not None:
+                course.record.note(at, logits, labels)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return total
+
+    def _add(self, loss: torch.Tensor) -> None:
+        """Sum the losses up; on a GPU a few steps at a time."""
+        self._waiting.append(loss)
+        if self.course.device.type == "cpu" or len(self._waiting) >= LOOK_EVERY:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Add the losses that wait, which waits for the device, and see that they are finite."""
+        for loss in self._waiting:
+            self.place.loss_sum += float(loss)
+        self._waiting.clear()
+        if not math.isfinite(self.place.loss_sum):
+            place = self.place
+            raise JobError(
+                "the loss must stay finite",
+                f"it is {place.loss_sum} in epoch {place.epoch + 1}, by step {place.step} of {self.steps}; the last "
+                "good checkpoint is kept",
+                "start again with a smaller --learning-rate, or with --precision float32",
+            )
+
+    def _watch(self) -> float:
+        """The loss on the samples kept back; keeps the weights of the best epoch."""
+        place, watch = self.place, self.course.watch
+        p = self.predict(watch)
+        own = p[np.arange(len(watch)), self.course.labels[watch]]
+        loss = float(-np.log(np.maximum(own, 1e-12)).mean())
+        if loss < place.best:
+            place.best, place.best_epoch, place.worse = loss, place.epoch, 0
+            self._best = {name: tensor.detach().clone() for name, tensor in self.shown.state_dict().items()}
+        else:
+            place.worse += 1
+        return loss
+
+    def _pass(self, rows: Rows, recorder: Recorder) -> None:
+        for index, logits in self._logits(rows):
+            at = torch.from_numpy(index).to(self.course.device)
+            recorder.note(at, logits, self._labels[at])
+
+    def _logits(self, rows: Rows) -> Any:
+        self.shown.eval()
+        parts = [rows[start : start + PREDICT_BATCH] for start in range(0, len(rows), PREDICT_BATCH)]
+        for index, pixels in batches(self.course.images, parts, plain):
+            for start in range(0, len(index), self.place.fits):
+                part = slice(start, start + self.place.fits)
+                with (
+                    torch.inference_mode(),
+                    torch.autocast(self.course.device.type, self.half) if self.half else nullcontext(),
+                ):
+                    logits = self.shown(self._normal(pixels[part]))
+                yield index[part], logits.float()
+            self.course.stop(self)
+
+    def predict(self, rows: Rows) -> npt.NDArray[np.float32]:
+        """Probabilities (n, K) of the samples `rows`; those of classes without training samples are 0."""
+        out = np.empty((len(rows), len(self.course.seen)), dtype=np.float32)
+        start = 0
+        hidden = torch.where(self._absent < 0, -torch.inf, 0.0)
+        for index, logits in self._logits(rows):
+            out[start : start + len(index)] = (logits + hidden).softmax(dim=1).cpu().numpy()
+            start += len(index)
+        return out
+
+    def features(self, rows: Rows) -> npt.NDArray[np.float32]:
+        """What the classifier gets, (n, d) float32, of the samples `rows`."""
+        model: Any = self.shown.eval()
+        made = []
+        parts = [rows[start : start + PREDICT_BATCH] for start in range(0, len(rows), PREDICT_BATCH)]
+        for index, pixels in batches(self.course.images, parts, plain):
+            for start in range(0, len(index), self.place.fits):
+                images = self._normal(pixels[start : start + self.place.fits])
+                with torch.inference_mode():
+                    made.append(
+                        model.forward_head(model.forward_features(images), pre_logits=True).float().cpu()
+                    )
+            self.course.stop(self)
+        rows_of: npt.NDArray[np.float32] = torch.cat(made).numpy()
+        return rows_of
+
+    # checkpoints
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Every tensor of the state."""
+        made = checkpoints.prefixed("model", self.model.state_dict())
+        made |= checkpoints.prefixed("optimiser", checkpoints.optimiser_tensors(self.optimiser))
+        made["random.cpu"] = torch.get_rng_state()
+        if self.course.device.type == "cuda":
+            made["random.cuda"] = torch.cuda.get_rng_state(self.course.device)
+        if self.ema is not None:
+            made |= checkpoints.prefixed("ema", self.ema.module.state_dict())
+        if self.course.record is not None and self.place.step:
+            made |= checkpoints.prefixed("record", self.course.record.tensors())
+        return made | checkpoints.prefixed("best", self._best)
+
+    def state(self) -> State:
+        """Every plain number of the state."""
+        self._settle()
+        self.place.scale = self.scaler.state_dict()
+        return asdict(self.place)
+
+    def load(self, tensors: dict[str, torch.Tensor], state: State) -> None:
+        """Go back to a state that `tensors` and `state` gave."""
+        self.model.load_state_dict(checkpoints.part("model", tensors))
+        checkpoints.load_optimiser(self.optimiser, checkpoints.part("optimiser", tensors))
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and self.course.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.course.device)
+        if self.ema is not None:
+            self.ema.module.load_state_dict(checkpoints.part("ema", tensors))
+        if self.course.record is not None and (record := checkpoints.part("record", tensors)):
+            self.course.record.load(record)
+        best = checkpoints.part("best", tensors)
+        self._best = {name: tensor.to(self.course.device) for name, tensor in best.items()}
+        self.place = Place(**state)
+        if self.place.scale:
+            self.scaler.load_state_dict(self.place.scale)
+
+
+class Normal:
+    """uint8 pictures to what a model takes: (pixel / 255 - mean) / std, on the device, channels last."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+        scale = 1 / (255 * np.asarray(std))
+        self._scale = torch.tensor(scale, dtype=torch.float32).view(1, -1, 1, 1).to(device)
+        shift = -np.asarray(mean) / np.asarray(std)
+        self._shift = torch.tensor(shift, dtype=torch.float32).view(1, -1, 1, 1).to(device)
+        self._device = device
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self._device.type == "cuda":
+            pixels = pixels.pin_memory().to(self._device, non_blocking=True)
+        images = pixels.float().mul_(self._scale).add_(self._shift)
+        return images.contiguous(memory_format=torch.channels_last)
+
+
+def schedule(done: float, warmup: float) -> float:
+    """Share of the peak learning rate after a share `done` of all steps: a linear rise, then half a cosine.
+
+    >>> schedule(0.05, 0.1), schedule(0.1, 0.1), round(schedule(0.55, 0.1), 6)
+    (0.505, 1.0, 0.5)
+    """
+    if done < warmup:
+        return 0.01 + 0.99 * done / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (done - warmup) / (1.0 - warmup)))
+
+
+def half_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """The 16-bit type of mixed precision, or None for float32."""
+    if precision == "auto":
+        if device.type != "cuda":
+            return None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+class Clock:
+    """Says when some seconds have passed since it last said so."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time; begins anew when it is."""
+        if time.monotonic() - self._last < self._seconds:
+            return False
+        self._last = time.monotonic()
+        return True

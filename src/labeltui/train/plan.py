@@ -1,0 +1,226 @@
+"""From what a person asks for to what a job needs: labels, roles of the samples, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeltui import head, store, threads
+from labeltui.errors import JobError, UsageError
+from labeltui.sources.pictures import NoPictures, Pictures
+from labeltui.text import safe
+from labeltui.train.columns import read_column, split_name
+from labeltui.train.spec import HELD_OUT, OUT, TRAIN, BackboneSpec, TrainSpec, array_hash, label_hash
+
+if TYPE_CHECKING:
+    from labeltui.audit import Audit
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for.
+
+    Attributes
+    ----------
+    backbone : BackboneSpec, optional
+        None is the head on the stored embedding.
+    labels : str
+        ``current`` (given with the decisions, without the excluded samples), ``given``, or ``TABLE:COLUMN``.
+    weights : str
+        Empty, ``score`` (the probability that the label is right; 1 where a person decided), or
+        ``TABLE:COLUMN`` of numbers.
+    splits : tuple of str
+        Train only on these; empty = on every sample that the scan judged.
+    held_out : str
+        A split, a share such as ``0.1``, or empty: no held-out samples with folds, a tenth without.
+    held_out_seed : int
+        Of a share. It does not follow `seed`: runs that differ in their seed are measured on the same samples.
+    folds : int, optional
+        By default 5 for the head and 3 for a backbone; 0 trains one model on everything not held out.
+    seed : int
+    device : str
+    n_threads : int, optional
+        By default all cores but one, which the terminal UI keeps.
+    """
+
+    backbone: BackboneSpec | None = None
+    labels: str = "current"
+    weights: str = ""
+    splits: tuple[str, ...] = ()
+    held_out: str = ""
+    held_out_seed: int = 0
+    folds: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    n_threads: int | None = None
+
+
+def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArray[Any]]]:
+    """Return the spec of a job and the arrays that go beside it.
+
+    Returns
+    -------
+    spec : TrainSpec
+    arrays : dict
+        ``labels`` (N,) int32, -1 = none; ``roles`` (N,) uint8, see `labeltui.train.spec`; ``weights`` (N,)
+        float32, only where asked for.
+
+    Raises
+    ------
+    JobError
+        There is nothing to train on, or no pictures.
+    UsageError, SourceError
+        A split, share or column is not there.
+    """
+    folds = request.folds if request.folds is not None else (5 if request.backbone is None else 3)
+    if folds == 1 or folds < 0 or (request.backbone is None and folds == 0):
+        raise UsageError("--folds must be 2 or more, or 0 with a backbone", f"{folds} came")
+    with store.Store.open(audit.path, audit.generation) as opened:
+        if request.backbone is not None:
+            _require_pictures(opened, audit)
+        labels = _labels(audit, opened, request.labels)
+        usable = (opened.status == store.OK) & (labels >= 0)
+        judged = opened.array(f"graph/{opened.embedding_name}/indices")[:, 0] >= 0
+        train = usable & judged
+        if request.splits:
+            train = usable & np.isin(opened.split, [_split(opened, name) for name in request.splits])
+        held, said = _held_out(opened, request, usable, train, folds)
+        roles = np.full(opened.n, OUT, dtype=np.uint8)
+        roles[train] = TRAIN
+        roles[held] = HELD_OUT
+        arrays: dict[str, NDArray[Any]] = {"labels": labels, "roles": roles}
+        if request.weights:
+            arrays["weights"] = _weights(audit, opened, request.weights, labels)
+    present = len(np.unique(labels[roles == TRAIN]))
+    if present < 2:
+        raise JobError(
+            "training needs labelled samples of at least two classes",
+            f"{int((roles == TRAIN).sum()):,} samples of {present} classes are left",
+            "check the labels, the splits and the excluded samples",
+        )
+    spec = TrainSpec(
+        kind="head" if request.backbone is None else "backbone",
+        audit_uuid=audit.uuid,
+        generation=audit.generation,
+        label_sha256=label_hash(labels),
+        journal_seq=audit.journal_seq,
+        folds=folds,
+        seed=request.seed,
+        device=request.device,
+        threads=request.n_threads or max(1, threads.count() - 1),
+        labels=request.labels,
+        held_out=said,
+        roles_sha256=array_hash(roles, "u1"),
+        weights_sha256=array_hash(arrays["weights"], "<f4") if "weights" in arrays else "",
+        source_root="" if audit.source_root is None else str(audit.source_root),
+        backbone=request.backbone,
+    )
+    return spec, arrays
+
+
+def named_labels(audit: Audit, opened: store.Store, name: str) -> NDArray[np.int32]:
+    """A label vector by its name: ``current``, ``given`` or ``TABLE:COLUMN``; (N,) int32, -1 = none."""
+    return _labels(audit, opened, name)
+
+
+def _labels(audit: Audit, opened: store.Store, name: str) -> NDArray[np.int32]:
+    if name == "current":
+        return audit.training_labels()
+    if name == "given":
+        return np.where(opened.status == store.OK, opened.given, -1).astype(np.int32)
+    table, column = split_name(name)
+    values = read_column(table, column, opened.names("samples/id"))
+    classes = {class_id: index for index, class_id in enumerate(opened.class_ids)}
+    labels = np.full(opened.n, -1, dtype=np.int32)
+    unknown: set[str] = set()
+    for i, value in enumerate(values):
+        if value is not None:
+            label = classes.get(value.encode("utf-8", "surrogateescape"))
+            if label is None:
+                unknown.add(value)
+            else:
+                labels[i] = label
+    if unknown:
+        raise UsageError(
+            f"the labels of {safe(name)} must be classes of the audit",
+            f"{safe(', '.join(sorted(unknown)[:5]))} came",
+            "scan with --classes to add classes",
+        )
+    labels[opened.status != store.OK] = -1
+    return labels
+
+
+def _weights(audit: Audit, opened: store.Store, name: str, labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    if name == "score":
+        # The score speaks of the given label; of another one, a person or a table has said that it is right.
+        sure = audit.touched | (labels != opened.given)
+        return np.where(sure, 1.0, opened.array("scores/blend")).astype(np.float32)
+    table, column = split_name(name)
+    weights = np.ones(opened.n, dtype=np.float32)
+    for i, value in enumerate(read_column(table, column, opened.names("samples/id"))):
+        if value is None:
+            continue
+        try:
+            weights[i] = float(value)
+        except ValueError:
+            weights[i] = np.nan
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        bad = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
+        raise UsageError(
+            "sample weights must be numbers, not negative", f"that of {audit.sample_name(bad)} is not one"
+        )
+    return weights
+
+
+def _split(opened: store.Store, name: str) -> int:
+    names = opened.split_names
+    if name not in names:
+        known = ", ".join(safe(each) for each in names) or "it has none"
+        raise UsageError("a split must be one of the audit", f"{safe(name)} came", f"known: {known}")
+    return names.index(name)
+
+
+def _held_out(
+    opened: store.Store,
+    request: Request,
+    usable: NDArray[np.bool_],
+    train: NDArray[np.bool_],
+    folds: int,
+) -> tuple[NDArray[np.bool_], str]:
+    """The held-out samples, and how they were chosen."""
+    wanted = request.held_out or ("" if folds else "0.1")
+    if not wanted or wanted == "none":
+        return np.zeros(opened.n, dtype=bool), "none"
+    try:
+        share = float(wanted)
+    except ValueError:
+        return usable & (opened.split == _split(opened, wanted)), f"split {wanted}"
+    if not 0.01 <= share <= 0.5:
+        raise UsageError("--held-out must be a split, or a share from 0.01 to 0.5", f"{wanted} came")
+    # Dealt by the given labels, not by those of this run: every run of the audit is measured on the same samples.
+    known = train & (opened.given >= 0)
+    dealt = head.folds(
+        opened.given, opened.array("groups/duplicate"), known, max(2, round(1 / share)), request.held_out_seed
+    )
+    return dealt == 0, f"share {share:g} seed {request.held_out_seed}"
+
+
+def _require_pictures(opened: store.Store, audit: Audit) -> None:
+    description = opened.scan.get("source")
+    root = audit.source_root
+    if not isinstance(description, Mapping) or root is None:
+        raise JobError(
+            "a backbone is trained on the pictures that the scan named",
+            "this audit names none",
+            "give --source",
+        )
+    if isinstance(Pictures.open(description, root), NoPictures):
+        raise JobError(
+            "a backbone is trained on pictures",
+            "this audit holds embeddings only",
+            "train the head: leave out --model",
+        )

@@ -1,0 +1,128 @@
+"""New scores, suggestions and flags from new probabilities: what becomes a generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui import detect, head, store
+from labeltui.errors import Cancelled
+from labeltui.train.dynamics import write_dynamics
+from labeltui.train.predictions import Predictions
+from labeltui.train.spec import HELD_OUT, TRAIN
+from labeltui.train.task import Task
+
+Array = npt.NDArray[Any]
+TUNED = "trained/p"  # out-of-fold probabilities of a fine-tuned backbone, kept for the runs after it
+
+
+class View:
+    """The embedding and graph that samples are scored on: the audit's own, or a new one."""
+
+    def __init__(self, audit: store.Store, arrays: dict[str, Array] | None = None, name: str = "") -> None:
+        self.name = name or audit.embedding_name
+        graph = f"graph/{self.name}"
+        find = audit.array if arrays is None else arrays.__getitem__
+        self.embedding = find(f"embeddings/{self.name}")
+        self.count = int(audit.attrs(f"graph/{audit.embedding_name}")["csg_k"])
+        self.indices = find(f"{graph}/indices")
+        self.similarity = find(f"{graph}/similarity")
+        self.count = min(self.count, self.indices.shape[1])
+        self.built_on = (
+            {audit.origin(f"{graph}/indices"), audit.origin(f"embeddings/{self.name}")}
+            if arrays is None
+            else set()
+        )
+
+
+def rescore(
+    task: Task,
+    view: View,
+    share: Callable[[float], None],
+    *,
+    tuned: npt.NDArray[np.float32] | None = None,
+    extra: dict[str, Array] | None = None,
+    extra_attrs: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Train the head out of fold, run all detectors, and write result.h5.
+
+    Parameters
+    ----------
+    task : Task
+    view : View
+    share : callable
+        Told the share done.
+    tuned : ndarray of float32, shape (N, K), optional
+        Out-of-fold probabilities of a fine-tuned backbone. By default those of an earlier run, where the
+        audit has them.
+    extra, extra_attrs : optional
+        Further arrays and attributes of the result.
+
+    Returns
+    -------
+    dict
+        ``flags``, and of a head job ``metrics``; for exit.json.
+    """
+    job, spec, audit, labels = task.job, task.spec, task.audit, task.labels
+    inside = (audit.status == store.OK) & (view.indices[:, 0] >= 0)
+    groups = audit.array("groups/duplicate")
+    classes = len(audit.class_ids)
+    fold = head.folds(labels, groups, inside & (task.roles == TRAIN), spec.folds or 5, spec.seed)
+    result = head.out_of_fold(
+        view.embedding,
+        np.where(fold >= 0, labels, -1),
+        fold,
+        classes,
+        seed=spec.seed,
+        threads=spec.threads,
+        device=spec.device,
+        weights=task.weights,
+        dynamics=spec.kind == "head",
+        progress=lambda epoch: share(0.9 * epoch.done / epoch.total),
+        cancel=job.cancelled,
+    )
+    built_on = set(view.built_on)
+    if tuned is None and TUNED in audit:
+        tuned = audit.array(TUNED)
+        built_on.add(audit.origin(TUNED))
+    facts = detect.Facts(
+        labels=labels,
+        n_classes=classes,
+        ok=inside,
+        indices=view.indices,
+        similarity=view.similarity,
+        groups=groups,
+        p_head=result.p,
+        p_tuned=tuned,
+        pred_probs=audit.array("pred_probs") if "pred_probs" in audit else None,
+        embeddings=view.embedding,
+        fold=fold,
+        given=audit.given,
+        seed=spec.seed,
+        threads=spec.threads,
+    )
+    findings = detect.run(facts, lambda done: share(0.9 + 0.1 * done), cancel=job.cancelled)
+    flagged = inside & (audit.given >= 0) & (findings.suggest_label[:, 0] != audit.given)
+    attrs: dict[str, dict[str, Any]] = {
+        path: dict(values) for path, values in detect.attributes(findings).items()
+    }
+    attrs["scores/head"] |= result.attrs
+    attrs |= extra_attrs or {}
+    attrs[""] = store.generation_attrs(audit.uuid, built_on, run=job.directory.name)
+    if job.cancelled():
+        raise Cancelled("the run was stopped", "before its result was written")
+    more: dict[str, Any] = {"flags": int(flagged.sum())}
+    if spec.kind == "head":
+        held = task.roles == HELD_OUT
+        rows = np.flatnonzero(held if held.any() else fold >= 0)
+        on = spec.held_out if held.any() else "out of fold"
+        names = [name.decode("utf-8", "backslashreplace") for name in audit.class_ids]
+        metrics = Predictions.of(rows, result.p[rows]).write(job.directory, labels, names, on)
+        more["metrics"] = metrics.summary()
+        if result.dynamics is not None:
+            write_dynamics(job.directory, result.dynamics, fold)
+    store.write_h5(job.directory / "result.h5", {**detect.datasets(findings), **(extra or {})}, attrs)
+    return more

@@ -1,0 +1,130 @@
+"""What a training process knows of its job: its directory, the wish to stop, and the task at hand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui import store
+from labeltui.journal import identity
+from labeltui.train.jobs import HEARTBEAT_SECONDS
+from labeltui.train.spec import TrainSpec
+
+
+class Paused(Exception):
+    """The minutes of this piece are over; a checkpoint was written."""
+
+
+class Run:
+    """A job's directory as its own process sees it: it reports, beats, and asks whether to stop."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._events = open(directory / "events.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._last = 0.0
+        self.notes: list[str] = []
+        self.launch = _read_launch(directory / "launch.json")
+        self._begun = time.monotonic()
+
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Keep the heartbeat fresh, and take SIGTERM as a wish to stop."""
+
+        def on_terminate(number: int, frame: FrameType | None) -> None:
+            self._stop.set()
+
+        signal.signal(signal.SIGTERM, on_terminate)
+        beat = {**identity(), "time": time.time()}
+        store.write_json(self.directory / "heartbeat.json", beat)
+        thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+            self._events.close()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            # Touched, not rewritten: readers on other hosts go by its time, those on this host by the process.
+            with contextlib.suppress(OSError):
+                os.utime(self.directory / "heartbeat.json")
+
+    def cancelled(self) -> bool:
+        """Whether someone asked this job to stop."""
+        return self._stop.is_set() or (self.directory / "cancel").exists()
+
+    def over(self) -> bool:
+        """Whether the minutes of this piece are over."""
+        minutes = float(self.launch.get("minutes", 0.0))
+        return minutes > 0 and time.monotonic() - self._begun > 60 * minutes
+
+    def event(self, stage: str, progress: float, **more: float) -> None:
+        """Report where it is; at most ten lines a second, and every one that says `more`."""
+        now = time.monotonic()
+        if progress < 1.0 and now - self._last < 0.1 and not more:
+            return
+        self._last = now
+        line = {"time": round(time.time(), 3), "stage": stage, "progress": round(progress, 4), **more}
+        self._events.write(json.dumps(line) + "\n")
+
+    def note(self, text: str) -> None:
+        """Say something that a person must know; it stands in exit.json and in the log, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            print(text, flush=True)
+
+    def exit(self, state: str, message: str = "", **more: Any) -> None:
+        """Say how it ended; the last thing a job writes."""
+        store.write_json(
+            self.directory / "exit.json",
+            {"state": state, "message": message, "time": time.time(), "notes": self.notes, **more},
+        )
+
+
+def _read_launch(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):  # started by hand
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a job works on.
+
+    Attributes
+    ----------
+    job : Run
+    spec : TrainSpec
+    audit : Store
+        At the generation of the spec.
+    labels : ndarray of int32, shape (N,)
+        -1 = none.
+    roles : ndarray of uint8, shape (N,)
+        See `labeltui.train.spec`.
+    weights : ndarray of float32, shape (N,), optional
+    """
+
+    job: Run
+    spec: TrainSpec
+    audit: store.Store
+    labels: npt.NDArray[np.int32]
+    roles: npt.NDArray[np.uint8]
+    weights: npt.NDArray[np.float32] | None
