@@ -242,10 +242,13 @@ class _Work:
             path = self.directory / checkpoints.FOLDER / checkpoints.LAST
             checkpoints.write(path, fit.tensors(), {"part": part.name, **fit.state()})
 
-        def stop(fit: Fit) -> None:
+        def check(fit: Fit) -> None:
             if job.cancelled():
                 keep(fit)
                 raise Cancelled("the run was stopped", "a checkpoint was written")
+
+        def stop(fit: Fit) -> None:
+            check(fit)
             if job.over():
                 keep(fit)
                 raise Paused
@@ -277,6 +280,7 @@ class _Work:
             report=report,
             keep=keep,
             stop=stop,
+            check=check,
             finish_epoch=finish_epoch,
             note=job.note,
         )
@@ -417,6 +421,7 @@ class _Work:
             report=lambda share, **more: None,
             keep=lambda fit: None,
             stop=stop,
+            check=stop,
             finish_epoch=lambda epoch: None,
             note=self.task.job.note,
         )

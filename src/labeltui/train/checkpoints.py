@@ -7,6 +7,8 @@ the new one.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,14 @@ def write(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, A
     path.parent.mkdir(exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with store.replacing(path) as temporary:
-        save_file(plain, temporary, {_STATE: json.dumps(state or {}, sort_keys=True)})
+        try:
+            save_file(plain, temporary, {_STATE: json.dumps(state or {}, sort_keys=True)})
+        except SafetensorError as error:
+            # A full disk comes as "I/O error: ... (os error 28)".
+            found = re.search(r"os error (\d+)", str(error))
+            if found is None:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
 
 
 def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -54,7 +54,7 @@ def run(directory: Path) -> str:
 
 
 def _explained(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full ({error}); make room, then resume the run: its last checkpoint is whole"
     return f"{type(error).__name__}: {error}"
 

@@ -87,7 +87,9 @@ class Course:
     keep : callable
         Asked to write a checkpoint after each epoch.
     stop : callable
-        Asked after each step; raises to stop, after calling `keep` itself where that is wanted.
+        Asked after each training step; raises to stop, after calling `keep` itself where that is wanted.
+    check : callable
+        The same between batches that are only predicted: these are not cut into pieces.
     finish_epoch : callable
         Told the number of a finished epoch, before its checkpoint.
     note : callable
@@ -110,6 +112,7 @@ class Course:
     report: Callable[..., None]
     keep: Callable[[Fit], None]
     stop: Callable[[Fit], None]
+    check: Callable[[Fit], None]
     finish_epoch: Callable[[int], None]
     note: Callable[[str], None]
 
@@ -284,7 +287,7 @@ class Fit:
                 ):
                     logits = self.shown(self._normal(pixels[part]))
                 yield index[part], logits.float()
-            self.course.stop(self)
+            self.course.check(self)
 
     def predict(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Probabilities (n, K) of the samples `rows`; those of classes without training samples are 0."""
@@ -308,7 +311,7 @@ class Fit:
                     made.append(
                         model.forward_head(model.forward_features(images), pre_logits=True).float().cpu()
                     )
-            self.course.stop(self)
+            self.course.check(self)
         rows_of: npt.NDArray[np.float32] = torch.cat(made).numpy()
         return rows_of
 
