@@ -125,14 +125,16 @@ async def settled(pilot: Pilot[None]) -> None:
     """Wait until every picture has been made and nothing is written any more."""
     quiet = 0
     app: Any = pilot.app
-    for _ in range(400):
+    for _ in range(1000):
         before = app.terminal.received
-        await pilot.pause()
-        await asyncio.sleep(0.005)
-        pictures = [p for s in app.screen_stack for p in s.query(Picture)]
-        waiting = any(p._timer is not None for p in pictures) or canvas_of(app)._requested
+        await asyncio.sleep(0.01)
+        screen: Any = app.screen
+        pictures = [p for s in app.screen_stack for p in s.query(Picture) if p.content_size and p._load]
+        waiting = canvas_of(app)._requested or any(p.encoded is None and not p._trouble for p in pictures)
+        waiting = waiting or screen._layout_required or screen._repaint_required or screen._dirty_widgets
+        waiting = waiting or screen._callbacks or app._message_queue.qsize() or screen._message_queue.qsize()
         quiet = 0 if waiting or app.terminal.received != before else quiet + 1
-        if quiet == 3:
+        if quiet == 4:
             return
     raise AssertionError("the app does not come to rest")
 
@@ -260,12 +262,11 @@ async def resize(app: Any, pilot: Pilot[None], columns: int, rows: int) -> None:
     await settled(pilot)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", [0, 1, 24])
+@pytest.mark.parametrize(("kind", "seed"), [("sixel", 0), ("kitty", 1), ("sixel", 24), ("kitty", 24)])
 async def test_any_order_of_events_leaves_the_right_pixels(kind: str, seed: int) -> None:
     rng = random.Random(seed)
     async with running(kind) as (app, pilot):
-        for _ in range(14):
+        for _ in range(12):
             match rng.randrange(8):
                 case 0:
                     app.query_one("#column").scroll_to(y=rng.randrange(25), animate=False)
