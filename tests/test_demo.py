@@ -36,8 +36,8 @@ def digest(directory: Path) -> str:
 
 def test_the_flags_find_the_planted_errors(made: Demo) -> None:
     assert made.planted.errors == round(RATE * 1797) == 144
-    assert made.planted.recall > 0.95
-    assert made.planted.precision > 0.75
+    assert made.planted.recall > 0.8
+    assert made.planted.precision > 0.9
     assert not made.reused
 
 
