@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 from labeltui.audit import Audit
 from labeltui.tui.actions import BY_ID
 from labeltui.tui.app import LabeltuiApp
+from labeltui.tui.screens.base import TableScreen
 from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
 
@@ -52,7 +53,8 @@ class Desk:
 
     @property
     def status(self) -> str:
-        return self.review.status.text.strip()
+        screen = self.app.screen
+        return screen.status.text.strip() if isinstance(screen, TableScreen) else ""
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)

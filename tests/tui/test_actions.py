@@ -10,7 +10,15 @@ import pytest
 from labeltui.tui import actions
 from labeltui.tui.actions import ACTIONS, BY_ID, Context, Keymap, collapsed, of_screen
 
-SCREENS = {"review": "labeltui.tui.screens.review:ReviewScreen"}
+SCREENS = {
+    "review": "labeltui.tui.screens.review:ReviewScreen",
+    "neighbours": "labeltui.tui.screens.neighbours:NeighboursScreen",
+    "picture": "labeltui.tui.screens.picture:PictureScreen",
+    "sheet": "labeltui.tui.screens.sheet:SheetScreen",
+    "pairs": "labeltui.tui.screens.pairs:PairsScreen",
+    "conflicts": "labeltui.tui.screens.conflicts:ConflictsScreen",
+    "bulk": "labeltui.tui.screens.bulk:BulkScreen",
+}
 TAKEN = {"ctrl+a", "ctrl+b", "ctrl+p", "ctrl+q", "ctrl+s", "ctrl+h", "ctrl+i", "ctrl+j", "ctrl+m", "ctrl+z"}
 """By multiplexers, containers, flow control, job control, or because terminals send another key for it."""
 

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from labeltui.audit import Audit
-from labeltui.tui.actions import ACTIONS
+from labeltui.tui.actions import BY_ID
+from labeltui.tui.screens.bulk import BulkScreen
+from labeltui.tui.screens.pairs import PairsScreen
+from labeltui.tui.screens.picture import PictureScreen
+from labeltui.tui.screens.sheet import SheetScreen
 from tests.factories import make_audit
 from tests.tui.desk import Desk, at_desk
 
@@ -56,13 +60,6 @@ class Trainer:
     @property
     def active(self) -> bool:
         return self.state == "running"
-
-
-@pytest.mark.parametrize("id_", [action.id for action in ACTIONS])
-async def test_action(id_: str, tmp_path: Path) -> None:
-    assert id_ in TRIALS, f"no trial of {id_}"
-    async with at_desk(make_audit(tmp_path, n=120), jobs=Trainer()) as desk:
-        await TRIALS[id_](desk)
 
 
 @trial("suggestion-1")
@@ -173,6 +170,249 @@ async def writes_changes_and_removes_a_note(desk: Desk) -> None:
     await desk.do("note")
     await desk.press("ctrl+u", "enter")
     assert not desk.audit.note_of(sample)
+
+
+@trial("mark", "mark-all", "bulk", "confirm")
+async def decides_in_bulk_after_showing_the_effect(desk: Desk) -> None:
+    await desk.do("mark", "mark")
+    marked = sorted(desk.session.selected)
+    assert marked == sorted(desk.session.queue[:2].tolist())
+    assert "●2" in desk.screen[1]
+    before = desk.audit.summary()
+    await desk.do("bulk")
+    bulk = desk.app.screen
+    assert isinstance(bulk, BulkScreen)
+    await desk.until(lambda: bulk.shown is not None)
+    assert bulk.shown is not None
+    assert bulk.shown.samples == 2
+    assert desk.audit.summary() == before  # nothing has changed yet
+    await desk.until(lambda: f"{bulk.shown.csg_after:.3f}" in desk.text if bulk.shown else False)
+    await desk.do("confirm")
+    assert desk.app.screen is desk.review
+    for sample in marked:
+        assert desk.audit.current[sample] == desk.audit.suggestions(sample)[0][0]
+    assert desk.audit.summary().csg == pytest.approx(bulk.shown.csg_after)
+    assert not desk.session.selected
+    await desk.do("undo")
+    assert desk.audit.summary().reviewed == 0
+    await desk.do("mark-all")
+    assert len(desk.session.selected) == len(desk.session.queue)
+    await desk.do("mark-all")
+    assert not desk.session.selected
+    await desk.do("bulk")
+    await desk.type("all")
+    await desk.press("enter")
+    bulk = desk.app.screen
+    assert isinstance(bulk, BulkScreen)
+    keep = next(row for row, choice in enumerate(bulk.choices.choices) if choice.kind == "keep")
+    for _ in range(keep):
+        await desk.do("down")
+    await desk.do("confirm")
+    assert desk.audit.decisions()["keep"] == len(desk.session.queue)
+    assert desk.audit.journal_seq == 3  # bulk, undo, bulk
+
+
+@trial(
+    "neighbours", "large", "zoom-in", "zoom-out", "zoom-fit", "pan-left", "pan-right", "pan-up", "pan-down"
+)
+async def looks_closely(desk: Desk) -> None:
+    sample = desk.sample
+    await desk.do("neighbours")
+    given = desk.audit.names[desk.audit.given[sample]]
+    assert f"GIVEN {given}" in desk.text
+    assert f"SUGGESTED {desk.audit.names[desk.audit.suggestions(sample)[0][0]]}" in desk.text
+    await desk.do("down")
+    assert desk.sample == desk.session.queue[1]
+    await desk.do("up", "large")
+    picture = desk.app.screen
+    assert isinstance(picture, PictureScreen)
+    assert picture.crop == (0.0, 0.0, 1.0, 1.0)
+    await desk.do("pan-left")
+    assert picture.crop == (0.0, 0.0, 1.0, 1.0)
+    await desk.do("zoom-in", "zoom-in")
+    assert picture.zoom == pytest.approx(2.25)
+    left, top, right, _ = picture.crop
+    assert right - left == pytest.approx(1 / 2.25)
+    await desk.do("pan-left", "pan-up")
+    assert picture.crop[0] < left
+    assert picture.crop[1] < top
+    for _ in range(20):
+        await desk.do("pan-right", "pan-down")
+    assert picture.crop[2:] == pytest.approx((1.0, 1.0))
+    await desk.do("zoom-out")
+    assert picture.zoom == pytest.approx(1.5)
+    await desk.do("zoom-fit")
+    assert picture.crop == (0.0, 0.0, 1.0, 1.0)
+    await desk.do("keep")
+    decision = desk.audit.decision(sample)
+    assert decision is not None
+    assert desk.sample != sample
+    await desk.do("back", "back")
+    assert desk.app.screen is desk.review
+    assert desk.review.queue.row == desk.session.row
+
+
+@trial("next-sample", "previous-sample")
+async def steps_through_large_pictures(desk: Desk) -> None:
+    await desk.do("large", "next-sample", "next-sample")
+    assert desk.session.row == 2
+    assert desk.audit.sample_name(desk.sample) in desk.screen[0]
+    await desk.do("previous-sample")
+    assert desk.session.row == 1
+
+
+@trial("sheet", "left", "right")
+async def walks_and_decides_on_the_contact_sheet(desk: Desk) -> None:
+    await desk.do("sheet")
+    sheet = desk.app.screen
+    assert isinstance(sheet, SheetScreen)
+    await desk.do("right", "right", "left")
+    assert desk.session.row == 1
+    await desk.do("down")
+    assert desk.session.row == min(1 + sheet.grid.across, len(desk.session.queue) - 1)
+    await desk.do("top", "mark", "mark")
+    assert len(desk.session.selected) == 2
+    assert desk.text.count("●") == 2
+    sample = desk.sample
+    await desk.do("keep")
+    assert desk.audit.decision(sample) is not None
+    assert "✓ keep" in desk.text
+    await desk.do("open")
+    assert desk.app.screen is desk.review
+
+
+@trial("pairs", "swap", "by", "find")
+async def opens_the_queue_of_a_pair(desk: Desk) -> None:
+    await desk.do("pairs")
+    pairs = desk.app.screen
+    assert isinstance(pairs, PairsScreen)
+    best = desk.audit.pairs("overlap")[0]
+    assert pairs.pair == (best.a, best.b)
+    await desk.do("swap")
+    assert pairs.pair == (best.b, best.a)
+    await desk.do("by")
+    assert pairs.list.by == "directed"
+    first = desk.audit.pairs("directed")[0]
+    assert pairs.pair == (first.a, first.b)
+    await desk.do("find")
+    await desk.type("class2 class1")
+    await desk.press("enter")
+    assert set(pairs.pair or ()) == {1, 2}
+    a, b = pairs.pair or (0, 0)
+    if not pairs.list.flags.get((a, b)):
+        await desk.do("swap")
+        a, b = b, a
+    await desk.do("open")
+    assert (desk.session.spec.given, desk.session.spec.suggested) == (a, b)
+    queue = desk.session.queue
+    assert len(queue) == pairs.list.flags.get((a, b), 0)
+    assert (desk.audit.given[queue] == a).all()
+    assert (desk.audit.suggested[queue, 0] == b).all()
+
+
+@trial(
+    "conflicts", *(f"resolve-{n}" for n in range(1, 10)), "resolve-class", "resolve-exclude", "resolve-keep"
+)
+async def resolves_conflicts_of_copies(desk: Desk) -> None:
+    await desk.do("conflicts")
+    assert "no copies of one image have different labels" in desk.text
+    await desk.press("1")
+    assert "there is no conflict" in desk.text
+    await desk.do("back")
+    assert desk.app.screen is desk.review  # real conflicts: test_app_conflicts
+
+
+@trial("jump")
+async def jumps_to_a_letter(desk: Desk) -> None:
+    await desk.do("jump")
+    letters = {place: letter for letter, place in desk.review.letters.items()}
+    assert "a CLASSES" in desk.screen[1]
+    await desk.press(letters["queue", 3])
+    assert (desk.review.pane, desk.session.row) == ("queue", 3)
+    await desk.do("jump")
+    await desk.press("d")  # the preview's letter, not exclude
+    assert desk.review.pane == "preview"
+    assert desk.audit.summary().reviewed == 0
+    await desk.do("jump")
+    await desk.press("f1")
+    assert not desk.review.letters
+
+
+@trial("filter", "order", "sort")
+async def narrows_and_sorts(desk: Desk) -> None:
+    async def choose(id_: str, words: str, *then: str) -> None:
+        await desk.do(id_)
+        await desk.type(words)
+        await desk.press("enter", *then)
+
+    everything = len(desk.session.queue)
+    part = desk.audit.sample_name(desk.sample)[-8:-4]
+    await choose("filter", "path", *part, "enter")
+    assert 0 < len(desk.session.queue) < everything
+    assert all(part in desk.audit.sample_name(int(sample)) for sample in desk.session.queue)
+    assert f"path has {part}" in desk.screen[1]
+    await choose("filter", "path", "ctrl+u", *"nothing-like-it", "enter")
+    assert len(desk.session.queue) == 0
+    assert "No sample passes these filters" in desk.text
+    await choose("filter", "no filter")
+    assert len(desk.session.queue) == everything
+    await choose("filter", "score", *"0.2", "enter")
+    assert (desk.audit.scores[desk.session.queue] < 0.2).all()
+    await choose("filter", "score", *"much", "enter")
+    assert "a score is a number" in desk.status
+    await choose("filter", "no filter")
+    await desk.do("keep")
+    await choose("filter", "decided: keep")
+    assert len(desk.session.queue) == 1
+    await choose("filter", "no filter")
+    detector = next(iter(desk.audit.detectors()))
+    await choose("filter", "one detector", *detector, "enter")
+    assert desk.session.spec.detector == detector
+    await choose("filter", "no filter")
+    sample = desk.sample
+    await choose("order", "uncertain")
+    scores = desk.audit.scores[desk.session.queue]
+    assert (np.diff(np.abs(scores - 0.5)) >= 0).all()
+    assert desk.sample == sample
+    await choose("sort", "name")
+    assert [row.name for row in desk.session.classes] == sorted(desk.audit.names)
+
+
+@trial("checks")
+async def mixes_random_checks_in(desk: Desk) -> None:
+    queue = desk.session.queue.copy()
+    await desk.do("checks")
+    mixed = desk.session.queue
+    checks = mixed[~desk.audit.flags[mixed]]
+    assert len(checks) >= len(queue) // 9
+    assert np.array_equal(mixed[desk.audit.flags[mixed]], queue)
+    assert "CHECKS" in desk.text
+    row = int(np.flatnonzero(mixed == checks[0])[0])
+    for _ in range(row):
+        await desk.do("suggestion-1")
+    assert desk.sample == checks[0]
+    assert "a random check" in desk.text
+    await desk.do("keep")
+    assert "1 done" in desk.text
+    assert "errors left about" in desk.text
+    await desk.do("checks")
+    assert desk.audit.flags[desk.session.queue[1:]].all()
+
+
+@trial("source")
+async def finds_moved_pictures(desk: Desk) -> None:
+    data = desk.audit.path.parent / "data"
+    elsewhere = data.rename(data.with_name("elsewhere"))
+    desk.review.preview.forget()
+    desk.review.preview.show()
+    await desk.until(lambda: desk.review.preview.picture.encoded is None)
+    await desk.do("palette")
+    await desk.type("pictures")
+    await desk.press("enter", "ctrl+u")
+    await desk.paste(str(elsewhere))
+    await desk.press("enter")
+    await desk.until(lambda: desk.review.preview.picture.encoded is not None)
+    assert desk.audit.source_root == elsewhere
 
 
 @trial("undo", "redo")
@@ -354,3 +594,13 @@ async def leaves_with_everything_saved(desk: Desk) -> None:
         assert decision is not None
         assert decision.kind == "keep"
     assert np.array_equal(desk.audit.given, desk.audit.current)
+
+
+def test_every_action_is_tried() -> None:
+    assert set(TRIALS) == set(BY_ID)
+
+
+@pytest.mark.parametrize("tried", dict.fromkeys(TRIALS.values()), ids=lambda function: function.__name__)
+async def test_action(tried: Callable[[Desk], Awaitable[None]], tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=120), jobs=Trainer()) as desk:
+        await tried(desk)

@@ -124,6 +124,15 @@ def test_pixels_pass_whole_and_in_their_place() -> None:
     assert again == f"\x1b[4;5H{sixel}\x1b[1;1H"
 
 
+def test_cells_that_a_frame_jumps_over_stay() -> None:
+    wire = Wire()
+    wire.forget(WIDTH, HEIGHT)
+    wire.squeeze("\x1b[2;1Habcdefgh")
+    less = wire.squeeze("\x1b[2;1Hab\x1b[4CgH")
+    assert less == "\x1b[2;8HH\x1b[2;9H"[: len(less)]
+    assert "H" in less
+
+
 def test_cells_that_may_hold_pixels_are_written_again() -> None:
     from textual.geometry import Region
 

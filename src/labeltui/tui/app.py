@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textual import work
 from textual._compositor import CompositorUpdate
 from textual.app import App
 
@@ -89,7 +90,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     def on_mount(self) -> None:
         self.call_after_refresh(self.audit.warm)
         if self.jobs is not None:
-            self.run_worker(self._watch_jobs(), group="jobs", exclusive=True)
+            self._watch_jobs()
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         # All of Textual's frames pass here; what the terminal shows already is taken out of them.
@@ -116,6 +117,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         job = self.jobs.status() if self.jobs is not None else None
         return job is not None and job.active
 
+    @work(group="jobs", exclusive=True)
     async def _watch_jobs(self) -> None:
         jobs = self.jobs
         assert jobs is not None
@@ -156,7 +158,11 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             return
         self.review.say(f"training job {job.number} started; go on, the queue is re-ranked when it ends")
         self.review.show_job(job)
-        self.run_worker(self._watch_jobs(), group="jobs", exclusive=True)
+        self._watch_jobs()
+
+    @work(group="start", exclusive=True)
+    async def _start_aside(self) -> None:
+        await self.start_training()
 
     async def cancel_training(self) -> None:
         """Ask the running job to stop."""
@@ -173,7 +179,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self._asked_at = 0
         if relabels - self._asked_at >= self.train_after:
             self._asked_at = relabels
-            self.run_worker(self.start_training(), group="start", exclusive=True)
+            self._start_aside()
 
     # Export -----------------------------------------------------------------------------
 

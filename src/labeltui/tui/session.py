@@ -155,6 +155,13 @@ class Session:
         self.selected.update(self.undecided())
         return f"{len(self.selected):,} samples are marked; b decides on them"
 
+    def typical(self, label: int, count: int) -> list[int]:
+        """Return samples given a class whose label is the most certain."""
+        members = np.flatnonzero(self.audit.given == label)
+        best = np.argsort(-self.audit.scores[members], kind="stable")[:count]
+        found: list[int] = members[best].tolist()
+        return found
+
     def is_check(self, sample: int) -> bool:
         """Whether a sample stands in the queue as a random check."""
         return self.checks.on and self.checks.applies(self.spec) and not self.audit.flagged(sample)

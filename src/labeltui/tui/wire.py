@@ -8,7 +8,8 @@ difference with as few style changes and cursor moves as it can::
                                         (kept per row)
 
 What is no text (pixels, modes) passes through in its place. Characters wipe sixels that lie on their cells, so whoever
-draws pixels has to `doubt` those cells after each frame: the next text on them is then written whatever it is.
+draws pixels has to `doubt` those cells after each frame: the next text on them is then written whatever it is. And
+some fonts draw bars and arrows a dot over the edge of their cell: the cell right of a replaced one is written anew.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from textual.geometry import Region
 _TOKEN = re.compile(
     r"\x1b\[(?P<sgr>[0-9;:]*)m"
     r"|\x1b\[(?P<row>\d*);?(?P<column>\d*)H"
+    r"|\x1b\[(?P<forward>\d*)C"
     r"|(?P<other>\x1bP.*?\x1b\\|\x1b_.*?\x1b\\|\x1b\].*?(?:\x07|\x1b\\)|\x1b\[[\x30-\x3f]*[\x20-\x2f]*[\x40-\x7e]|\x1b[^\[P_\]])"
     r"|(?P<control>[\x00-\x1f])"
     r"|(?P<text>[^\x00-\x1f\x1b]+)",
@@ -116,6 +118,7 @@ class Wire:
         self.width = 0
         self.height = 0
         self._characters: list[list[str | None]] = []
+        self._spilled = (-1, -1)  # the cell right of a glyph that was replaced and may have left a dot there
         self._styles: list[list[Style]] = []
 
     def forget(self, width: int, height: int) -> None:
@@ -149,6 +152,8 @@ class Wire:
                 style = _apply(style, match["sgr"])
             elif kind == "column" or kind == "row":
                 y, x = int(match["row"] or 1) - 1, int(match["column"] or 1) - 1
+            elif kind == "forward":
+                x += int(match["forward"] or 1)
             elif kind == "control":
                 if match[0] == "\r":
                     x = 0
@@ -179,9 +184,12 @@ class Wire:
         while x < stop:
             cell = cells[x - start]
             wanted = blank if cell == " " else style
-            if characters[x] == cell and styles[x] == wanted:
+            old = characters[x]
+            if old == cell and styles[x] == wanted and self._spilled != (x, y):
                 x += 1
                 continue
+            if old is not None and not old.isascii() and old != cell:
+                self._spilled = (x + 1, y)
             if (at_x, at_y) != (x, y):
                 gap = x - at_x if at_y == y and at_x >= 0 else 0
                 if 0 < gap <= _SKIP and self._same(y, at_x, x, pen):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from textual import on
+from textual import on, work
 from textual.widget import Widget
 
 from labeltui.tui.actions import Context, Keymap
@@ -107,11 +107,9 @@ class BulkScreen(WithRows):
         own: list[int] = np.where(top >= 0, top, given).tolist()
         return own
 
-    def measure(self) -> None:
+    @work(group="what-if", exclusive=True)
+    async def measure(self) -> None:
         """Work out, off the UI thread, what the choice at the cursor would change."""
-        self.run_worker(self._measure(), group="what-if", exclusive=True)
-
-    async def _measure(self) -> None:
         choice = self.choices.choices[self.choices.row]
         kind = choice.kind if choice.kind in ("relabel", "exclude") else "keep"
         label = self.labels() if kind == "relabel" else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from textual.containers import Vertical
 from textual.widget import Widget
@@ -14,9 +13,6 @@ from labeltui.tui.graphics import Picture, Thumb, Thumbnails
 from labeltui.tui.screens.opened import Opened
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, number
-
-if TYPE_CHECKING:
-    from labeltui.audit import Neighbour
 
 STORED = 50
 """Neighbours looked through; an audit stores at most so many."""
@@ -50,18 +46,26 @@ class NeighboursScreen(Opened):
         self.picture.show(sample, lambda: audit.image(sample))
         evidence = audit.evidence(sample, STORED)
         height = max(8, self.size.height - 5)
-        rows = min(14, max(2, (height - 4) // 2 - 2))
+        rows = min(14, max(2, (height - 4) // 2 - 2), max(2, (self.thumbs[0].size.width // 4 - 1) // 2))
         for place, label in enumerate((given, other)):
             near = [neighbour for neighbour in evidence.neighbours if neighbour.label == label and label >= 0]
-            word = "given" if place == 0 else "suggested"
-            count = f"  {len(near)} of the {len(evidence.neighbours)} nearest"
-            self.titles[place].show(
-                [[(f"{word.upper()} ", "title"), (session.name(label), "strong"), (count, "faint")]]
-            )
+            word = "GIVEN " if place == 0 else "SUGGESTED "
             grid = self.thumbs[place]
             grid.cell_rows, grid.cell_columns = rows, 2 * rows
             grid.styles.height = rows + 1
-            grid.show([self._thumb(neighbour) for neighbour in near[: max(1, grid.across)]])
+            fits = max(1, grid.across)
+            if near:
+                what = f"  {len(near)} of the {len(evidence.neighbours)} nearest"
+                thumbs = [
+                    self._thumb(neighbour.index, number(neighbour.similarity)) for neighbour in near[:fits]
+                ]
+            else:
+                what = (
+                    f"  none of the {len(evidence.neighbours)} nearest; typical ones:" if label >= 0 else ""
+                )
+                thumbs = [self._thumb(sample, "") for sample in session.typical(label, fits)]
+            self.titles[place].show([[(word, "title"), (session.name(label), "strong"), (what, "faint")]])
+            grid.show(thumbs)
         lines: list[list[Piece]] = [[("VOTES ", "title"), (f"P({session.name(given)} is right)", "faint")]]
         for name, score, proposal in evidence.votes:
             full, empty = bar(score, 10)
@@ -83,9 +87,8 @@ class NeighboursScreen(Opened):
         of = f"   {session.row + 1:,} of {len(session.queue):,}"
         self.entitle(("NEIGHBOURS of ", "title"), (name, "strong"), done, (of, "faint"))
 
-    def _thumb(self, neighbour: Neighbour) -> Thumb:
-        audit = self.session.audit
-        return Thumb(neighbour.index, partial(audit.image, neighbour.index), number(neighbour.similarity))
+    def _thumb(self, sample: int, caption: str) -> Thumb:
+        return Thumb(sample, partial(self.session.audit.image, sample), caption)
 
     def _step(self, by: int) -> None:
         self.session.row = max(0, min(self.session.row + by, len(self.session.queue) - 1))

@@ -56,7 +56,7 @@ class PairList(Rows):
         most = (self.pairs[0].W if self.by == "overlap" else self.pairs[0].S_ab) or 1.0
         there, back = self.flags.get((pair.a, pair.b), 0), self.flags.get((pair.b, pair.a), 0)
         arrow = " – " if self.by == "overlap" else " → "
-        names = max(9, (width - 29) // 2)
+        names = max(5, (width - 32) // 2)
         full, empty = bar(value / most, 8)
         counts = f"{there:>6,} →{back:>6,} ←" if self.by == "overlap" else f"{there:>6,} →"
         return [

@@ -122,7 +122,7 @@ class ReviewScreen(Narrowing):
             name = f"{name} → {audit.names[spec.suggested]}"
         filters = filters_in_words(spec, audit.split_names)
         what = filters or ("flagged" if spec.flagged else "")
-        marked = f"  ● {len(session.selected):,} marked" if session.selected else ""
+        marked = f"  ●{len(session.selected):,}" if session.selected else ""
         self.queue_title.show(
             [
                 [

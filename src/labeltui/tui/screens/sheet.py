@@ -52,12 +52,13 @@ class SheetScreen(Opened):
         session, audit = self.session, self.session.audit
         decision = audit.decision(sample)
         suggestions = audit.suggestions(sample)
-        text = f"→ {session.name(suggestions[0][0])}" if suggestions else ""
+        given = session.name(int(audit.given[sample]))
+        text = f"{given}→{session.name(suggestions[0][0])}" if suggestions else given
         classes = []
         if decision is not None:
             text = f"{WORDS[decision.kind][0]} {decision.kind}"
             if decision.kind == "relabel":
-                text = f"→ {session.name(decision.label)}!"
+                text = f"→ {session.name(decision.label)}"
             classes.append("-decided")
         if sample in session.selected:
             text = "● " + text

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui.tui.widgets.paint import Lines, Piece, fit
+from labeltui.tui.widgets.paint import Lines, Piece, fit, number
 
 SHADES = (" ", "░", "▒", "▓", "█")
 """Five steps that are told apart without colour."""
@@ -31,8 +31,10 @@ class Heat(Lines):
         """
         width, height = self.size
         head = min(14, max(4, width // 4))
-        across = max(1, min(len(order), (width - head - 2) // 2))
-        down = max(1, min(len(order), height - 2))
+        wide = max(2, min(6, (width - head - 2) // max(1, len(order))))
+        high = max(1, min(3, (height - 2) // max(1, len(order)), wide // 2))
+        across = max(1, min(len(order), (width - head - 2) // wide))
+        down = max(1, min(len(order), (height - 2) // high))
         place = {label: at for at, label in enumerate(order)}
         row, column = place.get(pair[0], 0), place.get(pair[1], 0)
         top, left = _window(row, down, len(order)), _window(column, across, len(order))
@@ -40,23 +42,27 @@ class Heat(Lines):
         values = _part(matrix, rows, columns)
         same = np.array(rows)[:, None] == np.array(columns)[None, :]
         most = float(values[~same].max()) if (~same).any() else 0.0
-        shown = (
-            f"{len(order):,} classes"
-            if across >= len(order)
-            else f"{left + 1:,} to {left + across:,} of {len(order):,}"
-        )
-        lines: list[list[Piece]] = [
-            [(fit(shown, head), "faint"), (" ", "plain"), *_heads(columns, names, pair[1])]
-        ]
-        for label, line, own in zip(rows, values, same, strict=True):
+        total = f"{len(order):,}"
+        shown = f"{total} classes" if across >= len(order) else f"{left + 1:,}-{left + across:,} of {total}"
+        heads: list[Piece] = [(fit(shown, head), "faint"), (" ", "plain")]
+        for label in columns:
+            heads.append((fit(names[label], wide - 1) + " ", "key" if label == pair[1] else "faint"))
+        lines: list[list[Piece]] = [_joined(heads)]
+        for label, line, own in zip(rows, values.tolist(), same.tolist(), strict=True):
             marked = label == pair[0]
-            pieces: list[Piece] = [(fit(names[label], head), "key" if marked else "plain"), (" ", "plain")]
-            for other, value, diagonal in zip(columns, line.tolist(), own.tolist(), strict=True):
-                shade = SHADES[min(4, round(4 * value / most))] if most else " "
-                cell = "╲ " if diagonal else shade * 2
-                here = marked and other == pair[1]
-                pieces.append(("◖◗" if here else cell, "caret" if here else "rule" if diagonal else "bar"))
-            lines.append(_joined(pieces))
+            for part in range(high):
+                name = fit(names[label], head) if part == 0 else " " * head
+                pieces: list[Piece] = [(name, "key" if marked else "plain"), (" ", "plain")]
+                for other, value, diagonal in zip(columns, line, own, strict=True):
+                    shade = SHADES[min(4, round(4 * value / most))] if most else " "
+                    text = ("╲" if part == 0 else "").ljust(wide) if diagonal else shade * wide
+                    style = "rule" if diagonal else "bar"
+                    if high > 1 and wide > 3 and part == high - 1 and not diagonal and value >= 0.005:
+                        text, style = number(value).rjust(wide - 1) + " ", "plain"
+                    if marked and other == pair[1]:
+                        style = "caret"
+                    pieces.append((text, style))
+                lines.append(_joined(pieces))
         lines.append([(f"{SHADES[1] * 2} {most / 4:.2f}  {SHADES[4] * 2} {most:.2f}", "faint")])
         self.show(lines)
 
@@ -69,12 +75,6 @@ def _window(at: int, size: int, total: int) -> int:
 def _part(matrix: Any, rows: list[int], columns: list[int]) -> NDArray[np.float64]:
     part = matrix[rows][:, columns]
     return np.asarray(part.toarray() if hasattr(part, "toarray") else part, dtype=np.float64)
-
-
-def _heads(columns: list[int], names: list[str], marked: int) -> list[Piece]:
-    return [
-        (fit(names[label], 2).replace("…", " "), "key" if label == marked else "faint") for label in columns
-    ]
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

@@ -1,0 +1,164 @@
+"""Screens that open over the review screen, on audits made for them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from labeltui.audit import Audit, QueueSpec
+from labeltui.embed import EmbedSpec
+from labeltui.head import HeadSpec
+from labeltui.scan import ScanOptions, scan
+from labeltui.tui import state
+from labeltui.tui.checks import EVERY, Checks, clopper_pearson
+from labeltui.tui.screens.conflicts import ConflictsScreen
+from labeltui.tui.session import Session
+from labeltui.tui.widgets.over import Item, rank
+from tests.factories import make_audit
+from tests.tui.desk import at_desk
+
+HEAD = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> Path:
+    """An audit in which three images stand in two classes each."""
+    data = make_audit(tmp_path / "made", n=120).parent / "data"
+    for number, file in enumerate(sorted((data / "class0").iterdir())[:3]):
+        shutil.copy(file, data / "class1" / f"copy{number}.png")
+        if number == 2:
+            shutil.copy(file, data / "class2" / "again.png")
+    audit = tmp_path / "copies.audit"
+    scan(data, audit, ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0), head=HEAD))
+    return audit
+
+
+async def test_conflicts_are_resolved_by_one_key_each(copies: Path) -> None:
+    async with at_desk(copies) as desk:
+        assert len(desk.audit.conflicts()) == 3
+        await desk.do("conflicts")
+        screen = desk.app.screen
+        assert isinstance(screen, ConflictsScreen)
+        assert "3 of 3 left" in desk.screen[0]
+        first = screen.group
+        labels = [int(desk.audit.current[sample]) for sample in first]
+        assert f"2 {desk.audit.names[labels[1]]}" in desk.text
+        await desk.do("resolve-2")
+        assert [int(desk.audit.current[sample]) for sample in first] == [labels[1]] * len(first)
+        assert len(desk.audit.conflicts()) == 2
+        assert screen.group != first
+        second = screen.group
+        await desk.do("resolve-exclude")
+        assert all(desk.audit.decision(sample).kind == "exclude" for sample in second)  # type: ignore[union-attr]
+        assert len(desk.audit.conflicts()) == 1
+        await desk.do("undo")
+        assert len(desk.audit.conflicts()) == 2
+        await desk.do("resolve-class")
+        await desk.type("class3")
+        await desk.press("enter")
+        await desk.do("resolve-keep")
+        assert "No conflict is left" in desk.status
+        assert "0 of 3 left" in desk.screen[0]
+        await desk.do("resolve-9")
+        assert "there are" in desk.status
+        await desk.do("up", "open")
+        assert desk.app.screen is desk.review
+
+
+async def test_the_place_survives_a_restart(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=240)
+    async with at_desk(path) as desk:
+        await desk.do("next-class")
+        await desk.do("suggestion-1", "suggestion-2", "down")
+        await desk.do("order")
+        await desk.type("uncertain")
+        await desk.press("enter")
+        sample, spec, recent = desk.sample, desk.session.spec, list(desk.session.recent)
+        await desk.do("quit")
+        await desk.pilot.pause()
+    async with at_desk(path) as desk:
+        assert desk.session.spec == spec
+        assert desk.sample == sample
+        assert desk.session.recent == recent
+        assert desk.review.queue.row == desk.session.row
+        assert "uncertain first" in desk.screen[1]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "not json",
+        "[]",
+        '{"format": 9}',
+        '{"format": 1, "spec": {"given": 99}, "sample": 5, "recent": ["gone"], "class_order": "nose"}',
+        '{"format": 1, "spec": {"order": "up"}, "sample": "x", "recent": 3}',
+        '{"format": 1, "spec": {"given": "0", "text": 7}, "sample": 100000}',
+    ],
+)
+def test_a_strange_memory_is_no_hindrance(stored: str, tmp_path: Path) -> None:
+    with Audit.open(make_audit(tmp_path, n=120), read_only=True) as audit:
+        file = state.file_of(audit.uuid)
+        file.parent.mkdir(parents=True)
+        file.write_text(stored)
+        session = Session(audit)
+        state.restore(session, state.load(audit.uuid))
+        assert session.spec == QueueSpec()
+        assert len(session.queue) == audit.summary().flags
+
+
+def test_intervals_are_exact() -> None:
+    for hits, trials in ((0, 10), (3, 10), (10, 10), (17, 300)):
+        low, high = clopper_pearson(hits, trials)
+        assert low == pytest.approx(beta.ppf(0.025, hits, trials - hits + 1) if hits else 0.0)
+        assert high == pytest.approx(beta.ppf(0.975, hits + 1, trials - hits) if hits < trials else 1.0)
+    assert clopper_pearson(0, 0) == (0.0, 1.0)
+
+
+def test_checks_are_a_random_sample_and_their_interval_holds_the_truth(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=240, flips=0.2)
+    truth = np.load(tmp_path / "truth.npy")
+    with Audit.open(path) as audit:
+        checks = Checks(audit)
+        checks.on = True
+        spec = QueueSpec()
+        mixed = checks.mix(audit.queue(spec), spec)
+        assert np.array_equal(mixed, checks.mix(audit.queue(spec), spec))  # seeded
+        rest = checks.strata(spec)[1]
+        for sample in rest[:40].tolist():  # a person who is always right
+            if truth[sample] == audit.given[sample]:
+                audit.decide([sample], "keep")
+            else:
+                audit.decide([sample], "relabel", int(truth[sample]))
+        flags = audit.queue(spec)
+        for sample in flags[:10].tolist():
+            right = truth[sample] == audit.given[sample]
+            audit.decide([sample], "keep" if right else "relabel", None if right else int(truth[sample]))
+        audit.decide([int(rest[60])], "exclude")  # not by a check: it must not count
+        known = checks.estimate(spec)
+        assert known.checks == 40
+        assert known.flags == 10
+        undecided = np.flatnonzero(audit.kinds == 0)
+        errors = int((truth[undecided] != audit.given[undecided]).sum())
+        assert known.errors_left is not None
+        assert known.errors_left[1] <= errors <= known.errors_left[2]
+        assert known.precision is not None
+        assert known.precision[0] == known.wrong_flags / 10
+        coming = checks.mix(audit.queue(spec), spec)
+        fresh = coming[~audit.flags[coming]]
+        assert (audit.kinds[fresh] == 0).all()
+        assert len(fresh) == len(audit.queue(spec)) // (EVERY - 1) + 1
+
+
+def test_the_finder_ranks_as_people_expect() -> None:
+    names = ["category", "cat", "concatenate", "black cat", "dog", "budgie"]
+    items = [Item(name, name) for name in names]
+    found = [names[place] for place in rank("cat", items)]
+    assert found == ["cat", "category", "black cat", "concatenate"]
+    assert [names[place] for place in rank("bdg", items)] == ["budgie"]
+    assert [names[place] for place in rank("cat bl", items)] == ["black cat"]
+    assert rank("", items) == list(range(len(items)))
+    assert rank("zzz", items) == []
