@@ -191,7 +191,8 @@ def _scan(run: Run, source: sources.Source, sheet: Sheet, pred_probs: Array | No
         )
         findings = detect.run(facts, share, cancel=run.cancelled)
         found.arrays |= detect.datasets(findings)
-        found.attrs |= {path: dict(values) for path, values in detect.attributes(findings).items()}
+        for path, values in detect.attributes(findings).items():
+            found.attrs[path] = {**found.attrs.get(path, {}), **values}
     flagged = inside & (sheet.given >= 0) & (findings.suggest_label[:, 0] != sheet.given)
     _write(run, source, sheet, rows, partial, found, int(flagged.sum()), value)
 
