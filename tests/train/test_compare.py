@@ -1,0 +1,106 @@
+"""Measures against scikit-learn's, and runs put side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as reference
+from tests.factories import make_audit
+
+from labeltui.audit import Audit
+from labeltui.errors import JobError, SourceError
+from labeltui.train import jobs
+from labeltui.train.compare import compare
+from labeltui.train.metrics import calibration_error, measure
+from labeltui.train.plan import Request, prepare
+from labeltui.train.predictions import Predictions
+
+
+def test_measures_agree_with_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(4, size=500)  # class 4 has no sample, class 5 is neither there nor predicted
+    predicted = np.where(rng.random(500) < 0.6, labels, rng.integers(5, size=500))
+    made = measure(labels, predicted, rng.random(500), 6)
+    known = list(range(6))
+    assert np.array_equal(made.confusion, reference.confusion_matrix(labels, predicted, labels=known))
+    assert made.accuracy == pytest.approx(reference.accuracy_score(labels, predicted))
+    p, r, f, _ = reference.precision_recall_fscore_support(labels, predicted, labels=known, zero_division=0)
+    assert np.allclose((made.precision, made.recall, made.f1), (p, r, f))
+    assert made.balanced_accuracy == pytest.approx(r[:4].mean())
+    assert made.macro_f1 == pytest.approx(f[:4].mean())
+
+
+def test_the_calibration_error_is_the_mean_gap_over_bins() -> None:
+    confidence = np.repeat([0.95, 0.55], [10, 30])
+    right = np.arange(40) < 8  # 8 of 10 and 0 of 30
+    assert calibration_error(right, confidence) == pytest.approx((10 * 0.15 + 30 * 0.55) / 40)
+    assert calibration_error(np.ones(3, bool), np.ones(3)) == 0
+    assert calibration_error(np.ones(0, bool), np.ones(0)) == 0
+
+
+def finished(path: Path, labels: str, seed: int, right: float) -> str:
+    """A run's directory with predictions of which a share `right` agree with the truth."""
+    truth = np.load(path.parent / "truth.npy")
+    with Audit.open(path, read_only=True) as audit:
+        spec, arrays = prepare(audit, Request(labels=labels, seed=seed))
+    directory = jobs._new_directory(path, spec, arrays)
+    rng = np.random.default_rng([seed, len(labels)])
+    p = np.full((240, 4), 0.1, np.float32)
+    p[np.arange(240), np.where(rng.random(240) < right, truth, (truth + 1) % 4)] = 0.7
+    rows = np.random.default_rng(seed).permutation(240)[: 240 if seed else 230]
+    Predictions.of(rows, p[rows]).write(directory, truth, list("abcd"), "out of fold")
+    return directory.name
+
+
+def test_runs_are_paired_over_seeds(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    truth = np.load(tmp_path / "truth.npy")
+    with Audit.open(path, read_only=True) as audit:
+        table = tmp_path / "truth.csv"
+        rows = [f"{audit.sample_id(i).decode()},class{truth[i]}" for i in range(audit.n)]
+        table.write_text("\n".join(["path,truth", *rows]) + "\n")
+        given = [finished(path, "given", seed, 0.6) for seed in range(3)]
+        current = [finished(path, "current", seed, 0.9) for seed in range(3)]
+        made = compare(audit, [*given, *current, given[0]], f"{table}:truth")
+        assert made.n == 230  # what all of them predicted
+        assert [row.labels for row in made.rows] == ["given"] * 3 + ["current"] * 3
+        accuracy = [row.metrics.accuracy for row in made.rows]
+        gaps = np.array(accuracy[3:]) - accuracy[:3]
+        found = next(each for each in made.differences if each.measure == "accuracy")
+        assert (found.labels, found.pairs, found.method) == ("current", 3, "t over seeds")
+        assert found.mean == pytest.approx(gaps.mean())
+        low, high = stats.t.interval(0.95, 2, gaps.mean(), stats.sem(gaps))
+        assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+        assert any("clear of zero" in line for line in made.lines())
+        # Against the given labels, a tenth of which are wrong, the same predictions look worse.
+        assert max(row.metrics.accuracy for row in compare(audit, current, "given").rows) < max(accuracy)
+        one = compare(audit, [given[1], current[1]], f"{table}:truth").differences[0]
+        assert one.method == "bootstrap over samples"
+        assert one.low < one.mean < one.high
+        with pytest.raises(SourceError, match="column"):
+            compare(audit, given, f"{table}:wrong")
+        (path / "runs" / given[0] / "predictions.npz").unlink()
+        with pytest.raises(JobError, match="left none"):
+            compare(audit, given)
+
+
+def test_a_table_is_matched_by_name(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    with Audit.open(path, read_only=True) as audit:
+        name = audit.sample_id(5).decode()
+        table = tmp_path / "some.csv"
+        table.write_text(f"x,path,label\n1,{name},class0\n")
+        with pytest.raises(JobError, match="two classes"):
+            prepare(audit, Request(labels=f"{table}:label"))
+        table.write_text(f"path,label\n{name},class0\n{name},class1\nnobody.png,class1\n")
+        with pytest.raises(SourceError, match="came before; line 4: no sample"):
+            prepare(audit, Request(labels=f"{table}:label"))
+        table.write_text(f"path,w\n{name},0.25\n")
+        _, arrays = prepare(audit, Request(weights=f"{table}:w"))
+        assert arrays["weights"][5] == 0.25
+        assert arrays["weights"].sum() == audit.n - 0.75
+        _, arrays = prepare(audit, Request(weights="score"))
+        assert np.array_equal(arrays["weights"], audit.scores)

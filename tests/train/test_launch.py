@@ -1,0 +1,125 @@
+"""Processes that survive: their terminal, the logout, being killed; and who may go first."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.factories import make_audit
+from tests.train.test_backbone import TINY, arrays_of, finished, prepared
+
+from labeltui.errors import Cancelled, JobError
+from labeltui.journal import identity
+from labeltui.train import child, device, jobs, launch
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("kills", "works", "prefixed", "warned"),
+    [("b true", True, True, False), ("b true", False, False, True), ("b false", True, False, False)],
+)
+def test_where_logging_out_kills_a_scope_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: str, works: bool, prefixed: bool, warned: bool
+) -> None:
+    program(tmp_path, "busctl", f"echo '{kills}'")
+    program(tmp_path, "systemd-run", "exit 0" if works else "echo no bus >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    prefix, warning = launch.scope()
+    assert (prefix[:3] == ["systemd-run", "--user", "--scope"]) == prefixed
+    assert bool(warning) == warned
+
+
+def test_without_systemd_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert launch.scope() == ([], "")
+
+
+def test_a_killed_run_is_resumed_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    whole, killed = (prepared(path, folds=2) for _ in range(2))
+    finished(whole)
+    launch.launch(killed)
+    last = killed / "checkpoints" / "last.safetensors"
+    end = time.monotonic() + 60
+    while not last.exists():
+        assert time.monotonic() < end, (killed / "log.txt").read_text()
+        time.sleep(0.01)
+    os.kill(json.loads((killed / "heartbeat.json").read_text())["pid"], signal.SIGKILL)
+    while jobs.read(killed).active:
+        time.sleep(0.01)
+    assert jobs.read(killed).state == "lost"
+    assert any("--resume" in line for line in jobs.list_lines(path, jobs.list_jobs(path)))
+    job = list(jobs.follow(jobs.resume(path, killed.name)))[-1]
+    assert job.state == "done", (killed / "log.txt").read_text()
+    assert arrays_of(whole) == arrays_of(killed)
+    with pytest.raises(JobError, match="is done"):
+        jobs.resume(path, killed.name)
+
+
+def test_a_queued_run_waits_for_the_one_before(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    first, second = prepared(path, folds=0), prepared(path, folds=0)
+    (first / "heartbeat.json").write_text(json.dumps(identity()))
+    (second / "launch.json").write_text(json.dumps({"queue": True}))
+    seen: list[str] = []
+
+    def end_it() -> None:
+        while jobs.read(second).stage != "waiting for run 1":
+            time.sleep(0.02)
+        seen.append(jobs.read(second).state)
+        (first / "exit.json").write_text(json.dumps({"state": "failed"}))
+
+    thread = threading.Thread(target=end_it)
+    thread.start()
+    assert child.run(second) == "done"
+    thread.join()
+    assert seen == ["running"]
+    (first / "exit.json").unlink()
+    third = prepared(path, folds=0)
+    (third / "launch.json").write_text(json.dumps({"queue": True}))
+    (third / "cancel").touch()
+    assert child.run(third) == "cancelled"
+
+
+def test_a_gpu_has_one_job_at_a_time(tmp_path: Path) -> None:
+    waited: list[int] = []
+    with device.turn("gpu", lambda: None, lambda: False, tmp_path):
+        with device.turn("another", lambda: waited.append(0), lambda: False, tmp_path):
+            assert waited == []
+        with (
+            pytest.raises(Cancelled),
+            device.turn("gpu", lambda: waited.append(1), lambda: bool(waited), tmp_path),
+        ):
+            pytest.fail("two jobs have the device")
+    assert waited == [1]
+    with device.turn("gpu", lambda: waited.append(2), lambda: True, tmp_path):
+        assert waited == [1]
+
+
+def test_a_run_that_never_began_is_lost_whatever_the_clock_says(tmp_path: Path) -> None:
+    directory = prepared(make_audit(tmp_path))
+    for shift in (-2 * jobs.START_SECONDS, 2 * jobs.START_SECONDS):
+        (directory / "launch.json").write_text(json.dumps({"time": time.time() + shift}))
+        assert jobs.read(directory).state == "lost"
+    (directory / "launch.json").write_text(json.dumps({"time": time.time()}))
+    assert jobs.read(directory).state == "starting"
+
+
+def test_what_a_run_was_told_stands_beside_it(tmp_path: Path) -> None:
+    assert TINY.weights == "scratch"
+    directory = prepared(make_audit(tmp_path))
+    launch.launch(directory, "true", minutes=3.0)  # the launcher is a command that ignores the rest
+    told = json.loads((directory / "launch.json").read_text())
+    assert told["minutes"] == 3.0
+    assert told["child"][0] == "true"
+    assert told["versions"]["torch"]
