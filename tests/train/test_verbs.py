@@ -18,8 +18,6 @@ MODEL = (
     *("--model", "test_resnet", "--scratch", "--image-size", 16, "--epochs", 1),
     *("--augment", "none", "--threads", 1, "--folds", 0),
 )
-    ["--model", "test_resnet", "--scratch", "--image-size", "16", "--epochs", "1", "--augment", "none", "--threads", "1", "--folds", "0"]
-)
 
 
 def run(*arguments: object) -> Result:
