@@ -160,8 +160,8 @@ def complexity(
     """Everything that the pooled counts say: overlaps, spectrum, CSG and the spectral share of each class.
 
     A pure function of its arguments: pass `LiveCsg.snapshot()`'s copies to run it on another thread. The
-    spectrum costs about K^3: 0.1 ms at 10 classes, 1 ms at 100, 150 ms at 1,000, minutes and several times 8
-    K^2 bytes beyond 10,000, where `overlaps` is the choice.
+    spectrum costs about K^3: 0.2 ms at 10 classes, 1 ms at 100, 200 to 500 ms at 1,000, minutes and several
+    times 8 K^2 bytes beyond 10,000, where `overlaps` is the choice.
 
     Parameters
     ----------
