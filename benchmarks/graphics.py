@@ -82,6 +82,7 @@ class Counter(Driver):
 
     received = 0
     pictures = 0
+    text = False  # whether pictures are text and every write counts
     last = 0.0
 
     def start_application_mode(self) -> None:
@@ -92,7 +93,7 @@ class Counter(Driver):
         self.received += len(data.encode())
         pictures = data.count("\x1bP") + data.count("a=p,")
         self.pictures += pictures
-        if pictures:
+        if pictures or self.text:
             self.last = time.perf_counter()
 
     def disable_input(self) -> None: ...
@@ -119,13 +120,14 @@ class Showing(App[None]):
 
 
 async def in_app(
-    make: Callable[[], Any], show: Callable[[Any, int], None], kind: str, swaps: int
+    make: Callable[[], Any], show: Callable[[Any, int], None], kind: str, swaps: int, text: bool = False
 ) -> dict[str, Any]:
     """Return what the start and later pictures send, and how long a picture takes from the call to the driver."""
     app = Showing(make, show)
     attach(app, Capabilities(kind=kind, cell=CELL, cell_known=True, answered=True))
     async with app.run_test(headless=False, size=(100, 30)) as pilot:
         driver: Any = app._driver
+        driver.text = text
 
         async def rest() -> None:
             before = -1
@@ -218,7 +220,9 @@ def main() -> None:
         def running() -> dict[str, Any]:
             theirs = peer("textual_image.widget", PEER).SixelImage
             found = {
-                kind: asyncio.run(in_app(lambda: Picture(id="picture"), our_show, kind, swaps))
+                kind: asyncio.run(
+                    in_app(lambda: Picture(id="picture"), our_show, kind, swaps, kind in ("blocks", "ascii"))
+                )
                 for kind in ("sixel", "kitty", "blocks", "ascii")
             }
             found[PEER] = asyncio.run(in_app(lambda: theirs(id="picture"), their_show, "blocks", swaps))

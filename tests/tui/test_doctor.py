@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labeltui.errors import UsageError
-from labeltui.tui.doctor import Report, main, report
+from labeltui.tui.doctor import Report, report
 from tests.tui.pseudo import KITTY, PLAIN, XTERM, Terminal, child, line
 
 SCRIPT = """
@@ -83,16 +83,14 @@ def test_an_audit_that_is_none(tmp_path: Path) -> None:
     assert broken[-1].startswith("change: ")
 
 
-def test_status_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setenv("LANG", "C.UTF-8")
-    monkeypatch.delenv("LC_ALL", raising=False)
+def test_threads_and_what_to_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"TERM": "dumb", "LANG": "C.UTF-8"}
     monkeypatch.setenv("LABELTUI_THREADS", "many")
-    (text,), status = main(as_json=True)
-    assert status == 1
-    topics = {finding["topic"]: finding for finding in json.loads(text)["findings"]}
-    assert topics["threads"]["state"] == "change"
+    found = report(environment=environment)
+    assert by_topic(found, "threads")[0].startswith("change: ")
+    assert found.lines()[-1].startswith("1 to fix")
+    assert json.loads(json.dumps(found.as_dict()))["capabilities"]["kind"] == "ascii"
     monkeypatch.setenv("LABELTUI_THREADS", "3")
-    lines, status = main()
-    assert status == 0
-    assert any("3 (LABELTUI_THREADS is set)" in text for text in lines)
+    assert by_topic(report(environment={**environment, "LABELTUI_THREADS": "3"}), "threads") == [
+        "good: 3 (LABELTUI_THREADS is set) "
+    ]

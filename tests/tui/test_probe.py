@@ -185,6 +185,10 @@ class TestDecide:
     def test_kitty_before_sixel_before_blocks(self) -> None:
         assert decide(UTF8, self.answers(KITTY)).kind == "kitty"
         assert decide(UTF8, self.answers(XTERM)).kind == "sixel"
+        both = "\x1b_Gi=4207;OK\x1b\\\x1bP>|xterm.js(6.1)\x1b\\\x1b[6;20;10t\x1b[?62;4;22c"
+        assert decide(UTF8, self.answers(both)).kind == "sixel"
+        assert decide(UTF8, self.answers(both.replace("xterm.js(6.1)", "ghostty 1.2"))).kind == "kitty"
+        assert decide(UTF8, self.answers(both.replace("\x1b[6;20;10t", ""))).kind == "kitty"
         assert decide(UTF8, self.answers(PLAIN)).kind == "blocks"
         assert decide(UTF8, Answers()).kind == "blocks"
 

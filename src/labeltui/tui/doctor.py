@@ -378,29 +378,3 @@ def _ask_torch() -> Finding:
     if number == "0":
         return Finding("cuda", f"torch {version} sees no CUDA device; scan and train use the CPU")
     return Finding("cuda", f"torch {version}: {', '.join(safe(name.replace('_', ' ')) for name in names)}")
-
-
-def main(
-    audit: Path | None = None, *, graphics: str = "auto", torch: bool = False, as_json: bool = False
-) -> tuple[list[str], int]:
-    """Return what ``labeltui doctor`` prints, line by line, and its exit status.
-
-    Parameters
-    ----------
-    audit, graphics, torch
-        As for `report`.
-    as_json : bool
-        One JSON object instead of text.
-
-    Returns
-    -------
-    tuple
-        The lines, and 0 if nothing has to be fixed, else 1.
-    """
-    found = report(audit, graphics=graphics, torch=torch)
-    status = int(any(finding.state == "change" for finding in found.findings))
-    if as_json:
-        import json
-
-        return [json.dumps(found.as_dict())], status
-    return found.lines(), status

@@ -13,7 +13,6 @@ good pixels are left out of its frames (the cursor steps over them).
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,8 +31,8 @@ Spans = dict[int, list[tuple[int, int]]]
 """Cells by row: first column, and the column behind the last."""
 Mask = NDArray[np.bool_]
 
-IMAGES = 256
-"""How many pictures a kitty terminal is asked to keep."""
+PIXELS = 16 << 20
+"""How many pixels a kitty terminal is asked to keep: 64 MB, a fifth of what kitty grants a window."""
 FIRST_IMAGE = 0x6C740000
 
 
@@ -315,7 +314,7 @@ class KittyPainter:
 
     def __init__(self) -> None:
         # What the terminal keeps, and under which number.
-        self._images: OrderedDict[KittyPicture, int] = OrderedDict()
+        self._images: dict[KittyPicture, int] = {}
         self._next_image = FIRST_IMAGE
         self._next_placement = 1
         self._placed: dict[Hashable, tuple[KittyPicture, int, int, list[Box], list[int]]] = {}
@@ -361,15 +360,15 @@ class KittyPainter:
             number = self._images[picture] = self._next_image
             self._next_image += 1
             out.append(picture.transmit(number))
-        self._images.move_to_end(picture)
         return number
 
     def _forget(self) -> list[str]:
-        excess = len(self._images) - IMAGES
-        if excess <= 0:
+        if sum(picture.size[0] * picture.size[1] for picture in self._images) <= PIXELS:
             return []
+        # Freeing one image makes some versions of kitty free all that are not on the screen: so let all of them go.
         used = {placed[0] for placed in self._placed.values()}
-        return [delete(self._images.pop(old)) for old in [p for p in self._images if p not in used][:excess]]
+        unused = [picture for picture in self._images if picture not in used]
+        return [delete(self._images.pop(picture)) for picture in unused]
 
     def leftovers(self) -> list[Region]:
         """See `Painter.leftovers`; there are none, for placements are removed by name."""

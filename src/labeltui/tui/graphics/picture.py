@@ -381,4 +381,4 @@ class Thumbnails(Container):
             entry.query_one(Picture).show(thumb.key, thumb.image)
             caption = entry.query_one(Static)
             caption.display = self.captions
-            caption.update(Content(thumb.caption))
+            caption.update(Content(thumb.caption), layout=False)

@@ -39,6 +39,8 @@ IDENTITY = (
 )  # fmt: skip
 PRESENCE = ("TMUX", "KITTY_WINDOW_ID", "WT_SESSION", "STY")  # their values differ from window to window
 REMEMBERED = 50
+COMPLETE = ("kitty", "ghostty")
+"""Terminals whose kitty protocol is preferred to their sixel."""
 MOST_REGISTERS = 256  # one byte a pixel; more is not seen
 
 
@@ -140,7 +142,9 @@ def decide(
         if sixel and cell is not None:
             return replace(caps, kind="sixel", why="tmux itself says that it draws sixel (attribute 4)")
         return replace(caps, why="this tmux does not say that it draws sixel (attribute 4)")
-    if answers.kitty:
+    # Terminals that offer both took up kitty's protocol later, and some only in part (xterm.js knows no placements).
+    complete = answers.version.lower().startswith(COMPLETE)
+    if answers.kitty and (complete or not sixel or cell is None):
         return replace(caps, kind="kitty", why="the terminal accepted a picture by kitty's protocol")
     if sixel and cell is not None:
         return replace(caps, kind="sixel", why="the terminal lists sixel among its attributes (4)")

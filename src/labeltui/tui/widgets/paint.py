@@ -71,6 +71,10 @@ class Painted(Widget):
 
     COMPONENT_CLASSES = STYLES
 
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._pens: dict[tuple[str, str], Style] = {}
+
     def strip_of(self, pieces: Iterable[Piece], width: int, row: str = "") -> Strip:
         """Return one line.
 
@@ -82,18 +86,24 @@ class Painted(Widget):
         row : str
             ``cursor`` or ``rest`` lays that style's background under the whole line.
         """
-        base = self.rich_style
-        if row:
-            base += self.get_component_rich_style(f"paint--{row}", partial=True)
-        segments = [
-            Segment(text, base + self._part(name) if name != "plain" else base)
-            for text, name in pieces
-            if text
-        ]
-        return Strip(segments).adjust_cell_length(width, base)
+        segments = [Segment(text, self._pen(row, name)) for text, name in pieces if text]
+        return Strip(segments).adjust_cell_length(width, self._pen(row, "plain"))
 
-    def _part(self, name: str) -> Style:
-        return self.get_component_rich_style(f"paint--{name}", partial=True)
+    def _pen(self, row: str, name: str) -> Style:
+        # Textual works a style out anew at each question; a line asks for ten.
+        pen = self._pens.get((row, name))
+        if pen is None:
+            pen = self.rich_style
+            if row:
+                pen += self.get_component_rich_style(f"paint--{row}", partial=True)
+            if name != "plain":
+                pen += self.get_component_rich_style(f"paint--{name}", partial=True)
+            self._pens[row, name] = pen
+        return pen
+
+    def notify_style_update(self) -> None:
+        self._pens = {}
+        super().notify_style_update()
 
 
 class Lines(Painted):
