@@ -169,7 +169,7 @@ def quantise(const uint8_t[:, ::1] pixels, int limit):
         (colours, 3) uint8 and (n,) uint8.
     """
     cdef Py_ssize_t n = pixels.shape[0], i
-    cdef int r, g, b, at, axis, part, count = 1, worst, j
+    cdef int r, g, b, at, part, count = 1, worst, j
     cdef int64_t red, green, blue, weight, line
     cdef int64_t* sums = <int64_t*> calloc(5 * CELLS, sizeof(int64_t))
     cdef uint8_t* owner = <uint8_t*> malloc(CELLS)
