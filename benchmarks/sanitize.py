@@ -87,7 +87,18 @@ def main() -> None:
             "assert labeltui.__file__.startswith(sys.argv[1]), labeltui.__file__\n"
             "sys.exit(pytest.main(sys.argv[2:]))"
         )
-        command = [sys.executable, "-c", run, folder, "-q", "-x", "-p", "no:cacheprovider", *map(str, tests)]
+        command = [
+            sys.executable,
+            "-c",
+            run,
+            folder,
+            "-q",
+            "-x",
+            "-s",
+            "-p",
+            "no:cacheprovider",
+            *map(str, tests),
+        ]
         print("  testing ...", file=sys.stderr, flush=True)
         done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
