@@ -15,7 +15,6 @@ import time
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary
 
 from rich.console import Console
 from textual._compositor import CompositorUpdate
@@ -310,7 +309,7 @@ def _painter(caps: Capabilities) -> Painter | None:
     return KittyPainter() if caps.kind == "kitty" else None
 
 
-_CANVASES: WeakKeyDictionary[App[Any], Canvas] = WeakKeyDictionary()
+KEPT = "_labeltui_canvas"  # the name under which an app carries its canvas
 
 
 def attach(app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> Canvas:
@@ -325,11 +324,11 @@ def attach(app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> 
         Speed of the line in kilobits per second; pictures get smaller so that one takes at most half a
         second.
     """
-    canvas = _CANVASES[app] = Canvas(app, caps, max_kbps)
+    canvas = vars(app)[KEPT] = Canvas(app, caps, max_kbps)
     return canvas
 
 
 def canvas_of(app: App[Any]) -> Canvas:
     """Return an app's canvas; an app that nobody attached one to shows text pictures."""
-    canvas = _CANVASES.get(app)
+    canvas: Canvas | None = vars(app).get(KEPT)
     return attach(app, from_environment()) if canvas is None else canvas
