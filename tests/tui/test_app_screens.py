@@ -162,3 +162,50 @@ def test_the_finder_ranks_as_people_expect() -> None:
     assert [names[place] for place in rank("cat bl", items)] == ["black cat"]
     assert rank("", items) == list(range(len(items)))
     assert rank("zzz", items) == []
+
+
+async def test_somebody_new_is_greeted_and_the_first_key_only_closes_that(tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=120), welcome=True) as desk:
+        assert "Is the given label right?" in desk.text
+        assert "space" in desk.text
+        sample = desk.sample
+        await desk.press("space")
+        assert desk.audit.decision(sample) is None
+        assert "QUEUE" in desk.text
+        await desk.press("space")
+        assert desk.audit.decision(sample) is not None
+
+
+def test_only_the_first_start_is_the_first(tmp_path: Path) -> None:
+    assert state.first_time()
+    with Audit.open(make_audit(tmp_path, n=120), read_only=True) as audit:
+        state.save(Session(audit), "labeltui-dark")
+    assert not state.first_time()
+
+
+async def test_moved_images_are_explained_and_everything_else_works(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=120)
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    async with at_desk(path) as desk:
+        assert "not where the scan saw them" in desk.text
+        assert "--source" in desk.text
+        await desk.press("escape")
+        sample = desk.sample
+        await desk.do("keep")
+        assert desk.audit.decision(sample) is not None
+
+
+async def test_a_finished_audit_says_what_is_worth_doing(tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=120)) as desk:
+        for _ in range(len(desk.session.queue)):
+            await desk.do("keep")
+        assert "Every flag is reviewed" in desk.status
+        desk.review.open_class(None)
+        await desk.pilot.pause()
+        assert "e exports the corrected labels" in desk.text
+        await desk.do("keep")
+        assert desk.status == "no sample is open"
+        await desk.do("neighbours", "sheet")
+        assert desk.app.screen is desk.review
+        await desk.do("undo")
+        assert desk.session.sample is not None

@@ -203,19 +203,19 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for name in ("china", "flower"):
         photograph = Image.fromarray(load_sample_image(f"{name}.jpg"))
-        for number in range(30):
+        for number in range(60):
             x, y = int(rng.integers(photograph.width - 96)), int(rng.integers(photograph.height - 96))
             piece = photograph.crop((x, y, x + 96, y + 96)).resize((32, 32), Image.Resampling.LANCZOS)
-            label = name if number % 6 else {"china": "flower", "flower": "china"}[name]
+            label = name if number % 5 else {"china": "flower", "flower": "china"}[name]
             path = directory / "data" / label / f"{name}{number:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             piece.save(path)
     audit = directory / "photographs.audit"
-    head = HeadSpec(hidden=32, components=16, epochs=4, least_steps=40)
+    head = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
     scan(
         directory / "data",
         audit,
-        ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0), head=head, k=5),
+        ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0), head=head),
     )
     return audit
 
@@ -226,6 +226,8 @@ def program(photographs: Path, tmp_path: Path) -> Iterator[Process]:
     shutil.copytree(photographs, audit)
     process = Process(["review", str(audit), "--graphics", "blocks"], (120, 40), tmp_path)
     try:
+        process.until("Is the given label right?")
+        process.press("q")  # closes the greeting and nothing else
         process.until("QUEUE")
         process.read(1.0)
         yield process

@@ -401,9 +401,9 @@ class Keymap:
         keys = self._keys[action.id]
         return show_key(keys[0]) if keys else ""
 
-    def textual(self) -> dict[str, str]:
-        """Return what `textual.app.App.set_keymap` takes."""
-        return {id_: ",".join(keys) for id_, keys in self._keys.items() if keys}
+    def shown_alone_by_id(self, id_: str) -> str:
+        """Return the shown key of an action by its id."""
+        return self.shown_alone(BY_ID[id_])
 
     def bindings(self, screen: str) -> list[Binding]:
         """Return the bindings of one screen."""

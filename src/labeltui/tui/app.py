@@ -15,7 +15,7 @@ from textual.app import App
 
 from labeltui.errors import LabeltuiError
 from labeltui.text import safe
-from labeltui.tui import state
+from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
 from labeltui.tui.graphics import canvas_of
 from labeltui.tui.screens.review import ReviewScreen
@@ -50,6 +50,8 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         Name of a theme.
     train_after : int
         Relabels that start a training job by themselves; 0 = only by key.
+    welcome : bool
+        Greet somebody who is new.
     """
 
     CSS_PATH = "labeltui.tcss"
@@ -64,12 +66,14 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         keys: Mapping[str, Sequence[str]] | None = None,
         theme: str = DARK.name,
         train_after: int = 20,
+        welcome: bool = False,
     ) -> None:
         super().__init__()
         self.audit = audit
         self.jobs = None if audit.read_only else jobs
         self.keymap = Keymap(keys)
         self.train_after = train_after
+        self.welcome = welcome
         self.session = Session(audit)
         self.wire = Wire()
         for known in THEMES:
@@ -88,9 +92,20 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         return self.review
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self.audit.warm)
+        self.call_after_refresh(self._first_screen)
         if self.jobs is not None:
             self._watch_jobs()
+
+    def _first_screen(self) -> None:
+        """Do what can wait until the first screen stands."""
+        self.audit.warm()
+        review, root = self.review, self.audit.source_root
+        if root is not None and not root.exists():
+            review.reader.read(
+                "No images", guide.missing_pictures(self.audit, self.keymap, review.reader.room)
+            )
+        elif self.welcome:
+            review.reader.read("Welcome", guide.welcome(self.audit, self.keymap, review.reader.room))
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         # All of Textual's frames pass here; what the terminal shows already is taken out of them.
@@ -278,7 +293,9 @@ def run(
     with Audit.open(audit_path, reviewer=reviewer, read_only=read_only, source_root=source) as audit:
         caps = detect(graphics)
         jobs = Trainer(audit, launcher=launcher)
-        app = LabeltuiApp(audit, jobs=jobs, keys=keys, theme=theme, train_after=train_after)
+        app = LabeltuiApp(
+            audit, jobs=jobs, keys=keys, theme=theme, train_after=train_after, welcome=state.first_time()
+        )
         attach(app, caps, max_kbps or None)
         app.run()
         return app.farewell()

@@ -166,6 +166,12 @@ class Session:
         """Whether a sample stands in the queue as a random check."""
         return self.checks.on and self.checks.applies(self.spec) and not self.audit.flagged(sample)
 
+    def what_next(self) -> str:
+        """Say in a line what to do when the queue is finished."""
+        if self.audit.summary().flags:
+            return "This queue is finished: ] opens the next class"
+        return "Every flag is reviewed: e exports, t trains, m looks for errors that were not flagged"
+
     def advice(self) -> str:
         """Say what to do when the queue is empty."""
         summary = self.audit.summary()

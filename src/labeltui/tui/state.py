@@ -22,6 +22,11 @@ def file_of(uuid: str) -> Path:
     return state_dir() / "audits" / f"{uuid}.json"
 
 
+def first_time() -> bool:
+    """Whether nothing was ever remembered here: the person is new."""
+    return not (state_dir() / "audits").exists()
+
+
 def save(session: Session, theme: str) -> None:
     """Remember the place; a state that cannot be written is no reason to disturb anybody."""
     audit = session.audit

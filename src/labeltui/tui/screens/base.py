@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -11,9 +12,10 @@ from textual.binding import BindingsMap
 from textual.screen import Screen
 
 from labeltui.errors import LabeltuiError
-from labeltui.tui.actions import BY_ID, Action, Context, Keymap, collapsed, of_screen
-from labeltui.tui.widgets.over import Item, Panel
-from labeltui.tui.widgets.paint import Lines, Piece
+from labeltui.tui import guide
+from labeltui.tui.actions import BY_ID, Action, Context, Keymap, collapsed, of_screen, show_key
+from labeltui.tui.widgets.over import Item, Panel, Reader
+from labeltui.tui.widgets.paint import Lines, Piece, fit
 
 if TYPE_CHECKING:
     from labeltui.tui.app import LabeltuiApp
@@ -39,6 +41,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
         super().__init__()
         self.keymap = keymap
         self.panel = Panel()
+        self.reader = Reader()
         self.status = Lines(classes="status")
         self.footer = Lines(classes="footer")
         self._bindings = BindingsMap(keymap.bindings(self.name_in_table))
@@ -74,10 +77,22 @@ class TableScreen(Screen[T], inherit_bindings=False):
         self.footer.show([pieces])
 
     def do_help(self) -> None:
-        """Open the help on this screen."""
-        from labeltui.tui.screens.help import HelpScreen
-
-        self.app.push_screen(HelpScreen(self.keymap, self.name_in_table))
+        """Show all keys of this screen."""
+        width = self.reader.room
+        lines: list[list[Piece]] = []
+        group = ""
+        for action in collapsed(of_screen(self.name_in_table)):
+            if action.group != group:
+                group = action.group
+                lines += [[], [(group.upper(), "title")]]
+            keys = " ".join(show_key(key) for key in self.keymap.keys(action.id)) or "palette"
+            if action.family:
+                keys = self.keymap.shown(action)
+            for part, text in enumerate(textwrap.wrap(action.description, max(16, width - 13))):
+                lines.append([(fit("" if part else keys, 12), "key"), (" " + text, "plain")])
+        lines += [[], [("WORDS", "title")], *guide.words(width)]
+        lines += [[], [("The settings file can change any key; docs/keys.md lists the ids.", "faint")]]
+        self.reader.read("Keys of this screen", lines[1:])
 
     def do_palette(self) -> None:
         """Let the person find what they can do now."""
@@ -118,6 +133,10 @@ class TableScreen(Screen[T], inherit_bindings=False):
         if self.intercept(event):
             event.stop()
             event.prevent_default()
+        elif self.reader.is_open:
+            event.stop()
+            event.prevent_default()
+            self.reader.press(event.key)
         elif self.panel.is_open:
             event.stop()
             event.prevent_default()

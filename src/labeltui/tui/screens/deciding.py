@@ -57,7 +57,7 @@ class Deciding(TableScreen[None]):
         outcome = self.session.decide(samples, kind, label, second)
         self.decided()
         if outcome.finished:
-            self.say(f"{outcome.words}. This queue is finished: ] opens the next class", "good")
+            self.say(f"{outcome.words}. {self.session.what_next()}", "good")
         else:
             self.say(outcome.words, outcome.style)
         self.labeltui.decided()

@@ -28,6 +28,7 @@ class Opened(Deciding):
         with Container(classes="body"):
             yield Horizontal(*self.parts(), classes="parts")
             yield self.panel
+            yield self.reader
         yield self.status
         yield self.footer
 

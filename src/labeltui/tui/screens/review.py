@@ -76,6 +76,7 @@ class ReviewScreen(Narrowing):
                 yield self.preview_title
                 yield self.preview
             yield self.panel
+            yield self.reader
         yield self.checks_line
         yield self.train_line
         yield self.status

@@ -147,6 +147,70 @@ class Matches(Rows):
         return [(text, "plain"), (" ", "plain"), (fit(item.right, right, right=True), "key")]
 
 
+class Text(Rows):
+    """Lines to read."""
+
+    def __init__(self) -> None:
+        super().__init__(id="text")
+        self.text_lines: list[list[Piece]] = []
+
+    def count(self) -> int:
+        return len(self.text_lines)
+
+    def pieces(self, row: int, width: int) -> list[Piece]:
+        return self.text_lines[row]
+
+
+class Reader(Vertical):
+    """A panel to read; any key but those that scroll closes it."""
+
+    def __init__(self) -> None:
+        super().__init__(id="reader", classes="over")
+        self.heading = Lines(classes="heading")
+        self.text = Text()
+        self.hint = Lines(classes="hint")
+        self.is_open = False
+
+    def compose(self) -> ComposeResult:
+        yield self.heading
+        yield self.text
+        yield self.hint
+
+    def on_mount(self) -> None:
+        self.styles.offset = (0, OUTSIDE)
+        self.text.lit = True
+
+    @property
+    def room(self) -> int:
+        """Cells of a line of text."""
+        return max(20, self.text.size.width - 2)
+
+    def read(self, title: str, lines: list[list[Piece]]) -> None:
+        """Show lines."""
+        self.heading.show([[(title, "title")]])
+        self.text.text_lines = lines
+        self.text.reset(0)
+        keys: list[Piece] = [
+            ("↑↓", "key"),
+            (" scroll  ", "plain"),
+            ("any other key", "key"),
+            (" back", "plain"),
+        ]
+        self.hint.show([keys])
+        self.is_open = True
+        self.styles.offset = (0, 0)
+
+    def press(self, key: str) -> None:
+        """Handle a key."""
+        if key in ("up", "k", "down", "j"):
+            self.text.move(-1 if key in ("up", "k") else 1)
+        elif key in ("pageup", "pagedown"):
+            self.text.page(-1 if key == "pageup" else 1)
+        else:
+            self.is_open = False
+            self.styles.offset = (0, OUTSIDE)
+
+
 class Panel(Vertical):
     """The panel of one screen; it has all keys while it is open."""
 
@@ -154,7 +218,7 @@ class Panel(Vertical):
         """A match was clicked that the cursor stood on."""
 
     def __init__(self) -> None:
-        super().__init__(id="panel")
+        super().__init__(id="panel", classes="over")
         self.heading = Lines(classes="heading")
         self.field = Field()
         self.matches = Matches()

@@ -71,9 +71,7 @@ class Painted(Widget):
 
     COMPONENT_CLASSES = STYLES
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._pens: dict[tuple[str, str], Style] = {}
+    _pens: dict[tuple[str, str], Style] | None = None
 
     def strip_of(self, pieces: Iterable[Piece], width: int, row: str = "") -> Strip:
         """Return one line.
@@ -91,6 +89,8 @@ class Painted(Widget):
 
     def _pen(self, row: str, name: str) -> Style:
         # Textual works a style out anew at each question; a line asks for ten.
+        if self._pens is None:
+            self._pens = {}
         pen = self._pens.get((row, name))
         if pen is None:
             pen = self.rich_style
@@ -102,7 +102,7 @@ class Painted(Widget):
         return pen
 
     def notify_style_update(self) -> None:
-        self._pens = {}
+        self._pens = None
         super().notify_style_update()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -14,6 +14,9 @@ from textual.timer import Timer
 from labeltui.tui.graphics import Picture, Thumb, Thumbnails
 from labeltui.tui.session import WORDS, Session
 from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end, number
+
+if TYPE_CHECKING:
+    from labeltui.audit import Evidence
 
 TALL = 30
 """Rows of the pane from which on neighbours and bars have room."""
@@ -34,6 +37,7 @@ class Preview(Vertical):
         self.choices = Lines(id="choices")
         self._rest: Timer | None = None
         self._epoch = 0
+        self._gathered: tuple[tuple[int, int, int], Evidence] | None = None
 
     def compose(self) -> ComposeResult:
         yield self.picture
@@ -86,7 +90,7 @@ class Preview(Vertical):
         sample = self.session.sample
         if sample is None or not self.nearest.cell_rows:
             return
-        neighbours = audit.evidence(sample).neighbours
+        neighbours = self._evidence(sample).neighbours
         self.nearest_title.show([[("NEAREST", "title"), ("  most alike first", "faint")]])
         self.nearest.show(
             [
@@ -129,6 +133,13 @@ class Preview(Vertical):
         lines.append([("file ", "title"), (name, "faint"), (f"  {split}" if split else "", "faint")])
         return lines
 
+    def _evidence(self, sample: int) -> Evidence:
+        """Gather the evidence once for text and pictures."""
+        key = (sample, self.session.audit.journal_seq, self.session.audit.generation)
+        if self._gathered is None or self._gathered[0] != key:
+            self._gathered = key, self.session.audit.evidence(sample)
+        return self._gathered[1]
+
     def _reasons(self, sample: int) -> list[str]:
         """Say why the sample is here, most telling first."""
         audit = self.session.audit
@@ -137,7 +148,7 @@ class Preview(Vertical):
             return ["a random check: it is not flagged, decide as you see it"]
         if fault := audit.fault(sample):
             return [f"the scan could not use this sample: {fault.replace('_', '-')}"]
-        evidence = audit.evidence(sample)
+        evidence = self._evidence(sample)
         near = Counter(n.label for n in evidence.neighbours if n.label >= 0).most_common(2)
         known = sum(n.label >= 0 for n in evidence.neighbours)
         reasons = []
