@@ -159,13 +159,13 @@ def filtered(
     similarity = np.zeros((len(x), k), np.float32)
     shared = knn.Filter(rows, knn.PATHS.index(path), k, block)
     finish = knn.Finish(shared, indices, similarity)
-    for stage in (knn.Sketch(shared), knn.Tiles(shared), finish):
+    for stage in (knn.Assign(shared), knn.Sketch(shared), knn.Tiles(shared), finish):
         team = [threading.Thread(target=stage.work) for _ in range(threads)]
         for member in team:
             member.start()
         for member in team:
             member.join()
-        if isinstance(stage, knn.Sketch | knn.Tiles):
+        if stage is not finish:
             stage.end()
     shared.close()
     return indices, similarity, finish.proven

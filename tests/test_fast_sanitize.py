@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 KERNELS = ROOT / "src" / "labeltui" / "_fast" / "kernels"
-SOURCES = ("exact", "filter", "float", "int8", "select", "sketch", "work")
+SOURCES = ("exact", "filter", "float", "int8", "layout", "select", "sketch", "work")
 COMPILER = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
 
 

@@ -21,7 +21,7 @@ static void *fresh(size_t bytes) {
     return memory;
 }
 
-enum { FACTS, SKETCH, TILES, FINISH, DIRECT, RANK, SPREAD };
+enum { FACTS, ASSIGN, SKETCH, TILES, FINISH, DIRECT, RANK, SPREAD };
 
 typedef struct {
     int stage, result;
@@ -39,6 +39,7 @@ typedef struct {
 static void *work(void *argument) {
     job *j = argument;
     if (j->stage == FACTS) j->result = knn_facts_work(j->data, j->ticket, j->squared, j->hash, j->finite);
+    if (j->stage == ASSIGN) j->result = knn_assign_work(j->filter, j->ticket);
     if (j->stage == SKETCH) j->result = knn_sketch_work(j->filter, j->ticket);
     if (j->stage == TILES) j->result = knn_tiles_work(j->filter, j->ticket);
     if (j->stage == FINISH) j->result = knn_finish_work(j->filter, j->ticket, j->indices, j->similarity, j->proven);
@@ -106,6 +107,8 @@ static int check(int64_t n, int64_t d, int64_t k, int metric, int half, int kind
         knn_filter filter;
         if (knn_filter_open(&filter, &data, path, k, longest, block, 0)) exit(2);
         j.filter = &filter;
+        run(j, ASSIGN);
+        if (knn_assign_end(&filter)) exit(2);
         run(j, SKETCH);
         knn_sketch_end(&filter);
         run(j, TILES);
