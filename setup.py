@@ -14,7 +14,7 @@ KERNELS: dict[str, tuple[list[str], list[str]]] = {
     "knn": (
         [
             f"src/labeltui/_fast/kernels/{name}.c"
-            for name in ("exact", "filter", "float", "int8", "select", "sketch", "work")
+            for name in ("exact", "filter", "float", "int8", "layout", "select", "sketch", "work")
         ],
         [
             f"src/labeltui/_fast/kernels/{name}.h"

@@ -47,6 +47,8 @@ cdef extern from "kernels/knn.h" nogil:
     int knn_filter_open(knn_filter *filter, const knn_data *data, int path, int64_t k, double longest, int64_t block,
                         int dry)
     void knn_filter_close(knn_filter *filter)
+    int knn_assign_work(knn_filter *filter, knn_ticket *ticket)
+    int knn_assign_end(knn_filter *filter)
     int knn_sketch_work(knn_filter *filter, knn_ticket *ticket)
     void knn_sketch_end(knn_filter *filter)
     int knn_tiles_work(knn_filter *filter, knn_ticket *ticket)
@@ -249,7 +251,7 @@ cdef class Spread(Loop):
 
 
 cdef class Filter:
-    """What the three stages of the filter share. Close it to free its memory at once.
+    """What the stages of the filter share. Close it to free its memory at once.
 
     Parameters
     ----------
@@ -297,8 +299,31 @@ def filter_bytes(int64_t n, int64_t d, int64_t k, int path):
     return filter.bytes, filter.each
 
 
+cdef class Assign(Loop):
+    """First stage: the cluster of every row; call `end` when all threads are through."""
+
+    cdef Filter filter
+
+    def __init__(self, Filter filter):
+        self.filter, self.total = filter, filter.rows.n
+
+    def work(self):
+        cdef int result
+        with nogil:
+            result = knn_assign_work(&self.filter.filter, &self.ticket)
+        if result:
+            raise MemoryError
+
+    def end(self):
+        cdef int result
+        with nogil:
+            result = knn_assign_end(&self.filter.filter)
+        if result:
+            raise MemoryError
+
+
 cdef class Sketch(Loop):
-    """First stage; call `end` when all threads are through."""
+    """Second stage: what is multiplied of every row; call `end` when all threads are through."""
 
     cdef Filter filter
 
@@ -318,7 +343,7 @@ cdef class Sketch(Loop):
 
 
 cdef class Tiles(Loop):
-    """Second stage: the candidates of every row; call `end` when all threads are through."""
+    """Third stage: the candidates of every row; call `end` when all threads are through."""
 
     cdef Filter filter
 
@@ -338,7 +363,7 @@ cdef class Tiles(Loop):
 
 
 cdef class Finish(Loop):
-    """Third stage: exact ranking; `proven` (n,) uint8 is 0 for rows to search again with `Direct`."""
+    """Last stage: exact ranking; `proven` (n,) uint8 is 0 for rows to search again with `Direct`."""
 
     cdef Filter filter
     cdef readonly object indices, similarity, proven

@@ -132,12 +132,13 @@ def _filtered(
     """Fill what the filter proves; return which rows it does not."""
     shared = knn.Filter(rows, knn.PATHS.index(path), indices.shape[1])
     try:
-        sketch = knn.Sketch(shared)
-        run(sketch, threads, progress, cancel, (0.0, 0.02))
-        sketch.end()
-        tiles = knn.Tiles(shared)
-        run(tiles, threads, progress, cancel, (0.02, 0.85))
-        tiles.end()
+        for stage, span in (
+            (knn.Assign(shared), (0.0, 0.02)),
+            (knn.Sketch(shared), (0.02, 0.05)),
+            (knn.Tiles(shared), (0.05, 0.85)),
+        ):
+            run(stage, threads, progress, cancel, span)
+            stage.end()
         finish = knn.Finish(shared, indices, similarity)
         run(finish, threads, progress, cancel, (0.85, 0.95))
         unproven: npt.NDArray[np.bool_] = finish.proven == 0

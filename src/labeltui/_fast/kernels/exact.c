@@ -50,7 +50,7 @@ int knn_best_isa(void) {
     return KNN_ISA_C;
 }
 
-static void four(int isa, const float *x, const float *const y[4], int64_t d, int distance, double out[4]) {
+void knn_four(int isa, const float *x, const float *const y[4], int64_t d, int distance, double out[4]) {
 #if KNN_X86
     if (isa == KNN_ISA_AVX512) { four_avx512(x, y, d, distance, out); return; }
     if (isa == KNN_ISA_AVX2) { four_avx2(x, y, d, distance, out); return; }
@@ -162,7 +162,7 @@ void knn_exact(const knn_data *data, int64_t i, const uint32_t *candidates, int6
             int64_t p = c + s < m ? c + s : m - 1;
             y[s] = knn_load(data, candidates[p], scratch + (s + 1) * step);
         }
-        four(data->isa, x, y, data->d, data->metric == KNN_EUCLIDEAN, out);
+        knn_four(data->isa, x, y, data->d, data->metric == KNN_EUCLIDEAN, out);
         for (int s = 0; s < 4 && c + s < m; s++)
             keys[c + s] = knn_key(finish(data, out[s], i, candidates[c + s]), candidates[c + s]);
     }

@@ -12,21 +12,13 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
-/* Row i as the float paths multiply it; beyond the last row zeros. */
-static const float *scaled_row(const knn_filter *filter, int64_t i, float *line) {
-    const knn_data *data = filter->data;
-    if (i >= data->n) {
-        memset(line, 0, sizeof(float) * (size_t)data->d);
-        return line;
-    }
-    const float *x = knn_load(data, i, line), power = filter->length[i];
-    if (data->metric == KNN_EUCLIDEAN) {
-        double wide = power, unscale = 1.0 / filter->scale;
-        for (int64_t t = 0; t < data->d; t++) line[t] = (float)(wide * (x[t] - unscale * filter->mean[t]));
-    } else {
-        for (int64_t t = 0; t < data->d; t++) line[t] = power * x[t];
-    }
-    return line;
+/* The residual in a slot as the float paths multiply it; zeros in padding. line: 2 * (padded + 8) floats. */
+static const float *residual(const knn_filter *filter, int64_t slot, float *line) {
+    int64_t i = filter->row[slot];
+    float *out = line + filter->padded + 8;
+    if (i < 0) memset(out, 0, sizeof(float) * (size_t)filter->padded);
+    else knn_residual(filter, i, filter->cluster[i], 1.0 / filter->factor[slot], line, out);
+    return out;
 }
 
 /* Bits of a comparison; most are empty, so the lanes are looked at only when there is something to see. */
@@ -94,7 +86,7 @@ static inline unsigned bits4(mask4 mask) {
 #include "float_body.h"
 #endif
 
-void knn_fix_float(const knn_filter *filter, int64_t block, char *out, float *line) {
+void knn_fix_float(const knn_filter *filter, const knn_block *block, char *out, float *line) {
 #if KNN_X86
     if (filter->path == KNN_FLOAT_AVX512) { fix_avx512(filter, block, (float *)out, line); return; }
     if (filter->path == KNN_FLOAT_AVX2) { fix_avx2(filter, block, (float *)out, line); return; }
@@ -102,9 +94,9 @@ void knn_fix_float(const knn_filter *filter, int64_t block, char *out, float *li
     fix_c(filter, block, (float *)out, line);
 }
 
-void knn_move_float(const knn_filter *filter, int64_t block, char *out, float *line) {
-    for (int64_t r = 0; r < filter->block; r++) {
-        const float *y = scaled_row(filter, block * filter->block + r, line);
+void knn_move_float(const knn_filter *filter, const knn_block *block, char *out, float *line) {
+    for (int64_t r = 0; r < block->count; r++) {
+        const float *y = residual(filter, block->start + r, line);
         memcpy((float *)out + r * filter->padded, y, sizeof(float) * (size_t)filter->data->d);
     }
 }

@@ -11,10 +11,10 @@ TARGET KNN_INLINE NAME(vf) NAME(load)(const float *at) {
 }
 
 /* The fixed block as columns: groups of W rows, element by element. */
-TARGET static void NAME(fix)(const knn_filter *filter, int64_t block, float *out, float *line) {
+TARGET static void NAME(fix)(const knn_filter *filter, const knn_block *block, float *out, float *line) {
     int64_t d = filter->data->d, padded = filter->padded;
-    for (int64_t c = 0; c < filter->block; c++) {
-        const float *y = scaled_row(filter, block * filter->block + c, line);
+    for (int64_t c = 0; c < block->count; c++) {
+        const float *y = residual(filter, block->start + c, line);
         float *column = out + c / W * W * padded + c % W;
         for (int64_t t = 0; t < d; t++) column[t * W] = y[t];
     }
@@ -40,11 +40,11 @@ TARGET KNN_INLINE void NAME(micro)(const knn_tile *tile, knn_hits *hits, int64_t
     }
 #pragma GCC unroll 3
     for (int c = 0; c < 3; c++) {
-        NAME(vf) factor = NAME(load)(f->factor + j + W * c), upper = NAME(load)(f->upper + j + W * c);
+        NAME(vf) factor = NAME(load)(f->factor + j + W * c), upper = NAME(load)(tile->column_upper + column + W * c);
         NAME(vf) bar = NAME(load)(tile->column_bar + column + W * c);
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
-            NAME(vf) v = sum[r][c] * factor * f->factor[i + r] + upper + f->upper[i + r];
+            NAME(vf) v = sum[r][c] * factor * f->factor[i + r] + upper + tile->row_upper[row + r];
             unsigned place = (unsigned)((row + r) << 16 | (column + W * c));
             EMIT(NAME, v, tile->row_bar[row + r], bar, place, hits);
         }
@@ -52,7 +52,7 @@ TARGET KNN_INLINE void NAME(micro)(const knn_tile *tile, knn_hits *hits, int64_t
 }
 
 TARGET static void NAME(tile)(knn_tile *tile) {
-    for (int64_t column = 0; column < tile->filter->block; column += 3 * W)
+    for (int64_t column = 0; column < tile->column_end; column += 3 * W)
         for (int64_t row = 0; row < tile->row_end; row += R) {
             NAME(micro)(tile, &tile->hits, row, column);
             if (tile->hits.count > tile->hits.limit) knn_flush(tile);

@@ -21,10 +21,10 @@
 
 /* ---- VNNI: 8 rows (int8, broadcast) by 48 columns (the fixed block, uint8 = int8 + 128) ---- */
 
-VNNI void knn_fix_vnni(const knn_filter *filter, int64_t block, char *out) {
-    const int8_t *in = filter->panel + block * filter->block * filter->padded;
+VNNI void knn_fix_vnni(const knn_filter *filter, const knn_block *block, char *out) {
+    const int8_t *in = filter->panel + block->start * filter->padded;
     const __m512i flip = _mm512_set1_epi8((char)0x80);
-    for (int64_t b = 0; b < filter->block * filter->padded; b += 64)
+    for (int64_t b = 0; b < block->count * filter->padded; b += 64)
         _mm512_store_si512(out + b, _mm512_xor_si512(_mm512_load_si512(in + b), flip));
 }
 
@@ -55,13 +55,13 @@ VNNI static inline void micro_vnni(const knn_tile *tile, knn_hits *hits, int64_t
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
 #pragma GCC unroll 3
     for (int c = 0; c < 3; c++) {
-        __m512 factor = _mm512_load_ps(f->factor + j + 16 * c), upper = _mm512_load_ps(f->upper + j + 16 * c);
+        __m512 factor = _mm512_load_ps(f->factor + j + 16 * c), upper = _mm512_load_ps(tile->column_upper + column + 16 * c);
         __m512 bar = _mm512_load_ps(tile->column_bar + column + 16 * c);
 #pragma GCC unroll 8
         for (int r = 0; r < 8; r++) {
             __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][c]), factor);
             v = _mm512_fmadd_ps(v, _mm512_set1_ps(f->factor[i + r]), upper);
-            v = _mm512_add_ps(v, _mm512_set1_ps(f->upper[i + r]));
+            v = _mm512_add_ps(v, _mm512_set1_ps(tile->row_upper[row + r]));
             __m512i place = _mm512_add_epi32(lane, _mm512_set1_epi32((int)((row + r) << 16 | (column + 16 * c))));
             SCAN(v, _mm512_set1_ps(tile->row_bar[row + r]), bar, place, hits);
         }
@@ -69,7 +69,7 @@ VNNI static inline void micro_vnni(const knn_tile *tile, knn_hits *hits, int64_t
 }
 
 VNNI void knn_tile_vnni(knn_tile *tile) {
-    for (int64_t column = 0; column < tile->filter->block; column += 48)
+    for (int64_t column = 0; column < tile->column_end; column += 48)
         for (int64_t row = 0; row < tile->row_end; row += 8) {
             micro_vnni(tile, &tile->hits, row, column);
             if (tile->hits.count > tile->hits.limit) knn_flush(tile);
@@ -78,9 +78,9 @@ VNNI void knn_tile_vnni(knn_tile *tile) {
 
 /* ---- AVX-VNNI: 6 rows by 16 columns ---- */
 
-void knn_fix_avxvnni(const knn_filter *filter, int64_t block, char *out) {
-    const int8_t *in = filter->panel + block * filter->block * filter->padded;
-    for (int64_t b = 0; b < filter->block * filter->padded; b++) out[b] = (char)(in[b] ^ 0x80);
+void knn_fix_avxvnni(const knn_filter *filter, const knn_block *block, char *out) {
+    const int8_t *in = filter->panel + block->start * filter->padded;
+    for (int64_t b = 0; b < block->count * filter->padded; b++) out[b] = (char)(in[b] ^ 0x80);
 }
 
 #define DPBUSD256(sum, u8, s8) __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(u8), "x"(s8))
@@ -110,13 +110,13 @@ AVXVNNI static inline void micro_avxvnni(const knn_tile *tile, knn_hits *hits, i
     }
 #pragma GCC unroll 2
     for (int c = 0; c < 2; c++) {
-        __m256 factor = _mm256_load_ps(f->factor + j + 8 * c), upper = _mm256_load_ps(f->upper + j + 8 * c);
+        __m256 factor = _mm256_load_ps(f->factor + j + 8 * c), upper = _mm256_load_ps(tile->column_upper + column + 8 * c);
         __m256 bar = _mm256_load_ps(tile->column_bar + column + 8 * c);
 #pragma GCC unroll 6
         for (int r = 0; r < 6; r++) {
             __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[r][c]), factor);
             v = _mm256_fmadd_ps(v, _mm256_set1_ps(f->factor[i + r]), upper);
-            v = _mm256_add_ps(v, _mm256_set1_ps(f->upper[i + r]));
+            v = _mm256_add_ps(v, _mm256_set1_ps(tile->row_upper[row + r]));
             __m256 own = _mm256_cmp_ps(v, _mm256_set1_ps(tile->row_bar[row + r]), _CMP_GE_OQ);
             unsigned bits = (unsigned)_mm256_movemask_ps(_mm256_or_ps(own, _mm256_cmp_ps(v, bar, _CMP_GE_OQ)));
             if (!bits) continue;
@@ -132,7 +132,7 @@ AVXVNNI static inline void micro_avxvnni(const knn_tile *tile, knn_hits *hits, i
 }
 
 AVXVNNI void knn_tile_avxvnni(knn_tile *tile) {
-    for (int64_t column = 0; column < tile->filter->block; column += 16)
+    for (int64_t column = 0; column < tile->column_end; column += 16)
         for (int64_t row = 0; row < tile->row_end; row += 6) {
             micro_avxvnni(tile, &tile->hits, row, column);
             if (tile->hits.count > tile->hits.limit) knn_flush(tile);
@@ -142,11 +142,11 @@ AVXVNNI void knn_tile_avxvnni(knn_tile *tile) {
 /* ---- AMX: 32 x 32 by four tiles ---- */
 
 /* Rows of the fixed block as 16 x 64-byte tiles: the transpose of the panel's 4-byte words. */
-AMX void knn_fix_amx(const knn_filter *filter, int64_t block, char *out) {
-    const int8_t *in = filter->panel + block * filter->block * filter->padded;
+AMX void knn_fix_amx(const knn_filter *filter, const knn_block *block, char *out) {
+    const int8_t *in = filter->panel + block->start * filter->padded;
     const __m512i lines = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
                                              _mm512_set1_epi32(16));
-    for (int64_t b = 0; b < filter->block * filter->padded; b += 1024)
+    for (int64_t b = 0; b < block->count * filter->padded; b += 1024)
         for (int r = 0; r < 16; r++)
             _mm512_store_si512(out + b + 64 * r, _mm512_i32gather_epi32(lines, in + b + 4 * r, 4));
 }
@@ -188,12 +188,12 @@ AMX static inline void scan_amx(const knn_tile *tile, knn_hits *hits, const int3
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     __m512 factor[2], upper[2], bar[2];
     for (int c = 0; c < 2; c++) {
-        factor[c] = _mm512_load_ps(f->factor + j + 16 * c), upper[c] = _mm512_load_ps(f->upper + j + 16 * c);
+        factor[c] = _mm512_load_ps(f->factor + j + 16 * c), upper[c] = _mm512_load_ps(tile->column_upper + column + 16 * c);
         bar[c] = _mm512_load_ps(tile->column_bar + column + 16 * c);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < 32; r++) {
-        __m512 own = _mm512_set1_ps(f->factor[i + r]), plus = _mm512_set1_ps(f->upper[i + r]);
+        __m512 own = _mm512_set1_ps(f->factor[i + r]), plus = _mm512_set1_ps(tile->row_upper[row + r]);
         __m512 row_bar = _mm512_set1_ps(tile->row_bar[row + r]);
         for (int c = 0; c < 2; c++) {
             __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(in + 32 * r + 16 * c)), factor[c]);
@@ -214,7 +214,7 @@ AMX void knn_tile_amx(knn_tile *tile) {
     int64_t last_row = -1, last_column = 0;
     int turn = 0;
     /* The products of one square run in the tile unit while the vector units scan the square before it. */
-    for (int64_t column = 0; column < f->block; column += 32)
+    for (int64_t column = 0; column < tile->column_end; column += 32)
         for (int64_t row = 0; row < tile->row_end; row += 32) {
             product_amx(tile->fixed + row / 16 * group, f->panel + (tile->columns + column) * f->padded, group,
                         buffer[turn]);

@@ -62,6 +62,8 @@ void knn_sort(uint64_t *keys, int64_t n);
 
 /* Best instruction set of this CPU for the exact kernels. */
 int knn_best_isa(void);
+/* Products (or squared distances) of x and four rows, with the instructions of `isa`. */
+void knn_four(int isa, const float *x, const float *const y[4], int64_t d, int distance, double out[4]);
 /* Row i as float32: where it lies, or converted into buffer (d). */
 const float *knn_load(const knn_data *data, int64_t i, float *buffer);
 /* Facts about rows [begin, end): squared length, 64-bit hash of the bytes, and whether all values are finite. */
@@ -107,12 +109,20 @@ int knn_spread_work(const knn_data *data, knn_ticket *ticket, int64_t n, const i
                     const int64_t *members, const int32_t *near, const float *near_similarity, int64_t near_k,
                     int64_t k, int32_t *indices, float *similarity);
 
-/* ---- filter.c: the graph by a cheap similarity with an error bound, ranked exactly; see docs/kernels.md ---- */
+/* ---- layout.c, filter.c: the graph by a cheap similarity with an error bound, ranked exactly; docs/kernels.md ---- */
 
 enum { KNN_FLOAT_C = 0, KNN_FLOAT_AVX2, KNN_FLOAT_AVX512, KNN_INT8_AVXVNNI, KNN_INT8_VNNI, KNN_INT8_AMX, KNN_PATHS };
 
 /* Whether a path runs on this CPU. For AMX this asks the kernel for permission, once. */
 int knn_path_supported(int path);
+
+#define KNN_CLUSTERS 16
+#define KNN_UNIT 96 /* blocks are multiples of this: all micro-kernels divide it */
+
+/* Slots [start, start + count) hold rows of one cluster, the first `used` of them; the rest is padding. */
+typedef struct {
+    int64_t start, count, used, cluster;
+} knn_block;
 
 typedef struct {
     const knn_data *data;
@@ -121,36 +131,50 @@ typedef struct {
     int64_t kept;     /* candidates ranked at most */
     int64_t capacity; /* of a row's reservoir; more than kept */
     int64_t padded;   /* d rounded up to a multiple of 64 */
-    int64_t block, blocks, run, offsets, units;
+    int64_t slots;    /* rows by cluster, each cluster padded to a multiple of KNN_UNIT */
+    int64_t most;     /* slots of a block at most */
+    int64_t blocks, run, offsets, units;
+    knn_block *block;
     double scale;     /* power of two that brings the longest row to length 1 or less (cosine: 1) */
 
-    /* Per row (blocks * block): similarity of rows i and j is at most
-       factor[i] * factor[j] * C + upper[i] + upper[j], and less than that by at most 2 (slack[i] + slack[j]),
-       with C the product of the stored rows. threshold: what cannot reach it is no neighbour of i. */
-    float *factor, *upper, *slack, *threshold;
-    float *length, *error; /* of the sketch; used while it is made */
-    float *mean;           /* (padded), subtracted before the rotation */
-    double mean_squared;
-    int8_t *panel;         /* int8 paths: (blocks * block / 16, padded / 4, 16, 4) */
-    int32_t *sums;         /* VNNI: 128 * sum of the stored row */
+    /* y = f x - mean (f: scale or 1 / length); a row's residual is y minus the centre of its cluster. */
+    int64_t clusters;
+    float *centre, *mean;     /* (clusters + 1, padded), of which the last is the mean */
+    double *middle;           /* (clusters + 1, padded): mean + centre; the last is the mean alone */
+    double centre_most, between[KNN_CLUSTERS][KNN_CLUSTERS]; /* largest squared length; products of the centres */
+    uint8_t *cluster;         /* (n) */
+    int32_t *row;             /* (slots) the row in a slot, -1 for padding */
+    float *against;           /* (clusters, slots): y . centre + the row's part of the similarity; by row, then by slot */
 
-    uint64_t *keys;        /* (n, capacity) */
-    int32_t *size;         /* (n) */
-    int32_t *order;        /* (n) rows as the last stage takes them */
+    /* Per slot: the similarity of i and j, of clusters a and b, is at most
+       factor[i] factor[j] C + upper_i + upper_j   with   upper_i = against[b][i] - between[a][b] / 2 + slack[i]
+       and less than that by at most 2 (slack[i] + slack[j]); C is the product of the stored residuals.
+       threshold: what cannot reach it is no neighbour of i. */
+    float *factor, *slack, *threshold;
+    float *length, *error, *extent; /* of the stored residual, of what it misses, of y and the mean (squared) */
+    int8_t *panel;                  /* int8 paths: (slots / 16, padded / 4, 16, 4) */
+    int32_t *sums;                  /* VNNI: 128 * sum of the stored row */
+
+    uint64_t *keys;        /* (slots, capacity): upper bound and slot */
+    int32_t *size;         /* (slots) */
+    int32_t *order;        /* (n) slots as the last stage takes them */
     void *locks;           /* one a block */
+    int laid;              /* whether knn_assign_end made them */
     size_t bytes, each;    /* allocated in all, and at most by every thread of a stage */
 } knn_filter;
 
-/* Lay out and allocate everything; 0, or -1 when memory ran out. longest: length of the longest row. block: rows of a
-   tile, 0 for the usual. With dry = 1 only the sizes are computed. */
-int knn_filter_open(knn_filter *filter, const knn_data *data, int path, int64_t k, double longest, int64_t block,
+/* Find the clusters and allocate everything; 0, or -1 when memory ran out. longest: length of the longest row. most: rows
+   of a tile, 0 for the usual. With dry = 1 only the sizes are computed. */
+int knn_filter_open(knn_filter *filter, const knn_data *data, int path, int64_t k, double longest, int64_t most,
                     int dry);
 void knn_filter_close(knn_filter *filter);
-/* The three stages, run one after the other, each by any number of threads. */
+/* The stages, run one after the other, each by any number of threads; the `end` of a stage by one. */
+int knn_assign_work(knn_filter *filter, knn_ticket *ticket);
+int knn_assign_end(knn_filter *filter);
 int knn_sketch_work(knn_filter *filter, knn_ticket *ticket);
-void knn_sketch_end(knn_filter *filter); /* between them, by one thread */
+void knn_sketch_end(knn_filter *filter);
 int knn_tiles_work(knn_filter *filter, knn_ticket *ticket);
-void knn_tiles_end(knn_filter *filter); /* likewise */
+void knn_tiles_end(knn_filter *filter);
 /* Writes the neighbours of every row, and proven[i] = 0 where the bound does not prove them. */
 int knn_finish_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *proven);
 
@@ -168,9 +192,10 @@ typedef struct {
 /* One thread's view of a tile. */
 typedef struct {
     knn_filter *filter;
-    int64_t rows, columns;               /* first row of each block */
-    int64_t row_end;                     /* rows in use of the row block */
+    int64_t rows, columns;               /* first slot of each block */
+    int64_t row_end, column_end;         /* rows in use of the row block; slots of the column block */
     int diagonal;
+    float *row_upper, *column_upper;     /* what bounds the similarities of this pair of clusters */
     float *row_bar, *column_bar;         /* copies of the thresholds; +infinity for columns on the diagonal */
     char *fixed;                         /* the block that stays for a whole run, as the path wants it */
     char *moving;                        /* float paths: the other block */
@@ -179,18 +204,29 @@ typedef struct {
     int64_t row_block, column_block;
 } knn_tile;
 
-void knn_flush(knn_tile *tile); /* hand the hits over and read the thresholds anew */
-void knn_sketch_int8(knn_filter *filter, int64_t group, float *line, float *buffer);
+KNN_INLINE int knn_is_int8(int path) { return path >= KNN_INT8_AVXVNNI; }
 
-/* Per path: prepare a block as the fixed or the moving one, and search one tile. */
-void knn_fix_avxvnni(const knn_filter *filter, int64_t block, char *out);
+size_t knn_tile_bytes(const knn_filter *filter); /* what a thread of the second stage allocates */
+void knn_flush(knn_tile *tile); /* hand the hits over and read the thresholds anew */
+
+/* ---- sketch.c ---- */
+
+/* Residual of row i against middle[at], times `times`, rounded to float32 into out (padded to 8); its squared length. */
+double knn_residual(const knn_filter *filter, int64_t i, int64_t at, double times, float *buffer, float *out);
+/* 16 slots at once; line: 2 * (padded + 8) floats, buffer: 16 * padded floats, aligned to 64 bytes. */
+void knn_sketch_int8(knn_filter *filter, int64_t group, float *line, float *buffer);
+void knn_sketch_float(knn_filter *filter, int64_t slot, float *line);
+
+/* ---- per path: prepare a block as the fixed or the moving one, and search one tile ---- */
+
+void knn_fix_avxvnni(const knn_filter *filter, const knn_block *block, char *out);
 void knn_tile_avxvnni(knn_tile *tile);
-void knn_fix_vnni(const knn_filter *filter, int64_t block, char *out);
+void knn_fix_vnni(const knn_filter *filter, const knn_block *block, char *out);
 void knn_tile_vnni(knn_tile *tile);
-void knn_fix_amx(const knn_filter *filter, int64_t block, char *out);
+void knn_fix_amx(const knn_filter *filter, const knn_block *block, char *out);
 void knn_tile_amx(knn_tile *tile);
-void knn_fix_float(const knn_filter *filter, int64_t block, char *out, float *line);
-void knn_move_float(const knn_filter *filter, int64_t block, char *out, float *line);
+void knn_fix_float(const knn_filter *filter, const knn_block *block, char *out, float *line);
+void knn_move_float(const knn_filter *filter, const knn_block *block, char *out, float *line);
 void knn_tile_float(knn_tile *tile);
 int knn_int8_supported(int path);
 

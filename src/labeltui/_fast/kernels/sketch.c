@@ -37,27 +37,29 @@ KNN_INLINE int knn_coin(uint64_t t) {
 
 static const double UNIT = 0x1p-24; /* half a unit in the last place of float32 */
 
-static void centre(const knn_data *data, const float *x, const float *mean, double f, float *out, double *squared,
-                   double *against) {
+double knn_residual(const knn_filter *filter, int64_t i, int64_t at, double times, float *buffer, float *out) {
+    const knn_data *data = filter->data;
+    const float *x = knn_load(data, i, buffer);
+    const double *middle = filter->middle + at * filter->padded;
+    double f = data->metric == KNN_COSINE ? data->inverse[i] : filter->scale;
 #if KNN_X86
-    if (data->isa == KNN_ISA_AVX512) { centre_avx512(x, mean, f, data->d, out, squared, against); return; }
-    if (data->isa == KNN_ISA_AVX2) { centre_avx2(x, mean, f, data->d, out, squared, against); return; }
+    if (data->isa == KNN_ISA_AVX512) return residual_avx512(x, middle, f, times, data->d, out);
+    if (data->isa == KNN_ISA_AVX2) return residual_avx2(x, middle, f, times, data->d, out);
 #endif
-    centre_c(x, mean, f, data->d, out, squared, against);
+    return residual_c(x, middle, f, times, data->d, out);
 }
 
-/* line: 2 * (padded + 8) floats; buffer: 16 * padded floats, aligned to 64 bytes. */
 void knn_sketch_int8(knn_filter *filter, int64_t group, float *line, float *buffer) {
     const knn_data *data = filter->data;
     int64_t padded = filter->padded, first = group * 16, power = 64;
     while (power * 2 <= padded) power *= 2;
     memset(buffer, 0, sizeof(float) * 16 * (size_t)padded);
-    double squared[16] = {0}, against[16] = {0};
-    for (int r = 0; r < 16 && first + r < data->n; r++) {
-        const float *x = knn_load(data, first + r, line);
-        float *y = line + padded + 8;
-        centre(data, x, filter->mean, data->metric == KNN_COSINE ? data->inverse[first + r] : filter->scale, y,
-               &squared[r], &against[r]);
+    double squared[16] = {0};
+    float *y = line + padded + 8;
+    for (int r = 0; r < 16; r++) {
+        int64_t i = filter->row[first + r];
+        if (i < 0) continue;
+        squared[r] = knn_residual(filter, i, filter->cluster[i], 1.0, line, y);
         for (int64_t t = 0; t < data->d; t++) buffer[t * 16 + r] = y[t];
     }
     float scale[16], error[16], length[16];
@@ -75,17 +77,24 @@ void knn_sketch_int8(knn_filter *filter, int64_t group, float *line, float *buff
     /* Rounding steps of a value: into float32, log2(power) + 2 in each of two transforms, two in the quantiser. */
     double steps = 2.0 * log2((double)power) + 8.0, sum_error = 1.0 + 2.0 * (double)padded * UNIT;
     for (int r = 0; r < 16; r++) {
-        int64_t i = first + r;
-        filter->factor[i] = scale[r];
-        filter->sums[i] = 128 * sums[r];
-        filter->length[i] = (float)(1.0001 * sqrt((double)length[r] * sum_error));
-        filter->error[i] = (float)(1.0001 * (sqrt((double)error[r] * sum_error) + steps * UNIT * sqrt(squared[r])));
-        if (data->metric == KNN_EUCLIDEAN) { /* -distance^2 / 2 */
-            filter->upper[i] = (float)(-0.5 * squared[r]);
-            filter->slack[i] = (float)squared[r];
-        } else { /* f x = y + mean; (y_i + mean) . (y_j + mean) */
-            filter->upper[i] = (float)(against[r] + 0.5 * filter->mean_squared);
-            filter->slack[i] = (float)(squared[r] + 2.0 * fabs(against[r]) + filter->mean_squared);
-        }
+        int64_t slot = first + r;
+        filter->factor[slot] = scale[r];
+        filter->sums[slot] = 128 * sums[r];
+        filter->length[slot] = (float)(1.0001 * sqrt((double)length[r] * sum_error));
+        filter->error[slot] = (float)(1.0001 * (sqrt((double)error[r] * sum_error) + steps * UNIT * sqrt(squared[r])));
     }
+}
+
+/* The float paths make a residual anew for every tile; a power of two brings its length near 1. */
+void knn_sketch_float(knn_filter *filter, int64_t slot, float *line) {
+    int64_t i = filter->row[slot];
+    filter->factor[slot] = 1.0f, filter->length[slot] = filter->error[slot] = 0.0f;
+    if (i < 0) return;
+    double length = sqrt(knn_residual(filter, i, filter->cluster[i], 1.0, line, line + filter->padded + 8));
+    int exponent = 0;
+    frexp(length, &exponent);
+    if (exponent < -120) exponent = -120; /* the power and its inverse are float32 numbers */
+    filter->factor[slot] = (float)ldexp(1.0, exponent);
+    filter->length[slot] = (float)(1.0001 * length);
+    filter->error[slot] = (float)(2.0 * UNIT * length);
 }

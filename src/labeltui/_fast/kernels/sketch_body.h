@@ -1,21 +1,22 @@
 /* The int8 sketch of 16 rows, all arithmetic lane by lane (lane = row); included once for each instruction set by
    sketch.c, which defines NAME(x) and TARGET. */
 
-/* y = f * x - mean in float64, rounded to float32 into `out`; sums of y^2 and y * mean. Eight lanes. */
-TARGET static void NAME(centre)(const float *x, const float *mean, double f, int64_t d, float *out, double *squared,
-                                double *against) {
-    v8d yy = {0}, ym = {0};
-    int64_t t = 0;
-    for (; t < d; t += 8) {
-        v8f a = {0}, b;
+/* (f * x - middle) * times in float64, rounded to float32 into `out`; the sum of its squares. Eight lanes. */
+TARGET static double NAME(residual)(const float *x, const double *middle, double f, double times, int64_t d, float *out) {
+    v8d squared = {0};
+    for (int64_t t = 0; t < d; t += 8) {
+        v8f a = {0};
+        v8d m;
         __builtin_memcpy(&a, x + t, d - t < 8 ? (size_t)(d - t) * sizeof(float) : sizeof a);
-        __builtin_memcpy(&b, mean + t, sizeof b);
-        v8d m = __builtin_convertvector(b, v8d), y = __builtin_convertvector(a, v8d) * f - m;
-        yy += y * y, ym += y * m;
+        __builtin_memcpy(&m, middle + t, sizeof m);
+        v8d y = (__builtin_convertvector(a, v8d) * f - m) * times;
+        squared += y * y;
         a = __builtin_convertvector(y, v8f);
         __builtin_memcpy(out + t, &a, sizeof a);
     }
-    for (int l = 0; l < 8; l++) *squared += yy[l], *against += ym[l];
+    double sum = 0.0;
+    for (int l = 0; l < 8; l++) sum += squared[l];
+    return sum;
 }
 
 /* Orthogonal: signs, then a Walsh-Hadamard transform of `length` (a power of two) vectors, in place. */
