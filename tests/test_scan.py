@@ -646,3 +646,42 @@ def test_the_documented_way_to_read_an_audit_works(tmp_path: Path, monkeypatch: 
 def test_torch_is_not_imported_with_the_room() -> None:
     code = "import sys, labeltui.scan, labeltui.demo; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+class TestCopies:
+    """Near-identical pictures share a group, whatever their format and label."""
+
+    def scanned(self, tmp_path: Path, **options: object) -> tuple[store.Store, np.ndarray]:
+        from sklearn.datasets import load_sample_images
+
+        rng = np.random.default_rng(0)
+        pictures = [Image.fromarray(image) for image in load_sample_images().images]
+        for number in range(40):
+            left, top = (int(v) for v in rng.integers(0, [500, 280]))
+            tile = pictures[number % 2].crop((left, top, left + 128, top + 128))
+            path = tmp_path / "data" / "ab"[number % 2] / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tile.save(path)
+            if number < 3:  # again as JPEG, under the other label
+                copy = tmp_path / "data" / "ab"[1 - number % 2] / f"{number:03}.jpg"
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                tile.save(copy, quality=85)
+        path = scan(tmp_path / "data", tmp_path / "a.audit", ScanOptions(**options))  # type: ignore[arg-type]
+        opened = store.Store.open(path)
+        numbers = np.array([int(name.split(b"/")[1][:3]) for name in opened.ids])
+        return opened, numbers
+
+    def test_a_picture_saved_again_joins_its_original(self, tmp_path: Path) -> None:
+        opened, numbers = self.scanned(tmp_path)
+        groups = opened.array("groups/duplicate")
+        for number in range(3):
+            assert len(set(groups[numbers == number])) == 1
+        assert len(set(groups)) == 40
+        attrs = opened.attrs("groups/duplicate")
+        assert attrs["pairs"] >= 3
+        assert 0 < attrs["threshold"] < 1
+
+    def test_only_identical_ones_when_told_so(self, tmp_path: Path) -> None:
+        opened, _ = self.scanned(tmp_path, copies_cosine=1.0)
+        assert len(set(opened.array("groups/duplicate"))) == 43
+        assert opened.attrs("groups/duplicate")["threshold"] == 1.0

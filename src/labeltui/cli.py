@@ -27,7 +27,17 @@ PATH = click.Path(path_type=Path)
 BACKBONE_OPTIONS = (
     "image_size", "mean", "std", "interpolation", "crop_pct", "device", "batch_size", "precision", "workers",
 )  # fmt: skip
-SCAN_OPTIONS = ("k", "classes", "class_names", "folds", "seed", "backend", "threads", "resume")
+SCAN_OPTIONS = (
+    "k",
+    "copies_cosine",
+    "classes",
+    "class_names",
+    "folds",
+    "seed",
+    "backend",
+    "threads",
+    "resume",
+)
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):
@@ -160,6 +170,11 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
 @click.option("-k", "--k", default=10, show_default=True, help="Neighbours that CSG and votes count.")
 @click.option(
     "--backend", default="exact", show_default=True, help="Of the graph: exact, cuda or approximate."
+)
+@click.option(
+    "--copies-cosine",
+    type=float,
+    help="Least cosine of near copies; 1: identical ones only.  [default: measured]",
 )
 @click.option("--folds", default=5, show_default=True, help="Folds of the out-of-fold head.")
 @click.option("--seed", default=0, show_default=True, help="Seed of folds, head and intervals.")

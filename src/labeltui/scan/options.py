@@ -30,6 +30,9 @@ class ScanOptions:
         Splits that take part in graph, duplicate groups, CSG, folds and flags; None = all samples.
     classes, class_names : Path, optional
         Files with more classes, and with display names.
+    copies_cosine : float, optional
+        Least cosine of near copies, which count as one sample in folds and votes; None = the defaults of
+        `labeltui.duplicates.near_duplicates`, 1 = only identical samples are copies.
     folds : int
         Folds of the out-of-fold head.
     head : HeadSpec
@@ -52,6 +55,7 @@ class ScanOptions:
     splits: tuple[str, ...] | None = None
     classes: Path | None = None
     class_names: Path | None = None
+    copies_cosine: float | None = None
     folds: int = 5
     head: HeadSpec = field(default_factory=HeadSpec)
     seed: int = 0
@@ -63,6 +67,8 @@ class ScanOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.k <= STORED_NEIGHBOURS:
             raise UsageError(f"k must be 1..{STORED_NEIGHBOURS}", f"{self.k} came", "10 serves most data")
+        if self.copies_cosine is not None and not 0 < self.copies_cosine <= 1:
+            raise UsageError("the cosine of copies must be above 0, at most 1", f"{self.copies_cosine} came")
         if not 2 <= self.folds <= 100:
             raise UsageError("the number of folds must be 2..100", f"{self.folds} came", "5 serves most data")
         if self.seed < 0:

@@ -12,9 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from labeltui import detect, duplicates, journal, sources, store
+from labeltui import detect, journal, sources, store
 from labeltui.errors import AuditError, AuditExists, Cancelled, UsageError
 from labeltui.scan.options import ScanOptions
 from labeltui.scan.partial import Partial, Rows
@@ -29,6 +30,7 @@ from labeltui.scan.stages import (
     build_graph,
     complexity,
     embed_rows,
+    find_copies,
     require_two,
     train_head,
 )
@@ -163,11 +165,13 @@ def _scan(run: Run, source: sources.Source, sheet: Sheet, pred_probs: Array | No
     inside = ok & sheet.inside
     require_two(sheet, rows, inside)
     add_sheet(found, sheet, rows)
+    if pred_probs is not None:  # kept, so that re-training can weigh them too
+        found.arrays["pred_probs"] = np.ascontiguousarray(pred_probs, dtype=np.float32)
     name = str(found.attrs["embeddings"]["default"])
     with run.stage("graph") as share:
         neighbours = build_graph(run, rows, inside, partial, share, found, name)
-        groups = duplicates.duplicate_groups(rows.pixels, inside)
-        found.arrays["groups/duplicate"] = groups
+    with run.stage("copies") as share:
+        groups = find_copies(run, source, rows, inside, neighbours, partial, share, found)
     with run.stage("csg"):
         value = complexity(run, sheet, inside, neighbours, found, name)
     with run.stage("head") as share:

@@ -13,14 +13,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import csg, embed, graph, head, sources, store
+from labeltui import csg, duplicates, embed, graph, head, sources, store
 from labeltui.errors import Cancelled, SourceError
 from labeltui.scan.options import STORED_NEIGHBOURS, ScanOptions
 from labeltui.scan.partial import Partial, Rows
 from labeltui.scan.record import commonest, list_faults
 from labeltui.scan.sheet import Sheet, packed
 
-STAGES = ("read", "embed", "graph", "csg", "head", "score", "write")
+STAGES = ("read", "embed", "graph", "copies", "csg", "head", "score", "write")
 # A spectrum takes a time that grows with the cube of the classes: 0.2 s for 1,000, minutes for 10,000.
 MOST_CLASSES = 10_000
 MOST_REPEATED = 1_000  # above, no sweep and no interval, which take it again and again
@@ -199,6 +199,43 @@ def build_graph(
     # How many rows the bound proved depends on the CPU's path; the neighbours do not.
     found.aside["graph"] = {"proven": made.proven, "recomputed": made.recomputed}
     return made
+
+
+def find_copies(
+    run: Run,
+    source: sources.Source,
+    rows: Rows,
+    inside: npt.NDArray[np.bool_],
+    neighbours: graph.Graph,
+    partial: Partial,
+    share: Callable[[float], None],
+    found: Findings,
+) -> npt.NDArray[np.int32]:
+    """Group identical and near-identical samples: folds and votes treat a group as one."""
+    options = run.options
+    exact = duplicates.duplicate_groups(rows.pixels, inside)
+
+    def find() -> tuple[Arrays, dict[str, Any]]:
+        if options.copies_cosine == 1:
+            return {"groups": exact}, {"threshold": 1.0}
+        near = duplicates.near_duplicates(
+            neighbours.indices,
+            neighbours.similarity,
+            exact,
+            picture=source.image if source.has_images else None,
+            threshold=options.copies_cosine,
+            seed=options.seed,
+            threads=options.threads,
+            progress=share,
+            cancel=run.cancelled,
+        )
+        return {"groups": near.groups}, near.attrs()
+
+    key = [inside, neighbours.k, options.backend, options.copies_cosine, options.seed, source.has_images]
+    arrays, facts = partial.step("copies", key, find)
+    found.arrays["groups/duplicate"] = arrays["groups"]
+    found.attrs["groups/duplicate"] = dict(facts)
+    return arrays["groups"]
 
 
 def complexity(
