@@ -14,8 +14,8 @@ beyond what the head itself gave.
 
 from __future__ import annotations
 
-from labeltui.detect import neighbours, probabilities
-from labeltui.detect.base import Detector, Facts, Findings
+from labeltui.detect import corrected, neighbours, probabilities
+from labeltui.detect.base import Detector, Facts, Findings, SecondLook
 from labeltui.detect.registry import available, register, table
 from labeltui.detect.run import SUGGESTIONS, attributes, datasets, run
 
@@ -24,8 +24,10 @@ __all__ = [
     "Detector",
     "Facts",
     "Findings",
+    "SecondLook",
     "attributes",
     "available",
+    "corrected",
     "datasets",
     "neighbours",
     "probabilities",

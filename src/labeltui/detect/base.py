@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui.errors import InputError
+from labeltui.head import HeadSpec
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -52,6 +53,12 @@ class Facts:
     given : ndarray of int32, shape (N,), optional
         The labels in doubt, which scores and flags speak of, where a person has since changed some of
         `labels`.
+    weights : ndarray of float32, shape (N,), optional
+        Sample weights for heads that detectors train.
+    head : HeadSpec, optional
+        What such heads are like.
+    device : str
+        Where they are trained.
     seed : int
     threads : int, optional
     """
@@ -67,6 +74,9 @@ class Facts:
     embeddings: npt.NDArray[np.floating] | None = None
     fold: npt.NDArray[np.int8] | None = None
     given: Ints | None = None
+    weights: Floats | None = None
+    head: HeadSpec | None = None
+    device: str = "auto"
     seed: int = 0
     threads: int | None = None
     p_tuned: Floats | None = None
@@ -81,6 +91,7 @@ class Facts:
             "fold": (self.fold, (n,)),
             "p_head": (self.p_head, (n, k)),
             "p_tuned": (self.p_tuned, (n, k)),
+            "weights": (self.weights, (n,)),
             "pred_probs": (self.pred_probs, (n, k)),
         }
         for name, (array, shape) in shapes.items():
@@ -176,6 +187,29 @@ class Detector(ABC):
     def attributes(self) -> dict[str, Attribute]:
         """Settings, for the record."""
         return {}
+
+
+class SecondLook(Detector):
+    """A detector that learns from what the others found: it is told the transition matrix that they imply."""
+
+    @abstractmethod
+    def look(
+        self,
+        transition: npt.NDArray[np.float64],
+        progress: Callable[[float], None],
+        cancel: Callable[[], bool] | None,
+    ) -> None:
+        """Fit. Called once, after `fit` and before `probabilities` and `score`.
+
+        Parameters
+        ----------
+        transition : ndarray of float64, shape (K, K)
+            T_ty = P(label y | right label t) of `Facts.labels`.
+        progress : callable
+            Told the share done.
+        cancel : callable, optional
+            Asked whether to stop.
+        """
 
 
 @dataclass(frozen=True)

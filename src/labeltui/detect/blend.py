@@ -12,8 +12,6 @@ from labeltui.detect.base import Attribute, Detector, Facts, Floats
 from labeltui.detect.channel import Channel, learn_sharpness
 from labeltui.noise.estimate import Anchors
 
-_KEEP_VALUES = 64_000_000  # pooled probabilities kept between the two passes: 256 MB; more are computed again
-
 
 class Blend:
     """Fits pool and channel on the facts.
@@ -30,14 +28,17 @@ class Blend:
     weights : ndarray of float64, shape (M,)
         Exponents of the voters in the pool.
     channel : Channel
+    learned : ndarray of float64, shape (K, K)
+        The transition matrix of the labels that the voters learned from; that of the channel, unless a person
+        has changed some.
     """
 
     def __init__(self, facts: Facts, voters: list[Detector]) -> None:
         self.facts = facts
         self.voters = voters
         self.weights = np.zeros(0)
-        self.channel = Channel(np.eye(facts.n_classes), 1.0)
-        self._kept: dict[int, Floats] = {}
+        self.channel = Channel(np.eye(facts.n_classes))
+        self.learned = self.channel.transition
         if voters:
             self._fit()
 
@@ -46,16 +47,12 @@ class Blend:
         named = zip(self.voters, self.weights, strict=True)
         return {
             "method": "weighted geometric mean of class probabilities, then the noise channel",
-            "sharpness": self.channel.sharpness,
             **{f"weight_{voter.name}": float(weight) for voter, weight in named},
         }
 
     def posterior(self, start: int, stop: int, parts: list[Floats] | None = None) -> Floats:
         """Return the distribution over right labels of the samples start..stop, one block of `Facts.blocks`."""
-        pooled = self._kept.get(start)
-        if pooled is None:
-            pooled = self._pooled(start, stop, parts)
-        return self.channel.posterior(pooled, self.facts.doubted[start:stop])
+        return self.channel.posterior(self._pooled(start, stop, parts), self.facts.doubted[start:stop])
 
     def _pooled(self, start: int, stop: int, parts: list[Floats] | None = None) -> Floats:
         parts = self._parts(start, stop) if parts is None else parts
@@ -75,14 +72,16 @@ class Blend:
             if first < last:
                 inside = rows[first:last] - start
                 logs[:, first:last] = pool.log_parts([p[inside] for p in self._parts(start, stop)])
+        doubted = facts.doubted[rows]
         self.weights = pool.learn(logs, facts.labels[rows])
         anchors = Anchors(np.where(facts.judged, facts.doubted, -1).astype(np.int32), facts.n_classes)
-        keep = facts.n * facts.n_classes <= _KEEP_VALUES
+        learned = Anchors(np.where(learned_from, facts.labels, -1).astype(np.int32), facts.n_classes)
         for start, stop in facts.blocks():
             pooled = self._pooled(start, stop)
             anchors.add(start, pooled)
-            if keep:
-                self._kept[start] = pooled
-        transition = anchors.matrix()
-        sharpness = learn_sharpness(pool.mix(logs, self.weights), facts.doubted[rows], transition)
-        self.channel = Channel(transition, sharpness)
+            if facts.given is not None:
+                learned.add(start, pooled)
+        self.channel = Channel(anchors.matrix())
+        self.learned = self.channel.transition if facts.given is None else learned.matrix()
+        sharpness = learn_sharpness(pool.mix(logs, self.weights), doubted, self.channel.transition)
+        self.weights = pool.learn(logs, doubted, self.channel.transition, self.weights * sharpness)

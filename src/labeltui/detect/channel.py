@@ -30,16 +30,15 @@ _FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Channel:
-    """A transition matrix and the sharpness of what goes in.
+    """What becomes of right labels.
 
     Attributes
     ----------
     transition : ndarray of float64, shape (K, K)
-    sharpness : float
+        T_ty = P(given y | right t).
     """
 
     transition: npt.NDArray[np.float64]
-    sharpness: float
 
     def posterior(self, pooled: Floats, labels: Ints) -> Floats:
         """Return the distribution over right labels, shape (n, K).
@@ -50,7 +49,7 @@ class Channel:
         labels : ndarray of int32, shape (n,)
             Given labels; with -1 the picture alone decides.
         """
-        q = sharpen(pooled, self.sharpness)
+        q = pooled.copy()
         known = labels >= 0
         q[known] *= self.transition.T[labels[known]].astype(np.float32)
         q /= np.maximum(q.sum(axis=1, keepdims=True), np.float32(1e-30))

@@ -61,41 +61,57 @@ def sample_rows(
     return rows
 
 
-def learn(logs: npt.NDArray[np.float32], labels: Ints) -> Weights:
+def learn(
+    logs: npt.NDArray[np.float32],
+    labels: Ints,
+    transition: npt.NDArray[np.float64] | None = None,
+    start: Weights | None = None,
+) -> Weights:
     """Return the exponents, not negative, that make the labels most probable.
 
-    The problem is convex. A little pull toward equal exponents that sum to 1 keeps tiny data sane.
+    With a transition matrix the pool q speaks of right labels, and the labels' probability is ``sum_t q_t
+    T_ty``. Without one the problem is convex. A little pull toward the start keeps tiny data sane.
 
     Parameters
     ----------
     logs : ndarray of float32, shape (M, n, K)
     labels : ndarray of int32, shape (n,)
         0..K-1.
+    transition : ndarray of float64, shape (K, K), optional
+    start : ndarray of float64, shape (M,), optional
+        Where to begin; equal exponents that sum to 1 by default.
 
     Returns
     -------
     ndarray of float64, shape (M,)
     """
     m, n, _ = logs.shape
-    start = np.full(m, 1.0 / m)
+    first = np.full(m, 1.0 / m) if start is None else start
     if n == 0:
-        return start
+        return first
     rows = np.arange(n)
-    own = logs[:, rows, labels].astype(np.float64)  # (M, n)
+    seen = None if transition is None else transition.T[labels]  # (n, K): T_ty of each sample's y
+    own = logs[:, rows, labels].astype(np.float64).mean(axis=1)
 
     def loss(weights: Weights) -> tuple[float, Weights]:
         z = _sum(logs, weights).astype(np.float64)  # (n, K)
         norm = logsumexp(z, axis=1, keepdims=True)
-        p = np.exp(z - norm)
-        value = float((norm[:, 0] - (weights[:, None] * own).sum(axis=0)).mean())
-        slope = np.array([float((p * logs[i]).sum(axis=1).mean()) for i in range(m)]) - own.mean(axis=1)
-        pull = weights - start
-        return value + 5.0 / n * float(pull @ pull), slope + 10.0 / n * pull
+        q = np.exp(z - norm)
+        if seen is None:
+            value = float(norm.mean() - (weights * own).sum())
+            slope = np.array([float((q * part).sum(axis=1).mean()) for part in logs]) - own
+        else:
+            reached = q * seen
+            p = reached.sum(axis=1, keepdims=True)
+            value = -float(np.log(np.maximum(p, 1e-300)).mean())
+            gap = q - reached / np.maximum(p, 1e-300)
+            slope = np.array([float((gap * part).sum(axis=1).mean()) for part in logs])
+        pull = weights - first
+        return value + 5.0 / n * float((pull * pull).sum()), slope + 10.0 / n * pull
 
     best = minimize(
-        loss, start, jac=True, bounds=[(0.0, 4.0)] * m, method="L-BFGS-B", options={"maxiter": 60}
+        loss, first, jac=True, bounds=[(0.0, 4.0)] * m, method="L-BFGS-B", options={"maxiter": 60}
     )
-    weights = np.asarray(best.x, dtype=np.float64)
     # A machine's last bits must not decide which samples are flagged.
-    weights = np.round(weights, 4)
-    return weights if weights.sum() > 0 else start
+    weights = np.asarray([round(float(weight), 4) for weight in best.x])
+    return weights if weights.sum() > 0 else first

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.detect.base import UNKNOWN, Attribute, Detector, Facts, Findings, Floats, Ints, own
+from labeltui.detect.base import (
+    UNKNOWN,
+    Attribute,
+    Detector,
+    Facts,
+    Findings,
+    Floats,
+    Ints,
+    SecondLook,
+    own,
+)
 from labeltui.detect.blend import Blend
 from labeltui.detect.registry import available, table
 from labeltui.errors import Cancelled, InputError, UsageError
 
 SUGGESTIONS = 5
+_SECOND_SHARE = 0.9  # of the time, where a detector takes a second look
 
 
 def run(
@@ -49,8 +61,20 @@ def run(
     Cancelled
     """
     detectors = [cls(facts) for cls in _chosen(facts, only)]
+    tell = progress or (lambda share: None)
+    first = [detector for detector in detectors if not isinstance(detector, SecondLook)]
+    second = [detector for detector in detectors if isinstance(detector, SecondLook)]
     for detector in detectors:
         detector.fit()
+    blend = Blend(facts, [detector for detector in first if _votes(detector)])
+    if blend.voters:
+        for number, detector in enumerate(second):
+            detector.look(blend.learned, partial(_tell_second, tell, number, len(second)), cancel)
+        if second:
+            blend = Blend(facts, [*blend.voters, *(detector for detector in second if _votes(detector))])
+    else:
+        detectors = first
+    before = _SECOND_SHARE if second else 0.0
     n = facts.n
     scores = {detector.name: np.full(n, UNKNOWN, dtype=np.float32) for detector in detectors}
     findings = Findings(
@@ -58,13 +82,10 @@ def run(
         np.full(n, UNKNOWN, dtype=np.float32),
         np.full((n, SUGGESTIONS), -1, dtype=np.int32),
         np.zeros((n, SUGGESTIONS), dtype=np.float32),
-        np.eye(facts.n_classes),
+        blend.channel.transition,
         {detector.name: {"title": detector.title, **detector.attributes()} for detector in detectors},
     )
-    blend = Blend(facts, [detector for detector in detectors if _votes(detector)])
     findings.attrs["blend"] = blend.attributes()
-    if blend.voters:
-        findings.transition[:] = blend.channel.transition
     for start, stop in facts.blocks():
         if cancel is not None and cancel():
             raise Cancelled("the detectors were stopped", f"after {start} of {n} samples")
@@ -80,10 +101,13 @@ def run(
             scores[detector.name][start:stop][judged] = np.clip(score[judged], 0.0, 1.0)
         if parts:
             _suggest(facts, findings, start, stop, blend.posterior(start, stop, list(parts.values())))
-        if progress is not None:
-            progress(stop / n)
+        tell(before + (1.0 - before) * stop / n)
     _mark(facts, findings)
     return findings
+
+
+def _tell_second(tell: Callable[[float], None], number: int, count: int, share: float) -> None:
+    tell(_SECOND_SHARE * (number + share) / count)
 
 
 def datasets(findings: Findings) -> dict[str, npt.NDArray[Any]]:

@@ -1,0 +1,67 @@
+"""The head once more, trained to be right about the right labels rather than about the given ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui import head
+from labeltui.detect.base import Attribute, Facts, Floats, SecondLook
+from labeltui.detect.registry import register
+
+
+@register
+class Corrected(SecondLook):
+    """Out-of-fold head with forward correction (Patrini et al., CVPR 2017, section 4.2).
+
+    Its softmax is passed through the transition matrix that the first look estimated before it is compared
+    with the label: it must explain the labels as right labels plus mistakes, and so does not learn the
+    mistakes themselves. The same folds as the first head, another seed.
+    """
+
+    name = "corrected"
+    title = "noise-corrected head"
+    needs = frozenset({"embeddings", "fold", "p_head"})
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._p: Floats | None = None
+        self._attributes: dict[str, Attribute] = {}
+
+    def look(
+        self,
+        transition: npt.NDArray[np.float64],
+        progress: Callable[[float], None],
+        cancel: Callable[[], bool] | None,
+    ) -> None:
+        """Train the heads behind `transition`, K x K, of the labels that are learned from."""
+        facts = self.facts
+        assert facts.embeddings is not None  # `needs` says so
+        assert facts.fold is not None
+        result = head.out_of_fold(
+            facts.embeddings,
+            np.where(facts.fold >= 0, facts.labels, -1),
+            facts.fold,
+            facts.n_classes,
+            spec=facts.head,
+            seed=facts.seed + 1,
+            threads=facts.threads,
+            device=facts.device,
+            weights=facts.weights,
+            transition=transition,
+            progress=lambda epoch: progress(epoch.done / epoch.total),
+            cancel=cancel,
+        )
+        self._p = result.p
+        self._attributes = dict(result.attrs)
+
+    def probabilities(self, start: int, stop: int) -> Floats:
+        """Distribution over right labels, as seen without the sample's own label."""
+        assert self._p is not None, "look() comes first"
+        return self._p[start:stop]
+
+    def attributes(self) -> dict[str, Attribute]:
+        """Settings of the head."""
+        return self._attributes
