@@ -22,6 +22,7 @@ from typing import Any
 from tests.tui.terminal import Screen
 
 UTF8 = {"LANG": "en_US.UTF-8", "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+PATHS = {key: os.environ[key] for key in ("PYTHONPATH",) if key in os.environ}
 XTERM = (
     "\x1bP>|XTerm(390)\x1b\\\x1b[6;20;10t\x1b[4;480;800t\x1b[8;24;80t"
     "\x1b[?1;0;16S\x1b[?1;0;1024S\x1b[?2;0;800;480S\x1b[?2026;2$y\x1b[?63;1;2;4;22c"

@@ -196,10 +196,11 @@ class TestSixel:
 
     def test_whole_bands_where_a_band_fits(self) -> None:
         for rows in range(1, 12):
-            for height in range(6, 24):
-                picture = SixelEncoder(Cell(8, height)).encode(sample(), 30, rows)
-                assert picture.pixels[1] % 6 == 0
-                assert picture.pixels[1] <= rows * height
+            for height in (6, 7, 11, 13, 20, 23):
+                for columns in (5, 11, 31):
+                    picture = SixelEncoder(Cell(7, height)).encode(sample(), columns, rows)
+                    assert picture.pixels[1] % 6 == 0
+                    assert picture.pixels[1] <= rows * height
 
     def test_a_sample_is_short(self) -> None:
         sizes = [SixelEncoder(Cell(10, 20)).encode(sample(seed), 40, 20).wire for seed in range(10)]
@@ -272,8 +273,11 @@ class TestKitty:
 
 
 class TestText:
-    def test_blocks_show_each_pixel_where_it_belongs(self) -> None:
-        image = sample(0, 16)
+    @pytest.mark.parametrize("colours", [2, 3, 5, 256])
+    def test_blocks_show_each_pixel_where_it_belongs(self, colours: int) -> None:
+        image = (
+            sample(0, 16).quantize(colours).convert("RGB")
+        )  # neighbours of the same colour are sent shorter
         picture = BlocksEncoder(CELL).encode(image, 16, 8)
         console = Console(force_terminal=True, color_system="truecolor")
         dots = np.zeros((16, 16, 3), np.uint8)

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
@@ -15,7 +16,9 @@ from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
-from labeltui.tui.graphics.layer import rectangles, render, touched, visible
+from labeltui.tui.graphics.capabilities import Cell
+from labeltui.tui.graphics.layer import SixelPainter, Target, rectangles, render, touched, visible
+from labeltui.tui.graphics.sixel import SixelEncoder
 from tests.tui.terminal import Screen
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9))
@@ -115,6 +118,41 @@ def test_frames_write_what_they_say_and_nothing_else(
     for y, x in zip(*np.nonzero(told), strict=True):
         assert ours.text[y][x] == plain.text[y][x] == rows[y][x]
         assert touched(update)(Region(int(x), int(y), 1, 1))
+
+
+class TestSixelPainter:
+    """What Textual's own repainting would hide if it were tried in an app only."""
+
+    picture = SixelEncoder(Cell(8, 12)).encode(Image.new("RGB", (9, 9), (200, 10, 10)), 6, 4)
+
+    def target(self, x: int = 2, ground: str = "dark") -> Target:
+        box = self.picture.box
+        return Target(self.picture, x, 1, np.ones((box.height, box.width), np.bool_), ground)
+
+    def test_says_where_pixels_were_left(self) -> None:
+        painter = SixelPainter()
+        assert painter.frame({"a": self.target()}, {}, (40, 20))
+        assert painter.leftovers() == []
+        painter.frame({}, {2: [(0, 40)]}, (40, 20))  # gone, and one row was written over
+        assert painter.leftovers() == [Region(2, 1, 6, 1), Region(2, 3, 6, 2)]
+        assert painter.leftovers() == []
+
+    def test_says_where_a_moved_picture_was(self) -> None:
+        painter = SixelPainter()
+        painter.frame({"a": self.target()}, {}, (40, 20))
+        assert painter.frame({"a": self.target(x=12)}, {}, (40, 20)).startswith("\x1b[2;13H")
+        assert painter.leftovers() == [Region(2, 1, 6, 4)]
+
+    def test_leaves_out_good_pixels_only_on_the_same_ground(self) -> None:
+        painter = SixelPainter()
+        assert painter.holes({"a": self.target()}) == {}
+        painter.frame({"a": self.target()}, {}, (40, 20))
+        assert painter.holes({"a": self.target()}) == {y: [(2, 8)] for y in range(1, 5)}
+        assert painter.holes({"a": self.target(ground="light")}) == {}
+        assert painter.frame({"a": self.target()}, {}, (40, 20)) == ""
+        painter.frame({"a": self.target()}, {1: [(4, 5)]}, (40, 20))
+        assert painter.moved() == ""
+        assert painter.holes({"a": self.target()}) == {}
 
 
 def test_no_frame_touches_nothing() -> None:
