@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 BUSY_POLL, IDLE_POLL = 0.5, 5.0
 """Seconds between two looks at a running job's files, and at the directory of jobs while none runs."""
+
+SOLVE_AFTER = 0.4
+"""Seconds after a decision at which CSG of many classes is worked out."""
 
 
 class LabeltuiApp(App[None], inherit_bindings=False):
@@ -98,6 +102,12 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     def _first_screen(self) -> None:
         """Do what can wait until the first screen stands."""
+        if not self.is_headless:
+            # What was made so far lives as long as the program: looking through it for garbage again and again costs
+            # pauses of 50 ms.
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 20)
+            gc.enable()
         self.audit.warm()
         review, root = self.review, self.audit.source_root
         if root is not None and not root.exists():
@@ -175,6 +185,12 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.review.show_job(job)
         self._watch_jobs()
 
+    @work(group="csg", exclusive=True)
+    async def _solve(self) -> None:
+        await asyncio.sleep(SOLVE_AFTER)  # the next decision within it starts anew
+        await asyncio.to_thread(self.audit.solve_csg)
+        self.review.paint_header()
+
     @work(group="start", exclusive=True)
     async def _start_aside(self) -> None:
         await self.start_training()
@@ -186,7 +202,9 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.review.say("training is asked to stop")
 
     def decided(self) -> None:
-        """Start training when enough was relabelled since the last run."""
+        """Follow a decision: solve for CSG where that takes long, train when enough was relabelled."""
+        if self.audit.summary().csg_stale:
+            self._solve()
         if self.jobs is None or not self.train_after or self.training:
             return
         relabels = self.audit.relabels_since_run

@@ -61,15 +61,17 @@ class Classes(Rows):
             ]
         entry = session.classes[row - 1]
         text, share = self._column(entry)
-        narrow = width < 22
-        name_width = max(6, min(14, width - 22)) if not narrow else width - 14
-        bar_width = 0 if narrow else width - name_width - 15
+        longest = max(len(row.name) for row in session.classes)
+        rest = width - 2 - 6  # beside the mark and the flags
+        number_width = 6 if width >= 22 or longest <= rest - 6 else 0
+        rest -= number_width
+        bar_width = max(5, min(rest - 1 - longest, 12)) if width >= 22 else 0
         full, empty = bar(share, bar_width)
         name = "strong" if open_ else "plain" if entry.flags else "faint"
         return [
             mark,
-            (fit(entry.name, name_width), name),
-            (fit(text, 6, right=True), "faint"),
+            (fit(entry.name, rest - bar_width - (1 if bar_width else 0)), name),
+            (fit(text, number_width, right=True), "faint"),
             (" " if bar_width else "", "plain"),
             (full, "bar"),
             (empty, "plain"),

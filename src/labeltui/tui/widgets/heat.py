@@ -43,10 +43,12 @@ class Heat(Lines):
         same = np.array(rows)[:, None] == np.array(columns)[None, :]
         most = float(values[~same].max()) if (~same).any() else 0.0
         total = f"{len(order):,}"
-        shown = f"{total} classes" if across >= len(order) else f"{left + 1:,}-{left + across:,} of {total}"
+        shown = f"{total} classes" if across >= len(order) else f"{left + 1}-{left + across} of {len(order)}"
+        shared = _shared([names[label] for label in columns])
         heads: list[Piece] = [(fit(shown, head), "faint"), (" ", "plain")]
         for label in columns:
-            heads.append((fit(names[label], wide - 1) + " ", "key" if label == pair[1] else "faint"))
+            head_text = names[label] if len(names[label]) < wide else names[label][shared:]
+            heads.append((fit(head_text[: wide - 1], wide), "key" if label == pair[1] else "faint"))
         lines: list[list[Piece]] = [_joined(heads)]
         for label, line, own in zip(rows, values.tolist(), same.tolist(), strict=True):
             marked = label == pair[0]
@@ -60,7 +62,9 @@ class Heat(Lines):
                     if high > 1 and wide > 3 and part == high - 1 and not diagonal and value >= 0.005:
                         text, style = number(value).rjust(wide - 1) + " ", "plain"
                     if marked and other == pair[1]:
-                        style = "caret"
+                        text, style = (
+                            ("◖◗", "key") if wide < 4 else (text, "caret" if text.strip(SHADES[4]) else "key")
+                        )
                     pieces.append((text, style))
                 lines.append(_joined(pieces))
         lines.append([(f"{SHADES[1] * 2} {most / 4:.2f}  {SHADES[4] * 2} {most:.2f}", "faint")])
@@ -75,6 +79,15 @@ def _window(at: int, size: int, total: int) -> int:
 def _part(matrix: Any, rows: list[int], columns: list[int]) -> NDArray[np.float64]:
     part = matrix[rows][:, columns]
     return np.asarray(part.toarray() if hasattr(part, "toarray") else part, dtype=np.float64)
+
+
+def _shared(words: list[str]) -> int:
+    """Return how many first letters all words have in common; 0 for a single word."""
+    low, high = min(words), max(words)
+    same = next(
+        (at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
+    )
+    return same if len(words) > 1 else 0
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

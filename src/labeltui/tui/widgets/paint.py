@@ -44,7 +44,9 @@ def fit(text: str, width: int, right: bool = False) -> str:
 
 def fit_end(text: str, width: int) -> str:
     """Like `fit`, but cut text keeps its end, which tells file names apart."""
-    while text and cell_len(text) > width:
+    if width <= 0:
+        return ""
+    while cell_len(text) > width:
         text = "…" + text[2:] if text[0] == "…" else "…" + text[1:]
     return fit(text, width)
 

@@ -106,8 +106,9 @@ class Preview(Vertical):
         if sample is None:
             return []
         given = int(audit.given[sample])
+        narrow = self.size.width < 44
         pieces: list[Piece] = [
-            ("given ", "faint"),
+            ("" if narrow else "given ", "faint"),
             (audit.names[given] if given >= 0 else "no label", "strong"),
         ]
         decision = audit.decision(sample)
@@ -118,7 +119,8 @@ class Preview(Vertical):
                 pieces += [(" ", "plain"), (audit.names[int(audit.current[sample])], style)]
         elif suggestions := audit.suggestions(sample):
             label, p = suggestions[0]
-            pieces += [("  suggest ", "faint"), (audit.names[label], "link"), (" " + number(p), "faint")]
+            arrow = " → " if narrow else "  suggest "
+            pieces += [(arrow, "faint"), (audit.names[label], "link"), (" " + number(p), "faint")]
         return pieces
 
     def _facts(self, sample: int, width: int) -> list[list[Piece]]:
@@ -153,7 +155,7 @@ class Preview(Vertical):
         known = sum(n.label >= 0 for n in evidence.neighbours)
         reasons = []
         if near:
-            reasons.append(", ".join(f"{count}/{known} neighbours {names[k]}" for k, count in near))
+            reasons.append("neighbours: " + ", ".join(f"{count}/{known} {names[k]}" for k, count in near))
         if given >= 0 and evidence.votes:
             votes = "  ".join(f"{detector} {number(score)}" for detector, score, _ in evidence.votes)
             reasons.append(f"P({names[given]})  {votes}")
@@ -201,9 +203,14 @@ def _wrap(choices: list[tuple[str, str, str]], width: int) -> list[list[Piece]]:
     for key, name, more in choices:
         name = fit(name, min(len(name), 24))
         size = len(key) + len(name) + len(more) + 4
-        if line and used + size > width:
+        if line and used + size - 1 > width:
             lines.append(line)
             line, used = [], 0
-        line += [(f" {key} ", "key"), (name, "plain"), (f" {more} " if more else "  ", "faint")]
+        line += [
+            (f" {key}", "key"),
+            ("→", "faint"),
+            (name, "plain"),
+            (f" {more} " if more else "  ", "faint"),
+        ]
         used += size
     return [*lines, line] if line else lines

@@ -15,9 +15,12 @@ class Queue(Rows):
         self.session = session
         self.shown = session.queue
         """The queue that stands on the screen."""
+        self.name_width = 6
 
     def reset(self, row: int) -> None:
         self.shown = self.session.queue
+        names = (short_name(self.session.audit.sample_name(i)) for i in self.shown[:100].tolist())
+        self.name_width = max((len(name) for name in names), default=6)
         super().reset(row)
 
     def count(self) -> int:
@@ -58,13 +61,14 @@ class Queue(Rows):
     def _columns(self, width: int) -> tuple[int, int, int]:
         """Return the cells of name, given and target; where room is scarce, the given class goes first."""
         room = width - 8
+        longest = max((len(name) for name in self.session.audit.names), default=0)
         alone = self.session.spec.given is not None
-        if room < 26 and alone:
-            name = max(6, room - 16)
+        name = max(6, min(self.name_width, room - 12))
+        if alone or room - name - 4 < min(2 * longest, 14):
             return name, 0, room - name - 2
-        name = max(6, min(20, room - 24))
+        name = max(6, min(self.name_width, room - 18))
         labels = room - name - 3
-        given = min(labels // 2, max(4, labels - 10))
+        given = min(labels // 2, max(4, labels - longest))
         return name, given, labels - given
 
 
