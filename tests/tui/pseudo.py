@@ -103,6 +103,7 @@ def child(script: str, terminal: Terminal, tmp_path: Path, **env: str) -> Iterat
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
             "XDG_CACHE_HOME": str(tmp_path),
+            **PATHS,
             **UTF8,
             **env,
         },

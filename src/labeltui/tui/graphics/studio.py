@@ -1,7 +1,7 @@
 """Encodes pictures off the UI thread and keeps the latest ones.
 
 One thread does all the work, because most of it holds Python's lock anyway: it serves what somebody waits
-for, newest wish of each picture first, and what was asked ahead of need when nobody waits.
+for, the latest wish of each picture, and what was asked ahead of need when nobody waits.
 """
 
 from __future__ import annotations
