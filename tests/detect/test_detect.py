@@ -16,6 +16,7 @@ from labeltui.errors import Cancelled, InputError, UsageError
 
 DIGITS = load_digits()
 TRUTH = DIGITS.target.astype(np.int32)
+ALL = ("neighbours", "nearest", "head", "corrected", "confident", "csg", "blend")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_the_corrected_head_learns_right_labels_from_wrong_ones() -> None:
 def test_scores_and_suggestions_obey_their_law(facts: base.Facts, findings: base.Findings) -> None:
     arrays = detect.datasets(findings)
     assert set(arrays) == {
-        *(f"scores/{name}" for name in ("neighbours", "nearest", "head", "corrected", "blend")),
+        *(f"scores/{name}" for name in ALL),
         "suggest/label",
         "suggest/p",
         "noise/transition",
@@ -132,9 +133,7 @@ def test_scores_and_suggestions_obey_their_law(facts: base.Facts, findings: base
     assert all(len(set(row)) == 5 for row in labels)
     inside = labels == facts.labels[:, None]
     np.testing.assert_allclose(p[inside], findings.blend[inside.any(axis=1)])
-    assert set(detect.attributes(findings)) == {
-        f"scores/{n}" for n in ("neighbours", "nearest", "head", "corrected", "blend")
-    }
+    assert set(detect.attributes(findings)) == {f"scores/{name}" for name in ALL}
 
 
 def test_runs_repeat_on_any_number_of_threads_and_any_block(

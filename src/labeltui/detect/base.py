@@ -53,6 +53,8 @@ class Facts:
     given : ndarray of int32, shape (N,), optional
         The labels in doubt, which scores and flags speak of, where a person has since changed some of
         `labels`.
+    checked : ndarray of int8, shape (N,), optional
+        What people found: 1 = the doubted label is right, 0 = wrong, -1 = nobody looked.
     weights : ndarray of float32, shape (N,), optional
         Sample weights for heads that detectors train.
     head : HeadSpec, optional
@@ -74,6 +76,7 @@ class Facts:
     embeddings: npt.NDArray[np.floating] | None = None
     fold: npt.NDArray[np.int8] | None = None
     given: Ints | None = None
+    checked: npt.NDArray[np.int8] | None = None
     weights: Floats | None = None
     head: HeadSpec | None = None
     device: str = "auto"
@@ -92,6 +95,7 @@ class Facts:
             "p_head": (self.p_head, (n, k)),
             "p_tuned": (self.p_tuned, (n, k)),
             "weights": (self.weights, (n,)),
+            "checked": (self.checked, (n,)),
             "pred_probs": (self.pred_probs, (n, k)),
         }
         for name, (array, shape) in shapes.items():
@@ -169,6 +173,11 @@ class Detector(ABC):
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
+
+    @classmethod
+    def feasible(cls, facts: Facts) -> bool:
+        """Whether this data set's size allows the detector; its needs are met when this is asked."""
+        return True
 
     def fit(self) -> None:  # noqa: B027 - most detectors have nothing to fit
         """Look at everything once."""

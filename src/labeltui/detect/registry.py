@@ -52,9 +52,9 @@ def table() -> dict[str, type[Detector]]:
 
 
 def available(facts: Facts) -> list[type[Detector]]:
-    """Return the detectors whose needs `facts` meets."""
+    """Return the detectors whose needs `facts` meets and whose size they can handle."""
     return [
         detector
         for detector in table().values()
-        if all(getattr(facts, need, None) is not None for need in detector.needs)
+        if all(getattr(facts, need, None) is not None for need in detector.needs) and detector.feasible(facts)
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from labeltui.detect import calibrate
 from labeltui.detect.base import (
     UNKNOWN,
     Attribute,
@@ -85,7 +86,13 @@ def run(
         blend.channel.transition,
         {detector.name: {"title": detector.title, **detector.attributes()} for detector in detectors},
     )
-    findings.attrs["blend"] = blend.attributes()
+    calibration = _calibration(facts, blend)
+    findings.attrs["blend"] = {
+        **blend.attributes(),
+        "calibration_shift": calibration.shift,
+        "calibration_stretch": calibration.stretch,
+        "calibration_checks": calibration.checks,
+    }
     for start, stop in facts.blocks():
         if cancel is not None and cancel():
             raise Cancelled("the detectors were stopped", f"after {start} of {n} samples")
@@ -100,7 +107,8 @@ def run(
                 score = detector.score(start, stop)
             scores[detector.name][start:stop][judged] = np.clip(score[judged], 0.0, 1.0)
         if parts:
-            _suggest(facts, findings, start, stop, blend.posterior(start, stop, list(parts.values())))
+            p = blend.posterior(start, stop, list(parts.values()))
+            _suggest(facts, findings, start, stop, calibration.distribution(p, facts.doubted[start:stop]))
         tell(before + (1.0 - before) * stop / n)
     _mark(facts, findings)
     return findings
@@ -139,6 +147,16 @@ def _chosen(facts: Facts, only: Sequence[str] | None) -> list[type[Detector]]:
                 f"detector {name} needs {', '.join(sorted(table()[name].needs))}", "this audit has not"
             )
     return [detector for detector in ready if detector.name in only]
+
+
+def _calibration(facts: Facts, blend: Blend) -> calibrate.Calibration:
+    if facts.checked is None or not blend.voters:
+        return calibrate.Calibration()
+    right = np.full(facts.n, UNKNOWN, dtype=np.float32)
+    for start, stop in facts.blocks():
+        if (facts.checked[start:stop] != calibrate.UNCHECKED).any():
+            right[start:stop] = own(blend.posterior(start, stop), facts.doubted[start:stop])
+    return calibrate.fit(right, np.where(facts.judged, facts.checked, calibrate.UNCHECKED))
 
 
 def _votes(detector: Detector) -> bool:

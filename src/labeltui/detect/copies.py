@@ -1,0 +1,51 @@
+"""Copies of one picture that carry different labels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labeltui.detect.base import Attribute, Detector, Facts, Floats
+from labeltui.detect.registry import register
+
+
+@register
+class Duplicates(Detector):
+    """Share of a sample's copies (identical or nearly so) that have its label.
+
+    ``(copies with the label + 1/2) / (copies + 1)``; one half for a sample without labelled copies. At least
+    one label of a conflict is wrong; which one, the other detectors must say, so this does not join the pool.
+    """
+
+    name = "duplicates"
+    title = "labels of its copies"
+    needs = frozenset({"groups"})
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._score = np.full(facts.n, 0.5, dtype=np.float32)
+        self._conflicts = 0
+
+    def fit(self) -> None:
+        """Count the labels in each group."""
+        facts = self.facts
+        assert facts.groups is not None  # `needs` says so
+        rows = np.flatnonzero(facts.ok & (facts.doubted >= 0) & (facts.groups >= 0))
+        if not len(rows):
+            return
+        _, group, size = np.unique(facts.groups[rows], return_inverse=True, return_counts=True)
+        pair = group.astype(np.int64) * facts.n_classes + facts.doubted[rows]
+        _, cell, same = np.unique(pair, return_inverse=True, return_counts=True)
+        others, agreeing = size[group] - 1, same[cell] - 1
+        self._score[rows] = (agreeing + 0.5) / (others + 1.0)
+        self._conflicts = len(np.unique(group[agreeing < others]))
+
+    def probabilities(self, start: int, stop: int) -> None:
+        """None: a copy must not confirm a wrong label."""
+
+    def score(self, start: int, stop: int) -> Floats:
+        """Low where the copies have another label."""
+        return self._score[start:stop]
+
+    def attributes(self) -> dict[str, Attribute]:
+        """Number of groups whose labels contradict each other."""
+        return {"conflicts": self._conflicts}
