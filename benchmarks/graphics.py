@@ -54,9 +54,9 @@ def samples(number: int) -> list[Image.Image]:
     return found
 
 
-def photo() -> Image.Image:
+def photo(number: int = 0) -> Image.Image:
     """Return the middle of a photograph at 224 x 224 pixels."""
-    whole = photographs()[0]
+    whole = photographs()[number]
     left = (whole.width - whole.height) // 2
     return whole.crop((left, 0, left + whole.height, whole.height)).resize(
         (224, 224), Image.Resampling.LANCZOS
@@ -211,11 +211,19 @@ def main() -> None:
     if report.wanted("widget"):
         swaps = 3 if options.quick else 10
 
+        large_ones = [photo(0), photo(1)]
+
         def our_show(widget: Picture, number: int) -> None:
             widget.show(number, small[number % len(small)])
 
         def their_show(widget: Any, number: int) -> None:
             widget.image = small[number % len(small)]
+
+        def our_photo(widget: Picture, number: int) -> None:
+            widget.show(number % 2, large_ones[number % 2])
+
+        def their_photo(widget: Any, number: int) -> None:
+            widget.image = large_ones[number % 2]
 
         def running() -> dict[str, Any]:
             theirs = peer("textual_image.widget", PEER).SixelImage
@@ -226,6 +234,10 @@ def main() -> None:
                 for kind in ("sixel", "kitty", "blocks", "ascii")
             }
             found[PEER] = asyncio.run(in_app(lambda: theirs(id="picture"), their_show, "blocks", swaps))
+            found["photo"] = asyncio.run(in_app(lambda: Picture(id="picture"), our_photo, "sixel", swaps))
+            found[f"{PEER} photo"] = asyncio.run(
+                in_app(lambda: theirs(id="picture"), their_photo, "blocks", swaps)
+            )
             return found
 
         cell = report.cell("widget", running, *sources, swaps=swaps, samples=len(small))
@@ -237,6 +249,13 @@ def main() -> None:
         report.add(
             "widget: next picture, fewer bytes",
             theirs["bytes"] / mine["bytes"],
+            "x",
+            target=3,
+            peer=version(PEER),
+        )
+        report.add(
+            "widget: next photo, fewer bytes",
+            cell[f"{PEER} photo"]["bytes"] / cell["photo"]["bytes"],
             "x",
             target=3,
             peer=version(PEER),

@@ -37,8 +37,10 @@ ALIGN = 0.06
 """A picture may be this much smaller than its area if then each of its rows covers whole bands: the data
 halves."""
 
-TOLERANCE = 64
-"""How much a pixel's squared error may grow to be like its neighbour: 8 of 256 levels, 10 % fewer bytes."""
+TOLERANCE = 64, 128
+"""How much a pixel's squared error may grow to be like its neighbour: 8 of 256 levels, 10 % fewer bytes; 11 levels in
+pictures of more than `MANY` pixels, where a single one is hardly seen."""
+MANY = 128 * 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +145,7 @@ class SixelEncoder:
         exact = few_colours(pixels, self.registers)
         palette, flat = exact or quantise(pixels, self.registers)
         if exact is None:
-            calm(flat.reshape(small.height, small.width), pixels, palette, TOLERANCE)
+            calm(flat.reshape(small.height, small.width), pixels, palette, TOLERANCE[len(pixels) > MANY])
         # Frequent colours get short numbers.
         order = np.argsort(-np.bincount(flat, minlength=len(palette)), kind="stable")
         number = np.empty(len(order), np.uint8)
