@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from rich.cells import cell_len
 
 from labeltui.audit import QueueSpec
 from labeltui.tui.checks import Checks
@@ -53,6 +54,7 @@ class Session:
 
     def __init__(self, audit: Audit) -> None:
         self.audit = audit
+        self.longest_name = max((cell_len(name) for name in audit.names), default=0)
         self.spec = QueueSpec()
         self.queue: NDArray[np.int64] = np.empty(0, np.int64)
         self.row = 0

@@ -68,7 +68,7 @@ class NeighboursScreen(Opened):
             grid.show(thumbs)
         lines: list[list[Piece]] = [[("VOTES ", "title"), (f"P({session.name(given)} is right)", "faint")]]
         for name, score, proposal in evidence.votes:
-            full, empty = bar(score, 10)
+            full, empty = bar(score, max(0, min(10, self.votes.size.width - 40)))
             says = "" if proposal in (None, given) else f"  says {session.name(proposal or 0)}"
             lines.append(
                 [

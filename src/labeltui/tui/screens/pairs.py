@@ -56,9 +56,11 @@ class PairList(Rows):
         most = (self.pairs[0].W if self.by == "overlap" else self.pairs[0].S_ab) or 1.0
         there, back = self.flags.get((pair.a, pair.b), 0), self.flags.get((pair.b, pair.a), 0)
         arrow = " – " if self.by == "overlap" else " → "
-        names = max(5, (width - 32) // 2)
-        full, empty = bar(value / most, 8)
+        bar_width = 8 if width >= 48 else 0
         counts = f"{there:>6,} →{back:>6,} ←" if self.by == "overlap" else f"{there:>6,} →"
+        count_width = 16 if self.by == "overlap" else 8
+        names = max(5, (width - 8 - bar_width - count_width) // 2)
+        full, empty = bar(value / most, bar_width)
         return [
             (fit(name(pair.a), names), "plain"),
             (arrow, "faint"),
@@ -66,7 +68,7 @@ class PairList(Rows):
             (f" {number(value):>3} ", "strong"),
             (full, "bar"),
             (empty, "plain"),
-            (fit(counts, 16, right=True), "faint"),
+            (fit(counts, count_width, right=True), "faint"),
         ]
 
 

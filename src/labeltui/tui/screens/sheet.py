@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from rich.cells import cell_len
 from textual import events
 from textual.widget import Widget
 
@@ -36,7 +37,7 @@ class SheetScreen(Opened):
         if not len(session.queue):
             self.dismiss(None)
             return
-        rows = 3 if self.size.height < 30 else 6
+        rows = 4 if self.size.height < 30 else 6
         self.grid.cell_rows, self.grid.cell_columns = rows, 2 * rows
         first = session.row // self.page * self.page
         shown = session.queue[first : first + self.page].tolist()
@@ -53,7 +54,11 @@ class SheetScreen(Opened):
         decision = audit.decision(sample)
         suggestions = audit.suggestions(sample)
         given = session.name(int(audit.given[sample]))
-        text = f"{given}→{session.name(suggestions[0][0])}" if suggestions else given
+        text = given
+        if suggestions:
+            text = f"→{session.name(suggestions[0][0])}"
+            if cell_len(given) + cell_len(text) <= self.grid.cell_columns - 2:
+                text = given + text
         classes = []
         if decision is not None:
             text = f"{WORDS[decision.kind][0]} {decision.kind}"

@@ -61,7 +61,7 @@ class Classes(Rows):
             ]
         entry = session.classes[row - 1]
         text, share = self._column(entry)
-        longest = max(len(row.name) for row in session.classes)
+        longest = session.longest_name
         rest = width - 2 - 6  # beside the mark and the flags
         number_width = 6 if width >= 22 or longest <= rest - 6 else 0
         rest -= number_width

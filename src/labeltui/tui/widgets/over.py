@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -142,7 +143,7 @@ class Matches(Rows):
 
     def pieces(self, row: int, width: int) -> list[Piece]:
         item = self.items[self.found[row]]
-        right = min(len(item.right), width // 3)
+        right = min(cell_len(item.right), width // 3)
         text = fit(item.text, width - right - 1)
         return [(text, "plain"), (" ", "plain"), (fit(item.right, right, right=True), "key")]
 

@@ -7,6 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.timer import Timer
@@ -107,9 +108,11 @@ class Preview(Vertical):
             return []
         given = int(audit.given[sample])
         narrow = self.size.width < 44
+        room = max(8, self.size.width // 2 - 8)
+        name = audit.names[given] if given >= 0 else "no label"
         pieces: list[Piece] = [
             ("" if narrow else "given ", "faint"),
-            (audit.names[given] if given >= 0 else "no label", "strong"),
+            (fit(name, min(cell_len(name), room)), "strong"),
         ]
         decision = audit.decision(sample)
         if decision is not None:
@@ -173,7 +176,7 @@ class Preview(Vertical):
         suggestions = audit.suggestions(sample)
         lines: list[list[Piece]] = []
         if tall:
-            names = min(24, max((len(audit.names[label]) for label, _ in suggestions), default=4))
+            names = min(24, max((cell_len(audit.names[label]) for label, _ in suggestions), default=4))
             for n, (label, p) in enumerate(suggestions, 1):
                 full, empty = bar(p, max(0, width - names - 11))
                 lines.append(
@@ -201,8 +204,8 @@ def _wrap(choices: list[tuple[str, str, str]], width: int) -> list[list[Piece]]:
     line: list[Piece] = []
     used = 0
     for key, name, more in choices:
-        name = fit(name, min(len(name), 24))
-        size = len(key) + len(name) + len(more) + 4
+        name = fit(name, min(cell_len(name), 24, width - len(more) - 6))
+        size = len(key) + cell_len(name) + len(more) + 4
         if line and used + size - 1 > width:
             lines.append(line)
             line, used = [], 0

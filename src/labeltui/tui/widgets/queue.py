@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
+
 from labeltui.tui.session import WORDS, Session
 from labeltui.tui.widgets.paint import Piece, fit, fit_end, number
 from labeltui.tui.widgets.rows import Rows
@@ -20,7 +22,7 @@ class Queue(Rows):
     def reset(self, row: int) -> None:
         self.shown = self.session.queue
         names = (short_name(self.session.audit.sample_name(i)) for i in self.shown[:100].tolist())
-        self.name_width = max((len(name) for name in names), default=6)
+        self.name_width = max((cell_len(name) for name in names), default=6)
         super().reset(row)
 
     def count(self) -> int:
@@ -45,9 +47,9 @@ class Queue(Rows):
         name_width, given_width, target_width = self._columns(width)
         given = int(audit.given[sample])
         given_name = (audit.names[given] if given >= 0 else "none") if given_width else ""
-        if len(given_name) < given_width:
-            target_width += given_width - len(given_name)
-            given_width = len(given_name)
+        if (cells := cell_len(given_name)) < given_width:
+            target_width += given_width - cells
+            given_width = cells
         return [
             mark,
             (fit_end(name, name_width), "faint" if decision else "plain"),
@@ -61,14 +63,14 @@ class Queue(Rows):
     def _columns(self, width: int) -> tuple[int, int, int]:
         """Return the cells of name, given and target; where room is scarce, the given class goes first."""
         room = width - 8
-        longest = max((len(name) for name in self.session.audit.names), default=0)
+        longest = self.session.longest_name
         alone = self.session.spec.given is not None
         name = max(6, min(self.name_width, room - 12))
         if alone or room - name - 4 < min(2 * longest, 14):
             return name, 0, room - name - 2
         name = max(6, min(self.name_width, room - 18))
         labels = room - name - 3
-        given = min(labels // 2, max(4, labels - longest))
+        given = min(longest, labels // 2)
         return name, given, labels - given
 
 
