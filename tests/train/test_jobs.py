@@ -46,6 +46,9 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         wrong = flipped(audit, tmp_path)
         for sample in wrong[:10]:
             audit.decide([int(sample)], "relabel", int(truth[sample]))
+        right = np.flatnonzero(audit.given == truth)[:5]
+        audit.decide(right.tolist(), "keep")
+        audit.decide([int(wrong[10])], "unsure")
         trainer = jobs.Trainer(audit)
         first = trainer.start()
         assert first.active
@@ -58,9 +61,15 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         labels = np.load(first.directory / "labels.npy")
         assert np.array_equal(np.load(first.directory / "roles.npy"), (labels >= 0).astype(np.uint8))
         assert np.array_equal(labels, audit.training_labels())
+        checked = np.load(first.directory / "checked.npy")
+        assert (checked[wrong[:10]] == 0).all()
+        assert (checked[right] == 1).all()
+        assert (checked >= 0).sum() == 15
         change = audit.refresh()
         assert change is not None
         assert audit.generation == 1
+        with store.Store.open(path, 1) as opened:
+            assert opened.attrs("scores/blend")["calibration_checks"] == 15
         assert audit.relabels_since_run == 0
         # The scores of the run speak of the given labels still, and of the relabelled samples too.
         assert all(audit.flagged(int(sample)) for sample in wrong[:10])

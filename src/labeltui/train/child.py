@@ -91,7 +91,9 @@ def _train(job: Run) -> dict[str, Any]:
         if spec.roles_sha256:
             roles = _load(job, "roles", spec.roles_sha256, "u1")
         weights = _load(job, "weights", spec.weights_sha256, "<f4") if spec.weights_sha256 else None
-        task = Task(job, spec, audit, labels, _roles(audit, labels) if roles is None else roles, weights)
+        checked = _load(job, "checked", spec.checked_sha256, "i1") if spec.checked_sha256 else None
+        roles = _roles(audit, labels) if roles is None else roles
+        task = Task(job, spec, audit, labels, roles, weights, checked)
         if spec.kind == "head":
             from labeltui.train.heading import train_head
 

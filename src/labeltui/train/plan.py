@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeltui import head, store, threads
+from labeltui.audit import KINDS
 from labeltui.errors import JobError, UsageError
 from labeltui.sources.pictures import NoPictures, Pictures
 from labeltui.text import safe
@@ -67,7 +68,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
     spec : TrainSpec
     arrays : dict
         ``labels`` (N,) int32, -1 = none; ``roles`` (N,) uint8, see `labeltui.train.spec`; ``weights`` (N,)
-        float32, only where asked for.
+        float32, only where asked for; ``checked`` (N,) int8, only where somebody decided.
 
     Raises
     ------
@@ -95,6 +96,9 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         arrays: dict[str, NDArray[Any]] = {"labels": labels, "roles": roles}
         if request.weights:
             arrays["weights"] = _weights(audit, opened, request.weights, labels)
+    checked = _checked(audit)
+    if (checked >= 0).any():
+        arrays["checked"] = checked
     present = len(np.unique(labels[roles == TRAIN]))
     if present < 2:
         raise JobError(
@@ -116,10 +120,21 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         held_out=said,
         roles_sha256=array_hash(roles, "u1"),
         weights_sha256=array_hash(arrays["weights"], "<f4") if "weights" in arrays else "",
+        checked_sha256=array_hash(checked, "i1") if "checked" in arrays else "",
         source_root="" if audit.source_root is None else str(audit.source_root),
         backbone=request.backbone,
     )
     return spec, arrays
+
+
+def _checked(audit: Audit) -> NDArray[np.int8]:
+    """What people found of the given labels: 1 right, 0 wrong, -1 not decided (or not decidable)."""
+    kinds = audit.kinds
+    checked = np.full(audit.n, -1, dtype=np.int8)
+    decided = (kinds == KINDS.index("keep")) | (kinds == KINDS.index("relabel"))
+    checked[decided] = audit.current[decided] == audit.given[decided]
+    checked[kinds == KINDS.index("exclude")] = 0
+    return checked
 
 
 def named_labels(audit: Audit, opened: store.Store, name: str) -> NDArray[np.int32]:

@@ -16,6 +16,7 @@ from labeltui.train.spec import HELD_OUT, TRAIN
 from labeltui.train.task import Task
 
 Array = npt.NDArray[Any]
+HEAD_SHARE = 0.5  # of the time; the detectors train a second head
 TUNED = "trained/p"  # out-of-fold probabilities of a fine-tuned backbone, kept for the runs after it
 
 
@@ -81,7 +82,7 @@ def rescore(
         device=spec.device,
         weights=task.weights,
         dynamics=spec.kind == "head",
-        progress=lambda epoch: share(0.9 * epoch.done / epoch.total),
+        progress=lambda epoch: share(HEAD_SHARE * epoch.done / epoch.total),
         cancel=job.cancelled,
     )
     built_on = set(view.built_on)
@@ -101,10 +102,15 @@ def rescore(
         embeddings=view.embedding,
         fold=fold,
         given=audit.given,
+        checked=task.checked,
+        weights=task.weights,
+        device=spec.device,
         seed=spec.seed,
         threads=spec.threads,
     )
-    findings = detect.run(facts, lambda done: share(0.9 + 0.1 * done), cancel=job.cancelled)
+    findings = detect.run(
+        facts, lambda done: share(HEAD_SHARE + (1 - HEAD_SHARE) * done), cancel=job.cancelled
+    )
     flagged = inside & (audit.given >= 0) & (findings.suggest_label[:, 0] != audit.given)
     attrs: dict[str, dict[str, Any]] = {
         path: dict(values) for path, values in detect.attributes(findings).items()

@@ -120,6 +120,8 @@ class Task:
     roles : ndarray of uint8, shape (N,)
         See `labeltui.train.spec`.
     weights : ndarray of float32, shape (N,), optional
+    checked : ndarray of int8, shape (N,), optional
+        1 = a person found the given label right, 0 = wrong, -1 = nobody decided.
     """
 
     job: Run
@@ -128,3 +130,4 @@ class Task:
     labels: npt.NDArray[np.int32]
     roles: npt.NDArray[np.uint8]
     weights: npt.NDArray[np.float32] | None
+    checked: npt.NDArray[np.int8] | None = None
