@@ -122,6 +122,36 @@ def test_automatic_corrections_never_touch_a_persons_decision(audit: Audit, tmp_
     assert (audit.current == audit.given).all()
 
 
+def test_a_target_precision_applies_as_many_suggestions_as_it_allows(audit: Audit, tmp_path: Path) -> None:
+    chances = np.sort([audit.suggestions(i)[0][1] for i in audit.queue(QueueSpec()).tolist()])[::-1]
+    target = float(chances[: len(chances) // 2].mean())
+    done = export(audit, tmp_path / "some.csv", target_precision=target - 1e-6)
+    assert len(chances) // 2 <= done.auto < len(chances)
+    assert 1 - done.auto_wrong / done.auto >= target - 1e-5
+    assert done.auto_from == pytest.approx(chances[done.auto - 1])
+    assert chances[: done.auto + 1].mean() < target
+    none = export(audit, tmp_path / "none.csv", target_precision=0.9999999)
+    assert none.auto == 0
+    assert none.auto_from > 1
+    assert export(audit, tmp_path / "plain.csv").auto_from is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target_precision": 1.0},
+        {"target_precision": 0.0},
+        {"target_precision": 0.9, "apply_suggestions": 0.9},
+    ],
+)
+def test_a_target_precision_is_a_share_and_comes_alone(
+    audit: Audit, tmp_path: Path, wrong: dict[str, float]
+) -> None:
+    with pytest.raises(UsageError):
+        export(audit, tmp_path / "x.csv", **wrong)
+    assert not (tmp_path / "x.csv").exists()
+
+
 @pytest.mark.parametrize("p", [0, -1, 1.5, float("nan")])
 def test_a_probability_is_one(audit: Audit, tmp_path: Path, p: float) -> None:
     with pytest.raises(UsageError, match="probability"):

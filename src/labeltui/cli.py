@@ -397,6 +397,12 @@ def compare(audit: Path, runs: tuple[str, ...], against: str, as_json: bool) -> 
     help="Correct undecided flags whose suggestion has at least this probability.",
 )
 @click.option(
+    "--target-precision",
+    type=float,
+    metavar="SHARE",
+    help="Correct as many undecided flags as keep this share of the corrections right, as far as is known.",
+)
+@click.option(
     "--paths",
     type=click.Choice(["escaped", "raw"]),
     default="escaped",
@@ -405,7 +411,13 @@ def compare(audit: Path, runs: tuple[str, ...], against: str, as_json: bool) -> 
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def export(
-    audit: Path, out: Path, only: str | None, apply_suggestions: float | None, paths: str, force: bool
+    audit: Path,
+    out: Path,
+    only: str | None,
+    apply_suggestions: float | None,
+    target_precision: float | None,
+    paths: str,
+    force: bool,
 ) -> None:
     """Write AUDIT's corrected labels as CSV."""
     from labeltui import export as room
@@ -415,6 +427,7 @@ def export(
         wanted: dict[str, Any] = {
             "only_changed": only == "changed",
             "apply_suggestions": apply_suggestions,
+            "target_precision": target_precision,
             "raw_paths": paths == "raw",
         }
         if str(out) == "-":
@@ -423,8 +436,10 @@ def export(
         else:
             done = room.export(opened, out, force=force, **wanted)
     words = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
-    if apply_suggestions is not None:
+    if done.auto_from is not None:
         words += f"; {done.auto:,} corrected automatically, {done.auto_wrong:,.0f} of them expected wrong"
+        if target_precision is not None and done.auto:
+            words += f" (probability {done.auto_from:.3f} and above)"
     click.echo(words, err=True)
 
 

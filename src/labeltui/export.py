@@ -76,6 +76,8 @@ class Exported:
         Automatic corrections among `corrected`.
     auto_wrong : float
         How many of these are expected to be wrong, by the suggestions' own probabilities.
+    auto_from : float or None
+        The probability from which on suggestions were applied; above 1 where no suggestion was sure enough.
     """
 
     rows: int
@@ -83,6 +85,7 @@ class Exported:
     excluded: int
     auto: int
     auto_wrong: float
+    auto_from: float | None
 
 
 def export(
@@ -91,6 +94,7 @@ def export(
     *,
     only_changed: bool = False,
     apply_suggestions: float | None = None,
+    target_precision: float | None = None,
     raw_paths: bool = False,
     force: bool = False,
 ) -> Exported:
@@ -106,6 +110,8 @@ def export(
     apply_suggestions : float, optional
         Correct flagged samples that nobody decided, where the first suggestion has at least this probability.
         The journal does not change.
+    target_precision : float, optional
+        The same, with the lowest probability at which this share of the corrections is expected to be right.
     raw_paths : bool
         Write undecodable bytes as they are.
     force : bool
@@ -116,7 +122,7 @@ def export(
     UsageError
         The file exists, belongs to the source or the audit, or cannot be written; or the probability is none.
     """
-    _check_probability(apply_suggestions)
+    _check_probability(apply_suggestions, target_precision)
     out = Path(out)
     _check_target(audit, out, force)
     target = Path(os.path.realpath(out))  # behind a link, not in its place
@@ -127,6 +133,7 @@ def export(
                 file,
                 only_changed=only_changed,
                 apply_suggestions=apply_suggestions,
+                target_precision=target_precision,
                 raw_paths=raw_paths,
             )
     except OSError as error:
@@ -144,14 +151,21 @@ def write(
     *,
     only_changed: bool = False,
     apply_suggestions: float | None = None,
+    target_precision: float | None = None,
     raw_paths: bool = False,
 ) -> Exported:
     """Write the table to an open binary file; parameters as for `export`."""
-    _check_probability(apply_suggestions)
+    _check_probability(apply_suggestions, target_precision)
     corrected = audit.current.copy()
     decision = audit.kinds
     auto = np.zeros(audit.n, bool)
     auto_wrong = 0.0
+    if target_precision is not None:
+        from labeltui.detect.calibrate import threshold_for
+
+        apply_suggestions, _, _ = threshold_for(
+            target_precision, audit.chances[audit.flags & (decision == 0), 0]
+        )
     if apply_suggestions is not None:
         auto = audit.flags & (decision == 0) & (audit.chances[:, 0] >= apply_suggestions)
         corrected[auto] = audit.suggested[auto, 0]
@@ -169,6 +183,7 @@ def write(
         excluded=int(np.count_nonzero(excluded)),
         auto=int(np.count_nonzero(auto)),
         auto_wrong=auto_wrong,
+        auto_from=apply_suggestions,
     )
 
 
@@ -245,7 +260,17 @@ def _field(text: bytes) -> bytes:
     return b'"' + text.replace(b'"', b'""') + b'"' if _QUOTED.search(text) else text
 
 
-def _check_probability(value: float | None) -> None:
+def _check_probability(value: float | None, precision: float | None) -> None:
+    if value is not None and precision is not None:
+        raise UsageError(
+            "automatic correction goes by a probability or by a target precision",
+            "both came",
+            "leave one out",
+        )
+    if precision is not None and not 0 < precision < 1:
+        raise UsageError(
+            "--target-precision takes a share above 0 and below 1", f"{precision} came", "try 0.9"
+        )
     if value is not None and not 0 < value <= 1:
         raise UsageError(
             "--apply-suggestions takes a probability above 0 and up to 1", f"{value} came", "try 0.95"
