@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from labeltui import graph
 from labeltui._fast import knn, reference
+from labeltui.errors import UsageError
 from labeltui.graph import exact
 
 METRICS = knn.METRICS
@@ -257,7 +258,10 @@ def test_views_and_files_are_read_where_they_lie(tmp_path, many: np.ndarray) -> 
 
 def test_the_path_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(exact.VARIABLE, "c")
-    assert exact.choose(None, 10**6) == "c"
-    assert exact.choose("direct", 10**6) == "direct"
+    assert exact.choose(None, 10**6, 64) == "c"
+    assert exact.choose("direct", 10**6, 64) == "direct"
     monkeypatch.delenv(exact.VARIABLE)
-    assert exact.choose(None, 10**6) == FILTERS[-1]
+    assert exact.choose(None, 10**6, 64) == FILTERS[-1]
+    assert exact.choose(None, 10**6, 1 << 17) in ("c", "avx2", "avx512")  # int8 sums would leave int32
+    with pytest.raises(UsageError):
+        exact.choose("abacus", 10**6, 64)

@@ -144,6 +144,13 @@ def test_rows_and_expand_agree_with_leaving_rows_out() -> None:
     np.testing.assert_array_equal(whole.indices[rows], rows[some.indices])
 
 
+def test_one_row_has_no_neighbours() -> None:
+    got = graph.build(np.ones((1, 3), np.float32), 5)
+    assert got.indices.shape == (1, 0)
+    assert graph.affinity(got, "self-tuning", "union").nnz == 0
+    assert graph.expand(got, np.array([2]), 4).indices.shape == (4, 0)
+
+
 def test_reverse_lists_name_everyone_who_lists_a_row() -> None:
     got = graph.build(blobs(80, 6), 10)
     for k in (1, 4, 10):

@@ -139,6 +139,8 @@ def build(
     if k < 1:
         raise InputError("k must be 1 or more", f"{k} came")
     workers = threading_room.count(threads)
+    if progress is not None:
+        progress = _rising(progress)
     view = _rows(X, metric, rows)
     facts = knn.Facts(view)
     run(facts, workers, cancel=cancel)
@@ -153,9 +155,21 @@ def build(
     if backend == "cuda":
         searcher: exact.Searcher = partial(cuda.filtered, progress=progress, cancel=cancel)
     else:
-        searcher = exact.on_cpu(exact.choose(path, view.n), workers, progress, cancel)
+        searcher = exact.on_cpu(exact.choose(path, view.n, view.d), workers, progress, cancel)
     recomputed = exact.search(view, facts.hash, indices, similarity, searcher, workers, progress, cancel)
     return Graph(indices, similarity, metric, k, backend, True, view.n - recomputed, recomputed)
+
+
+def _rising(progress: Progress) -> Progress:
+    """Never let the share fall: a second filter starts again from the first one's beginning."""
+    most = 0.0
+
+    def tell(share: float) -> None:
+        nonlocal most
+        most = max(most, share)
+        progress(most)
+
+    return tell
 
 
 def _rows(X: npt.NDArray[Any], metric: str, rows: npt.NDArray[Any] | None) -> knn.Rows:
@@ -228,11 +242,15 @@ def expand(graph: Graph, rows: npt.NDArray[Any], n: int) -> Graph:
         )
     if np.any(np.diff(rows) <= 0):
         raise InputError("rows must ascend, or ties would not stay in index order", "they do not")
+    if len(rows) == n:
+        return graph
     indices = np.full((n, graph.k), -1, np.int32)
     similarity = np.zeros((n, graph.k), np.float32)
-    if graph.k:
-        indices[rows] = np.where(graph.indices >= 0, rows[graph.indices], -1)
-        similarity[rows] = graph.similarity
+    renumbered = np.append(rows, -1).astype(np.int32)  # -1 stays -1
+    for begin in range(0, len(rows), _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        indices[rows[part]] = renumbered[graph.indices[part]]
+        similarity[rows[part]] = graph.similarity[part]
     return Graph(
         indices,
         similarity,
@@ -244,6 +262,9 @@ def expand(graph: Graph, rows: npt.NDArray[Any], n: int) -> Graph:
         graph.recomputed,
         graph.recall,
     )
+
+
+_CHUNK = 1 << 16  # rows renumbered at once, so that the copies on the way stay small
 
 
 def memory(n: int, d: int, k: int = 50, threads: int | None = None) -> int:

@@ -18,6 +18,7 @@ VARIABLE = "LABELTUI_KNN"
 _FEW = 512
 
 _FINER = ("c", "avx2", "avx512")  # float32 paths
+_WIDE = 1 << 16  # products of more dimensions could leave int32
 _MANY = 0.1  # share of unproven rows from which a second filter costs less than comparing them in float64
 
 
@@ -30,9 +31,15 @@ def paths() -> tuple[str, ...]:
     return ("direct", *knn.paths())
 
 
-def choose(path: str | None, n: int) -> str:
+def _finer() -> str:
+    return [name for name in paths() if name in _FINER][-1]
+
+
+def choose(path: str | None, n: int, d: int) -> str:
     """Return the path to take: the one asked for, by argument or environment, or the fastest."""
     asked = path or os.environ.get(VARIABLE) or None
+    if d > _WIDE:
+        return "direct" if asked == "direct" or n <= _FEW else _finer()
     if asked is None:
         return "direct" if n <= _FEW else paths()[-1]
     if asked not in paths():
@@ -113,8 +120,7 @@ def on_cpu(path: str, threads: int, progress: Progress | None, cancel: Cancel | 
         unproven = _filtered(rows, path, indices, similarity, threads, progress, cancel)
         if path not in _FINER and unproven.sum() > rows.n * _MANY:
             # Rows closer together than int8 can tell: float32 tells some hundred times more.
-            finer = [name for name in paths() if name in _FINER][-1]
-            unproven = _filtered(rows, finer, indices, similarity, threads, progress, cancel)
+            unproven = _filtered(rows, _finer(), indices, similarity, threads, progress, cancel)
         return unproven
 
     return searcher
