@@ -326,3 +326,27 @@ def test_reviewing_never_loads_torch(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-800:]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("theme", ["labeltui-dark", "labeltui-light", "labeltui-terminal"])
+async def test_every_theme_paints_and_marks_the_cursor_without_colour(theme: str, tmp_path: Path) -> None:
+    async with at_desk(make_audit(tmp_path, n=120), theme=theme) as desk:
+        assert desk.app.theme == theme
+        await desk.do("keep", "down")
+        row = next(line for line in desk.screen[2:] if "▌" in line)
+        assert desk.audit.sample_name(desk.sample).split("/")[1][:-4] in row
+        assert any("✓" in line and "keep" in line for line in desk.screen)
+
+
+async def test_no_colour_is_sent_where_none_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with at_desk(make_audit(tmp_path, n=120)) as desk:
+        await desk.do("keep", "suggestion-1")
+        await desk.pilot.pause(0.3)
+        for strip in desk.app.screen._compositor.render_strips():
+            for segment in strip:
+                for colour in (segment.style.color, segment.style.bgcolor) if segment.style else ():
+                    triplet = colour.triplet if colour is not None else None
+                    assert triplet is None or max(triplet) - min(triplet) <= 2, (segment.text, triplet)

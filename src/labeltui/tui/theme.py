@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 DARK = Theme(
     name="labeltui-dark",
@@ -17,7 +17,13 @@ DARK = Theme(
     success="#7fd88f",
     warning="#ffb454",
     error="#ff7b72",
-    variables={"faint": "#8793a3", "rule": "#33404f", "cursor": "#1f3a57", "rest": "#1b242f"},
+    variables={
+        "faint": "#8793a3",
+        "rule": "#33404f",
+        "cursor": "#1f3a57",
+        "cursor-style": "bold",
+        "rest": "#1b242f",
+    },
 )
 
 LIGHT = Theme(
@@ -33,7 +39,13 @@ LIGHT = Theme(
     success="#18702f",
     warning="#8a5000",
     error="#b3261e",
-    variables={"faint": "#646c76", "rule": "#c9c5b8", "cursor": "#cfe2f7", "rest": "#ebe8df"},
+    variables={
+        "faint": "#646c76",
+        "rule": "#c9c5b8",
+        "cursor": "#cfe2f7",
+        "cursor-style": "bold",
+        "rest": "#ebe8df",
+    },
 )
 
 TERMINAL = Theme(
@@ -52,9 +64,11 @@ TERMINAL = Theme(
     warning="ansi_yellow",
     error="ansi_red",
     variables={
+        **BUILTIN_THEMES["ansi-dark"].variables,
         "faint": "ansi_default",
         "rule": "ansi_bright_black",
         "cursor": "ansi_default",
+        "cursor-style": "bold reverse",
         "rest": "ansi_default",
     },
 )

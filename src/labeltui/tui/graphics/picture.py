@@ -228,7 +228,10 @@ class Picture(Widget):
     def _inked(self, picture: TextPicture, row: int) -> Strip:
         strip = picture.strips[row]
         if picture.kind == "ascii":
-            return Strip([Segment(strip.text, self.rich_style)], strip.cell_length)
+            line = Strip([Segment(strip.text, self.rich_style)], strip.cell_length)
+            for filter_ in self.get_line_filters():  # such as the one for NO_COLOR
+                line = line.apply_filter(filter_, self.background_colors[1])
+            return line
         return strip
 
 
