@@ -258,6 +258,10 @@ class H5:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._map: mmap.mmap | None = None
+        # The file never changes, and HDF5 takes a tenth of a millisecond for each question about it.
+        self._links: dict[str, bool] = {}
+        self._views: dict[str, Array] = {}
+        self._attrs: dict[str, dict[str, Any]] = {}
         try:
             self._file = h5py.File(path, "r", locking=False)
         except OSError as error:
@@ -284,13 +288,17 @@ class H5:
         """Close the file; arrays already handed out stay valid."""
         self._file.close()
         self._map = None
+        self._links, self._views, self._attrs = {}, {}, {}
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str) or name in ("", "/"):
             return name in ("", "/")
-        with self._decoding(name):
-            # The link, not what it leads to: a broken array must not look like an absent one.
-            return self._file.get(name, getlink=True) is not None
+        known = self._links.get(name)
+        if known is None:
+            with self._decoding(name):
+                # The link, not what it leads to: a broken array must not look like an absent one.
+                known = self._links[name] = self._file.get(name, getlink=True) is not None
+        return known
 
     def names(self, group: str = "") -> list[str]:
         """Return the names inside one group, sorted; nothing if it does not exist."""
@@ -312,6 +320,8 @@ class H5:
 
     def __getitem__(self, name: str) -> Array:
         """Return one array, read-only: memory-mapped where the file allows it, else read."""
+        if name in self._views:
+            return self._views[name]
         dataset = self._dataset(name)
         with self._decoding(name):
             shape, dtype = tuple(dataset.shape), dataset.dtype
@@ -331,14 +341,18 @@ class H5:
         if self._map is None:
             with open(self.path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
+        view = self._views[name] = np.frombuffer(self._map, dtype, count, offset).reshape(shape)
+        return view
 
     def attrs(self, name: str = "") -> dict[str, Any]:
         """Return the attributes of an array or group ("" is the root) as plain Python values."""
         if name not in self:
             raise KeyError(name)
-        with self._decoding(name):
-            return {key: _plain(value) for key, value in self._file[name or "/"].attrs.items()}
+        if name not in self._attrs:
+            with self._decoding(name):
+                found = {key: _plain(value) for key, value in self._file[name or "/"].attrs.items()}
+            self._attrs[name] = found
+        return dict(self._attrs[name])
 
     def _dataset(self, name: str) -> h5py.Dataset:
         if name not in self:
