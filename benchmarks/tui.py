@@ -210,8 +210,8 @@ class Program:
             self.chunks.append((now, len(data)))
             if self.first is None:
                 self.tail = (self.tail + data)[-100_000:]
-                # The queue's rows are painted with or after the title.
-                if b"QUEUE" in self.tail and b"class00" in self.tail.partition(b"QUEUE")[2]:
+                # The queue's rows are painted with or after the title; its cursor stands on the first.
+                if b"QUEUE" in self.tail and "▌".encode() in self.tail.partition(b"QUEUE")[2]:
                     self.first = now
 
     def settle(self, quiet: float = QUIET, limit: float = 30.0) -> None:

@@ -54,10 +54,28 @@ def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
     assert "240 samples, 4 classes" in scanned.out
 
     status = json.loads(run("status", audit, "--json").out)
-    assert set(status) == set(
-        "audit format samples not_ok classes csg flags decisions generation jobs next".split()
-    )
-    assert set(status["classes"][0]) == set("id name samples flags overlap self_share reviewed".split())
+    assert set(status) == {
+        "audit",
+        "format",
+        "samples",
+        "not_ok",
+        "classes",
+        "csg",
+        "flags",
+        "decisions",
+        "generation",
+        "jobs",
+        "next",
+    }
+    assert set(status["classes"][0]) == {
+        "id",
+        "name",
+        "samples",
+        "flags",
+        "overlap",
+        "self_share",
+        "reviewed",
+    }
     assert set(status["csg"]) == {"value", "k", "embedding"}
     assert status["samples"] == 240
     assert status["flags"] > 0

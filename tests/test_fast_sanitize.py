@@ -21,11 +21,21 @@ def test_knn_kernels_are_clean(sanitizer: str, tmp_path: Path) -> None:
     empty = tmp_path / "empty.c"
     empty.write_text("int main(void) { return 0; }")
     probe = [COMPILER, f"-fsanitize={sanitizer}", str(empty), "-o", str(tmp_path / "empty")]
-    if subprocess.run(probe, capture_output=True).returncode or subprocess.run([tmp_path / "empty"]).returncode:
+    if (
+        subprocess.run(probe, capture_output=True).returncode
+        or subprocess.run([tmp_path / "empty"]).returncode
+    ):
         pytest.skip(f"this compiler has no {sanitizer} sanitizer")
     program = tmp_path / "driver"
     # HITS: so small that tiles hand their hits over before they end.
-    flags = ["-g", "-O1", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-ffp-contract=off", "-DHITS=64"]
+    flags = [
+        "-g",
+        "-O1",
+        f"-fsanitize={sanitizer}",
+        "-fno-sanitize-recover=all",
+        "-ffp-contract=off",
+        "-DHITS=64",
+    ]
     sources = [str(KERNELS / f"{name}.c") for name in SOURCES]
     driver = str(ROOT / "tests" / "kernels" / "knn_driver.c")
     command = [COMPILER, *flags, f"-I{KERNELS}", driver, *sources, "-lm", "-lpthread", "-o", str(program)]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.factories import make_audit
 
 from labeltui import store
 from labeltui.audit import Audit
@@ -21,6 +20,7 @@ from labeltui.train import child, dynamics, jobs
 from labeltui.train.plan import Request, prepare
 from labeltui.train.predictions import Predictions
 from labeltui.train.spec import HELD_OUT, TRAIN, BackboneSpec, TrainSpec
+from tests.factories import make_audit
 
 TINY = BackboneSpec(
     "test_resnet", weights="scratch", image_size=16, epochs=2, batch_size=32, learning_rate=3e-3, augment=()

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as reference
-from tests.factories import make_audit
 
 from labeltui.audit import Audit
 from labeltui.errors import JobError, SourceError
@@ -17,6 +16,7 @@ from labeltui.train.compare import compare
 from labeltui.train.metrics import calibration_error, measure
 from labeltui.train.plan import Request, prepare
 from labeltui.train.predictions import Predictions
+from tests.factories import make_audit
 
 
 def test_measures_agree_with_scikit_learn() -> None:

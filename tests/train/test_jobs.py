@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.factories import make_audit
 
 from labeltui import store
 from labeltui.audit import Audit
@@ -24,6 +23,7 @@ from labeltui.train import child, jobs
 from labeltui.train.dynamics import read_dynamics
 from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import TrainSpec
+from tests.factories import make_audit
 
 WAIT = 60.0
 

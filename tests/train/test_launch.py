@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.factories import make_audit
-from tests.train.test_backbone import TINY, arrays_of, finished, prepared
 
 from labeltui.errors import Cancelled, JobError
 from labeltui.journal import identity
 from labeltui.train import child, device, jobs, launch
+from tests.factories import make_audit
+from tests.train.test_backbone import TINY, arrays_of, finished, prepared
 
 
 def program(folder: Path, name: str, text: str) -> None:

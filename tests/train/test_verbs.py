@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from tests.factories import make_audit
 
 from labeltui.audit import Audit
 from labeltui.cli import verbs
 from labeltui.errors import UsageError
+from tests.factories import make_audit
 
 MODEL = (
     *("--model", "test_resnet", "--scratch", "--image-size", 16, "--epochs", 1),

@@ -79,7 +79,8 @@ def draw_audit(directory: Path, n: int = 90) -> Path:
     np.save(directory / "images.npy", images)
     source = {"kind": "arrays", "file": "images.npy", "pictures": "array", "images": None}
     store.write_json(
-        audit / store.SCAN_FILE, {"version": "test", "sha256": digest, "root": str(directory), "source": source}
+        audit / store.SCAN_FILE,
+        {"version": "test", "sha256": digest, "root": str(directory), "source": source},
     )
     opened = store.Store.open(audit)
     create(audit, opened.uuid)

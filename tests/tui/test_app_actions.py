@@ -395,6 +395,7 @@ async def mixes_random_checks_in(desk: Desk) -> None:
     await desk.do("keep")
     assert "1 done" in desk.text
     assert "errors left about" in desk.text
+    assert "precision of flags here" in desk.text
     await desk.do("checks")
     assert desk.audit.flags[desk.session.queue[1:]].all()
 

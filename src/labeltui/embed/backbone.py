@@ -239,7 +239,9 @@ def load_model(spec: EmbedSpec, seed: int = 0) -> tuple[Any, dict[str, Any]]:
         )
     pretrained = spec.pretrained and spec.checkpoint is None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # without weights the model is random, and must be so in the same way each time
+        torch.manual_seed(
+            seed
+        )  # without weights the model is random, and must be so in the same way each time
         model, config, classifier = (_torchvision if spec.model.startswith(TORCHVISION) else _timm)(
             spec, pretrained
         )

@@ -149,23 +149,21 @@ class ReviewScreen(Narrowing):
         if not shown:
             return
         known = session.checks.estimate(session.spec)
-        pieces: list[Piece] = [(" CHECKS ", "title"), (f"{known.checks:,} done", "plain")]
+        wide = self.size.width >= NARROW
+        pieces: list[Piece] = [(" CHECKS ", "title"), (f"{known.checks:,}{' done' if wide else ''}", "plain")]
         if known.precision is not None:
             share, low, high = known.precision
-            pieces += [("   precision of flags here ", "faint"), (f"{share:.0%}", "strong")]
-            pieces += [(f" ({low:.0%}..{high:.0%})", "faint")]
+            pieces.append(("   precision of flags here " if wide else "  precision ", "faint"))
+            pieces += [(f"{share:.0%}", "strong"), (f" ({low:.0%}..{high:.0%})", "faint")]
+        pieces.append(("   errors left about " if wide else "  errors left ", "faint"))
         if known.errors_left is not None:
             errors, low, high = known.errors_left
-            pieces += [("   errors left about ", "faint"), (f"{errors:,.0f}", "strong")]
-            pieces += [(f" ({low:,.0f}..{high:,.0f})", "faint")]
+            pieces += [(f"{errors:,.0f}", "strong"), (f" ({low:,.0f}..{high:,.0f})", "faint")]
         else:
-            pieces += [("   errors left: decide on the first random check", "faint")]
+            pieces.append(("? after the first check", "faint"))
         if session.pace is not None and session.left:
-            pieces += [
-                ("   flags take ", "faint"),
-                (duration(session.pace * session.left), "strong"),
-                (" more", "faint"),
-            ]
+            pieces.append(("   flags take " if wide else "  ", "faint"))
+            pieces += [(duration(session.pace * session.left), "strong"), (" more", "faint")]
         self.checks_line.show([pieces])
 
     def paint_header(self) -> None:
