@@ -132,7 +132,8 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
         "csg": {"csg": 2.0, "k": k, "embedding": "made-up"},
     }
     digest = store.write_h5(audit / store.AUDIT_FILE, arrays, attrs)
-    _pictures(directory, n, np.flatnonzero(flagged), rng)
+    worst = np.flatnonzero(flagged)
+    _pictures(directory, n, worst[np.argsort(score[worst], kind="stable")][:5000], rng)
     source = {"kind": "arrays", "file": f"{n}.npy", "pictures": "array", "images": None}
     store.write_json(
         audit / store.SCAN_FILE,
@@ -150,7 +151,7 @@ def _pictures(directory: Path, n: int, shown: np.ndarray, rng: np.random.Generat
     file = directory / f"{n}.npy"
     images = np.lib.format.open_memmap(file, "w+", np.uint8, (n, 32, 32, 3))
     y, x = np.mgrid[0:32, 0:32] / 32
-    for sample in rng.permutation(shown)[: min(len(shown), 20_000)].tolist():
+    for sample in shown.tolist():
         waves = rng.normal(size=(3, 4))
         smooth = [np.sin(6 * (w[0] * x + w[1] * y + w[2])) + w[3] * x for w in waves]
         picture = np.stack(smooth, -1) * 60 + 128 + rng.normal(0, 6, (32, 32, 3))
@@ -210,8 +211,8 @@ class Program:
             self.chunks.append((now, len(data)))
             if self.first is None:
                 self.tail = (self.tail + data)[-100_000:]
-                # The queue's rows are painted with or after the title; its cursor stands on the first.
-                if b"QUEUE" in self.tail and "▌".encode() in self.tail.partition(b"QUEUE")[2]:
+                # The title of the queue, and its rows with given and suggested class.
+                if b"QUEUE" in self.tail and self.tail.count("→".encode()) > 5:
                     self.first = now
 
     def settle(self, quiet: float = QUIET, limit: float = 30.0) -> None:

@@ -215,3 +215,25 @@ def test_the_path_of_an_audit_opens_it(tmp_path: Path) -> None:
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert b"samples reviewed" in seen
+
+
+def test_explain_prints_each_detectors_vote(run: Run, tmp_path: Path) -> None:
+    audit = make_audit(tmp_path)
+    with Audit.open(audit, read_only=True) as opened:
+        wrong = int(np.flatnonzero(np.load(tmp_path / "truth.npy") != opened.given)[0])
+        path, top = opened.sample_name(wrong), opened.names[opened.suggestions(wrong)[0][0]]
+        blend = opened.score(wrong)
+    said = json.loads(run("explain", audit, path, "--json").out)
+    assert said == json.loads(run("explain", audit, wrong, "--json").out)
+    assert said["index"] == wrong
+    assert said["suggestions"][0]["label"] == top
+    votes = {row["name"]: row for row in said["detectors"]}
+    assert {"head", "neighbours", "nearest", "blend"} <= votes.keys()
+    assert votes["blend"]["score"] == pytest.approx(blend, abs=1e-4)
+    assert votes["head"]["proposes"] in said["lines"][0] + top
+    shown = run("explain", audit, path).out
+    assert path in shown
+    assert all(row["title"] in shown for row in said["detectors"])
+    missing = run("explain", audit, "no/such.png")
+    assert missing.code == 2
+    assert "no/such.png" in missing.err

@@ -458,6 +458,23 @@ def status(audit: Path, as_json: bool) -> None:
 
 
 @verbs.command()
+@click.argument("audit", type=PATH)
+@click.argument("sample")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def explain(audit: Path, sample: str, as_json: bool) -> None:
+    """Say what every detector thinks of SAMPLE, a path as in exports or a number."""
+    from labeltui import report
+    from labeltui.audit import Audit
+
+    with Audit.open(audit, read_only=True) as opened:
+        said = report.explanation(opened, sample)
+    if as_json:
+        _print_json(said)
+    else:
+        click.echo("\n".join(report.explanation_lines(said)))
+
+
+@verbs.command()
 @click.argument("audit", type=PATH, required=False)
 @click.option("--torch", is_flag=True, help="Import torch too, and ask it for its devices (seconds).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from labeltui.audit import Audit
 from labeltui.demo import Demo
+from labeltui.errors import UsageError
+from labeltui.export import unescape
 from labeltui.scan import ScanSummary
+from labeltui.text import safe
 
 FAULTS_SHOWN = 10
 BAR = 20
@@ -80,6 +84,75 @@ def demo_lines(demo: Demo, status: Mapping[str, Any]) -> list[str]:
         "",
         *status_lines(status),
     ]
+
+
+def explanation(audit: Audit, sample: str) -> dict[str, Any]:
+    """Return what every detector says of one sample.
+
+    Parameters
+    ----------
+    audit : Audit
+    sample : str
+        Its path or key as exports write it, or else its number.
+
+    Raises
+    ------
+    UsageError
+        No sample is called so.
+    """
+    try:
+        i = audit.index(unescape(sample))
+    except ValueError:
+        if not (sample.isdecimal() and int(sample) < audit.n):
+            raise UsageError(
+                "a sample is named by its path in the audit or by its number",
+                f"{safe(sample)} is neither",
+                "copy the path from an export, or take a number of `labeltui review`",
+            ) from None
+        i = int(sample)
+    found = audit.evidence(i)
+    titles = audit.detectors()
+    decision = audit.decision(i)
+
+    def name(label: int | None) -> str | None:
+        return audit.names[label] if label is not None and label >= 0 else None
+
+    return {
+        "sample": audit.sample_name(i),
+        "index": i,
+        "given": name(int(audit.given[i])),
+        "current": name(int(audit.current[i])),
+        "flagged": audit.flagged(i),
+        "fault": audit.fault(i) or None,
+        "decision": decision.kind if decision else None,
+        "suggestions": [{"label": name(label), "p": round(p, 4)} for label, p in audit.suggestions(i)],
+        "detectors": [
+            {"name": each, "title": titles.get(each, each), "score": round(score, 4), "proposes": name(label)}
+            for each, score, label in found.votes
+        ],
+        "lines": found.lines,
+        "copies": [audit.sample_name(other) for other in found.group],
+    }
+
+
+def explanation_lines(said: Mapping[str, Any]) -> list[str]:
+    """Show an `explanation`."""
+    given = said["given"] or "no label"
+    head = f"{said['sample']}  given {given}"
+    if said["current"] != said["given"]:
+        head += f", now {said['current'] or 'none'}"
+    if said["fault"]:
+        return [f"{head}; {said['fault']}: out of the graph, nothing is known"]
+    lines = [
+        head + (", flagged" if said["flagged"] else "") + (f", {said['decision']}" * bool(said["decision"])),
+        "",
+    ]
+    width = max(len(row["title"]) for row in said["detectors"])
+    lines.append(f"{'detector':<{width}}  P(given)  proposes")
+    for row in said["detectors"]:
+        lines.append(f"{row['title']:<{width}}  {row['score']:8.3f}  {row['proposes'] or '-'}")
+    best = ", ".join(f"{each['label']} {each['p']:.3f}" for each in said["suggestions"])
+    return [*lines, "", f"suggestions: {best or 'none'}", *said["lines"]]
 
 
 def _listed(numbers: Mapping[str, int]) -> str:

@@ -120,7 +120,11 @@ def test_scores_and_suggestions_obey_their_law(facts: base.Facts, findings: base
         "suggest/label",
         "suggest/p",
         "noise/transition",
+        *(f"proposals/{name}" for name in ("head", "corrected", "csg")),
     }
+    right = arrays["proposals/head"] == TRUTH
+    assert right.mean() > 0.95
+    np.testing.assert_array_equal(arrays["proposals/head"], facts.p_head.argmax(axis=1))
     for name, array in arrays.items():
         if name.startswith("scores/"):
             assert array.dtype == np.float32

@@ -124,8 +124,8 @@ def _votes(store: Store, current: NDArray[np.int32], i: int) -> list[tuple[str, 
 
 def _proposal(store: Store, current: NDArray[np.int32], i: int, detector: str) -> int | None:
     """The label that a detector would give: a stored one, or for a neighbour vote that of the labels now."""
-    if f"suggest/{detector}/label" in store:
-        label = int(store.array(f"suggest/{detector}/label")[i, 0])
+    if f"proposals/{detector}" in store:
+        label = int(store.array(f"proposals/{detector}")[i])
         return label if label >= 0 else None
     attrs = store.attrs(f"scores/{detector}")
     if not {"k", "temperature"} <= attrs.keys():

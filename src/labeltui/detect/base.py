@@ -159,6 +159,8 @@ class Detector(ABC):
         Distribution over all classes for the samples start..stop, float32 (stop - start, K), rows sum to 1,
         formed without the samples' own labels. None for a detector that only scores. The blend pools them,
         and the suggested labels come from them.
+    ``proposal(start, stop, p)``
+        The label that it would give; by default the most probable one. Optional.
     ``score(start, stop)``
         float32 in [0, 1], LOW = the label looks wrong. By default the probability of the label.
 
@@ -192,6 +194,13 @@ class Detector(ABC):
         if p is None:
             raise NotImplementedError(f"{type(self).__name__} gives neither probabilities nor a score")
         return own(p, self.facts.doubted[start:stop])
+
+    def proposal(self, start: int, stop: int, p: Floats | None) -> Ints | None:
+        """Label that the detector would give the samples start..stop, -1 = none; None where it proposes nothing.
+
+        By default the most probable class; `p` is what `probabilities` gave for these samples.
+        """
+        return None if p is None else p.argmax(axis=1).astype(np.int32)
 
     def attributes(self) -> dict[str, Attribute]:
         """Settings, for the record."""
@@ -237,6 +246,8 @@ class Findings:
         Their probabilities.
     transition : ndarray of float64, shape (K, K)
         Estimated T_ty = P(given label y | right label t).
+    proposals : dict of str to ndarray of int32, shape (N,)
+        By detector, the label that it would give; -1 = none.
     attrs : dict of str to dict
         Settings by detector, and of "blend".
     """
@@ -246,6 +257,7 @@ class Findings:
     suggest_label: Ints
     suggest_p: Floats
     transition: npt.NDArray[np.float64]
+    proposals: dict[str, Ints] = field(default_factory=dict)
     attrs: dict[str, dict[str, Attribute]] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui import csg
-from labeltui.detect.base import Attribute, Detector, Facts, Floats
+from labeltui.detect.base import Attribute, Detector, Facts, Floats, Ints
 from labeltui.detect.registry import register
 
 NEIGHBOURS = 10
@@ -132,6 +132,13 @@ class CsgFall(Detector):
         """Low where the overlap would fall most."""
         assert self.falls is not None, "fit() comes first"
         return squash(self.falls.trace[start:stop] / self._scale)
+
+    def proposal(self, start: int, stop: int, p: Floats | None) -> Ints:
+        """The label with the largest fall, where the overlap would fall at all; else the label itself."""
+        assert self.falls is not None
+        part = slice(start, stop)
+        better = self.falls.trace[part] > 0
+        return np.where(better, self.falls.best[part], self.facts.doubted[part]).astype(np.int32)
 
     def attributes(self) -> dict[str, Attribute]:
         """The fall that gives the score 1 / (1 + e)."""

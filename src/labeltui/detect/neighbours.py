@@ -29,6 +29,9 @@ class _Votes(Detector):
             threads=facts.threads,
         )
 
+    def proposal(self, start: int, stop: int, p: Floats | None) -> None:
+        """None: whoever shows the vote counts it anew, since labels change while people review."""
+
     def attributes(self) -> dict[str, Attribute]:
         return {"k": self.k, "temperature": self.temperature or 0.0}
 

@@ -84,7 +84,7 @@ def run(
         np.full((n, SUGGESTIONS), -1, dtype=np.int32),
         np.zeros((n, SUGGESTIONS), dtype=np.float32),
         blend.channel.transition,
-        {detector.name: {"title": detector.title, **detector.attributes()} for detector in detectors},
+        attrs={detector.name: {"title": detector.title, **detector.attributes()} for detector in detectors},
     )
     calibration = _calibration(facts, blend)
     findings.attrs["blend"] = {
@@ -106,6 +106,10 @@ def run(
             else:
                 score = detector.score(start, stop)
             scores[detector.name][start:stop][judged] = np.clip(score[judged], 0.0, 1.0)
+            proposal = detector.proposal(start, stop, parts.get(detector.name))
+            if proposal is not None:
+                whole = findings.proposals.setdefault(detector.name, np.full(n, -1, dtype=np.int32))
+                whole[start:stop] = np.where(facts.ok[start:stop], proposal, -1)
         if parts:
             p = blend.posterior(start, stop, list(parts.values()))
             _suggest(facts, findings, start, stop, calibration.distribution(p, facts.doubted[start:stop]))
@@ -125,6 +129,7 @@ def datasets(findings: Findings) -> dict[str, npt.NDArray[Any]]:
         "scores/blend": findings.blend,
         "suggest/label": findings.suggest_label,
         "suggest/p": findings.suggest_p,
+        **{f"proposals/{name}": label for name, label in findings.proposals.items()},
         "noise/transition": findings.transition.astype(np.float32),
     }
 

@@ -47,7 +47,7 @@ _REQUIRED: dict[str, tuple[int, str, str]] = {
     "suggest/label": (2, "i", "N"),
     "suggest/p": (2, "f", "N"),
 }
-_PER_SAMPLE = ("scores/", "suggest/", "embeddings/", "groups/")
+_PER_SAMPLE = ("scores/", "suggest/", "proposals/", "embeddings/", "groups/")
 
 
 class Store:

@@ -64,6 +64,7 @@ class Session:
         self._by_use: list[int] = []
         self.class_order = "overlap"
         self.classes: list[ClassRow] = []
+        self.largest = 1.0
         self._places: dict[int, int] = {}
         self.checks = Checks(audit)
         self._decided_at: list[float] = []
@@ -79,6 +80,10 @@ class Session:
         """Read the class table anew."""
         self.classes = self.audit.class_rows(self.class_order)
         self._places = {entry.index: row for row, entry in enumerate(self.classes)}
+        column = "overlap" if self.class_order in ("name", "index") else self.class_order
+        self.largest = (
+            max((float(getattr(entry, column) or 0.0) for entry in self.classes), default=0.0) or 1.0
+        )
 
     def class_row(self, label: int) -> int | None:
         """Return where a class stands in the table."""

@@ -54,9 +54,23 @@ _SKIP = 4
 """Cells of equal style that are cheaper to write again than to jump over."""
 
 
-@lru_cache(maxsize=4096)
 def _apply(style: Style, parameters: str) -> Style:
     """Return the style after an SGR sequence."""
+    # Pictures have more colours than any cache would hold, and set them in these three ways.
+    if parameters.startswith("38;2;"):
+        fields = parameters.count(";")
+        if fields == 4:
+            return parameters, style[1], style[2]
+        cut = parameters.find(";48;2;")
+        if fields == 9 and cut > 0:
+            return parameters[:cut], parameters[cut + 1 :], style[2]
+    elif parameters.startswith("48;2;") and parameters.count(";") == 4:
+        return style[0], parameters, style[2]
+    return _parse(style, parameters)
+
+
+@lru_cache(maxsize=4096)
+def _parse(style: Style, parameters: str) -> Style:
     front, back, on = style
     codes = parameters.replace(":", ";").split(";")
     at = 0
@@ -85,19 +99,28 @@ def _apply(style: Style, parameters: str) -> Style:
     return front, back, on
 
 
-@lru_cache(maxsize=4096)
 def _blank(style: Style) -> Style:
     """Return what can be seen of a style on a blank."""
     front, back, on = style
+    if not on:
+        return "", back, on
     seen = on & _VISIBLE_ON_BLANKS
     return (front if seen else "", back, seen)
 
 
-@lru_cache(maxsize=8192)
 def _change(pen: Style, wanted: Style) -> str:
     """Return the shortest SGR sequence from one style to another."""
-    if pen == wanted:
-        return ""
+    if pen[2] == wanted[2] and wanted[0] and wanted[1]:
+        if pen[0] == wanted[0]:
+            return f"\x1b[{wanted[1]}m"
+        if pen[1] == wanted[1]:
+            return f"\x1b[{wanted[0]}m"
+        return f"\x1b[{wanted[0]};{wanted[1]}m"
+    return _shortest(pen, wanted)
+
+
+@lru_cache(maxsize=4096)
+def _shortest(pen: Style, wanted: Style) -> str:
     front, back, on = wanted
     fresh = [*sorted(on), *([front] if front else []), *([back] if back else [])]
     cleared = {_OFF[attribute] for attribute in pen[2] - on}

@@ -66,7 +66,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
     def paint_footer(self) -> None:
         """Paint the keys that do something now, most useful first, as many as fit."""
         actions = sorted((a for a in collapsed(self.possible()) if a.footer), key=lambda a: a.footer)
-        room = self.size.width - 1
+        room = self.app.size.width - 1
         pieces: list[Piece] = [(" ", "plain")]
         for action in actions:
             key, word = self.keymap.shown(action), action.family or action.verb

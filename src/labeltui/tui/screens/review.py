@@ -85,6 +85,7 @@ class ReviewScreen(Narrowing):
     def on_mount(self) -> None:
         self.session.audit.on_saved = self._tell_saved
         self.enter_pane("queue")
+        self.paint_titles()
         for problem in self.keymap.problems[:1]:
             self.say(problem, "warn")
 
@@ -189,11 +190,11 @@ class ReviewScreen(Narrowing):
             mark = ("saving… ", "warn")
         else:
             mark = ("✓ saved ", "good")
-        room = self.size.width - len(mark[0]) - 1
+        room = self.app.size.width - len(mark[0]) - 1
         while len(parts) > 1 and sum(_cells(pieces) for _, pieces in parts) > room:
             parts.remove(max(parts, key=lambda part: part[0]))
         pieces = [piece for _, group in parts for piece in group]
-        pieces += [(" " * max(1, self.size.width - _cells(pieces) - len(mark[0])), "plain"), mark]
+        pieces += [(" " * max(1, self.app.size.width - _cells(pieces) - len(mark[0])), "plain"), mark]
         self.header.show([pieces])
 
     # -- what holds ------------------------------------------------------------
@@ -397,7 +398,7 @@ class ReviewScreen(Narrowing):
 
     def decided(self) -> None:
         session = self.session
-        if self.queue.count() != len(session.queue) or self.queue.shown is not session.queue:
+        if self.queue.shown is not session.queue:
             self.queue.reset(session.row)
         else:
             self.queue.repaint(self.queue.row)

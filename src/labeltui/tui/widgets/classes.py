@@ -41,7 +41,7 @@ class Classes(Rows):
 
     def show(self) -> None:
         """Paint the table anew; the cursor stays with its class."""
-        self.reset(self.row_of(self.at))
+        self.renew(self.row_of(self.at))
 
     def put(self, label: int | None) -> None:
         """Put the cursor on a class."""
@@ -80,13 +80,11 @@ class Classes(Rows):
 
     def _column(self, entry: ClassRow) -> tuple[str, float]:
         """Return the number that the classes are sorted by, as text and as a share of the largest."""
-        order = self.session.class_order
+        order, largest = self.session.class_order, self.session.largest
         if order in ("samples", "reviewed", "flags"):
             value = float(getattr(entry, order))
-            most = max((float(getattr(row, order)) for row in self.session.classes), default=1.0)
-            return f"{value:,.0f}", value / (most or 1.0)
+            return f"{value:,.0f}", value / largest
         if order in ("self_share", "spectral_share"):
             share = getattr(entry, order)
-            return ("?" if share is None else f"{share:.2f}"), max(0.0, share or 0.0)
-        most = max((row.overlap for row in self.session.classes), default=1.0) or 1.0
-        return (f"{entry.overlap:.2f}" if entry.reliable else "?"), entry.overlap / most
+            return ("?" if share is None else f"{share:.2f}"), max(0.0, share or 0.0) / largest
+        return (f"{entry.overlap:.2f}" if entry.reliable else "?"), entry.overlap / largest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.cells import cell_len
 
 from labeltui.tui.session import WORDS, Session
@@ -15,17 +17,23 @@ class Queue(Rows):
     def __init__(self, session: Session) -> None:
         super().__init__(id="queue")
         self.session = session
-        self.shown = session.queue
+        self.shown: NDArray[np.int64] | None = None
         """The queue that stands on the screen."""
         self.name_width = 6
 
     def reset(self, row: int) -> None:
+        self._fit_names()
+        super().reset(row)
+
+    def _fit_names(self) -> None:
+        """Give the names' column the width that the first names need."""
         self.shown = self.session.queue
         names = (short_name(self.session.audit.sample_name(i)) for i in self.shown[:100].tolist())
         self.name_width = max((cell_len(name) for name in names), default=6)
-        super().reset(row)
 
     def count(self) -> int:
+        if self.shown is not self.session.queue:
+            self._fit_names()
         return len(self.session.queue)
 
     def pieces(self, row: int, width: int) -> list[Piece]:

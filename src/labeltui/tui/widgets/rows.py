@@ -47,6 +47,7 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         super().__init__(id=id, classes=classes)
         self.row = 0
         self._lit = False
+        self._painted: dict[int, list[Piece]] = {}
         self.letters: dict[int, str] = {}
         """Letters that stand before rows in jump mode."""
 
@@ -100,8 +101,23 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         """Show changed rows with the cursor on `row`; sends no message."""
         self.row = max(0, min(row, self.count() - 1))
         self.virtual_size = Size(self.size.width, self.count())
+        self._painted.clear()
         self._scroll_to_cursor()
         self.refresh()
+
+    def renew(self, row: int) -> None:
+        """Show changed rows with the cursor on `row`, and paint only those that look different now."""
+        if self.count() != self.virtual_size.height or self.size.width != self.virtual_size.width:
+            self.reset(row)
+            return
+        old, self.row = self.row, max(0, min(row, self.count() - 1))
+        if self._scroll_to_cursor():
+            return
+        for visible in self.visible_rows():
+            if visible in (old, self.row) or self._painted.get(visible) != self.pieces(
+                visible, self.size.width - 2
+            ):
+                self.repaint(visible)
 
     def repaint(self, row: int) -> None:
         """Paint one row anew, if it is visible."""
@@ -134,7 +150,8 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         at_cursor = row == self.row
         under = ("cursor" if self._lit else "rest") if at_cursor else ""
         mark = self.letters.get(row) or (("▌" if self._lit else "▏") if at_cursor else " ")
-        return self.strip_of([(mark, "key"), *self.pieces(row, width - 2), (" ", "plain")], width, under)
+        pieces = self._painted[row] = self.pieces(row, width - 2)
+        return self.strip_of([(mark, "key"), *pieces, (" ", "plain")], width, under)
 
     def on_resize(self) -> None:
         self.virtual_size = Size(self.size.width, self.count())
