@@ -12,13 +12,11 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
-/* The residual in a slot as the float paths multiply it; zeros in padding. line: 2 * (padded + 8) floats. */
-static const float *residual(const knn_filter *filter, int64_t slot, float *line) {
+/* The residual in a slot as the float paths multiply it; zeros in padding. out: d rounded up to a multiple of 8. */
+static void residual(const knn_filter *filter, int64_t slot, float *line, float *out) {
     int64_t i = filter->row[slot];
-    float *out = line + filter->padded + 8;
-    if (i < 0) memset(out, 0, sizeof(float) * (size_t)filter->padded);
+    if (i < 0) memset(out, 0, sizeof(float) * (size_t)filter->data->d);
     else knn_residual(filter, i, filter->cluster[i], 1.0 / filter->factor[slot], line, out);
-    return out;
 }
 
 /* Bits of a comparison; most are empty, so the lanes are looked at only when there is something to see. */
@@ -95,10 +93,8 @@ void knn_fix_float(const knn_filter *filter, const knn_block *block, char *out, 
 }
 
 void knn_move_float(const knn_filter *filter, const knn_block *block, char *out, float *line) {
-    for (int64_t r = 0; r < block->count; r++) {
-        const float *y = residual(filter, block->start + r, line);
-        memcpy((float *)out + r * filter->padded, y, sizeof(float) * (size_t)filter->data->d);
-    }
+    for (int64_t r = 0; r < block->count; r++)
+        residual(filter, block->start + r, line, (float *)out + r * filter->padded);
 }
 
 void knn_tile_float(knn_tile *tile) {

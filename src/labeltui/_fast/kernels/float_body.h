@@ -14,8 +14,8 @@ TARGET KNN_INLINE NAME(vf) NAME(load)(const float *at) {
 TARGET static void NAME(fix)(const knn_filter *filter, const knn_block *block, float *out, float *line) {
     int64_t d = filter->data->d, padded = filter->padded;
     for (int64_t c = 0; c < block->count; c++) {
-        const float *y = residual(filter, block->start + c, line);
-        float *column = out + c / W * W * padded + c % W;
+        float *y = line + padded + 8, *column = out + c / W * W * padded + c % W;
+        residual(filter, block->start + c, line, y);
         for (int64_t t = 0; t < d; t++) column[t * W] = y[t];
     }
 }
@@ -28,6 +28,7 @@ TARGET KNN_INLINE void NAME(micro)(const knn_tile *tile, knn_hits *hits, int64_t
     NAME(vf) sum[R][3];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = sum[r][2] = (NAME(vf)){0};
+#pragma GCC unroll 4
     for (int64_t t = 0; t < d; t++, a++, b += W) {
         NAME(vf) b0 = NAME(load)(b), b1 = NAME(load)(b + W * padded), b2 = NAME(load)(b + 2 * W * padded);
 #pragma GCC unroll 8

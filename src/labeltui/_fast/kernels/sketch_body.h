@@ -1,20 +1,23 @@
 /* The int8 sketch of 16 rows, all arithmetic lane by lane (lane = row); included once for each instruction set by
    sketch.c, which defines NAME(x) and TARGET. */
 
-/* (f * x - middle) * times in float64, rounded to float32 into `out`; the sum of its squares. Eight lanes. */
+/* (f * x - middle) * times in float64, rounded to float32 into `out`, with zeros up to a multiple of 8; the sum of its
+   squares, in eight lanes. Whole groups of eight come first: only so does the compiler keep them in registers. */
 TARGET static double NAME(residual)(const float *x, const double *middle, double f, double times, int64_t d, float *out) {
-    v8d squared = {0};
-    for (int64_t t = 0; t < d; t += 8) {
-        v8f a = {0};
-        v8d m;
-        __builtin_memcpy(&a, x + t, d - t < 8 ? (size_t)(d - t) * sizeof(float) : sizeof a);
-        __builtin_memcpy(&m, middle + t, sizeof m);
-        v8d y = (__builtin_convertvector(a, v8d) * f - m) * times;
-        squared += y * y;
-        a = __builtin_convertvector(y, v8f);
-        __builtin_memcpy(out + t, &a, sizeof a);
+    double squared[8] = {0}, sum = 0.0;
+    int64_t whole = d / 8 * 8;
+    for (int64_t t = 0; t < whole; t += 8)
+        for (int l = 0; l < 8; l++) {
+            double y = ((double)x[t + l] * f - middle[t + l]) * times;
+            squared[l] += y * y;
+            out[t + l] = (float)y;
+        }
+    for (int64_t t = whole; t < d; t++) {
+        double y = ((double)x[t] * f - middle[t]) * times;
+        squared[t - whole] += y * y;
+        out[t] = (float)y;
     }
-    double sum = 0.0;
+    for (int64_t t = d; t % 8; t++) out[t] = 0.0f;
     for (int l = 0; l < 8; l++) sum += squared[l];
     return sum;
 }
