@@ -137,6 +137,8 @@ class Action:
         When it is valid.
     footer : int
         Place in the footer, 0 = not in it; lower numbers survive in narrow terminals.
+    prominent : tuple of str
+        Screens on which it comes before all others in the footer.
     family : str
         Rows of one family are one line in help, footer and manual.
     """
@@ -151,6 +153,7 @@ class Action:
     argument: int | None = None
     law: Law = always
     footer: int = 0
+    prominent: tuple[str, ...] = ()
     family: str = ""
 
 
@@ -209,12 +212,12 @@ ACTIONS: tuple[Action, ...] = (
            "Write a note on the sample", ON_SAMPLES, "note", law=deciding, footer=18),
     Action("mark", ("v",), "decide", "mark",
            "Mark the sample for a decision in bulk, or unmark it", ("review", "sheet"), "mark", law=deciding,
-           footer=15),
+           footer=15, prominent=("sheet",)),
     Action("mark-all", ("V",), "decide", "mark all",
            "Mark every undecided sample of the queue, or unmark all", ("review", "sheet"), "mark_all", law=deciding),
     Action("bulk", ("b",), "decide", "bulk",
            "Decide on the marked samples or on the whole queue at once, after seeing what it would change",
-           ("review", "sheet"), "bulk", law=deciding, footer=13),
+           ("review", "sheet"), "bulk", law=deciding, footer=13, prominent=("sheet",)),
     Action("confirm", ("enter",), "decide", "do it",
            "Decide on all these samples, as one step with one undo", ("bulk",), "confirm", law=writable, footer=1),
     *(

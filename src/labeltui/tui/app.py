@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import shlex
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,11 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
             gc.enable()
+            for cut in (
+                signal.SIGHUP,
+                signal.SIGTERM,
+            ):  # a line that breaks must not lose the place in the queue
+                asyncio.get_running_loop().add_signal_handler(cut, self.exit)
         self.audit.warm()
         review, root = self.review, self.audit.source_root
         if root is not None and not root.exists():

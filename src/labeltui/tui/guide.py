@@ -20,6 +20,7 @@ WORDS = {
     "score": "how probably the given label is right: 0 to 1, low is bad",
     "overlap": "how much a class's neighbours in the embedding look like those of other classes, summed over them",
     "CSG": "one number for how entangled all classes are; it falls when labels are made to agree with the embedding",
+    "votes": "the label that each detector proposes, with its own P(given label right)",
     "neighbours": "the samples that are most alike in the embedding",
 }
 """What the words on the screen mean."""

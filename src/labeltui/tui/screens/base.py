@@ -12,10 +12,11 @@ from textual.binding import BindingsMap
 from textual.screen import Screen
 
 from labeltui.errors import LabeltuiError
+from labeltui.text import safe
 from labeltui.tui import guide
 from labeltui.tui.actions import BY_ID, Action, Context, Keymap, collapsed, of_screen, show_key
 from labeltui.tui.widgets.over import Item, Panel, Reader
-from labeltui.tui.widgets.paint import Lines, Piece, fit
+from labeltui.tui.widgets.paint import STYLES, Lines, Piece, fit
 
 if TYPE_CHECKING:
     from labeltui.tui.app import LabeltuiApp
@@ -36,6 +37,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
 
     name_in_table = ""
     AUTO_FOCUS = ""
+    COMPONENT_CLASSES = STYLES
 
     def __init__(self, keymap: Keymap) -> None:
         super().__init__()
@@ -57,15 +59,24 @@ class TableScreen(Screen[T], inherit_bindings=False):
 
     def say(self, text: str, style: str = "plain") -> None:
         """Show one line of feedback."""
-        self.status.show([[(" ", "plain"), (text, style)]])
+        room = self.app.size.width - 2
+        self.status.show([[(" ", "plain"), (fit(text, min(cell_len(text), room)), style)]])
 
     def complain(self, error: LabeltuiError) -> None:
-        """Show an error in one line."""
-        self.say(". ".join(part for part in (error.law, error.came, error.cure) if part), "bad")
+        """Show an error: in one line, or to read where it takes more."""
+        parts = [safe(part) for part in (error.law, error.came, error.cure) if part]
+        text = ". ".join(parts)
+        self.say(text, "bad")
+        if cell_len(text) > self.app.size.width - 2:
+            lines = [line for part in parts for line in textwrap.wrap(part, self.reader.room)]
+            self.reader.read("This was not possible", [[(line, "plain")] for line in lines])
 
     def paint_footer(self) -> None:
         """Paint the keys that do something now, most useful first, as many as fit."""
-        actions = sorted((a for a in collapsed(self.possible()) if a.footer), key=lambda a: a.footer)
+        actions = sorted(
+            (action for action in collapsed(self.possible()) if action.footer and self.keymap.shown(action)),
+            key=lambda action: (self.name_in_table not in action.prominent, action.footer),
+        )
         room = self.app.size.width - 1
         pieces: list[Piece] = [(" ", "plain")]
         for action in actions:
@@ -79,7 +90,9 @@ class TableScreen(Screen[T], inherit_bindings=False):
     def do_help(self) -> None:
         """Show all keys of this screen."""
         width = self.reader.room
-        lines: list[list[Piece]] = []
+        lines: list[list[Piece]] = [
+            [(line, "warn")] for problem in self.keymap.problems for line in textwrap.wrap(problem, width)
+        ]
         group = ""
         for action in collapsed(of_screen(self.name_in_table)):
             if action.group != group:
@@ -92,7 +105,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
                 lines.append([(fit("" if part else keys, 12), "key"), (" " + text, "plain")])
         lines += [[], [("WORDS", "title")], *guide.words(width)]
         lines += [[], [("The settings file can change any key; docs/keys.md lists the ids.", "faint")]]
-        self.reader.read("Keys of this screen", lines[1:])
+        self.reader.read("Keys of this screen", lines if lines[0] else lines[1:])
 
     def do_palette(self) -> None:
         """Let the person find what they can do now."""

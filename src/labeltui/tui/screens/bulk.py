@@ -67,8 +67,8 @@ class BulkScreen(WithRows):
         common = labels[np.argsort(-counts, kind="stable")][:4].tolist()
         for label in dict.fromkeys([*common, *session.recent]):
             choices.append(Choice(f"relabel all to {session.name(label)}", "relabel", label))
-        choices.append(Choice("keep all: the given labels are right", "keep"))
-        choices.append(Choice("exclude all: they belong to no class", "exclude"))
+        choices.append(Choice("keep all given labels: they are right", "keep"))
+        choices.append(Choice("exclude all: no class is theirs", "exclude"))
         choices += [Choice("unsure", "unsure"), Choice("skip", "skip")]
         return choices
 
@@ -145,9 +145,9 @@ class BulkScreen(WithRows):
                 [],
                 [
                     ("⏎", "key"),
-                    (" does it, as one step; ", "plain"),
+                    (" does it as one step, ", "plain"),
                     ("u", "key"),
-                    (" takes all of it back", "plain"),
+                    (" takes it back", "plain"),
                 ],
             ]
         self.effect.show(lines)
@@ -157,7 +157,7 @@ class BulkScreen(WithRows):
             zip(np.asarray(counts).tolist(), np.asarray(labels).tolist(), strict=True),
             key=lambda p: (-p[0], p[1]),
         )
-        text = ", ".join(f"{self.session.name(label)} {count:,}" for count, label in pairs[:5])
+        text = ", ".join(f"{count:,}× {self.session.name(label)}" for count, label in pairs[:5])
         return text + (f" and {len(pairs) - 5} more" if len(pairs) > 5 else "")
 
     def do_confirm(self) -> None:

@@ -119,7 +119,9 @@ class PairsScreen(WithRows):
         order = [row.index for row in session.classes]
         self.heat.draw(session.audit.matrix(self.list.by), order, session.audit.names, (a, b))
         flags = self.list.flags.get((a, b), 0)
-        what = f"given {session.name(a)}, suggested {session.name(b)}: {flags:,} flags"
+        what = (
+            f"given {session.name(a)}, suggested {session.name(b)}: {flags:,} flag{'' if flags == 1 else 's'}"
+        )
         self.entitle(("CLASS PAIRS ", "title"), (by + "   ", "faint"), (what, "strong"))
 
     @on(Rows.Moved)
@@ -135,6 +137,7 @@ class PairsScreen(WithRows):
         if self.pair is None:
             return
         self.session.open_pair(*self.pair)
+        self.labeltui.review.class_list.put(self.pair[0])
         self.dismiss(None)
         self.labeltui.review.enter_pane("queue")
 

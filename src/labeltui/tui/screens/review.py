@@ -21,7 +21,7 @@ from labeltui.tui.session import Session
 from labeltui.tui.theme import THEMES
 from labeltui.tui.widgets.classes import Classes
 from labeltui.tui.widgets.over import Item
-from labeltui.tui.widgets.paint import Lines, Piece, bar
+from labeltui.tui.widgets.paint import Lines, Piece, bar, fit
 from labeltui.tui.widgets.preview import Preview
 from labeltui.tui.widgets.queue import Queue
 from labeltui.tui.widgets.rows import Rows
@@ -86,8 +86,9 @@ class ReviewScreen(Narrowing):
         self.session.audit.on_saved = self._tell_saved
         self.enter_pane("queue")
         self.paint_titles()
-        for problem in self.keymap.problems[:1]:
-            self.say(problem, "warn")
+        if problems := self.keymap.problems:
+            more = f"  (and {len(problems) - 1} more: {self.keymap.shown_alone_by_id('help')})"
+            self.say(problems[0] + (more if len(problems) > 1 else ""), "warn")
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.width < NARROW, "narrow")
@@ -124,20 +125,32 @@ class ReviewScreen(Narrowing):
             name = f"{name} → {audit.names[spec.suggested]}"
         filters = filters_in_words(spec, audit.split_names)
         what = filters or ("flagged" if spec.flagged else "")
+        counts = f"  {session.left:,}"
         marked = f"  ●{len(session.selected):,}" if session.selected else ""
+        # Where room is scarce the plain word goes first, then filters and names are cut; the numbers stay.
+        head = [(letter["queue"], "key"), ("QUEUE ", "title")]
+        room = self.queue.size.width - _cells(head) - cell_len(counts) - cell_len(marked)
+        if not filters and cell_len(name) + cell_len(what) + 2 > room:
+            what = ""
+        name = fit(name, min(cell_len(name), max(8, room - min(cell_len(what), room // 2) - 2)))
+        what = fit(what, min(cell_len(what), room - cell_len(name) - 2))
         self.queue_title.show(
             [
                 [
-                    (letter["queue"], "key"),
-                    ("QUEUE ", "title"),
+                    *head,
                     (name, "strong"),
-                    (f"  {session.left:,} ", "plain"),
-                    (what, "warn" if filters else "faint"),
+                    (counts, "plain"),
+                    (f"  {what}" if what else "", "warn" if filters else "faint"),
                     (marked, "key"),
                 ]
             ]
         )
-        self.preview_title.show([[(letter["preview"], "key"), ("PREVIEW  ", "title"), *self.preview.title()]])
+        mark, word = (letter["preview"], "key"), ("PREVIEW  ", "title")
+        room = self.preview_title.size.width - _cells([mark])
+        title = self.preview.title(room - _cells([word]))
+        if title is None:  # the labels are more telling than the word
+            title, word = self.preview.title(room, cut=True) or [], ("", "plain")
+        self.preview_title.show([[mark, word, *title]])
         self.paint_checks()
         self.paint_footer()
 
@@ -271,6 +284,7 @@ class ReviewScreen(Narrowing):
 
     def open_class(self, label: int | None) -> None:
         """Open a class's queue."""
+        self.say("")  # what was said of the last queue
         self.session.open_class(label)
         self.class_list.put(label)
         self.paint_all()
@@ -319,9 +333,7 @@ class ReviewScreen(Narrowing):
         elif not session.checks.applies(session.spec):
             self.say("random checks go into queues of undecided flags; f clears the filters", "warn")
         else:
-            self.say(
-                f"every {EVERY}th sample is now a random one that is not flagged; decide on it as on the others"
-            )
+            self.say(f"every {EVERY}th sample is now a random, unflagged one: decide as on the others")
 
     def do_source(self) -> None:
         audit = self.session.audit

@@ -56,7 +56,7 @@ class Classes(Rows):
             flags = sum(entry.flags for entry in session.classes)
             return [
                 mark,
-                (fit("all classes", width - 9), "strong" if open_ else "plain"),
+                (fit("all classes" if width >= 20 else "all", width - 9), "strong" if open_ else "plain"),
                 (f"{flags:>7,}", "plain"),
             ]
         entry = session.classes[row - 1]

@@ -67,7 +67,7 @@ class Heat(Lines):
                         )
                     pieces.append((text, style))
                 lines.append(_joined(pieces))
-        lines.append([(f"{SHADES[1] * 2} {most / 4:.2f}  {SHADES[4] * 2} {most:.2f}", "faint")])
+        lines.append([(f"{SHADES[1] * 2} {number(most / 4)}  {SHADES[4] * 2} {number(most)}", "faint")])
         self.show(lines)
 
 

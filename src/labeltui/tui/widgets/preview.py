@@ -19,8 +19,12 @@ from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end, number
 if TYPE_CHECKING:
     from labeltui.audit import Evidence
 
-TALL = 30
+TALL = 32
 """Rows of the pane from which on neighbours and bars have room."""
+FACTS, FEW_FACTS = 6, 3
+"""Lines of reasons in a tall and in a short pane."""
+JOINT = "\u00a0"
+"""A blank at which no line is broken."""
 REST = 0.15
 """Seconds on one sample after which its neighbours' pictures are worth their bytes."""
 
@@ -80,7 +84,7 @@ class Preview(Vertical):
         self.nearest.cell_rows, self.nearest.cell_columns = rows, 2 * rows
         self.nearest.styles.height = rows + 1 if tall else 0
         self.nearest_title.styles.height = 1 if tall else 0
-        self.facts.styles.height = 5 if tall else 4
+        self.facts.styles.height = 1 + (FACTS if tall else FEW_FACTS)
         self.choices.styles.height = 7 if tall else 3
 
     def _rested(self) -> None:
@@ -100,42 +104,53 @@ class Preview(Vertical):
             ]
         )
 
-    def title(self) -> list[Piece]:
-        """Return the pane's title."""
+    def title(self, width: int, cut: bool = False) -> list[Piece] | None:
+        """Return the pane's title; None where it takes more than `width` cells, unless it may be `cut`."""
         session, audit = self.session, self.session.audit
         sample = session.sample
         if sample is None:
             return []
-        given = int(audit.given[sample])
-        narrow = self.size.width < 44
-        room = max(8, self.size.width // 2 - 8)
-        name = audit.names[given] if given >= 0 else "no label"
-        pieces: list[Piece] = [
-            ("" if narrow else "given ", "faint"),
-            (fit(name, min(cell_len(name), room)), "strong"),
-        ]
+        given = session.name(int(audit.given[sample]))
         decision = audit.decision(sample)
+        suggestions = audit.suggestions(sample)
+        arrow: Piece = ("", "plain")
+        target: Piece = ("", "plain")
+        more = ""
         if decision is not None:
             glyph, style = WORDS[decision.kind]
-            pieces += [("  ", "plain"), (f"{glyph} {decision.kind}", style)]
+            target = (f"{glyph} {decision.kind}", style)
             if decision.kind == "relabel":
-                pieces += [(" ", "plain"), (audit.names[int(audit.current[sample])], style)]
-        elif suggestions := audit.suggestions(sample):
-            label, p = suggestions[0]
-            arrow = " → " if narrow else "  suggest "
-            pieces += [(arrow, "faint"), (audit.names[label], "link"), (" " + number(p), "faint")]
-        return pieces
+                target = (f"{glyph} {session.name(int(audit.current[sample]))}", style)
+            arrow = ("  ", "plain")
+        elif suggestions:
+            arrow, target = ("  suggest ", "faint"), (audit.names[suggestions[0][0]], "link")
+            more = " " + number(suggestions[0][1])
+        if cell_len(given) + sum(map(cell_len, ("given ", arrow[0], target[0], more))) <= width:
+            return [("given ", "faint"), (given, "strong"), arrow, target, (more, "faint")]
+        arrow = (" → " if decision is None and suggestions else " ", "faint")
+        if not cut and cell_len(given) + sum(map(cell_len, (arrow[0], target[0], more))) > width:
+            return None
+        room = width - cell_len(arrow[0])
+        if cell_len(given) + cell_len(target[0]) + len(more) > room:
+            more = ""
+        first = min(cell_len(given), max(room // 2, room - cell_len(target[0])))
+        second = min(cell_len(target[0]), room - first)
+        return [(fit(given, first), "strong"), arrow, (fit(target[0], second), target[1]), (more, "faint")]
 
     def _facts(self, sample: int, width: int) -> list[list[Piece]]:
         audit = self.session.audit
-        room = 4 if self.content_size.height >= TALL else 3
+        tall = self.content_size.height >= TALL
+        room = FACTS if tall else FEW_FACTS
         lines: list[list[Piece]] = []
-        for text in self._reasons(sample):
-            for part in textwrap.wrap(text, max(20, width - 5))[: max(0, room - len(lines))]:
-                lines.append([("     " if lines else "why  ", "title"), (part, "plain")])
+        for word, text in self._reasons(sample, tall):
+            if len(lines) == room:
+                break
+            wrapped = textwrap.wrap(text, max(20, width - 6), max_lines=room - len(lines), placeholder=" …")
+            for part, words in enumerate(wrapped):
+                lines.append([(fit("" if part else word, 6), "title"), (words.replace(JOINT, " "), "plain")])
         split = audit.split_of(sample)
-        name = fit_end(audit.sample_name(sample), width - 5 - (len(split) + 2 if split else 0))
-        lines.append([("file ", "title"), (name, "faint"), (f"  {split}" if split else "", "faint")])
+        name = fit_end(audit.sample_name(sample), width - 6 - (len(split) + 2 if split else 0))
+        lines.append([("file  ", "title"), (name, "faint"), (f"  {split}" if split else "", "faint")])
         return lines
 
     def _evidence(self, sample: int) -> Evidence:
@@ -145,30 +160,32 @@ class Preview(Vertical):
             self._gathered = key, self.session.audit.evidence(sample)
         return self._gathered[1]
 
-    def _reasons(self, sample: int) -> list[str]:
-        """Say why the sample is here, most telling first."""
+    def _reasons(self, sample: int, tall: bool) -> list[tuple[str, str]]:
+        """Say why the sample is here, most telling first: a word, and what there is to it."""
         audit = self.session.audit
         names, given = audit.names, int(audit.given[sample])
         if self.session.is_check(sample):
-            return ["a random check: it is not flagged, decide as you see it"]
+            return [("why", "a random check: it is not flagged, decide as you see it")]
         if fault := audit.fault(sample):
-            return [f"the scan could not use this sample: {fault.replace('_', '-')}"]
+            return [("why", f"the scan could not use this sample: {fault.replace('_', '-')}")]
         evidence = self._evidence(sample)
         near = Counter(n.label for n in evidence.neighbours if n.label >= 0).most_common(2)
         known = sum(n.label >= 0 for n in evidence.neighbours)
         reasons = []
         if near:
-            reasons.append("neighbours: " + ", ".join(f"{count}/{known} {names[k]}" for k, count in near))
+            counts = ", ".join(f"{count}× {names[label]}" for label, count in near)
+            reasons.append(("near", f"{counts} of {known}{' neighbours' if tall else ''}"))
         if given >= 0 and evidence.votes:
-            votes = "  ".join(f"{detector} {number(score)}" for detector, score, _ in evidence.votes)
-            reasons.append(f"P({names[given]})  {votes}")
+            reasons += _votes(evidence.votes, names, tall)
         if evidence.pair_overlap is not None and evidence.pair_share is not None:
             other = names[audit.suggestions(sample)[0][0]]
-            share = f"{evidence.pair_share:.0%} of {names[given]}'s neighbours are {other}"
-            reasons.append(f"overlap {names[given]}-{other} {number(evidence.pair_overlap)}, {share}")
+            share = f", {evidence.pair_share:.0%} of {names[given]}'s neighbours are {other}"
+            overlap = f"overlap of {names[given]} and {other} {number(evidence.pair_overlap)}"
+            reasons.append(("pair", overlap + (share if tall else "")))
         if evidence.group:
             count = len(evidence.group)
-            reasons.append(f"{count} more {'copy' if count == 1 else 'copies'} of this image")
+            copies = ("copy", f"{count} more {'copy' if count == 1 else 'copies'} of this image")
+            reasons.insert(1 if tall else 0, copies)
         return reasons
 
     def _choices(self, sample: int, width: int, tall: bool) -> list[list[Piece]]:
@@ -197,6 +214,22 @@ class Preview(Vertical):
         used = [(str(n), audit.names[label], "") for n, label in enumerate(session.recent, 6)]
         lines += _wrap(used, width)
         return lines
+
+
+def _votes(votes: list[tuple[str, float, int | None]], names: list[str], each: bool) -> list[tuple[str, str]]:
+    """Say what the detectors propose, with each one's score of the given label or, where room is scarce, counted."""
+    proposed = Counter(label for _, _, label in votes if label is not None)
+    if not each:
+        count = ", ".join(f"{number}× {names[label]}" for label, number in proposed.most_common(2))
+        return [("votes", f"{count or 'no label'} of {len(votes)}")]
+    said: list[tuple[str, str]] = []
+    for label in [*(label for label, _ in proposed.most_common()), None]:
+        scores = "  ".join(
+            f"{name}{JOINT}{number(score)}" for name, score, proposal in votes if proposal == label
+        )
+        if scores:
+            said.append(("" if said else "votes", f"{'none' if label is None else names[label]}:  {scores}"))
+    return said
 
 
 def _wrap(choices: list[tuple[str, str, str]], width: int) -> list[list[Piece]]:

@@ -44,42 +44,39 @@ class Queue(Rows):
             mark: Piece = ("● " if sample in session.selected else "  ", "key")
             suggestions = audit.suggestions(sample)
             target = audit.names[suggestions[0][0]] if suggestions else ""
-            style = "plain"
+            style, arrow = "plain", "→"
         else:
             glyph, style = WORDS[decision.kind]
             mark = (glyph + " ", style)
-            target = decision.kind
+            target, arrow = decision.kind, " "
             if decision.kind == "relabel":
-                target = audit.names[int(audit.current[sample])]
+                target, arrow = audit.names[int(audit.current[sample])], "→"
         name = short_name(audit.sample_name(sample))
-        name_width, given_width, target_width = self._columns(width)
+        name_width, labels, both = self._columns(width)
         given = int(audit.given[sample])
-        given_name = (audit.names[given] if given >= 0 else "none") if given_width else ""
-        if (cells := cell_len(given_name)) < given_width:
-            target_width += given_width - cells
-            given_width = cells
+        given_name = (audit.names[given] if given >= 0 else "none") if both else ""
+        # The arrow follows the given class; what the one name leaves the other one has.
+        given_width = min(cell_len(given_name), max(labels // 2, labels - cell_len(target)))
+        target_width = labels - given_width
         return [
             mark,
             (fit_end(name, name_width), "faint" if decision else "plain"),
             (fit(number(audit.score(sample)), 5, right=True), "faint"),
             (" ", "plain"),
             (fit(given_name, given_width), "faint"),
-            (" → " if given_width else "→ ", "faint"),
+            (f" {arrow} " if both else f"{arrow} ", "faint"),
             (fit(target, target_width), style),
         ]
 
-    def _columns(self, width: int) -> tuple[int, int, int]:
-        """Return the cells of name, given and target; where room is scarce, the given class goes first."""
+    def _columns(self, width: int) -> tuple[int, int, bool]:
+        """Return the cells of the name and of the classes; where room is scarce, the given class goes first."""
         room = width - 8
-        longest = self.session.longest_name
         alone = self.session.spec.given is not None
         name = max(6, min(self.name_width, room - 12))
-        if alone or room - name - 4 < min(2 * longest, 14):
-            return name, 0, room - name - 2
+        if alone or room - name - 4 < min(2 * self.session.longest_name, 14):
+            return name, room - name - 2, False
         name = max(6, min(self.name_width, room - 18))
-        labels = room - name - 3
-        given = min(longest, labels // 2)
-        return name, given, labels - given
+        return name, room - name - 3, True
 
 
 def short_name(path: str) -> str:

@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from labeltui.tui.widgets.paint import STYLES, Painted, Piece
+from labeltui.tui.widgets.paint import Painted, Piece
 
 
 class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
@@ -16,8 +16,6 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
 
     The keys are the screen's: it calls `move` and its kin.
     """
-
-    COMPONENT_CLASSES = STYLES
 
     class Moved(Message):
         """The cursor stands on another row."""
