@@ -20,7 +20,7 @@ from labeltui.train import child, dynamics, jobs
 from labeltui.train.plan import Request, prepare
 from labeltui.train.predictions import Predictions
 from labeltui.train.spec import HELD_OUT, TRAIN, BackboneSpec, TrainSpec
-from tests.factories import make_audit
+from tests.factories import HEAD, make_audit
 
 TINY = BackboneSpec(
     "test_resnet", weights="scratch", image_size=16, epochs=2, batch_size=32, learning_rate=3e-3, augment=()
@@ -30,7 +30,7 @@ TINY = BackboneSpec(
 def prepared(path: Path, backbone: BackboneSpec = TINY, **asked: Any) -> Path:
     """A job's directory as `start` leaves it, without a process."""
     with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(backbone=backbone, **{"n_threads": 1, **asked}))
+        spec, arrays = prepare(audit, Request(backbone=backbone, head=HEAD, **{"n_threads": 1, **asked}))
     return jobs._new_directory(path, spec, arrays)
 
 

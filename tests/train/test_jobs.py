@@ -23,7 +23,7 @@ from labeltui.train import child, jobs
 from labeltui.train.dynamics import read_dynamics
 from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import TrainSpec
-from tests.factories import make_audit
+from tests.factories import HEAD, make_audit
 
 WAIT = 60.0
 
@@ -49,7 +49,7 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         right = np.flatnonzero(audit.given == truth)[:5]
         audit.decide(right.tolist(), "keep")
         audit.decide([int(wrong[10])], "unsure")
-        trainer = jobs.Trainer(audit)
+        trainer = jobs.Trainer(audit, request=Request(head=HEAD))
         first = trainer.start()
         assert first.active
         assert first.number == 1
@@ -101,7 +101,7 @@ def test_the_same_spec_gives_the_same_bytes(tmp_path: Path) -> None:
 def prepared(path: Path, **asked: Any) -> Path:
     """A job's directory as `start` leaves it, without a process."""
     with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(**asked))
+        spec, arrays = prepare(audit, Request(**{"head": HEAD, **asked}))
     return jobs._new_directory(path, spec, arrays)
 
 

@@ -46,9 +46,9 @@ class Place:
     fits : int
         Samples of one pass that memory has room for.
     best, best_epoch, worse : float, int, int
-        Lowest loss on the samples kept back, its epoch, and the epochs since without a better one.
+        Lowest loss on the samples watched, its epoch, and the epochs since without a better one; with patience only.
     history : list
-        One entry an epoch: ``loss``, and ``watch_loss`` where samples are kept back.
+        One entry an epoch: ``loss``, and ``watch_loss`` and ``accuracy`` where samples are watched.
     """
 
     epoch: int = 0
@@ -73,7 +73,8 @@ class Course:
     labels : ndarray of int32, shape (N,)
     weights : ndarray of float32, shape (N,), optional
     rows, watch : ndarray of int64
-        Samples to train on, and samples kept back to stop early by.
+        Samples to train on, and labelled ones among the others that the fit is followed by, and stopped early by where
+        the spec has patience; may be none.
     seen : ndarray of bool, shape (K,)
         Classes that `rows` has.
     key : tuple of int
@@ -175,13 +176,13 @@ class Fit:
             self._settle()
             entry = {"loss": place.loss_sum / self.steps}
             if len(course.watch):
-                entry["watch_loss"] = self._watch()
+                entry |= self._watch()
             if course.clean is not None:
                 self._pass(course.rows, course.clean)
             place.history.append(entry)
             course.finish_epoch(place.epoch)
             place.epoch, place.step, place.loss_sum = place.epoch + 1, 0, 0.0
-            course.report(place.epoch / spec.epochs, epoch=place.epoch, **entry)
+            course.report(place.epoch / spec.epochs, epoch=place.epoch, epochs=spec.epochs, **entry)
             course.keep(self)
         if self._best:
             self.shown.load_state_dict(self._best)
@@ -257,18 +258,20 @@ class Fit:
                 "start again with a smaller --learning-rate, or with --precision float32",
             )
 
-    def _watch(self) -> float:
-        """The loss on the samples kept back; keeps the weights of the best epoch."""
+    def _watch(self) -> dict[str, float]:
+        """Loss and accuracy on the samples watched; with patience, keeps the weights of the best epoch."""
         place, watch = self.place, self.course.watch
         p = self.predict(watch)
-        own = p[np.arange(len(watch)), self.course.labels[watch]]
+        labels = self.course.labels[watch]
+        own = p[np.arange(len(watch)), labels]
         loss = float(-np.log(np.maximum(own, 1e-12)).mean())
-        if loss < place.best:
-            place.best, place.best_epoch, place.worse = loss, place.epoch, 0
-            self._best = {name: tensor.detach().clone() for name, tensor in self.shown.state_dict().items()}
-        else:
-            place.worse += 1
-        return loss
+        if self.course.spec.patience:
+            if loss < place.best:
+                place.best, place.best_epoch, place.worse = loss, place.epoch, 0
+                self._best = {name: each.detach().clone() for name, each in self.shown.state_dict().items()}
+            else:
+                place.worse += 1
+        return {"watch_loss": loss, "accuracy": float((p.argmax(axis=1) == labels).mean())}
 
     def _pass(self, rows: Rows, recorder: Recorder) -> None:
         for index, logits in self._logits(rows):

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from labeltui import store
 from labeltui.journal import identity
+from labeltui.train import curves
 from labeltui.train.jobs import HEARTBEAT_SECONDS
 from labeltui.train.spec import TrainSpec
 
@@ -32,10 +33,11 @@ class Run:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._events = open(directory / "events.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._events = open(directory / curves.EVENTS, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._last = 0.0
+        self._said = ("", -1.0)
         self.notes: list[str] = []
         self.launch = _read_launch(directory / "launch.json")
         self._begun = time.monotonic()
@@ -75,11 +77,14 @@ class Run:
         return minutes > 0 and time.monotonic() - self._begun > 60 * minutes
 
     def event(self, stage: str, progress: float, **more: float) -> None:
-        """Report where it is; at most ten lines a second, and every one that says `more`."""
-        now = time.monotonic()
-        if progress < 1.0 and now - self._last < 0.1 and not more:
+        """Report where it is: at most ten lines a second, one for each thousandth, and every one that says `more`.
+
+        So the file stays small, however long the run, and whoever shows it can read all of it.
+        """
+        now, said = time.monotonic(), (stage, round(progress, 3))
+        if not more and (said == self._said or (progress < 1.0 and now - self._last < 0.1)):
             return
-        self._last = now
+        self._last, self._said = now, said
         line = {"time": round(time.time(), 3), "stage": stage, "progress": round(progress, 4), **more}
         self._events.write(json.dumps(line) + "\n")
 

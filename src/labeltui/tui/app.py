@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from labeltui.audit import Audit
     from labeltui.export import Exported
-    from labeltui.tui.jobs import Jobs
+    from labeltui.train.curves import Curve
+    from labeltui.train.jobs import Job, Trainer
 
 BUSY_POLL, IDLE_POLL = 0.5, 5.0
 """Seconds between two looks at a running job's files, and at the directory of jobs while none runs."""
@@ -46,7 +47,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     ----------
     audit : Audit
         Open; decisions go to it.
-    jobs : Jobs, optional
+    jobs : Trainer, optional
         Training jobs; without it nothing can be trained.
     keys : mapping of str to sequence of str, optional
         Keys by action id, as in the settings file.
@@ -66,7 +67,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self,
         audit: Audit,
         *,
-        jobs: Jobs | None = None,
+        jobs: Trainer | None = None,
         keys: Mapping[str, Sequence[str]] | None = None,
         theme: str = DARK.name,
         train_after: int = 20,
@@ -146,20 +147,25 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     async def _watch_jobs(self) -> None:
         jobs = self.jobs
         assert jobs is not None
-        was_active = False
         # What finished while nobody looked is adopted first.
         await self._adopt()
+        before: Job | None = None
         while True:
-            job = await asyncio.to_thread(jobs.poll)
-            self.review.show_job(job)
-            if job is not None and was_active and not job.active:
-                if job.state == "done":
-                    await self._adopt()
-                else:
-                    why = f": {job.message}" if job.message else ""
-                    self.review.say(f"training job {job.number} {job.state}{why}", "warn")
-            was_active = job is not None and job.active
-            await asyncio.sleep(BUSY_POLL if was_active else IDLE_POLL)
+            job, ended, curve = await asyncio.to_thread(_look, jobs, before)
+            self.review.show_job(job, curve)
+            if ended is not None and ended.state == "done":
+                await self._adopt()
+            elif ended is not None:
+                self._say_ended(ended)
+            elif before is None and job is not None and job.state in ("lost", "paused"):
+                self._say_ended(job)
+            before = job
+            await asyncio.sleep(BUSY_POLL if job is not None and job.active else IDLE_POLL)
+
+    def _say_ended(self, job: Job) -> None:
+        why = f": {job.message}" if job.message else ""
+        key = self.keymap.shown_alone_by_id("runs")
+        self.review.say(f"run {job.number} {job.state}{why}. {key} shows it, and can go on with it", "warn")
 
     async def _adopt(self) -> None:
         """Show the results of finished runs; the copying is done off the UI thread."""
@@ -181,7 +187,9 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         except LabeltuiError as error:
             self.review.complain(error)
             return
-        self.review.say(f"training job {job.number} started; go on, the queue is re-ranked when it ends")
+        self.review.say(f"run {job.number} started; go on, the queue is re-ranked when it ends")
+        if job.warning:
+            self.review.say(job.warning, "warn")
         self.review.show_job(job)
         self._watch_jobs()
 
@@ -195,10 +203,18 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     async def _start_aside(self) -> None:
         await self.start_training()
 
-    async def cancel_training(self) -> None:
-        """Ask the running job to stop."""
+    async def resume_training(self, run_id: str) -> Job:
+        """Go on with a run."""
         assert self.jobs is not None
-        await asyncio.to_thread(self.jobs.cancel)
+        job = await asyncio.to_thread(self.jobs.resume, run_id)
+        self.review.show_job(job)
+        self._watch_jobs()
+        return job
+
+    async def cancel_training(self, run_id: str = "") -> None:
+        """Ask a run, by default the one that works, to stop."""
+        assert self.jobs is not None
+        await asyncio.to_thread(self.jobs.cancel, run_id)
         self.review.say("training is asked to stop")
 
     def decided(self) -> None:
@@ -258,6 +274,19 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if self.training:
             lines.append(f"training goes on:         labeltui jobs {path}")
         return lines
+
+
+def _look(jobs: Trainer, before: Job | None) -> tuple[Job | None, Job | None, Curve | None]:
+    """The job that works (else the newest), the one seen before if it has ended since, and how the first learns."""
+    from labeltui.train import curves
+    from labeltui.train.jobs import read
+
+    job = jobs.poll()
+    ended = None
+    if before is not None and before.active:
+        now = job if job is not None and job.id == before.id else read(before.directory)
+        ended = None if now.active else now
+    return job, ended, curves.read(job.directory) if job is not None and job.active else None
 
 
 def run(
