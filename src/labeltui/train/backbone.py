@@ -33,7 +33,7 @@ from labeltui.embed.spec import slug
 from labeltui.errors import Cancelled, JobError, UsageError
 from labeltui.sources import Pictures
 from labeltui.text import safe
-from labeltui.train import checkpoints, device, dynamics
+from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
 from labeltui.train.loop import Clock, Course, Fit
 from labeltui.train.pictures import Images, Rows
@@ -84,19 +84,13 @@ def train_backbone(task: Task) -> dict[str, Any]:
         For exit.json: ``metrics`` on the held-out samples (or out of fold), ``weights`` (what it began with), and
         ``flags`` where the run has new scores.
     """
-    spec, job = task.spec, task.job
+    spec = task.spec
     assert spec.backbone is not None
     where = choose_device(spec.device)
     with contextlib.ExitStack() as stack:
         stack.enter_context(threads.blas(spec.threads))
         stack.enter_context(_deterministic(spec.threads))
         stack.enter_context(kept())
-        if where.type == "cuda":
-            job.event("waiting for the GPU", 0.0)
-            name = str(torch.cuda.get_device_properties(where).uuid)
-            stack.enter_context(
-                device.turn(name, lambda: job.event("waiting for the GPU", 0.0), job.cancelled)
-            )
         return _Work(task, spec.backbone, where).run()
 
 

@@ -69,6 +69,8 @@ class Job:
         What it does at the moment.
     seconds : float
         Since its start, or in all when it has ended.
+    eta : float or None
+        Seconds left, extrapolated from its pace since it was last started; None before anything is known.
     result : mapping
         What it left in exit.json: ``flags``, ``metrics``, ``notes`` and such.
     warning : str
@@ -86,6 +88,7 @@ class Job:
     progress: float
     stage: str
     seconds: float
+    eta: float | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
     warning: str = ""
 
@@ -109,13 +112,6 @@ class Job:
         """By its own labels, on samples that it was not trained on; None before it is known."""
         found = (self.result.get("metrics") or {}).get("accuracy")
         return None if found is None else float(found)
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds left, extrapolated; None before anything is known."""
-        if self.state != "running" or self.progress <= 0.02:
-            return None
-        return self.seconds * (1 - self.progress) / self.progress
 
     def as_json(self) -> dict[str, Any]:
         """What ``status --json`` and ``jobs --json`` say of it."""
@@ -194,7 +190,7 @@ def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0
     launch.launcher_words(launcher)
     for name in ("cancel", "exit.json", "heartbeat.json"):
         (job.directory / name).unlink(missing_ok=True)
-    warning = launch.launch(job.directory, launcher, minutes=minutes, queue=queue)
+    warning = launch.launch(job.directory, launcher, minutes=minutes, queue=queue, progress=job.progress)
     return replace(read(job.directory), warning=warning)
 
 
@@ -328,13 +324,14 @@ def read(directory: Path) -> Job:
 def _read(directory: Path, number: int) -> Job:
     started = _started(directory.name)
     spec = _read_json(directory / "spec.json")
+    launch_ = _read_json(directory / "launch.json")
+    launched = float(launch_.get("time", started))
     exit_ = _read_json(directory / "exit.json")
     heartbeat = _read_json(directory / "heartbeat.json")
     last = _last_progress(directory / curves.EVENTS)
     if exit_:
         state, message = str(exit_.get("state", "failed")), str(exit_.get("message", ""))
     elif not heartbeat:
-        launched = float(_read_json(directory / "launch.json").get("time", started))
         # A clock that was set back must not keep a dead job starting for ever.
         fresh = abs(time.time() - launched) < START_SECONDS
         state = "starting" if fresh else "lost"
@@ -343,6 +340,11 @@ def _read(directory: Path, number: int) -> Job:
         state, message = "running", ""
     else:
         state, message = "lost", "its process ended without a word (killed, out of memory, or a reboot)"
+    progress = 1.0 if state == "done" else float(last.get("progress", 0.0))
+    gained = progress - float(launch_.get("progress", 0.0))
+    eta = None
+    if state == "running" and gained > 0.02:
+        eta = max(0.0, time.time() - launched) * (1 - progress) / gained
     end = float(exit_.get("time", started)) if exit_ else time.time()
     return Job(
         directory=directory,
@@ -353,9 +355,10 @@ def _read(directory: Path, number: int) -> Job:
         seed=seed if isinstance(seed := spec.get("seed"), int) else 0,
         state=state,
         message=message,
-        progress=1.0 if state == "done" else float(last.get("progress", 0.0)),
+        progress=progress,
         stage=str(last.get("stage", "")),
         seconds=max(0.0, end - started),
+        eta=eta,
         result={key: exit_[key] for key in exit_.keys() - {"state", "message", "time"}},
     )
 

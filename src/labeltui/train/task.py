@@ -23,6 +23,9 @@ from labeltui.train import curves
 from labeltui.train.jobs import HEARTBEAT_SECONDS
 from labeltui.train.spec import TrainSpec
 
+ROOM = ".room"
+ROOM_BYTES = 8192
+
 
 class Paused(Exception):
     """The minutes of this piece are over; a checkpoint was written."""
@@ -50,6 +53,8 @@ class Run:
             self._stop.set()
 
         signal.signal(signal.SIGTERM, on_terminate)
+        # Held for the last word: a run that filled the disk must still be able to say so.
+        (self.directory / ROOM).write_bytes(bytes(ROOM_BYTES))
         beat = {**identity(), "time": time.time()}
         store.write_json(self.directory / "heartbeat.json", beat)
         thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -59,7 +64,8 @@ class Run:
         finally:
             self._ended.set()
             thread.join()
-            self._events.close()
+            with contextlib.suppress(OSError):  # the disk is full
+                self._events.close()
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
@@ -96,6 +102,7 @@ class Run:
 
     def exit(self, state: str, message: str = "", **more: Any) -> None:
         """Say how it ended; the last thing a job writes."""
+        (self.directory / ROOM).unlink(missing_ok=True)
         store.write_json(
             self.directory / "exit.json",
             {"state": state, "message": message, "time": time.time(), "notes": self.notes, **more},

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 BUSY_POLL, IDLE_POLL = 0.5, 5.0
 """Seconds between two looks at a running job's files, and at the directory of jobs while none runs."""
 
+PLACE_EVERY = 2.0
+"""Seconds between two looks at the place in the queue; a new one is remembered, for the terminal may be lost."""
+
 SOLVE_AFTER = 0.4
 """Seconds after a decision at which CSG of many classes is worked out."""
 
@@ -91,6 +94,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if theme == DARK.name and remembered.get("theme") in self.available_themes:
             self.theme = remembered["theme"]
         self.review = ReviewScreen(self.session, self.keymap)
+        self._place: object = None  # as last remembered
         self._asked_at = 0  # relabels since the last run when a job was last started by itself
 
     def get_default_screen(self) -> ReviewScreen:
@@ -98,6 +102,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._first_screen)
+        self.set_interval(PLACE_EVERY, self._keep_place)
         if self.jobs is not None:
             self._watch_jobs()
 
@@ -257,6 +262,12 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     def remember(self) -> None:
         """Write down the place in the queue."""
         state.save(self.session, self.theme)
+
+    def _keep_place(self) -> None:
+        place = self.session.sample, self.session.spec
+        if place != self._place:
+            self._place = place
+            self.remember()
 
     async def _on_exit_app(self) -> None:
         self.remember()
