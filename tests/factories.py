@@ -17,6 +17,9 @@ from labeltui.head import HeadSpec
 from labeltui.scan import ScanOptions, scan
 from labeltui.store import SCAN_FILE, write_json
 
+# These tests ask that there is a head, not how good it is.
+HEAD = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
+
 
 def make_audit(
     directory: Path,
@@ -78,8 +81,6 @@ def _made(n: int, classes: int, seed: int, images: bool, flips: float) -> Path:
         source = directory / "data.npz"
         labels = np.array([f"class{label}" for label in given])
         np.savez(source, embeddings=pixels.reshape(n, -1).astype(np.float32) - 128, labels=labels)
-    # A small head: these tests ask that there is one, not how good it is.
-    head = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
     spec = EmbedSpec("pixels", image_size=4, workers=0)
-    scan(source, directory / "small.audit", ScanOptions(embed=spec, head=head))
+    scan(source, directory / "small.audit", ScanOptions(embed=spec, head=HEAD))
     return directory

@@ -28,7 +28,7 @@ def loaded(code: str) -> set[str]:
         "labeltui",
         "labeltui.cli",
         "labeltui.audit, labeltui.export, labeltui.journal, labeltui.train.jobs",
-        "labeltui.tui.app, labeltui.tui.screens.review",
+        "labeltui.tui.app, labeltui.tui.screens.review, labeltui.tui.screens.comparison, labeltui.train.compare",
         "labeltui.sources, labeltui.embed, labeltui.embed.worker, labeltui.scan, labeltui.demo",
     ],
 )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,11 +19,11 @@ import pytest
 from labeltui import store
 from labeltui.audit import Audit
 from labeltui.errors import JobError, UsageError
-from labeltui.train import child, dynamics, jobs
+from labeltui.train import child, curves, dynamics, jobs
 from labeltui.train.plan import Request, prepare
 from labeltui.train.predictions import Predictions
 from labeltui.train.spec import HELD_OUT, TRAIN, BackboneSpec, TrainSpec
-from tests.factories import make_audit
+from tests.factories import HEAD, make_audit
 
 TINY = BackboneSpec(
     "test_resnet", weights="scratch", image_size=16, epochs=2, batch_size=32, learning_rate=3e-3, augment=()
@@ -30,7 +33,14 @@ TINY = BackboneSpec(
 def prepared(path: Path, backbone: BackboneSpec = TINY, **asked: Any) -> Path:
     """A job's directory as `start` leaves it, without a process."""
     with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(backbone=backbone, **{"n_threads": 1, **asked}))
+        spec, arrays = prepare(audit, Request(backbone=backbone, head=HEAD, **{"n_threads": 1, **asked}))
+    return jobs._new_directory(path, spec, arrays)
+
+
+def head_run(path: Path) -> Path:
+    """A head job's directory."""
+    with Audit.open(path, read_only=True) as audit:
+        spec, arrays = prepare(audit, Request(head=HEAD, n_threads=1))
     return jobs._new_directory(path, spec, arrays)
 
 
@@ -78,6 +88,10 @@ def test_out_of_fold_probabilities_re_rank_the_queue(tmp_path: Path) -> None:
     mean = recorded.log_p.astype(np.float32).mean(axis=0)
     assert mean[wrong].mean() < mean[~wrong].mean() - 0.5  # wrong labels are learned late
     assert not (directory / "epochs").exists()
+    curve = curves.read(directory)
+    assert (curve.epoch, curve.epochs, len(curve.loss)) == (8, 8, 8)
+    assert curve.loss[-1] < curve.loss[0]
+    assert curve.accuracy[-1] > 0.6 > curve.accuracy[0]
     with Audit.open(path) as audit:
         change = audit.refresh()
         assert change is not None
@@ -200,6 +214,59 @@ def test_no_room_for_a_checkpoint_fails_and_can_be_resumed(tmp_path: Path) -> No
     assert "resume" in jobs.read(directory).message
     assert [file.name for file in (directory / "checkpoints").iterdir()] == []
     assert resumed(directory) == "done"
+
+
+FULL = """
+import os, subprocess, sys
+from pathlib import Path
+from labeltui.train import child, jobs
+directory = Path(sys.argv[1])
+assert child.run(directory) == "failed"
+print(jobs.read(directory).message, flush=True)
+subprocess.run(["mount", "-o", "remount,size=64m", str(directory.parent)], check=True)
+print(os.listdir(directory), flush=True)
+(directory / "exit.json").unlink()
+assert child.run(directory) == "done"
+print((directory / "result.h5").stat().st_size)
+"""
+
+
+def test_a_full_disk_fails_the_run_and_more_room_resumes_it(tmp_path: Path) -> None:
+    directory = head_run(make_audit(tmp_path))
+    runs, copy = directory.parent, tmp_path / "copy"
+    shutil.copytree(directory, copy / directory.name)
+    steps = [
+        f"mount -t tmpfs -o size=48k none {runs}",  # room for what a run begins with, not for its result
+        f"cp -r {copy}/. {runs}",
+        f'exec "{sys.executable}" -c "$0" {directory}',
+    ]
+    script = ["unshare", "-rm", "sh", "-c", " && ".join(steps), FULL]
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount in a name space of its own")
+    done = subprocess.run(script, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr[-1500:]
+    message, left, size = done.stdout.splitlines()
+    assert "the disk is full" in message
+    assert ".tmp" not in left
+    assert int(size) > 0
+
+
+def test_no_room_for_a_line_fails_and_can_be_resumed(tmp_path: Path) -> None:
+    directory = prepared(make_audit(tmp_path), replace(TINY, epochs=1), folds=0)
+    (directory / "events.jsonl").write_text("x" * 2000 + "\n")
+    with largest_file(2000):
+        assert child.run(directory) == "failed"
+    assert "the disk is full" in jobs.read(directory).message
+    assert resumed(directory) == "done"
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    directory = prepared(make_audit(tmp_path), replace(TINY, epochs=1), folds=0)
+    (directory / "checkpoints").mkdir()
+    for name in ("checkpoints/.last.safetensors.0a1b.tmp", ".result.h5.0a1b.tmp"):
+        (directory / name).write_bytes(b"half")
+    assert child.run(directory) == "done"
+    assert not list(directory.rglob(".*.tmp"))
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -11,12 +11,11 @@ from sklearn import metrics as reference
 
 from labeltui.audit import Audit
 from labeltui.errors import JobError, SourceError
-from labeltui.train import jobs
 from labeltui.train.compare import compare
 from labeltui.train.metrics import calibration_error, measure
 from labeltui.train.plan import Request, prepare
-from labeltui.train.predictions import Predictions
 from tests.factories import make_audit
+from tests.runs import finished
 
 
 def test_measures_agree_with_scikit_learn() -> None:
@@ -39,20 +38,6 @@ def test_the_calibration_error_is_the_mean_gap_over_bins() -> None:
     assert calibration_error(right, confidence) == pytest.approx((10 * 0.15 + 30 * 0.55) / 40)
     assert calibration_error(np.ones(3, bool), np.ones(3)) == 0
     assert calibration_error(np.ones(0, bool), np.ones(0)) == 0
-
-
-def finished(path: Path, labels: str, seed: int, right: float) -> str:
-    """A run's directory with predictions of which a share `right` agree with the truth."""
-    truth = np.load(path.parent / "truth.npy")
-    with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(labels=labels, seed=seed))
-    directory = jobs._new_directory(path, spec, arrays)
-    rng = np.random.default_rng([seed, len(labels)])
-    p = np.full((240, 4), 0.1, np.float32)
-    p[np.arange(240), np.where(rng.random(240) < right, truth, (truth + 1) % 4)] = 0.7
-    rows = np.random.default_rng(seed).permutation(240)[: 240 if seed else 230]
-    Predictions.of(rows, p[rows]).write(directory, truth, list("abcd"), "out of fold")
-    return directory.name
 
 
 def test_runs_are_paired_over_seeds(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -19,11 +21,12 @@ from labeltui import store
 from labeltui.audit import Audit
 from labeltui.errors import JobError, UsageError
 from labeltui.journal import identity
-from labeltui.train import child, jobs
+from labeltui.train import child, curves, jobs
 from labeltui.train.dynamics import read_dynamics
 from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import TrainSpec
-from tests.factories import make_audit
+from tests.factories import HEAD, make_audit
+from tests.runs import end
 
 WAIT = 60.0
 
@@ -49,7 +52,7 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         right = np.flatnonzero(audit.given == truth)[:5]
         audit.decide(right.tolist(), "keep")
         audit.decide([int(wrong[10])], "unsure")
-        trainer = jobs.Trainer(audit)
+        trainer = jobs.Trainer(audit, request=Request(head=HEAD))
         first = trainer.start()
         assert first.active
         assert first.number == 1
@@ -101,7 +104,7 @@ def test_the_same_spec_gives_the_same_bytes(tmp_path: Path) -> None:
 def prepared(path: Path, **asked: Any) -> Path:
     """A job's directory as `start` leaves it, without a process."""
     with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(**asked))
+        spec, arrays = prepare(audit, Request(**{"head": HEAD, **asked}))
     return jobs._new_directory(path, spec, arrays)
 
 
@@ -226,6 +229,74 @@ def test_runs_are_found_by_either_end_of_their_id(tmp_path: Path) -> None:
         jobs.find(path, "nope")
     with pytest.raises(JobError):
         jobs.find(path, "")
+
+
+def test_two_jobs_started_in_the_same_moment(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    first, second = prepared(path), prepared(path)
+    (first / "heartbeat.json").write_text(json.dumps(identity()))
+    assert child.run(second) == "failed"
+    assert "one training job at a time" in jobs.read(second).message
+
+
+def test_one_run_has_one_process(tmp_path: Path) -> None:
+    directory = prepared(make_audit(tmp_path))
+    (directory / "events.jsonl").write_text("")
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert child.run(directory) == "running"
+    os.close(descriptor)
+    assert not (directory / "heartbeat.json").exists()
+    assert (directory / "events.jsonl").read_text() == ""
+
+
+def test_the_working_job_is_watched_before_those_that_wait(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    first, second = prepared(path), prepared(path)
+    for directory in (first, second):
+        (directory / "heartbeat.json").write_text(json.dumps(identity()))
+    with Audit.open(path) as audit:
+        trainer = jobs.Trainer(audit)
+        assert trainer.poll().directory == first
+        trainer.cancel(second.name)
+        assert not (first / "cancel").exists()
+        assert (second / "cancel").exists()
+        end(first, "done")
+        assert trainer.poll().directory == second
+        end(second, "failed")
+        assert trainer.poll().directory == second
+        assert trainer.status().state == "failed"
+
+
+def test_time_left_counts_from_the_last_start(tmp_path: Path) -> None:
+    directory = prepared(make_audit(tmp_path))
+    (directory / "heartbeat.json").write_text(json.dumps(identity()))
+    (directory / "events.jsonl").write_text('{"stage": "head", "progress": 0.75}\n')
+    for launched, left in ((-60, 30.0), (3600, 0.0)):  # a minute ago; or the clock was set back since
+        (directory / "launch.json").write_text(json.dumps({"time": time.time() + launched, "progress": 0.25}))
+        assert jobs.read(directory).eta == pytest.approx(left, abs=1)
+
+
+def test_a_curve_is_the_mean_of_the_models_that_came_so_far(tmp_path: Path) -> None:
+    lines: list[Any] = [
+        {"stage": "fold 1 of 2", "progress": 0.1},
+        {"model": 0, "epoch": 1, "epochs": 2, "loss": 2.0, "accuracy": 0.5},
+        {"model": 0, "epoch": 2, "epochs": 2, "loss": 9.0, "accuracy": 0.1},
+        {"model": 0, "epoch": 2, "epochs": 2, "loss": 1.0, "accuracy": 0.7},  # done again after a kill
+        {"model": 1, "epoch": 1, "epochs": 2, "loss": 1.0, "accuracy": 0.6},
+        {"epoch": "one"},
+        [1, '"epoch"'],
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"model": 1, "epoch": 2, "loss": 0'
+    (tmp_path / curves.EVENTS).write_text(text)
+    found = curves.read(tmp_path)
+    assert found.loss == (1.5, 1.0)
+    assert found.accuracy == pytest.approx((0.55, 0.7))
+    assert (found.epoch, found.epochs) == (1, 2)
+    assert curves.read(tmp_path / "none") == curves.Curve()
+    assert curves.sparkline(range(16), 8) == curves.BLOCKS
+    assert curves.sparkline([1.0, math.nan, 3.0], 8) == "▁ █"
+    assert curves.sparkline([math.nan], 8) == curves.sparkline([], 8) == ""
 
 
 def test_half_written_events_are_skipped(tmp_path: Path) -> None:

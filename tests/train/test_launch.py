@@ -62,6 +62,11 @@ def test_a_killed_run_is_resumed_and_ends_as_if_nothing_had_been(tmp_path: Path)
     job = list(jobs.follow(jobs.resume(path, killed.name)))[-1]
     assert job.state == "done", (killed / "log.txt").read_text()
     assert arrays_of(whole) == arrays_of(killed)
+    # What was lost is less than an epoch: only the one at work was done again.
+    lines = [json.loads(line) for line in (killed / "events.jsonl").read_text().splitlines()]
+    epochs = [(line["model"], line["epoch"]) for line in lines if "epoch" in line]
+    assert len(set(epochs)) == 2 * TINY.epochs
+    assert len(epochs) <= 2 * TINY.epochs + 1
     with pytest.raises(JobError, match="is done"):
         jobs.resume(path, killed.name)
 
@@ -89,6 +94,12 @@ def test_a_queued_run_waits_for_the_one_before(tmp_path: Path) -> None:
     (third / "launch.json").write_text(json.dumps({"queue": True}))
     (third / "cancel").touch()
     assert child.run(third) == "cancelled"
+
+
+def test_only_a_gpu_is_waited_for() -> None:
+    for name in ("cpu", "cuda:99"):
+        with device.held(name, lambda: pytest.fail("waited"), lambda: False):
+            pass
 
 
 def test_a_gpu_has_one_job_at_a_time(tmp_path: Path) -> None:

@@ -95,8 +95,23 @@ def test_out_of_memory_halves_the_pass_and_keeps_the_step() -> None:
         assert torch.allclose(tensor, split[name], atol=1e-5), name
     p = fit.predict(np.arange(N))
     assert np.allclose(p.sum(axis=1), 1)
+    fit.model.room = 3  # somebody else takes memory, after training
+    assert np.allclose(fit.predict(np.arange(N)), p, atol=1e-6)
+    assert fit.place.fits == 2
     with pytest.raises(ModelError, match="memory"):
         trained(room=0)
+
+
+def test_samples_watched_without_patience_change_nothing(tmp_path: Path) -> None:
+    watch = np.arange(32, N)
+    _, alone = trained(rows=np.arange(32))
+    said: list[dict[str, float]] = []
+    fit, watched = trained(rows=np.arange(32), watch=watch, report=lambda share, **more: said.append(more))
+    assert all(torch.equal(alone[name], watched[name]) for name in alone)
+    epochs = [entry for entry in said if entry]
+    assert [entry["epoch"] for entry in epochs] == [1, 2, 3]
+    right = fit.predict(watch).argmax(axis=1) == fit.course.labels[watch]
+    assert epochs[-1]["accuracy"] == pytest.approx(right.mean())
 
 
 def test_weights_of_zero_leave_samples_out() -> None:

@@ -13,11 +13,14 @@ from textual import events
 from textual.pilot import Pilot
 
 from labeltui.audit import Audit
+from labeltui.train.jobs import Trainer
+from labeltui.train.plan import Request
 from labeltui.tui.actions import BY_ID
 from labeltui.tui.app import LabeltuiApp
 from labeltui.tui.screens.base import TableScreen
 from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
+from tests.factories import HEAD
 
 
 @dataclass
@@ -82,11 +85,16 @@ class Desk:
 
 @asynccontextmanager
 async def at_desk(
-    path: Path, size: tuple[int, int] = (120, 40), read_only: bool = False, **options: Any
+    path: Path,
+    size: tuple[int, int] = (120, 40),
+    read_only: bool = False,
+    trains: bool = False,
+    **options: Any,
 ) -> AsyncIterator[Desk]:
     """Open the app on an audit."""
     with Audit.open(path, reviewer="tester", read_only=read_only) as audit:
-        app = LabeltuiApp(audit, **options)
+        jobs = Trainer(audit, request=Request(head=HEAD)) if trains else None
+        app = LabeltuiApp(audit, jobs=jobs, **options)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             yield Desk(audit, app, pilot)

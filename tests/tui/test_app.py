@@ -17,10 +17,10 @@ from labeltui.audit import Audit, Change
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
 from labeltui.scan import ScanOptions, scan
+from labeltui.train.jobs import list_jobs
 from labeltui.tui.session import RECENT, Session
 from tests.factories import make_audit
 from tests.tui.desk import at_desk
-from tests.tui.test_app_actions import Trainer
 
 STRANGE = ("[red]x", "esc\x1b[31m", "two\nlines", "漢字")
 
@@ -151,38 +151,20 @@ async def test_new_scores_rerank_around_the_sample(tmp_path: Path, monkeypatch: 
         assert desk.audit.decision(sample) is not None
 
 
-async def test_a_real_run_ends_in_new_scores(tmp_path: Path) -> None:
-    from labeltui.train.jobs import Trainer as RealTrainer
-
-    path = make_audit(tmp_path, n=120)
-    with Audit.open(path) as audit:
-        jobs = RealTrainer(audit)
-        from labeltui.tui.app import LabeltuiApp
-
-        app = LabeltuiApp(audit, jobs=jobs, train_after=2)
-        async with app.run_test(size=(120, 40)) as pilot:
-            await pilot.press("1", "1", "1")
-            sample = app.session.sample
-            for _ in range(600):
-                await pilot.pause(0.1)
-                if audit.generation:
-                    break
-            assert audit.generation == 1
-            await pilot.pause()
-            assert app.session.sample == sample
-            assert "the queue is re-ranked" in app.review.status.text
-            assert audit.relabels_since_run <= 1
-
-
-async def test_training_starts_by_itself_after_enough_relabels(tmp_path: Path) -> None:
-    jobs = Trainer()
-    async with at_desk(make_audit(tmp_path, n=240), jobs=jobs, train_after=3) as desk:
+async def test_training_starts_by_itself_and_ends_in_new_scores(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=240)
+    async with at_desk(path, trains=True, train_after=3) as desk:
         await desk.do("suggestion-1", "keep", "suggestion-1", "keep")
-        assert jobs.started == 0
+        assert list_jobs(path) == []
         await desk.do("suggestion-1")
-        await desk.until(lambda: jobs.started == 1)
+        await desk.until(lambda: len(list_jobs(path)) == 1)
         await desk.do("suggestion-1")
-        assert jobs.started == 1
+        sample = desk.sample
+        await desk.until(lambda: desk.audit.generation == 1, 90)
+        await desk.until(lambda: "the queue is re-ranked" in desk.status)
+        assert desk.sample == sample
+        assert desk.audit.relabels_since_run == 1
+        assert len(list_jobs(path)) == 1
 
 
 async def test_names_from_data_are_never_markup_or_escapes(tmp_path: Path) -> None:
@@ -315,6 +297,7 @@ def test_reviewing_never_loads_torch(tmp_path: Path) -> None:
                 app = LabeltuiApp(audit, jobs=Trainer(audit))
                 async with app.run_test() as pilot:
                     await pilot.press("1", "space", "u", "slash", "escape", "question_mark", "escape", "e", "escape")
+                    await pilot.press("r", "enter", "escape", "escape")
                     await pilot.pause(0.3)
 
         asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,12 +10,17 @@ import numpy as np
 import pytest
 
 from labeltui.audit import Audit
+from labeltui.train import launch
+from labeltui.train.compare import compare
+from labeltui.train.jobs import list_jobs
 from labeltui.tui.actions import BY_ID
 from labeltui.tui.screens.bulk import BulkScreen
 from labeltui.tui.screens.pairs import PairsScreen
 from labeltui.tui.screens.picture import PictureScreen
+from labeltui.tui.screens.runs import RunsScreen
 from labeltui.tui.screens.sheet import SheetScreen
 from tests.factories import make_audit
+from tests.runs import begin, end, finished
 from tests.tui.desk import Desk, at_desk
 
 TRIALS: dict[str, Callable[[Desk], Awaitable[None]]] = {}
@@ -30,36 +36,6 @@ def trial(*ids: str) -> Callable[[Callable[[Desk], Awaitable[None]]], Callable[[
         return function
 
     return register
-
-
-class Trainer:
-    """Jobs that do what a test says; the real ones are tried with the real trainer."""
-
-    def __init__(self) -> None:
-        self.started = self.cancelled = 0
-
-    def start(self) -> Trainer:
-        self.started += 1
-        return self
-
-    def status(self) -> Trainer | None:
-        return self if self.started else None
-
-    def poll(self) -> Trainer | None:
-        return self.status()
-
-    def cancel(self) -> None:
-        self.cancelled += 1
-
-    number, what, stage, progress, eta, message = 1, "head", "fold 2 of 5", 0.4, 75.0, ""
-
-    @property
-    def state(self) -> str:
-        return "cancelled" if self.cancelled else "running"
-
-    @property
-    def active(self) -> bool:
-        return self.state == "running"
 
 
 @trial("suggestion-1")
@@ -496,22 +472,105 @@ async def steps_through_classes(desk: Desk) -> None:
 
 @trial("train", "cancel-training")
 async def trains_and_cancels(desk: Desk) -> None:
-    jobs = desk.app.jobs
-    assert isinstance(jobs, Trainer)
     await desk.do("cancel-training")
     assert desk.status == "no training job is running"
     await desk.do("train")
     await desk.until(lambda: "TRAIN" in desk.text)
-    assert jobs.started == 1
-    assert any("TRAIN head" in line and "40%" in line and "1m15s left" in line for line in desk.screen)
+    await desk.until(lambda: "epoch 2/4  acc .75" in desk.text)
+    assert any("TRAIN head" in line and "40%" in line and "left" in line for line in desk.screen)
     await desk.do("train")
-    assert jobs.started == 1
+    assert len(list_jobs(desk.audit.path)) == 1
     assert "T cancels it" in desk.status
     await desk.do("cancel-training")
-    assert jobs.cancelled == 1
+    (job,) = list_jobs(desk.audit.path)
+    assert (job.directory / "cancel").exists()
+    end(job.directory, "cancelled", "stopped on request")
     await desk.until(lambda: "TRAIN" not in desk.text)
-    assert "job 1 cancelled" in desk.status
-    assert not any("TRAIN" in line for line in desk.screen)
+    assert "run 1 cancelled: stopped on request. r shows it" in desk.status
+
+
+@trial("runs", "resume-run", "cancel-run")
+async def goes_on_with_a_lost_run_and_cancels_it(desk: Desk) -> None:
+    await desk.do("runs", "resume-run")
+    assert "there is no run yet" in desk.status
+    await desk.do("back", "train", "runs")
+    screen = desk.app.screen
+    assert isinstance(screen, RunsScreen)
+    job = list_jobs(desk.audit.path)[0]
+    await desk.until(lambda: "running 40%" in desk.text)
+    assert "loss" in desk.text
+    assert "epoch 2/4" in desk.text
+    await desk.do("resume-run")
+    assert desk.status == "this run is running: one that was lost, paused, cancelled or failed can go on"
+    (job.directory / "heartbeat.json").write_text('{"host": "elsewhere"}')
+    os.utime(job.directory / "heartbeat.json", (0, 0))
+    await desk.until(lambda: "? lost" in desk.text)
+    assert "its process ended without a word" in desk.text
+    await desk.do("cancel-run")
+    assert desk.status == "this run is lost already"
+    await desk.do("resume-run")
+    await desk.until(lambda: "run 1 goes on from its last checkpoint" in desk.status)
+    await desk.until(lambda: "▶ running" in desk.text)
+    assert len(list_jobs(desk.audit.path)) == 1
+    await desk.do("cancel-run")
+    assert desk.status == "run 1 is asked to stop"
+    assert (job.directory / "cancel").exists()
+    end(job.directory, "cancelled")
+    await desk.until(lambda: "× cancelled" in desk.text)
+    await desk.do("back")
+    assert desk.app.screen is desk.review
+
+
+@trial("mark-run", "mark-runs", "compare", "measure", "reference")
+async def compares_runs_on_three_label_vectors(desk: Desk) -> None:
+    path = desk.audit.path
+    truth = np.load(path.parent / "truth.npy")
+    for labels, right in (("given", 0.6), ("current", 0.9)):
+        for seed in range(2):
+            finished(path, labels, seed, right)
+    desk.audit.decide(np.flatnonzero(desk.audit.given != truth), "keep")
+    await desk.do("runs", "mark-run", "mark-run")
+    screen = desk.app.screen
+    assert isinstance(screen, RunsScreen)
+    assert "2 marked" in desk.screen[0]
+    assert [desk.screen[row][1] for row in (1, 2, 3, 4)] == ["●", "●", " ", " "]
+    await desk.do("mark-runs")
+    assert "marked" not in desk.screen[0]
+    await desk.do("mark-runs")
+    assert "4 marked" in desk.screen[0]
+    await desk.do("compare")
+    await desk.until(lambda: "current, head minus given, head" in desk.text)
+    assert "2 seeds, Student's t" in desk.text
+    assert "by given labels" in desk.text
+    assert "by current labels" in desk.text
+    assert "by reference" not in desk.text
+    table = path.parent / "truth.csv"
+    rows = [f"{desk.audit.sample_id(i).decode()},class{truth[i]}" for i in range(desk.audit.n)]
+    table.write_text("\n".join(["path,truth", *rows]) + "\n")
+    await desk.do("reference")
+    await desk.paste(f"{table}:nose")
+    await desk.press("enter")
+    await desk.until(lambda: "must have the columns path and nose" in desk.status)
+    assert "by given labels" in desk.text
+    await desk.do("reference")
+    await desk.press("ctrl+u")
+    await desk.paste(f"{table}:truth")
+    await desk.press("enter")
+    await desk.until(lambda: "by reference labels" in desk.text)
+    made = compare(desk.audit, [job.id for job in list_jobs(path)], f"{table}:truth")
+    gap = next(each for each in made.differences if each.measure == "accuracy")
+    (line,) = (line for line in desk.screen if "by reference labels" in line)
+    assert f"{gap.mean:+.4f}" in line
+    assert f"{gap.low:+.4f} .. {gap.high:+.4f}" in line
+    for row in made.rows:
+        (line,) = (line for line in desk.screen if line[1:].startswith(f"{row.job.number:>3} head"))
+        assert line.rstrip().endswith(f"{row.metrics.accuracy:.4f}")
+        assert row.labels in line
+    await desk.do("measure")
+    assert "balanced accuracy" in desk.screen[0]
+    assert f"{made.rows[0].metrics.balanced_accuracy:.4f}" in desk.text
+    await desk.do("back", "back")
+    assert desk.session.reference == f"{table}:truth"
 
 
 @trial("export")
@@ -602,6 +661,9 @@ def test_every_action_is_tried() -> None:
 
 
 @pytest.mark.parametrize("tried", dict.fromkeys(TRIALS.values()), ids=lambda function: function.__name__)
-async def test_action(tried: Callable[[Desk], Awaitable[None]], tmp_path: Path) -> None:
-    async with at_desk(make_audit(tmp_path, n=120), jobs=Trainer()) as desk:
+async def test_action(
+    tried: Callable[[Desk], Awaitable[None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "launch", begin)
+    async with at_desk(make_audit(tmp_path, n=120), trains=True) as desk:
         await tried(desk)

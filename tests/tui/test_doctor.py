@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,21 @@ def test_threads_and_what_to_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_topic(report(environment={**environment, "LABELTUI_THREADS": "3"}), "threads") == [
         "good: 3 (LABELTUI_THREADS is set) "
     ]
+
+
+@pytest.mark.parametrize(
+    ("kills", "works", "said"),
+    [
+        (False, True, "good: training runs outlive it"),
+        (True, True, "good: training runs outlive it, in a scope of their own (systemd-run --user)"),
+        (True, False, "change: logging out ends training runs"),
+    ],
+)
+def test_what_logging_out_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: bool, works: bool, said: str
+) -> None:
+    for name, text in (("busctl", f"echo b {str(kills).lower()}"), ("systemd-run", f"exit {int(not works)}")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert by_topic(report(environment={"TERM": "dumb"}), "logout")[0].startswith(said)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import math
 import mmap
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ FROM_CONTENT = "00000000-0000-0000-0000-000000000000"
 
 BLOCK = 32 << 20  # bytes copied at a time: large arrays are never in memory twice
 ALIGNMENT = 64  # a cache line, and a multiple of every dtype's alignment
+METADATA = 1024  # bytes of headers and attributes that an array or group may take, ample
 
 Array = npt.NDArray[Any]
 Attribute = str | int | float | bool | Sequence[str] | Sequence[int] | Sequence[float] | Array
@@ -119,15 +123,22 @@ def write_h5(
     attrs = dict(attrs or {})
     content = hashlib.sha256()
     with replacing(path) as temporary:
-        # Explicit bounds: newer libraries have other defaults, and the old object headers hold no times.
-        with h5py.File(
+        _reserve(
             temporary,
-            "w",
-            libver=("earliest", "v110"),
-            locking=False,
-            alignment_threshold=1,
-            alignment_interval=ALIGNMENT,
-        ) as file:
+            sum(_bytes(array) for array in arrays.values()) + METADATA * (len(arrays) + len(attrs) + 8),
+        )
+        # Explicit bounds: newer libraries have other defaults, and the old object headers hold no times.
+        with (
+            _numbered_errors(path),
+            h5py.File(
+                temporary,
+                "w",
+                libver=("earliest", "v110"),
+                locking=False,
+                alignment_threshold=1,
+                alignment_interval=ALIGNMENT,
+            ) as file,
+        ):
             for name in sorted(_groups(arrays, attrs)):
                 file.create_group(name)
             for name in sorted(arrays):
@@ -137,6 +148,35 @@ def write_h5(
             if attrs.get("", {}).get("uuid") == FROM_CONTENT:
                 _set_text(file, "uuid", _as_uuid(content.digest()))
         return sha256(temporary)
+
+
+def _bytes(array: Array | Blocks) -> int:
+    return math.prod(array.shape) * np.dtype(array.dtype).itemsize + ALIGNMENT
+
+
+def _reserve(path: Path, size: int) -> None:
+    """See that the disk has room for a file: when it fills up under HDF5, that may end the whole process."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _numbered_errors(path: Path) -> Iterator[None]:
+    """Give the system's errors their number back: HDF5 tells a full disk in words, sometimes as a RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        found = re.search(r"errno = (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
 
 
 def _groups(arrays: Mapping[str, object], attrs: Mapping[str, object]) -> set[str]:

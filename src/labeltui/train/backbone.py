@@ -33,7 +33,7 @@ from labeltui.embed.spec import slug
 from labeltui.errors import Cancelled, JobError, UsageError
 from labeltui.sources import Pictures
 from labeltui.text import safe
-from labeltui.train import checkpoints, device, dynamics
+from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
 from labeltui.train.loop import Clock, Course, Fit
 from labeltui.train.pictures import Images, Rows
@@ -48,6 +48,10 @@ MOST_LOST = 0.1  # a larger share of lost pictures means that they lie somewhere
 PARTS = "parts"
 READ_SHARE, SCORE_SHARE = 0.02, 0.05
 WATCH_FOLDS = 10
+LOOK_SHARE, LOOK_LEAST = (
+    0.05,
+    64,
+)  # unseen samples that show how a model learns, as a share of those it trains on
 
 
 @dataclass(frozen=True)
@@ -80,19 +84,13 @@ def train_backbone(task: Task) -> dict[str, Any]:
         For exit.json: ``metrics`` on the held-out samples (or out of fold), ``weights`` (what it began with), and
         ``flags`` where the run has new scores.
     """
-    spec, job = task.spec, task.job
+    spec = task.spec
     assert spec.backbone is not None
     where = choose_device(spec.device)
     with contextlib.ExitStack() as stack:
         stack.enter_context(threads.blas(spec.threads))
         stack.enter_context(_deterministic(spec.threads))
         stack.enter_context(kept())
-        if where.type == "cuda":
-            job.event("waiting for the GPU", 0.0)
-            name = str(torch.cuda.get_device_properties(where).uuid)
-            stack.enter_context(
-                device.turn(name, lambda: job.event("waiting for the GPU", 0.0), job.cancelled)
-            )
         return _Work(task, spec.backbone, where).run()
 
 
@@ -221,13 +219,15 @@ class _Work:
 
     def _train(self, part: Part, images: Images) -> None:
         task, job, spec = self.task, self.task.job, self.spec
-        rows, watch = part.train, np.zeros(0, dtype=np.int64)
+        rows = part.train
         if spec.patience:
             groups = task.audit.array("groups/duplicate")
             chosen = np.zeros(len(task.labels), dtype=bool)
             chosen[rows] = True
             dealt = head.folds(task.labels, groups, chosen, WATCH_FOLDS, task.spec.seed)
             rows, watch = np.flatnonzero(chosen & (dealt != 0)), np.flatnonzero(dealt == 0)
+        else:
+            watch = self._some_unseen(part)
         seen = np.zeros(self.n_classes, dtype=bool)
         seen[np.unique(task.labels[rows])] = True
         self._say_unseen(part, seen)
@@ -236,7 +236,12 @@ class _Work:
         number = part.number * spec.epochs
 
         def report(share: float, **more: float) -> None:
-            job.event(part.name, begin + self.span * share, **more)
+            job.event(
+                self._stage(part),
+                begin + self.span * share,
+                **more,
+                **({"model": part.number} if more else {}),
+            )
 
         def keep(fit: Fit) -> None:
             path = self.directory / checkpoints.FOLDER / checkpoints.LAST
@@ -300,6 +305,16 @@ class _Work:
         path.parent.mkdir(exist_ok=True)
         with store.replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, rows=part.predict, p=p)
+
+    def _some_unseen(self, part: Part) -> Rows:
+        """Some of the samples that a model is measured on, to follow it by: all of them would cost too much."""
+        unseen = part.predict[self.task.labels[part.predict] >= 0]
+        count = min(len(unseen), max(LOOK_LEAST, round(LOOK_SHARE * len(part.train))))
+        rng = np.random.default_rng([self.task.spec.seed, part.number])
+        return np.sort(rng.choice(unseen, count, replace=False))
+
+    def _stage(self, part: Part) -> str:
+        return "model" if part.name == "all" else f"fold {part.number + 1} of {int(self.fold.max()) + 1}"
 
     def _go_on(self, part: Part, fit: Fit) -> None:
         path = self.directory / checkpoints.FOLDER / checkpoints.LAST

@@ -23,7 +23,6 @@ from labeltui.text import safe
 
 FOLDER = "checkpoints"
 LAST = "last.safetensors"
-BEST = "best.safetensors"
 MODEL = "model.safetensors"
 _STATE = (
     "labeltui"  # one entry only: the order of several is not fixed, and equal states shall be equal files

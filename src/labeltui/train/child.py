@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import sys
 import time
@@ -16,7 +17,8 @@ import numpy.typing as npt
 
 from labeltui import store
 from labeltui.errors import Cancelled, JobError, LabeltuiError
-from labeltui.train.jobs import list_jobs
+from labeltui.train import device
+from labeltui.train.jobs import Job, list_jobs
 from labeltui.train.spec import OUT, TRAIN, TrainSpec, array_hash, label_hash
 from labeltui.train.task import Paused, Run, Task
 
@@ -25,6 +27,25 @@ QUEUE_SECONDS = 1.0  # between two looks at the jobs before
 
 def run(directory: Path) -> str:
     """Do the job that stands in `directory`; return the state it ended in."""
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        # Two people may resume one run at once; a second process would write over the first one's files.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        print("another process works on this run", flush=True)
+        return "running"
+    except OSError:
+        pass  # a file system without locks
+    try:
+        return _run(directory)
+    finally:
+        os.close(lock)
+
+
+def _run(directory: Path) -> str:
+    for folder in (directory, *(each for each in directory.iterdir() if each.is_dir())):
+        store.sweep(folder)  # what a process killed in the middle of a file has left
     job = Run(directory)
     with job.beating():
         more: dict[str, Any] = {}
@@ -61,20 +82,22 @@ def _explained(error: OSError) -> str:
 
 def _wait_for_turn(job: Run) -> None:
     """Wait for the jobs of this audit that were started before, where the person asked for that."""
-    if not job.launch.get("queue"):
-        return
-    while waiting := next(
-        (
-            other
-            for other in list_jobs(job.directory.parent.parent)
-            if other.active and other.directory.name < job.directory.name
-        ),
-        None,
-    ):
-        job.event(f"waiting for run {waiting.number}", 0.0)
+    while other := _before(job):
+        if not job.launch.get("queue"):  # both were started in the same moment
+            raise JobError(
+                "one training job at a time runs on an audit",
+                f"run {other.id} is {other.state}",
+                "give --queue",
+            )
+        job.event(f"waiting for run {other.number}", 0.0)
         if job.cancelled():
             raise Cancelled("the run was stopped", "before it began")
         time.sleep(QUEUE_SECONDS)
+
+
+def _before(job: Run) -> Job | None:
+    others = list_jobs(job.directory.parent.parent)
+    return next((each for each in others if each.active and each.id < job.directory.name), None)
 
 
 def _train(job: Run) -> dict[str, Any]:
@@ -94,14 +117,15 @@ def _train(job: Run) -> dict[str, Any]:
         checked = _load(job, "checked", spec.checked_sha256, "i1") if spec.checked_sha256 else None
         roles = _roles(audit, labels) if roles is None else roles
         task = Task(job, spec, audit, labels, roles, weights, checked)
-        if spec.kind == "head":
-            from labeltui.train.heading import train_head
+        with device.held(spec.device, lambda: job.event("waiting for the GPU", 0.0), job.cancelled):
+            if spec.kind == "head":
+                from labeltui.train.heading import train_head
 
-            return train_head(task)
-        if spec.kind == "backbone" and spec.backbone is not None:
-            from labeltui.train.backbone import train_backbone
+                return train_head(task)
+            if spec.kind == "backbone" and spec.backbone is not None:
+                from labeltui.train.backbone import train_backbone
 
-            return train_backbone(task)
+                return train_backbone(task)
     raise JobError("a run trains a head or a backbone", f"{spec.kind!r} came", "start a new run")
 
 

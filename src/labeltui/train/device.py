@@ -16,6 +16,19 @@ WAIT_SECONDS = 1.0
 
 
 @contextlib.contextmanager
+def held(name: str, waiting: Callable[[], None], cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Hold the GPU that a job's device (``auto``, ``cpu``, ``cuda[:n]``) comes to, if it is one, for the block."""
+    import torch
+
+    index = int(name.partition(":")[2] or 0)
+    if name == "cpu" or not torch.cuda.is_available() or index >= torch.cuda.device_count():
+        yield  # a GPU that is not there is complained of by whoever wants to use it
+        return
+    with turn(str(torch.cuda.get_device_properties(index).uuid), waiting, cancelled):
+        yield
+
+
+@contextlib.contextmanager
 def turn(
     name: str,
     waiting: Callable[[], None],

@@ -27,7 +27,7 @@ from labeltui.errors import JobError
 from labeltui.journal import lives_here
 from labeltui.progress import span
 from labeltui.text import safe
-from labeltui.train import launch
+from labeltui.train import curves, launch
 from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import TrainSpec
 
@@ -55,6 +55,9 @@ class Job:
         Counted from 1 by age.
     what : str
         What is trained: ``head``, or a backbone's name.
+    labels : str
+        On which labels: ``current``, ``given``, or a table and its column.
+    seed : int
     state : str
         starting, running, done, failed, cancelled, paused (its minutes were over), or lost (its process is gone
         and left no word).
@@ -66,6 +69,8 @@ class Job:
         What it does at the moment.
     seconds : float
         Since its start, or in all when it has ended.
+    eta : float or None
+        Seconds left, extrapolated from its pace since it was last started; None before anything is known.
     result : mapping
         What it left in exit.json: ``flags``, ``metrics``, ``notes`` and such.
     warning : str
@@ -76,11 +81,14 @@ class Job:
     id: str
     number: int
     what: str
+    labels: str
+    seed: int
     state: str
     message: str
     progress: float
     stage: str
     seconds: float
+    eta: float | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
     warning: str = ""
 
@@ -90,11 +98,20 @@ class Job:
         return self.state in ("starting", "running")
 
     @property
-    def eta(self) -> float | None:
-        """Seconds left, extrapolated; None before anything is known."""
-        if self.state != "running" or self.progress <= 0.02:
-            return None
-        return self.seconds * (1 - self.progress) / self.progress
+    def began(self) -> float:
+        """Seconds since 1970."""
+        return _started(self.id)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it ended before its end, and can go on."""
+        return not self.active and self.state != "done"
+
+    @property
+    def accuracy(self) -> float | None:
+        """By its own labels, on samples that it was not trained on; None before it is known."""
+        found = (self.result.get("metrics") or {}).get("accuracy")
+        return None if found is None else float(found)
 
     def as_json(self) -> dict[str, Any]:
         """What ``status --json`` and ``jobs --json`` say of it."""
@@ -102,6 +119,8 @@ class Job:
             "id": self.id,
             "number": self.number,
             "what": self.what,
+            "labels": self.labels,
+            "seed": self.seed,
             "state": self.state,
             "message": self.message,
             "stage": self.stage,
@@ -162,7 +181,7 @@ def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0
         There is no such run, it is active or done, or another one is active.
     """
     job = find(audit, run_id)
-    if job.active or job.state == "done":
+    if not job.resumable:
         raise JobError(
             "a run that was lost, paused, cancelled or failed can be resumed", f"run {job.id} is {job.state}"
         )
@@ -171,7 +190,7 @@ def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0
     launch.launcher_words(launcher)
     for name in ("cancel", "exit.json", "heartbeat.json"):
         (job.directory / name).unlink(missing_ok=True)
-    warning = launch.launch(job.directory, launcher, minutes=minutes, queue=queue)
+    warning = launch.launch(job.directory, launcher, minutes=minutes, queue=queue, progress=job.progress)
     return replace(read(job.directory), warning=warning)
 
 
@@ -209,15 +228,17 @@ class Trainer:
     ----------
     audit : Audit
         Open in any way; stays the caller's to close.
-    launcher, device
+    launcher : str
         See `start`.
+    request : Request, optional
+        What a job is when nothing else is asked for; by default the head, on the current labels.
     """
 
-    def __init__(self, audit: Audit, *, launcher: str = "", device: str = "auto") -> None:
+    def __init__(self, audit: Audit, *, launcher: str = "", request: Request | None = None) -> None:
         self._audit = audit
         self._launcher = launcher
-        self._device = device
-        self._newest: Job | None = None
+        self._request = request or Request()
+        self._seen: Job | None = None
 
     def start(self, request: Request | None = None, *, minutes: float = 0.0, queue: bool = False) -> Job:
         """Start a job.
@@ -225,7 +246,6 @@ class Trainer:
         Parameters
         ----------
         request : Request, optional
-            By default the head, on the current labels.
         minutes, queue
             See `start`.
 
@@ -236,31 +256,30 @@ class Trainer:
         UsageError, SourceError
             The request names something that is not there.
         """
-        request = request or Request(device=self._device)
-        spec, arrays = prepare(self._audit, request)
-        self._newest = start(
+        spec, arrays = prepare(self._audit, request or self._request)
+        self._seen = start(
             self._audit.path, spec, arrays, launcher=self._launcher, minutes=minutes, queue=queue
         )
-        return self._newest
+        return self._seen
 
     def resume(self, run_id: str) -> Job:
         """Go on with a run; see `resume`."""
-        self._newest = resume(self._audit.path, run_id, launcher=self._launcher)
-        return self._newest
+        self._seen = resume(self._audit.path, run_id, launcher=self._launcher)
+        return self._seen
 
     def status(self) -> Job | None:
-        """The newest job as last seen, without touching the disk."""
-        return self._newest
+        """What `poll`, `start` or `resume` returned last, without touching the disk."""
+        return self._seen
 
     def poll(self) -> Job | None:
-        """Look at the newest job's files and return what they say; finds jobs that others started."""
+        """Look at the job that works (else the newest) and return what its files say; finds those of others."""
         jobs = list_jobs(self._audit.path)
-        self._newest = jobs[-1] if jobs else None
-        return self._newest
+        self._seen = next((job for job in jobs if job.active), jobs[-1] if jobs else None)
+        return self._seen
 
-    def cancel(self) -> None:
-        """Ask the active job, if there is one, to stop."""
-        job = self.poll()
+    def cancel(self, run_id: str = "") -> None:
+        """Ask a job, by default the one that works, to stop, if it is active."""
+        job = find(self._audit.path, run_id) if run_id else self.poll()
         if job is not None and job.active:
             cancel(job)
 
@@ -304,13 +323,15 @@ def read(directory: Path) -> Job:
 
 def _read(directory: Path, number: int) -> Job:
     started = _started(directory.name)
+    spec = _read_json(directory / "spec.json")
+    launch_ = _read_json(directory / "launch.json")
+    launched = float(launch_.get("time", started))
     exit_ = _read_json(directory / "exit.json")
     heartbeat = _read_json(directory / "heartbeat.json")
-    last = _last_progress(directory / "events.jsonl")
+    last = _last_progress(directory / curves.EVENTS)
     if exit_:
         state, message = str(exit_.get("state", "failed")), str(exit_.get("message", ""))
     elif not heartbeat:
-        launched = float(_read_json(directory / "launch.json").get("time", started))
         # A clock that was set back must not keep a dead job starting for ever.
         fresh = abs(time.time() - launched) < START_SECONDS
         state = "starting" if fresh else "lost"
@@ -319,17 +340,25 @@ def _read(directory: Path, number: int) -> Job:
         state, message = "running", ""
     else:
         state, message = "lost", "its process ended without a word (killed, out of memory, or a reboot)"
+    progress = 1.0 if state == "done" else float(last.get("progress", 0.0))
+    gained = progress - float(launch_.get("progress", 0.0))
+    eta = None
+    if state == "running" and gained > 0.02:
+        eta = max(0.0, time.time() - launched) * (1 - progress) / gained
     end = float(exit_.get("time", started)) if exit_ else time.time()
     return Job(
         directory=directory,
         id=directory.name,
         number=number,
-        what=_what(_read_json(directory / "spec.json")),
+        what=_what(spec),
+        labels=safe(str(spec.get("labels", ""))),
+        seed=seed if isinstance(seed := spec.get("seed"), int) else 0,
         state=state,
         message=message,
-        progress=1.0 if state == "done" else float(last.get("progress", 0.0)),
+        progress=progress,
         stage=str(last.get("stage", "")),
         seconds=max(0.0, end - started),
+        eta=eta,
         result={key: exit_[key] for key in exit_.keys() - {"state", "message", "time"}},
     )
 
@@ -362,14 +391,13 @@ def list_lines(audit: Path, jobs: Sequence[Job]) -> list[str]:
     """The jobs of an audit as a table for a terminal."""
     if not jobs:
         return [f"no runs yet; start one: labeltui train {shlex.quote(str(audit))}"]
-    width = max(len(job.what) for job in jobs)
+    width, labels = max(len(job.what) for job in jobs), max(len(job.labels) for job in jobs)
     lines = []
     for job in jobs:
-        accuracy = (job.result.get("metrics") or {}).get("accuracy")
-        said = safe(job.message) or ("" if accuracy is None else f"accuracy {accuracy:.4f}")
+        said = safe(job.message) or ("" if job.accuracy is None else f"accuracy {job.accuracy:.4f}")
         lines.append(
-            f"{job.number:>3}  {job.id}  {job.what:<{width}}  {job.state:<9} {job.progress:4.0%}  "
-            f"{span(job.seconds):>6}  {said}".rstrip()
+            f"{job.number:>3}  {job.id}  {job.what:<{width}}  {job.labels:<{labels}}  seed {job.seed}  "
+            f"{job.state:<9} {job.progress:4.0%}  {span(job.seconds):>6}  {said}".rstrip()
         )
     resumable = [job for job in jobs if job.state in ("lost", "paused")]
     if resumable:

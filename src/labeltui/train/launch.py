@@ -56,7 +56,8 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
     launcher : str
         Words put before the child's command line, split as a shell does; instead of systemd's scope.
     **options
-        What the child shall do beside its spec: ``minutes``, ``queue``. Kept in launch.json.
+        Kept in launch.json: what the child shall do beside its spec (``minutes``, ``queue``), and the ``progress``
+        that it begins with.
 
     Returns
     -------

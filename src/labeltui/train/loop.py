@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -46,9 +46,9 @@ class Place:
     fits : int
         Samples of one pass that memory has room for.
     best, best_epoch, worse : float, int, int
-        Lowest loss on the samples kept back, its epoch, and the epochs since without a better one.
+        Lowest loss on the samples watched, its epoch, and the epochs since without a better one; with patience only.
     history : list
-        One entry an epoch: ``loss``, and ``watch_loss`` where samples are kept back.
+        One entry an epoch: ``loss``, and ``watch_loss`` and ``accuracy`` where samples are watched.
     """
 
     epoch: int = 0
@@ -73,7 +73,8 @@ class Course:
     labels : ndarray of int32, shape (N,)
     weights : ndarray of float32, shape (N,), optional
     rows, watch : ndarray of int64
-        Samples to train on, and samples kept back to stop early by.
+        Samples to train on, and labelled ones among the others that the fit is followed by, and stopped early by where
+        the spec has patience; may be none.
     seen : ndarray of bool, shape (K,)
         Classes that `rows` has.
     key : tuple of int
@@ -175,13 +176,13 @@ class Fit:
             self._settle()
             entry = {"loss": place.loss_sum / self.steps}
             if len(course.watch):
-                entry["watch_loss"] = self._watch()
+                entry |= self._watch()
             if course.clean is not None:
                 self._pass(course.rows, course.clean)
             place.history.append(entry)
             course.finish_epoch(place.epoch)
             place.epoch, place.step, place.loss_sum = place.epoch + 1, 0, 0.0
-            course.report(place.epoch / spec.epochs, epoch=place.epoch, **entry)
+            course.report(place.epoch / spec.epochs, epoch=place.epoch, epochs=spec.epochs, **entry)
             course.keep(self)
         if self._best:
             self.shown.load_state_dict(self._best)
@@ -190,23 +191,28 @@ class Fit:
     def _step(self, index: Rows, pixels: torch.Tensor) -> torch.Tensor:
         """One optimiser step on a batch, in as many passes as memory needs; returns the loss."""
         while True:
-            try:
+            with suppress(torch.OutOfMemoryError):
                 return self._passes(index, pixels)
-            except torch.OutOfMemoryError:
-                if self.place.fits == 1:
-                    raise ModelError(
-                        "the training of one picture must fit into the GPU's memory",
-                        "it does not",
-                        "give a smaller --image-size or model, or --device cpu",
-                    ) from None
-                # The same batch again, in smaller parts; their gradients add up to the same step.
-                self.place.fits = max(1, min(self.place.fits, len(index)) // 2)
-                self.course.note(
-                    f"out of GPU memory: from epoch {self.place.epoch + 1} on a step of "
-                    f"{self.course.spec.batch_size} is made of passes of {self.place.fits}"
-                )
-            if self.course.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._halve(
+                len(index)
+            )  # the same batch in smaller parts: their gradients add up to the same step
+
+    def _halve(self, size: int) -> None:
+        """Halve the passes, of which the last one, of at most `size` samples, did not fit into memory."""
+        place, spec = self.place, self.course.spec
+        if place.fits == 1:
+            raise ModelError(
+                "the training of one picture must fit into the GPU's memory",
+                "it does not",
+                "give a smaller --image-size or model, or --device cpu",
+            )
+        place.fits = max(1, min(place.fits, size) // 2)
+        self.course.note(
+            f"out of GPU memory: from epoch {place.epoch + 1} on a step of {spec.batch_size} is made of passes of "
+            f"{place.fits}"
+        )
+        if self.course.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _passes(self, index: Rows, pixels: torch.Tensor) -> torch.Tensor:
         course, device = self.course, self.course.device
@@ -257,36 +263,53 @@ class Fit:
                 "start again with a smaller --learning-rate, or with --precision float32",
             )
 
-    def _watch(self) -> float:
-        """The loss on the samples kept back; keeps the weights of the best epoch."""
+    def _watch(self) -> dict[str, float]:
+        """Loss and accuracy on the samples watched; with patience, keeps the weights of the best epoch."""
         place, watch = self.place, self.course.watch
         p = self.predict(watch)
-        own = p[np.arange(len(watch)), self.course.labels[watch]]
+        labels = self.course.labels[watch]
+        own = p[np.arange(len(watch)), labels]
         loss = float(-np.log(np.maximum(own, 1e-12)).mean())
-        if loss < place.best:
-            place.best, place.best_epoch, place.worse = loss, place.epoch, 0
-            self._best = {name: tensor.detach().clone() for name, tensor in self.shown.state_dict().items()}
-        else:
-            place.worse += 1
-        return loss
+        if self.course.spec.patience:
+            if loss < place.best:
+                place.best, place.best_epoch, place.worse = loss, place.epoch, 0
+                self._best = {name: each.detach().clone() for name, each in self.shown.state_dict().items()}
+            else:
+                place.worse += 1
+        return {"watch_loss": loss, "accuracy": float((p.argmax(axis=1) == labels).mean())}
 
     def _pass(self, rows: Rows, recorder: Recorder) -> None:
         for index, logits in self._logits(rows):
             at = torch.from_numpy(index).to(self.course.device)
             recorder.note(at, logits, self._labels[at])
 
-    def _logits(self, rows: Rows) -> Any:
+    def _logits(self, rows: Rows) -> Iterator[tuple[Rows, torch.Tensor]]:
+        """Samples and their logits (b, K), a batch at a time."""
+
+        def logits(images: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(self.course.device.type, self.half) if self.half else nullcontext():
+                made: torch.Tensor = self.shown(images)
+            return made
+
+        return self._shown(rows, logits)
+
+    def _shown(
+        self, rows: Rows, look: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Iterator[tuple[Rows, torch.Tensor]]:
+        """Samples, and what `look` makes of their pictures as they are, float32, in passes that fit into memory."""
         self.shown.eval()
         parts = [rows[start : start + PREDICT_BATCH] for start in range(0, len(rows), PREDICT_BATCH)]
         for index, pixels in batches(self.course.images, parts, plain):
-            for start in range(0, len(index), self.place.fits):
-                part = slice(start, start + self.place.fits)
-                with (
-                    torch.inference_mode(),
-                    torch.autocast(self.course.device.type, self.half) if self.half else nullcontext(),
-                ):
-                    logits = self.shown(self._normal(pixels[part]))
-                yield index[part], logits.float()
+            start = 0
+            while start < len(index):
+                part, made = slice(start, start + self.place.fits), None
+                with suppress(torch.OutOfMemoryError), torch.inference_mode():
+                    made = look(self._normal(pixels[part])).float()
+                if made is None:
+                    self._halve(len(index) - start)
+                else:
+                    yield index[part], made
+                    start = part.stop
             self.course.check(self)
 
     def predict(self, rows: Rows) -> npt.NDArray[np.float32]:
@@ -301,19 +324,15 @@ class Fit:
 
     def features(self, rows: Rows) -> npt.NDArray[np.float32]:
         """What the classifier gets, (n, d) float32, of the samples `rows`."""
-        model: Any = self.shown.eval()
-        made = []
-        parts = [rows[start : start + PREDICT_BATCH] for start in range(0, len(rows), PREDICT_BATCH)]
-        for index, pixels in batches(self.course.images, parts, plain):
-            for start in range(0, len(index), self.place.fits):
-                images = self._normal(pixels[start : start + self.place.fits])
-                with torch.inference_mode():
-                    made.append(
-                        model.forward_head(model.forward_features(images), pre_logits=True).float().cpu()
-                    )
-            self.course.check(self)
-        rows_of: npt.NDArray[np.float32] = torch.cat(made).numpy()
-        return rows_of
+        model: Any = self.shown
+
+        def pooled(images: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = model.forward_head(model.forward_features(images), pre_logits=True)
+            return found
+
+        made = torch.cat([found.cpu() for _, found in self._shown(rows, pooled)])
+        features: npt.NDArray[np.float32] = made.numpy()
+        return features
 
     # checkpoints
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from labeltui import head, store, threads
 from labeltui.audit import KINDS
 from labeltui.errors import JobError, UsageError
+from labeltui.head import HeadSpec
 from labeltui.sources.pictures import NoPictures, Pictures
 from labeltui.text import safe
 from labeltui.train.columns import read_column, split_name
@@ -29,6 +30,8 @@ class Request:
     ----------
     backbone : BackboneSpec, optional
         None is the head on the stored embedding.
+    head : HeadSpec
+        How heads on the embedding are trained.
     labels : str
         ``current`` (given with the decisions, without the excluded samples), ``given``, or ``TABLE:COLUMN``.
     weights : str
@@ -49,6 +52,7 @@ class Request:
     """
 
     backbone: BackboneSpec | None = None
+    head: HeadSpec = field(default_factory=HeadSpec)
     labels: str = "current"
     weights: str = ""
     splits: tuple[str, ...] = ()
@@ -122,6 +126,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         weights_sha256=array_hash(arrays["weights"], "<f4") if "weights" in arrays else "",
         checked_sha256=array_hash(checked, "i1") if "checked" in arrays else "",
         source_root="" if audit.source_root is None else str(audit.source_root),
+        head=request.head,
         backbone=request.backbone,
     )
     return spec, arrays

@@ -72,17 +72,33 @@ def rescore(
     groups = audit.array("groups/duplicate")
     classes = len(audit.class_ids)
     fold = head.folds(labels, groups, inside & (task.roles == TRAIN), spec.folds or 5, spec.seed)
+
+    def followed(epoch: head.Epoch) -> None:
+        done = HEAD_SHARE * epoch.done / epoch.total
+        share(done)
+        if spec.kind == "head":  # else the curve is the backbone's
+            job.event(
+                "head",
+                done,
+                model=epoch.fold,
+                epoch=epoch.epoch + 1,
+                epochs=epoch.total // (int(fold.max()) + 1),
+                loss=epoch.loss,
+                accuracy=epoch.held_accuracy,
+            )
+
     result = head.out_of_fold(
         view.embedding,
         np.where(fold >= 0, labels, -1),
         fold,
         classes,
+        spec=spec.head,
         seed=spec.seed,
         threads=spec.threads,
         device=spec.device,
         weights=task.weights,
         dynamics=spec.kind == "head",
-        progress=lambda epoch: share(HEAD_SHARE * epoch.done / epoch.total),
+        progress=followed,
         cancel=job.cancelled,
     )
     built_on = set(view.built_on)
@@ -104,6 +120,7 @@ def rescore(
         given=audit.given,
         checked=task.checked,
         weights=task.weights,
+        head=spec.head,
         device=spec.device,
         seed=spec.seed,
         threads=spec.threads,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeltui.errors import JobError, UsageError
+from labeltui.head import HeadSpec
 from labeltui.text import safe
 
 FORMAT = 1
@@ -152,6 +153,8 @@ class TrainSpec:
         Hashes of roles.npy, weights.npy and checked.npy; empty where there is no such file.
     source_root : str
         Where the pictures lie; empty = where the scan saw them.
+    head : HeadSpec
+        How heads on the embedding are trained.
     backbone : BackboneSpec, optional
         For the kind ``backbone``.
     """
@@ -171,6 +174,7 @@ class TrainSpec:
     weights_sha256: str = ""
     checked_sha256: str = ""
     source_root: str = ""
+    head: HeadSpec = field(default_factory=HeadSpec)
     backbone: BackboneSpec | None = None
     format: int = FORMAT
 
@@ -205,6 +209,8 @@ class TrainSpec:
                 for each in fields(cls)
                 if each.name in data or each.default is MISSING
             }
+            if "head" in values:
+                values["head"] = HeadSpec(**values["head"])
             if values.get("backbone") is not None:
                 backbone = dict(values["backbone"])
                 values["backbone"] = BackboneSpec(**{**backbone, "augment": tuple(backbone["augment"])})

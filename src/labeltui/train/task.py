@@ -19,8 +19,12 @@ import numpy.typing as npt
 
 from labeltui import store
 from labeltui.journal import identity
+from labeltui.train import curves
 from labeltui.train.jobs import HEARTBEAT_SECONDS
 from labeltui.train.spec import TrainSpec
+
+ROOM = ".room"
+ROOM_BYTES = 8192
 
 
 class Paused(Exception):
@@ -32,10 +36,11 @@ class Run:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._events = open(directory / "events.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._events = open(directory / curves.EVENTS, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._last = 0.0
+        self._said = ("", -1.0)
         self.notes: list[str] = []
         self.launch = _read_launch(directory / "launch.json")
         self._begun = time.monotonic()
@@ -48,6 +53,8 @@ class Run:
             self._stop.set()
 
         signal.signal(signal.SIGTERM, on_terminate)
+        # Held for the last word: a run that filled the disk must still be able to say so.
+        (self.directory / ROOM).write_bytes(bytes(ROOM_BYTES))
         beat = {**identity(), "time": time.time()}
         store.write_json(self.directory / "heartbeat.json", beat)
         thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -57,7 +64,8 @@ class Run:
         finally:
             self._ended.set()
             thread.join()
-            self._events.close()
+            with contextlib.suppress(OSError):  # the disk is full
+                self._events.close()
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
@@ -75,11 +83,14 @@ class Run:
         return minutes > 0 and time.monotonic() - self._begun > 60 * minutes
 
     def event(self, stage: str, progress: float, **more: float) -> None:
-        """Report where it is; at most ten lines a second, and every one that says `more`."""
-        now = time.monotonic()
-        if progress < 1.0 and now - self._last < 0.1 and not more:
+        """Report where it is: at most ten lines a second, one for each thousandth, and every one that says `more`.
+
+        So the file stays small, however long the run, and whoever shows it can read all of it.
+        """
+        now, said = time.monotonic(), (stage, round(progress, 3))
+        if not more and (said == self._said or (progress < 1.0 and now - self._last < 0.1)):
             return
-        self._last = now
+        self._last, self._said = now, said
         line = {"time": round(time.time(), 3), "stage": stage, "progress": round(progress, 4), **more}
         self._events.write(json.dumps(line) + "\n")
 
@@ -91,6 +102,7 @@ class Run:
 
     def exit(self, state: str, message: str = "", **more: Any) -> None:
         """Say how it ended; the last thing a job writes."""
+        (self.directory / ROOM).unlink(missing_ok=True)
         store.write_json(
             self.directory / "exit.json",
             {"state": state, "message": message, "time": time.time(), "notes": self.notes, **more},

@@ -41,6 +41,8 @@ class Context:
         A training job is running.
     can_train : bool
         There is something that can train.
+    run : str
+        State of the training run looked at; empty for none.
     """
 
     pane: str = ""
@@ -51,6 +53,7 @@ class Context:
     read_only: bool = False
     training: bool = False
     can_train: bool = True
+    run: str = ""
 
 
 Law = Callable[[Context], str]
@@ -113,6 +116,25 @@ def training(context: Context) -> str:
     return "" if context.training else "no training job is running"
 
 
+def on_run(context: Context) -> str:
+    """Hold while a training run is looked at."""
+    return "" if context.run else "there is no run yet; t on the review screen starts one"
+
+
+def resumable(context: Context) -> str:
+    """Hold while a run is looked at that can go on, and nothing else trains."""
+    ended = on_run(context) or writable(context)
+    if not ended and context.run in ("starting", "running", "done"):
+        return f"this run is {context.run}: one that was lost, paused, cancelled or failed can go on"
+    return ended or can_train(context)
+
+
+def stoppable(context: Context) -> str:
+    """Hold while a run is looked at that works."""
+    works = context.run in ("starting", "running")
+    return on_run(context) or writable(context) or ("" if works else f"this run is {context.run} already")
+
+
 @dataclass(frozen=True)
 class Action:
     """One row of the table.
@@ -173,9 +195,9 @@ GROUPS: Mapping[str, str] = {
 REVIEW = ("review",)
 LOOKING = ("review", "neighbours", "picture")
 ON_SAMPLES = (*LOOKING, "sheet")
-LISTS = ("review", "neighbours", "sheet", "pairs", "conflicts", "bulk")
+LISTS = ("review", "neighbours", "sheet", "pairs", "conflicts", "bulk", "runs", "comparison")
 UNDOABLE = (*ON_SAMPLES, "conflicts")
-OPENED = ("neighbours", "picture", "sheet", "pairs", "conflicts", "bulk")
+OPENED = ("neighbours", "picture", "sheet", "pairs", "conflicts", "bulk", "runs", "comparison")
 ALL = ("review", *OPENED)
 
 # fmt: off
@@ -304,6 +326,27 @@ ACTIONS: tuple[Action, ...] = (
            law=can_train, footer=22),
     Action("cancel-training", ("T",), "train", "cancel", "Stop the running training job", REVIEW, "cancel_training",
            law=training),
+    Action("runs", ("r",), "train", "runs",
+           "All training runs: how each learned, which can go on, and several side by side", REVIEW, "runs",
+           footer=22),
+    Action("mark-run", ("v", "space"), "train", "mark",
+           "Mark the run for a comparison, or unmark it", ("runs",), "mark", law=on_run, footer=2),
+    Action("mark-runs", ("V",), "train", "mark all",
+           "Mark every run that is done, or unmark all", ("runs",), "mark_all", law=on_run, footer=5),
+    Action("compare", ("enter",), "train", "compare",
+           "Put the marked runs (or this one) side by side: on given, current and reference labels, paired over seeds",
+           ("runs",), "compare", law=on_run, footer=1),
+    Action("resume-run", ("t",), "train", "go on",
+           "Go on with a run that was lost, paused, cancelled or failed, from its last checkpoint", ("runs",),
+           "resume", law=resumable, footer=3),
+    Action("cancel-run", ("T",), "train", "cancel", "Stop this run; it can go on later", ("runs",), "cancel",
+           law=stoppable, footer=4),
+    Action("measure", ("o",), "train", "measure",
+           "Compare by accuracy, balanced accuracy, macro F1, or calibration error", ("comparison",), "measure",
+           footer=1),
+    Action("reference", ("slash",), "train", "reference",
+           "Name a column of reference labels to measure against: TABLE:COLUMN", ("comparison",), "reference",
+           footer=2),
     Action("export", ("e",), "audit", "export",
            "Write the corrected labels to a CSV file", REVIEW, "export", footer=23),
     Action("help", ("question_mark", "f1"), "help", "help",

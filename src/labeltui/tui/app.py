@@ -31,10 +31,14 @@ if TYPE_CHECKING:
 
     from labeltui.audit import Audit
     from labeltui.export import Exported
-    from labeltui.tui.jobs import Jobs
+    from labeltui.train.curves import Curve
+    from labeltui.train.jobs import Job, Trainer
 
 BUSY_POLL, IDLE_POLL = 0.5, 5.0
 """Seconds between two looks at a running job's files, and at the directory of jobs while none runs."""
+
+PLACE_EVERY = 2.0
+"""Seconds between two looks at the place in the queue; a new one is remembered, for the terminal may be lost."""
 
 SOLVE_AFTER = 0.4
 """Seconds after a decision at which CSG of many classes is worked out."""
@@ -47,7 +51,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     ----------
     audit : Audit
         Open; decisions go to it.
-    jobs : Jobs, optional
+    jobs : Trainer, optional
         Training jobs; without it nothing can be trained.
     keys : mapping of str to sequence of str, optional
         Keys by action id, as in the settings file.
@@ -67,7 +71,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self,
         audit: Audit,
         *,
-        jobs: Jobs | None = None,
+        jobs: Trainer | None = None,
         keys: Mapping[str, Sequence[str]] | None = None,
         theme: str = DARK.name,
         train_after: int = 20,
@@ -91,6 +95,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if theme == DARK.name and remembered.get("theme") in self.available_themes:
             self.theme = remembered["theme"]
         self.review = ReviewScreen(self.session, self.keymap)
+        self._place: object = None  # as last remembered
         self._asked_at = 0  # relabels since the last run when a job was last started by itself
 
     def get_default_screen(self) -> ReviewScreen:
@@ -98,6 +103,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._first_screen)
+        self.set_interval(PLACE_EVERY, self._keep_place)
         if self.jobs is not None:
             self._watch_jobs()
 
@@ -152,20 +158,25 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     async def _watch_jobs(self) -> None:
         jobs = self.jobs
         assert jobs is not None
-        was_active = False
         # What finished while nobody looked is adopted first.
         await self._adopt()
+        before: Job | None = None
         while True:
-            job = await asyncio.to_thread(jobs.poll)
-            self.review.show_job(job)
-            if job is not None and was_active and not job.active:
-                if job.state == "done":
-                    await self._adopt()
-                else:
-                    why = f": {job.message}" if job.message else ""
-                    self.review.say(f"training job {job.number} {job.state}{why}", "warn")
-            was_active = job is not None and job.active
-            await asyncio.sleep(BUSY_POLL if was_active else IDLE_POLL)
+            job, ended, curve = await asyncio.to_thread(_look, jobs, before)
+            self.review.show_job(job, curve)
+            if ended is not None and ended.state == "done":
+                await self._adopt()
+            elif ended is not None:
+                self._say_ended(ended)
+            elif before is None and job is not None and job.state in ("lost", "paused"):
+                self._say_ended(job)
+            before = job
+            await asyncio.sleep(BUSY_POLL if job is not None and job.active else IDLE_POLL)
+
+    def _say_ended(self, job: Job) -> None:
+        why = f": {job.message}" if job.message else ""
+        key = self.keymap.shown_alone_by_id("runs")
+        self.review.say(f"run {job.number} {job.state}{why}. {key} shows it, and can go on with it", "warn")
 
     async def _adopt(self) -> None:
         """Show the results of finished runs; the copying is done off the UI thread."""
@@ -187,7 +198,9 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         except LabeltuiError as error:
             self.review.complain(error)
             return
-        self.review.say(f"training job {job.number} started; go on, the queue is re-ranked when it ends")
+        self.review.say(f"run {job.number} started; go on, the queue is re-ranked when it ends")
+        if job.warning:
+            self.review.say(job.warning, "warn")
         self.review.show_job(job)
         self._watch_jobs()
 
@@ -201,10 +214,18 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     async def _start_aside(self) -> None:
         await self.start_training()
 
-    async def cancel_training(self) -> None:
-        """Ask the running job to stop."""
+    async def resume_training(self, run_id: str) -> Job:
+        """Go on with a run."""
         assert self.jobs is not None
-        await asyncio.to_thread(self.jobs.cancel)
+        job = await asyncio.to_thread(self.jobs.resume, run_id)
+        self.review.show_job(job)
+        self._watch_jobs()
+        return job
+
+    async def cancel_training(self, run_id: str = "") -> None:
+        """Ask a run, by default the one that works, to stop."""
+        assert self.jobs is not None
+        await asyncio.to_thread(self.jobs.cancel, run_id)
         self.review.say("training is asked to stop")
 
     def decided(self) -> None:
@@ -248,6 +269,12 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         """Write down the place in the queue."""
         state.save(self.session, self.theme)
 
+    def _keep_place(self) -> None:
+        place = self.session.sample, self.session.spec
+        if place != self._place:
+            self._place = place
+            self.remember()
+
     async def _on_exit_app(self) -> None:
         self.remember()
         await super()._on_exit_app()
@@ -264,6 +291,19 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if self.training:
             lines.append(f"training goes on:         labeltui jobs {path}")
         return lines
+
+
+def _look(jobs: Trainer, before: Job | None) -> tuple[Job | None, Job | None, Curve | None]:
+    """The job that works (else the newest), the one seen before if it has ended since, and how the first learns."""
+    from labeltui.train import curves
+    from labeltui.train.jobs import read
+
+    job = jobs.poll()
+    ended = None
+    if before is not None and before.active:
+        now = job if job is not None and job.id == before.id else read(before.directory)
+        ended = None if now.active else now
+    return job, ended, curves.read(job.directory) if job is not None and job.active else None
 
 
 def run(

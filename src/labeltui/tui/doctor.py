@@ -139,7 +139,7 @@ def report(
         findings.append(_tmux(caps))
     if audit is not None:
         findings += _audit(audit)
-    findings += [_packages(), _cores(env), _kernels(), _cuda(torch)]
+    findings += [_packages(), _cores(env), _kernels(), _cuda(torch), _logout()]
     return Report(tuple(findings), caps)
 
 
@@ -324,6 +324,20 @@ def _cores(env: Mapping[str, str]) -> Finding:
         return Finding("threads", f"{error.law}: {error.came}", "change", error.cure)
     why = f"{threads.VARIABLE} is set" if env.get(threads.VARIABLE) else "the cores that this process may use"
     return Finding("threads", f"{number} ({why})")
+
+
+def _logout() -> Finding:
+    """Whether training runs outlive the login."""
+    from labeltui.train.launch import scope
+
+    prefix, warning = scope()
+    if warning:
+        return Finding("logout", "logging out ends training runs", "change", warning)
+    if prefix:
+        return Finding(
+            "logout", f"training runs outlive it, in a scope of their own ({' '.join(prefix[:2])})"
+        )
+    return Finding("logout", "training runs outlive it")
 
 
 def _kernels() -> Finding:

@@ -67,6 +67,8 @@ class Session:
         self.largest = 1.0
         self._places: dict[int, int] = {}
         self.checks = Checks(audit)
+        self.reference = ""
+        """``TABLE:COLUMN`` of reference labels that runs are measured against."""
         self._decided_at: list[float] = []
 
     # The place

@@ -38,6 +38,7 @@ def save(session: Session, theme: str) -> None:
         "recent": [os.fsdecode(audit.class_ids[label]) for label in session.recent],
         "class_order": session.class_order,
         "checks": session.checks.on,
+        "reference": session.reference,
         "theme": theme,
     }
     hidden = file.with_name(f".{file.name}.{os.getpid()}")
@@ -67,6 +68,7 @@ def restore(session: Session, state: dict[str, Any]) -> bool:
         if isinstance(name, str) and os.fsencode(name) in audit.class_ids:
             session.used(audit.class_ids.index(os.fsencode(name)))
     session.checks.on = state.get("checks") is True
+    session.reference = reference if isinstance(reference := state.get("reference"), str) else ""
     session.load_classes()
     spec = _spec(state.get("spec"), audit.K, len(audit.split_names), set(audit.detectors()))
     session.open(spec if spec is not None else QueueSpec())

@@ -14,6 +14,7 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 
 from labeltui.text import safe
+from labeltui.train import curves
 from labeltui.tui.actions import Context, Keymap
 from labeltui.tui.checks import EVERY
 from labeltui.tui.screens.narrowing import Narrowing, filters_in_words
@@ -21,14 +22,15 @@ from labeltui.tui.session import Session
 from labeltui.tui.theme import THEMES
 from labeltui.tui.widgets.classes import Classes
 from labeltui.tui.widgets.over import Item
-from labeltui.tui.widgets.paint import Lines, Piece, bar, fit
+from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, number
 from labeltui.tui.widgets.preview import Preview
 from labeltui.tui.widgets.queue import Queue
 from labeltui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
     from labeltui.audit import Change
-    from labeltui.tui.jobs import JobState
+    from labeltui.train.curves import Curve
+    from labeltui.train.jobs import Job
 
 NARROW = 104
 PANES = ("classes", "queue", "preview")
@@ -314,6 +316,9 @@ class ReviewScreen(Narrowing):
     def do_pairs(self) -> None:
         self._push("pairs", "PairsScreen")
 
+    def do_runs(self) -> None:
+        self._push("runs", "RunsScreen")
+
     def do_conflicts(self) -> None:
         self._push("conflicts", "ConflictsScreen")
 
@@ -441,7 +446,7 @@ class ReviewScreen(Narrowing):
     async def do_cancel_training(self) -> None:
         await self.labeltui.cancel_training()
 
-    def show_job(self, job: JobState | None) -> None:
+    def show_job(self, job: Job | None, curve: Curve | None = None) -> None:
         """Paint the line of the training job; hidden while none runs."""
         shown = job is not None and job.active
         if shown != self.train_line.has_class("shown"):
@@ -449,16 +454,24 @@ class ReviewScreen(Narrowing):
             self.call_after_refresh(self.paint_footer)
         if job is None or not shown:
             return
-        full, empty = bar(job.progress, 16)
-        left = f"  {duration(job.eta)} left" if job.eta is not None else ""
+        wide = self.size.width >= NARROW
+        full, empty = bar(job.progress, 16 if wide else 8)
         pieces: list[Piece] = [
             (" TRAIN ", "title"),
-            (f"{job.what}  ", "strong"),
+            (f"{fit(job.what, 24).rstrip()} ", "strong"),
             (full, "bar"),
             (empty, "plain"),
+            (f" {job.progress:4.0%}  {safe(job.stage)}", "plain"),
         ]
-        pieces += [(f" {job.progress:4.0%}  {safe(job.stage)}{left}", "plain")]
-        pieces += [(f"   job {job.number} {job.state}, goes on after you leave", "faint")]
+        if curve is not None and curve.epoch:
+            pieces.append((f"  epoch {curve.epoch}/{curve.epochs}", "plain"))
+            if curve.accuracy:
+                pieces += [("  acc ", "faint"), (number(curve.accuracy[-1]), "strong")]
+            pieces.append((f" {curves.sparkline(curve.accuracy or curve.loss, 16 if wide else 6)}", "bar"))
+        if job.eta is not None:
+            pieces.append((f"  {duration(job.eta)} left", "plain"))
+        if wide:
+            pieces.append((f"   run {job.number}, goes on after you leave", "faint"))
         self.train_line.show([pieces])
 
     def adopted(self, change: Change) -> None:

@@ -151,8 +151,8 @@ class Matches(Rows):
 class Text(Rows):
     """Lines to read."""
 
-    def __init__(self) -> None:
-        super().__init__(id="text")
+    def __init__(self, *, id: str = "text") -> None:
+        super().__init__(id=id)
         self.text_lines: list[list[Piece]] = []
 
     def count(self) -> int:

@@ -1,0 +1,92 @@
+"""How a run learns, epoch by epoch: read from its events while it works and afterwards."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+EVENTS = "events.jsonl"
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Epochs of a run; where it has several models, the mean of those that came so far.
+
+    Attributes
+    ----------
+    loss : tuple of float
+        Mean training loss of each epoch.
+    accuracy : tuple of float
+        Of each epoch, on samples that the model is not trained on, by the labels of the run; empty where none was
+        looked at.
+    epoch, epochs : int
+        Finished epochs of the model that reported last, and how many it has at most; 0 before the first report.
+    """
+
+    loss: tuple[float, ...] = ()
+    accuracy: tuple[float, ...] = ()
+    epoch: int = 0
+    epochs: int = 0
+
+
+def read(directory: Path) -> Curve:
+    """Read the curve of the run in `directory`, empty when it has none.
+
+    An epoch that was done twice, because the run was killed before its checkpoint, counts as it was done last.
+    """
+    try:
+        text = (directory / EVENTS).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return Curve()
+    found: dict[tuple[int, int], tuple[float, float]] = {}
+    last = (0, 0)
+    for line in text.split("\n")[:-1]:  # what follows the last newline is being written
+        if '"epoch"' not in line:
+            continue
+        try:
+            event = json.loads(line)
+            model, epoch, epochs = int(event["model"]), int(event["epoch"]), int(event["epochs"])
+            found[epoch, model] = float(event["loss"]), float(event.get("accuracy", math.nan))
+        except (ValueError, KeyError, TypeError, OverflowError):
+            continue
+        last = epoch, epochs
+    by_epoch: dict[int, list[tuple[float, float]]] = {}
+    for (epoch, _), values in sorted(found.items()):
+        by_epoch.setdefault(epoch, []).append(values)
+    loss = tuple(_mean([each for each, _ in values]) for values in by_epoch.values())
+    accuracy = tuple(_mean([each for _, each in values]) for values in by_epoch.values())
+    return Curve(loss, () if any(map(math.isnan, accuracy)) else accuracy, *last)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Draw values as a line of blocks between their least and their largest, at most `width` cells.
+
+    More values than cells are averaged. Equal values lie in the middle.
+
+    >>> sparkline([0, 1, 2, 7], 8)
+    '▁▂▃█'
+    >>> sparkline([5, 5], 8)
+    '▄▄'
+    """
+    if len(values) > width:
+        cuts = [round(at * len(values) / width) for at in range(width + 1)]
+        values = [_mean(values[start:end]) for start, end in pairwise(cuts)]
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return ""
+    low, span = min(known), max(known) - min(known)
+    return "".join(
+        (BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] if span else BLOCKS[3])
+        if math.isfinite(value)
+        else " "
+        for value in values
+    )
