@@ -162,6 +162,8 @@ def _pictures(directory: Path, n: int, shown: np.ndarray, rng: np.random.Generat
 class Program:
     """The program in a pseudo terminal of 120x40 that answers at once."""
 
+    runner = RUNNER
+
     def __init__(self, audit: Path, graphics: str, home: Path) -> None:
         self.log = home / "jobs.json"
         (home / ".local" / "state" / "labeltui" / "audits").mkdir(
@@ -185,7 +187,7 @@ class Program:
         if self.pid == 0:
             os.execvpe(
                 sys.executable,
-                [sys.executable, "-c", RUNNER, str(audit), graphics, str(self.log)],
+                [sys.executable, "-c", self.runner, str(audit), graphics, str(self.log)],
                 environment,
             )
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 800, 1200))
