@@ -116,10 +116,10 @@ def digits(quick: bool) -> Data:
         test=rng.permutation(len(chosen)) < len(chosen) // 4,
         noisy=with_symmetric(clean, {}, 10),
         backbone=BackboneSpec(
-            "test_resnet", weights="scratch", image_size=32, epochs=2 if quick else 12, batch_size=32,
+            "test_resnet", weights="scratch", image_size=32, epochs=2 if quick else 8, batch_size=32,
             learning_rate=3e-3, augment=("shift",),
         ),
-        seeds=2 if quick else 5,
+        seeds=2 if quick else 3,
     )  # fmt: skip
 
 
@@ -200,8 +200,11 @@ def cells(report: Report, data: Data, name: str) -> dict[str, Any] | None:
     wanted = {key: job for key, job in names.items() if report.wanted(job)}
     if not wanted:
         return None
-    folder = FOLDER / f"{data.name} {name}".replace(" ", "-").replace("%", "percent")
-    facts = {"data": data.name, "n": len(data.clean), "test": int(data.test.sum())}
+    n_test = int(data.test.sum())
+    folder = FOLDER / f"{data.name}-{len(data.test) - n_test}-{n_test}-{name}".replace(" ", "").replace(
+        "%", ""
+    )
+    facts = {"data": data.name, "n": len(data.clean), "test": n_test}
     judged = report.cell(
         f"audit of {data.name}, {name}",
         lambda: judge(data, data.noisy[name], folder),
