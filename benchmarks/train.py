@@ -2,34 +2,60 @@
 
 The head gets Gaussian class blobs with a tenth of the labels wrong, in the shape of embeddings; scikit-learn gets the
 same rows, labels and folds. The loop trains a ResNet-18 on resident random pictures: its cost does not depend on what
-they show. The proof trains a small network on the handwritten digits that ship with scikit-learn, 40 % of their labels
-made wrong at random, on three label sets: given, corrected by the suggestions of the audit (no person, no reference),
-and clean; measured on held-out digits by their clean labels.
+they show. It and the bare model take turns of a second, and what counts is the median of the ratios turn by turn.
+Recording is measured where it weighs most, on a network of a millisecond a picture, by the processor time of one
+thread. The event loop is that of the program in a pseudo terminal, keys pressed, beside a job that trains on all cores.
 """
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
-import subprocess
-import sys
 import time
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import labeltui
+import proof
+import tui
 from _common import Report, interleaved, median, parser, version
 from labeltui import head, threads
+
+if TYPE_CHECKING:
+    from labeltui.train.loop import Fit
+    from labeltui.train.spec import BackboneSpec
 
 SOURCE = Path(labeltui.__file__).parent
 TRAINING = SOURCE / "train"
 FOLDS = 5
-BURN = "import torch\nx = torch.randn(16, 64, 56, 56)\nc = torch.nn.Conv2d(64, 64, 3, padding=1)\nwhile True: c(x)"
+# Runs the program and notes when its event loop came late: it asks to be woken each 10 ms.
+WATCHED = """
+import asyncio, json, sys, time
+from pathlib import Path
+from labeltui.tui.app import LabeltuiApp, run
+lags = []
+async def watch():
+    while True:
+        due = time.perf_counter() + 0.01
+        await asyncio.sleep(0.01)
+        lags.append((time.perf_counter() - due, time.perf_counter()))
+mount = LabeltuiApp.on_mount
+def on_mount(self):
+    mount(self)
+    self.watch_of_lag = asyncio.create_task(watch())
+LabeltuiApp.on_mount = on_mount
+try:
+    run(Path(sys.argv[2]), graphics=sys.argv[4])
+finally:
+    Path(sys.argv[5]).write_text(json.dumps(lags))
+"""
 
 
 def blobs(n: int, d: int, n_classes: int) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
@@ -43,30 +69,34 @@ def blobs(n: int, d: int, n_classes: int) -> tuple[NDArray[np.float32], NDArray[
     return np.maximum(rows, 0).astype(np.float32), truth, labels
 
 
-def measure_head(n: int, d: int, n_classes: int) -> dict[str, Any]:
+def measure_head(n: int, d: int, n_classes: int, rounds: int) -> dict[str, Any]:
     """Seconds, log-loss and AP of self-confidence of both, on the same folds."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import average_precision_score
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     rows, truth, labels = blobs(n, d, n_classes)
     fold = head.folds(labels, None, None, FOLDS, 0)
-    begun = time.perf_counter()
-    ours = head.out_of_fold(rows, labels, fold, n_classes, seed=0).p
-    seconds = time.perf_counter() - begun
-    # What cross_val_predict does with these folds, taken apart to see whether each fit has converged.
-    theirs = np.zeros_like(ours)
-    begun = time.perf_counter()
-    iterations = []
-    for k in range(FOLDS):
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
-        model.fit(rows[fold != k], labels[fold != k])
-        theirs[fold == k] = model.predict_proba(rows[fold == k])
-        iterations.append(int(model[-1].n_iter_.max()))
-    peer_seconds = time.perf_counter() - begun
+    found: dict[str, NDArray[np.floating]] = {}
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
 
-    def quality(p: NDArray[np.float32]) -> dict[str, float]:
+    def ours() -> None:
+        found["ours"] = head.out_of_fold(rows, labels, fold, n_classes, seed=0).p
+
+    def theirs() -> None:
+        found["theirs"] = cross_val_predict(
+            model, rows, labels, cv=PredefinedSplit(fold), method="predict_proba"
+        )
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ConvergenceWarning)
+        seconds = interleaved({"ours": ours, "theirs": theirs}, rounds)
+    unfinished = sum(issubclass(each.category, ConvergenceWarning) for each in said) // rounds
+
+    def quality(p: NDArray[np.floating]) -> dict[str, float]:
         own = p[np.arange(n), labels].astype(np.float64)
         return {
             "log_loss": float(-np.log(np.maximum(own, 1e-15)).mean()),
@@ -75,186 +105,236 @@ def measure_head(n: int, d: int, n_classes: int) -> dict[str, Any]:
 
     return {
         "seconds": seconds,
-        "peer_seconds": peer_seconds,
-        "ours": quality(ours),
-        "theirs": quality(theirs),
-        "peer_iterations": iterations,
+        "ours": quality(found["ours"]),
+        "theirs": quality(found["theirs"]),
+        "fits of the peer that did not converge": unfinished,
     }
 
 
-def measure_loop(rounds: int, side: int, batch: int, steps: int) -> dict[str, Any]:
-    """Images a second of the loop, of the loop without dynamics, and of the model alone."""
-    import timm
-    import torch
+class Workshop:
+    """Resident random pictures, and the parts to train on them.
 
-    from labeltui.embed import Transform
-    from labeltui.sources.pictures import ArrayPictures
-    from labeltui.store import Names
-    from labeltui.train.dynamics import Recorder
-    from labeltui.train.loop import Course, Fit
-    from labeltui.train.pictures import Images
-    from labeltui.train.spec import BackboneSpec
+    Parameters
+    ----------
+    spec : BackboneSpec
+    n : int
+        Pictures.
+    side : int
+        Of a picture, in pixels.
+    folder : Path
+        Where a job's files go.
+    """
 
-    n, n_classes = batch * steps, 10
-    torch.set_num_threads(threads.count())
-    rng = np.random.default_rng(0)
-    array = rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
-    names = Names(np.zeros(0, np.uint8), np.zeros(n + 1, np.int64))
-    images = Images(ArrayPictures(Path("-"), None, array), names, Transform(side, side), np.arange(n), 2)
-    images.read(lambda share: None, lambda: False)
-    spec = BackboneSpec("resnet18", weights="scratch", epochs=1, batch_size=batch, augment=("shift", "flip"))
+    def __init__(self, spec: BackboneSpec, n: int, side: int, folder: Path) -> None:
+        from labeltui.embed import Transform
+        from labeltui.sources.pictures import ArrayPictures
+        from labeltui.store import Names
+        from labeltui.train.pictures import Images
+        from labeltui.train.task import Run
 
-    def model() -> torch.nn.Module:
+        array = np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+        names = Names(np.zeros(0, np.uint8), np.zeros(n + 1, np.int64))
+        self.spec, self.n = spec, n
+        self.images = Images(
+            ArrayPictures(Path("-"), None, array), names, Transform(side, side), np.arange(n), 2
+        )
+        self.images.read(lambda share: None, lambda: False)
+        self.job = Run(folder)
+
+    def model(self) -> Any:
+        """A new model, the same each time."""
+        import timm
+        import torch
+
         torch.manual_seed(0)
-        return timm.create_model("resnet18", num_classes=n_classes)
+        return timm.create_model(self.spec.model, num_classes=10, **self.spec.model_args)
 
-    def loop(recorded: bool) -> None:
+    def fit(self, recorded: bool) -> Fit:
+        """The real loop, with what a job does at each step."""
+        import torch
+
+        from labeltui.train.dynamics import Recorder
+        from labeltui.train.loop import Course, Fit
+
+        cpu = torch.device("cpu")
+        record = Recorder(np.ones(self.n, bool), cpu) if recorded else None
+
+        def finish_epoch(epoch: int) -> None:
+            if record is not None:
+                record.finish(self.job.directory, epoch)
+
         course = Course(
-            spec=spec,
-            images=images,
-            labels=(np.arange(n) % n_classes).astype(np.int32),
+            spec=self.spec,
+            images=self.images,
+            labels=(np.arange(self.n) % 10).astype(np.int32),
             weights=None,
-            rows=np.arange(n),
+            rows=np.arange(self.n),
             watch=np.zeros(0, np.int64),
-            seen=np.ones(n_classes, bool),
+            seen=np.ones(10, bool),
             key=(0, 0),
-            device=torch.device("cpu"),
+            device=cpu,
             mean=(0.5,) * 3,
             std=(0.25,) * 3,
-            record=Recorder(np.ones(n, bool), torch.device("cpu")) if recorded else None,
+            record=record,
             clean=None,
-            report=lambda share, **more: None,
+            report=lambda share, **more: self.job.event("all", share, **more),
             keep=lambda fit: None,
-            stop=lambda fit: None,
+            stop=lambda fit: self.job.cancelled() and None,
             check=lambda fit: None,
-            finish_epoch=lambda epoch: None,
-            note=lambda text: None,
+            finish_epoch=finish_epoch,
+            note=self.job.note,
         )
-        Fit(model().to(memory_format=torch.channels_last), course).run()
+        return Fit(self.model().to(memory_format=torch.channels_last), course)
 
-    def bare(layout: torch.memory_format) -> None:
-        net = model().to(memory_format=layout).train()
-        optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3)
-        batch_of = torch.randn(batch, 3, side, side).contiguous(memory_format=layout)
-        labels = torch.arange(batch) % n_classes
-        for _ in range(steps):
-            optimiser.zero_grad(set_to_none=True)
-            torch.nn.functional.cross_entropy(net(batch_of), labels).backward()
-            optimiser.step()
 
-    calls = {
-        "loop": lambda: loop(True),
-        "without": lambda: loop(False),
-        "contiguous": lambda: bare(torch.contiguous_format),
-        "channels_last": lambda: bare(torch.channels_last),
+def once_more(fit: Fit) -> None:
+    """Train the epochs of the spec, on from the weights that the fit has."""
+    fit.place = replace(fit.place, epoch=0, step=0, history=[])
+    fit.run()
+
+
+def measure_loop(rounds: int, side: int, batch: int, steps: int, n_threads: int) -> dict[str, Any]:
+    """The loop and the bare model in turn: images a second, and the ratios turn by turn."""
+    import torch
+
+    from labeltui.train.spec import BackboneSpec
+    from labeltui.train.tuning import optimiser_for
+
+    torch.set_num_threads(n_threads)
+    spec = BackboneSpec("resnet18", weights="scratch", epochs=1, batch_size=batch, augment=("shift", "flip"))
+    with TemporaryDirectory() as folder:
+        shop = Workshop(spec, batch * steps, side, Path(folder))
+        fit = shop.fit(recorded=True)
+
+        def bare(layout: torch.memory_format) -> Callable[[], None]:
+            net = shop.model().to(memory_format=layout).train()
+            optimiser = optimiser_for(net, spec)
+            pixels = torch.randn(batch, 3, side, side).contiguous(memory_format=layout)
+            labels = torch.arange(batch) % 10
+
+            def run() -> None:
+                for _ in range(steps):
+                    optimiser.zero_grad(set_to_none=True)
+                    torch.nn.functional.cross_entropy(net(pixels), labels).backward()
+                    optimiser.step()
+
+            return run
+
+        calls = {
+            "loop": lambda: once_more(fit),
+            "contiguous": bare(torch.contiguous_format),
+            "channels_last": bare(torch.channels_last),
+        }
+        took: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+        for number in range(rounds + 1):
+            for name, call in calls.items():
+                begin, worked_before = time.perf_counter(), time.process_time()
+                call()
+                if number:  # the first turn warms up
+                    took[name].append((time.perf_counter() - begin, time.process_time() - worked_before))
+    seconds = {name: np.array(values).T for name, values in took.items()}  # (2, rounds): wall, processor
+    best = min(("contiguous", "channels_last"), key=lambda name: float(np.median(seconds[name][1])))
+    ratios = seconds[best] / seconds["loop"]
+    return {
+        "share": dict(zip(("wall", "processor"), np.median(ratios, axis=1).tolist(), strict=True)),
+        "quartiles": np.quantile(ratios, [0.25, 0.75], axis=1).T.tolist(),
+        "faster format": best,
+        "rates": {name: batch * steps / float(np.median(values[0])) for name, values in seconds.items()},
+        "threads": n_threads,
     }
-    seconds = interleaved(calls, rounds, warm=True)
-    return {"rates": {name: n / median(values) for name, values in seconds.items()}, "raw": seconds}
 
 
-def measure_lag(seconds: float) -> dict[str, float]:
-    """Lag of an event loop (p95, milliseconds) while a niced process works on all cores, and while none does."""
+def measure_recording(rounds: int, steps: int) -> dict[str, Any]:
+    """Processor time of epochs with and without recording, in turn, on one thread."""
+    import torch
 
-    async def watch() -> list[float]:
-        lags = []
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            due = time.perf_counter() + 0.01
-            await asyncio.sleep(0.01)
-            lags.append(1000 * (time.perf_counter() - due))
-        return lags
+    from labeltui.train.spec import BackboneSpec
 
-    idle = asyncio.run(watch())
-    # As a training child: detached, at the lowest but one priority, on all cores.
-    child = subprocess.Popen(
-        [sys.executable, "-c", BURN],
-        start_new_session=True,
-        preexec_fn=lambda: os.nice(10) and None,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        time.sleep(8)
-        busy = asyncio.run(watch())
-    finally:
-        child.kill()
-        child.wait()
-    return {"p95": float(np.percentile(busy, 95)), "idle_p95": float(np.percentile(idle, 95))}
+    torch.set_num_threads(1)
+    spec = BackboneSpec("test_resnet", weights="scratch", epochs=1, batch_size=64)
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    with TemporaryDirectory() as folder:
+        shop = Workshop(spec, 64 * steps, 32, Path(folder))
+        fits = {recorded: shop.fit(recorded) for recorded in (True, False)}
+        for number in range(rounds + 1):
+            for recorded in (True, False) if number % 2 else (False, True):
+                begin = time.process_time()
+                once_more(fits[recorded])
+                if number:  # the first turn warms up
+                    seconds[recorded].append(time.process_time() - begin)
+    more = 100 * (np.array(seconds[True]) / np.array(seconds[False]) - 1)
+    drawn = np.median(np.random.default_rng(0).choice(more, (2000, len(more))), axis=1)
+    return {
+        "percent": float(np.median(more)),
+        "interval": np.quantile(drawn, [0.025, 0.975]).tolist(),
+        "ms an image": 1000 * median(seconds[False]) / shop.n,
+        "turns": more.tolist(),
+    }
 
 
-def measure_proof(seeds: int, epochs: int, rate: float, limit: int) -> dict[str, Any]:
-    """Accuracy on held-out digits by their clean labels, for each label set and seed."""
-    from PIL import Image
-    from sklearn.datasets import load_digits
+class Watched(tui.Program):
+    """The program, its event loop watched."""
 
-    from labeltui import noise
+    runner = WATCHED
+
+
+def measure_lag(seconds: float) -> dict[str, Any]:
+    """Lag of the program's event loop (milliseconds) without a job, and beside one that trains on all cores."""
     from labeltui.audit import Audit
-    from labeltui.embed import EmbedSpec
-    from labeltui.scan import ScanOptions, scan
-    from labeltui.train import child, jobs
-    from labeltui.train.compare import compare
+    from labeltui.train import jobs
     from labeltui.train.plan import Request, prepare
     from labeltui.train.spec import BackboneSpec
 
-    bundle = load_digits()
-    chosen = np.random.default_rng(0).permutation(len(bundle.target))[:limit]
-    truth = bundle.target[chosen].astype(np.int32)
-    labels = noise.symmetric(truth, rate, 0, 10).labels
-    pixels = (bundle.images[chosen] * 15.9).astype(np.uint8)
-    backbone = BackboneSpec(
-        "test_resnet", weights="scratch", image_size=32, epochs=epochs, batch_size=32, learning_rate=3e-3,
-        augment=("shift",),
-    )  # fmt: skip
+    data = proof.digits(quick=True)
     with TemporaryDirectory() as folder:
         root = Path(folder)
-        (root / "images").mkdir()
-        for i, picture in enumerate(pixels):
-            Image.fromarray(picture).save(root / "images" / f"{i:05}.png")
-        lines = ["path,label", *(f"images/{i:05}.png,{label}" for i, label in enumerate(labels))]
-        (root / "data.csv").write_text("\n".join(lines) + "\n")
-        audit = scan(root / "data.csv", root / "audit", ScanOptions(embed=EmbedSpec("pixels", image_size=8)))
+        proof.judge(data, next(iter(data.noisy.values())), root / "work")
+        audit = root / "work" / "audit"
+
+        def watch(home: Path) -> list[float]:
+            home.mkdir()
+            program = Watched(audit, "sixel", home)
+            program.settle(0.8)
+            begin = time.perf_counter()
+            while time.perf_counter() - begin < seconds:
+                for key in "jjk1ju":  # look, decide, take it back
+                    program.press(key)
+            end = time.perf_counter()
+            return [1000 * lag for lag, at in program.close() if begin < at < end]
+
+        idle = watch(root / "idle")
+        backbone = BackboneSpec("resnet18", weights="scratch", image_size=96, epochs=1000, batch_size=32)
+        request = Request(backbone=backbone, labels="given", folds=0, n_threads=threads.count())
         with Audit.open(audit) as opened:
-            # By hand of nobody: what the audit suggests where it is surer than not.
-            suggested = np.where(
-                opened.flags & (opened.chances[:, 0] > 0.5), opened.suggested[:, 0], opened.given
-            )
-            ids = [opened.sample_id(i).decode() for i in range(opened.n)]
-            clean = [int(truth[int(Path(name).stem)]) for name in ids]
-            rows = [f"{name},{s},{c}" for name, s, c in zip(ids, suggested, clean, strict=True)]
-            (root / "t.csv").write_text("\n".join(["path,corrected,clean", *rows]) + "\n")
-            names = {
-                "given": "given",
-                "corrected": f"{root / 't.csv'}:corrected",
-                "clean": f"{root / 't.csv'}:clean",
-            }
-            runs = []
-            for source in names.values():
-                for seed in range(seeds):
-                    request = Request(backbone=backbone, labels=source, held_out="0.2", folds=0, seed=seed)
-                    spec, arrays = prepare(opened, replace(request, n_threads=threads.count()))
-                    directory = jobs._new_directory(audit, spec, arrays)
-                    if child.run(directory) != "done":
-                        raise RuntimeError(jobs.read(directory).message)
-                    runs.append(directory.name)
-            made = compare(opened, runs, names["clean"])
-    accuracy = {name: [] for name in names}
-    by_source = {source: name for name, source in names.items()}
-    for row in made.rows:
-        accuracy[by_source[row.labels]].append(row.metrics.accuracy)
-    gaps = {
-        by_source[each.labels]: [each.mean, each.low, each.high]
-        for each in made.differences
-        if each.measure == "accuracy"
-    }
+            spec, arrays = prepare(opened, request)
+        job = jobs.start(audit, spec, arrays)
+        try:
+            while job.active and job.stage != "all":
+                time.sleep(0.2)
+                job = jobs.read(job.directory)
+            child = json.loads((job.directory / "heartbeat.json").read_text())["pid"]
+            begin, before = time.perf_counter(), worked(child)
+            busy = watch(root / "busy")
+            cores = (worked(child) - before) / (time.perf_counter() - begin)
+            state = jobs.read(job.directory).state
+        finally:
+            jobs.cancel(job)
+            list(jobs.follow(job))
     return {
-        "accuracy": accuracy,
-        "minus_given": gaps,
-        "samples": made.n,
-        "label_accuracy": {
-            "given": float((labels == truth).mean()),
-            "corrected": float((suggested == clean).mean()),
-        },
+        "p95": float(np.percentile(busy, 95)),
+        "p50": float(np.percentile(busy, 50)),
+        "p99": float(np.percentile(busy, 99)),
+        "idle_p95": float(np.percentile(idle, 95)),
+        "wakings": len(busy),
+        "cores that the job had": cores,
+        "state of the job": state,
     }
+
+
+def worked(pid: int) -> float:
+    """Processor seconds that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -263,60 +343,48 @@ def main() -> None:
     quick = options.quick
     n, d = (4_000, 128) if quick else (50_000, 1_280)
     if report.wanted("head"):
-        cell = report.cell("head", lambda: measure_head(n, d, 10), SOURCE / "head", n=n, d=d)
+        rounds = 1 if quick else min(options.rounds, 2)
+        cell = report.cell("head", lambda: measure_head(n, d, 10, rounds), SOURCE / "head", n=n, d=d)
         name = f"out-of-fold head {n:,} x {d:,} against logistic regression, same folds"
         peer = version("scikit-learn")
-        ratio = cell["peer_seconds"] / cell["seconds"]
+        ratio = median(cell["seconds"]["theirs"]) / median(cell["seconds"]["ours"])
         report.add(f"{name}: speed", ratio, "x", target=None if quick else 5, peer=peer, detail=cell)
         gap = cell["theirs"]["log_loss"] - cell["ours"]["log_loss"]
         report.add(f"{name}: log-loss saved", gap, "nats", target=None if quick else 0, peer=peer)
         gap = cell["ours"]["ap"] - cell["theirs"]["ap"]
         report.add(f"{name}: AP gained", gap, "", target=None if quick else 0, peer=peer)
     if report.wanted("loop"):
-        side, batch, steps = (64, 16, 4) if quick else (160, 16, 8)
-        rounds = options.rounds
-        cell = report.cell(
-            "loop",
-            lambda: measure_loop(rounds, side, batch, steps),
-            TRAINING,
-            side=side,
-            batch=batch,
-            rounds=rounds,
-        )
-        rates = cell["rates"]
-        best = max(rates["contiguous"], rates["channels_last"])
-        share, cost = rates["loop"] / best, 1000 / best
-        report.add(
-            f"loop: images/s of the bare ResNet-18 at {side} px ({cost:.1f} ms an image)", share, "x",
-            target=0.9 if cost >= 10 else None, detail=cell,
-        )  # fmt: skip
-        slower = 100 * (rates["without"] / rates["loop"] - 1)
-        report.add(
-            "loop: cost of recording the dynamics", slower, "%", better="lower", target=None if quick else 3
-        )
-    if report.wanted("lag"):
-        cell = report.cell("lag", lambda: measure_lag(2 if quick else 10), TRAINING, quick=quick)
-        report.add(
-            "lag of an event loop beside training on all cores, p95", cell["p95"], "ms", better="lower", target=20,
-            detail=cell,
-        )  # fmt: skip
-    if report.wanted("proof"):
-        seeds, epochs, limit = (1, 2, 600) if quick else (3, 12, 1797)
-        cell = report.cell(
-            "proof",
-            lambda: measure_proof(seeds, epochs, 0.4, limit),
-            SOURCE,
-            seeds=seeds,
-            epochs=epochs,
-            limit=limit,
-        )
-        for name in ("corrected", "clean"):
-            mean, low, high = cell["minus_given"][name]
+        side, batch, steps, rounds = (64, 16, 2, 2) if quick else (96, 16, 2, 12)
+        for n_threads, clock in ((threads.count(), "wall"), (1, "processor")):
+            cell = report.cell(
+                f"loop, {n_threads} threads",
+                lambda n_threads=n_threads: measure_loop(rounds, side, batch, steps, n_threads),
+                TRAINING,
+                size=(side, batch, steps, rounds, n_threads),
+            )
+            cost = 1000 / cell["rates"][cell["faster format"]]
+            what = "images/s" if clock == "wall" else "images a processor second"
             report.add(
-                f"proof: accuracy with {name} labels minus given, 40 % symmetric noise on digits", 100 * mean,
-                "points", target=None if quick or name == "clean" else 0,
-                detail={**cell, "interval": [100 * low, 100 * high]},
+                f"loop: {what} of the bare ResNet-18 at {side} px, {n_threads} threads ({cost:.0f} ms an image)",
+                cell["share"][clock], "x", target=None if quick or cost < 10 else 0.9, detail=cell,
             )  # fmt: skip
+    if report.wanted("recording"):
+        rounds, steps = (4, 4) if quick else (16, 24)
+        cell = report.cell(
+            "recording", lambda: measure_recording(rounds, steps), TRAINING, rounds=rounds, steps=steps
+        )
+        report.add(
+            f"recording the dynamics: more time a step, where an image costs {cell['ms an image']:.1f} ms",
+            cell["percent"], "%", better="lower", target=None if quick else 3, detail=cell,
+        )  # fmt: skip
+    if report.wanted("lag"):
+        cell = report.cell(
+            "lag", lambda: measure_lag(2 if quick else 20), TRAINING, SOURCE / "tui", quick=quick
+        )
+        report.add(
+            f"lag of the program's event loop beside a job on {threads.count()} cores, p95", cell["p95"], "ms",
+            better="lower", target=None if quick else 20, detail=cell,
+        )  # fmt: skip
     report.finish()
 
 

@@ -174,9 +174,11 @@ def _pictures(directory: Path, n: int, shown: np.ndarray, rng: np.random.Generat
 class Program:
     """The program in a pseudo terminal of 120x40 that answers at once."""
 
+    runner = RUNNER
+
     def __init__(self, audit: Path | None, graphics: str, home: Path) -> None:
         self.log = home / "jobs.json"
-        command = [RUNNER, "review", str(audit), "--graphics", graphics, str(self.log)] if audit else [BARE]
+        command = [self.runner, "review", str(audit), "--graphics", graphics, str(self.log)] if audit else [BARE]
         (home / ".local" / "state" / "labeltui" / "audits").mkdir(
             parents=True
         )  # not the first start: no greeting
