@@ -63,6 +63,7 @@ def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
         "csg",
         "flags",
         "decisions",
+        "calibration",
         "generation",
         "jobs",
         "next",
