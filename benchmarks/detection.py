@@ -35,7 +35,7 @@ import _peers
 import _worlds
 from _common import Report, interleaved, parser
 from _tables import add_targets, draw, print_tables, write_page
-from _worlds import NOISE, TARGETED, Pictures, World
+from _worlds import NOISE, Pictures, World
 from labeltui import detect, threads
 from labeltui.store import OK, Store
 
@@ -74,7 +74,7 @@ def options() -> argparse.Namespace:
         "--sample",
         type=int,
         metavar="N",
-        help="measure further seeds, and noise kinds without a target, on N of the pictures (seeded)",
+        help="measure further seeds and planted noise on N of the pictures (seeded), to save time",
     )
     found.add_argument("--rows", nargs="+", choices=[name for name, *_ in GROUPS], help="groups of rows")
     found.add_argument("--docs", action="store_true", help="write docs/detection.md and its plot")
@@ -110,17 +110,12 @@ def worlds(chosen: argparse.Namespace) -> Iterator[World]:
     if chosen.audit and chosen.truth:
         whole.append(truth_of(chosen.audit, chosen.truth))
     for of in whole:
-        yield from _worlds.worlds(of, 0, NOISE[:TARGETED])
+        smaller = chosen.sample is not None and chosen.sample < len(of.clean)
+        yield from _worlds.worlds(of, 0, () if smaller else NOISE)
+        for seed in range(0 if smaller else 1, chosen.seeds):
+            yield from _worlds.worlds(_worlds.part(of, chosen.sample, seed) if smaller else of, seed)
     for seed in range(chosen.seeds):
         yield from _worlds.worlds(digits, seed)
-    for seed in range(chosen.seeds):
-        for of in whole:
-            smaller = chosen.sample is not None and chosen.sample < len(of.clean)
-            rest = _worlds.part(of, chosen.sample, seed) if smaller else of
-            if smaller or seed:
-                yield from _worlds.worlds(rest, seed)
-            else:
-                yield from _worlds.worlds(of, 0, NOISE[TARGETED:])
 
 
 def measure(world: World, group: Group, report: Report) -> dict[str, Any]:
