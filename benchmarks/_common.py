@@ -161,21 +161,26 @@ class Report:
             file.write(json.dumps(value).encode())
         return value
 
+    def measured(self, name: str, *sources: Path, **parameters: object) -> bool:
+        """Return whether `cell` would come from disk."""
+        return self._stored(name, ".json", (*self.sources, *sources), parameters).exists()
+
     def arrays(
         self, name: str, make: Callable[..., dict[str, Any]], *arguments: Any, sources: Iterable[Path] = (),
         **parameters: object,
     ) -> dict[str, Any]:  # fmt: skip
-        """Return the arrays that ``make(*arguments)`` makes for several cells, kept on disk like these, and `seconds`.
+        """Return the arrays that ``make(*arguments)`` makes for several cells, kept on disk, and the `seconds`
+        of all processors that it took.
 
         They are known by name, parameters, machine, `sources` and the source of `make`; `arguments` must follow from
         the parameters.
         """
         stored = self._stored(name, ".npz", sources, {**parameters, "recipe": inspect.getsource(make)})
         if not stored.exists() or getattr(self.options, "fresh", False):
-            begin = time.perf_counter()
+            begin = time.process_time()
             made = make(*arguments)
             with _replacing(stored) as file:
-                np.savez(file, **made, seconds=time.perf_counter() - begin)
+                np.savez(file, **made, seconds=time.process_time() - begin)
         with np.load(stored) as found:
             return {key: found[key] for key in found.files}
 

@@ -31,7 +31,7 @@ COLUMNS = {
     "skill": "skill",
     "lowest": "lowest",
     "accuracy": "labels",
-    "seconds": "s",
+    "seconds": "CPU s",
 }
 
 
@@ -50,7 +50,7 @@ class Row:
     right : ndarray, shape (N,), optional
         P(label right), of those that claim to know it.
     seconds : float
-        Beyond graph and head, which have rows of their own.
+        Of all processors, beyond graph and head, which have rows of their own.
     """
 
     score: Floats | None = None

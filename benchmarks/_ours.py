@@ -116,9 +116,9 @@ def find(facts: detect.Facts) -> Arrays:
 
     head.out_of_fold = watched
     try:
-        begin = time.perf_counter()
+        begin = time.process_time()
         found = detect.run(facts)
-        taken = time.perf_counter() - begin
+        taken = time.process_time() - begin
     finally:
         head.out_of_fold = original
     seconds = {name: timed(detect.table()[name], facts) for name in found.scores if name != "corrected"}
@@ -138,12 +138,12 @@ def find(facts: detect.Facts) -> Arrays:
 
 def timed(cls: type[detect.Detector], facts: detect.Facts) -> float:
     """Seconds of one detector alone."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     made = cls(facts)
     made.fit()
     for start, stop in facts.blocks():
         made.score(start, stop)
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 # ------------------------------------------------------------------------------ rows
@@ -242,10 +242,10 @@ def stacked(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
     }
     rows = {}
     for name, model in models.items():
-        begin = time.perf_counter()
+        begin = time.process_time()
         model.fit(features(copy, copy["copy"]), copy["planted"])
         score = 1.0 - model.predict_proba(features(stage.findings, stage.world.labels))[:, 1]
-        seconds = float(copy["seconds"]) + time.perf_counter() - begin
+        seconds = float(copy["seconds"]) + time.process_time() - begin
         rows[f"stacked on planted labels, {name}"] = Row(score, seconds=seconds)
     return rows, {"recall of planted errors": float(copy["recall"]), "restored": float(copy["restored"])}
 

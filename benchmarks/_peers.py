@@ -36,13 +36,13 @@ def cleanlab_of(world: World, p: Floats, source: str) -> dict[str, Row]:
     q /= q.sum(axis=1, keepdims=True)
     rows = {}
     for method in SCORES:
-        begin = time.perf_counter()
+        begin = time.process_time()
         score = rank.get_label_quality_scores(world.labels, q, method=method)
-        rows[f"cleanlab {method}, {source}"] = Row(score, seconds=time.perf_counter() - begin)
+        rows[f"cleanlab {method}, {source}"] = Row(score, seconds=time.process_time() - begin)
     for rule in PRUNING:
-        begin = time.perf_counter()
+        begin = time.process_time()
         flags = find.find_label_issues(world.labels, q, filter_by=rule, n_jobs=1)
-        seconds = time.perf_counter() - begin
+        seconds = time.process_time() - begin
         corrected = np.where(flags, q.argmax(axis=1), world.labels).astype(np.int32)
         rows[f"cleanlab {rule}, {source}"] = Row(flags=flags, corrected=corrected, seconds=seconds)
     return rows
@@ -90,10 +90,10 @@ def audit(world: World) -> Arrays:
 def votes(stage: Stage) -> Found:
     """Neighbours' labels by plain counting: kNN and SimiFeat's two rules."""
     world = stage.world
-    begin = time.perf_counter()
+    begin = time.process_time()
     near = world.labels[world.pictures.indices[:, :K_NEAREST]]
     shares = np.stack([(near == c).mean(axis=1) for c in range(world.n_classes)], axis=1)
-    counting = time.perf_counter() - begin
+    counting = time.process_time() - begin
     best = shares.argmax(axis=1).astype(np.int32)
     margin = confident.margins(shares.astype(np.float32), world.labels)
     voted = simifeat.by_vote(shares, world.labels)
@@ -103,10 +103,10 @@ def votes(stage: Stage) -> Found:
         "SimiFeat-V": Row(flags=voted, corrected=np.where(voted, best, world.labels), seconds=counting),
     }
     if world.n_classes <= noise.estimate.MOST_CLASSES:
-        begin = time.perf_counter()
+        begin = time.process_time()
         transition, prior = noise.consensus(world.labels, world.pictures.indices, world.n_classes)
         flags = simifeat.by_rank(shares, world.labels, transition, prior)
-        seconds = counting + time.perf_counter() - begin
+        seconds = counting + time.process_time() - begin
         rows["SimiFeat-R"] = Row(flags=flags, corrected=np.where(flags, best, world.labels), seconds=seconds)
     return rows, {}
 
@@ -135,7 +135,7 @@ def dynamics(stage: Stage) -> Found:
 def centroid(stage: Stage) -> Found:
     """Cosine to the own class's centroid, the sample itself left out, less the largest other one."""
     world = stage.world
-    begin = time.perf_counter()
+    begin = time.process_time()
     x = world.pictures.X - world.pictures.X.mean(axis=0)
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     sums = np.stack([x[world.labels == c].sum(axis=0) for c in range(world.n_classes)])
@@ -146,4 +146,4 @@ def centroid(stage: Stage) -> Found:
     )
     best = similar.argmax(axis=1).astype(np.int32)
     score = confident.margins(similar.astype(np.float32), world.labels)
-    return {"centroid": Row(score, best != world.labels, best, seconds=time.perf_counter() - begin)}, {}
+    return {"centroid": Row(score, best != world.labels, best, seconds=time.process_time() - begin)}, {}

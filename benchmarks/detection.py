@@ -11,8 +11,9 @@ out-of-fold probabilities of the head, those of our best head, and those of a lo
 
 Columns: F1@k flags as many samples as labels are wrong; "F1 own" is at a row's own threshold; precision and recall of
 the worst 1 to 20 %; ECE, Brier skill ("skill") and the error among the 10 % lowest ("lowest") of rows that claim to
-know P(label right); "labels" is the share of right labels after automatic correction; "s" are seconds on one busy core
-beyond what graph and head take, but for rows that have their own.
+know P(label right); "labels" is the share of right labels after automatic correction; "CPU s" are seconds of
+all processors together, beyond what graph and head take but for rows that train their own: a busy machine changes them
+little.
 
 Cells are one world and one seed and one group of rows; what was measured is kept, a run that was stopped goes on.
 """
@@ -23,6 +24,7 @@ import argparse
 import csv
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ import _measures
 import _ours
 import _peers
 import _worlds
-from _common import Report, interleaved, parser
+from _common import Report, parser
 from _tables import add_targets, draw, print_tables, write_page
 from _worlds import NOISE, Pictures, World
 from labeltui import detect, threads
@@ -77,6 +79,7 @@ def options() -> argparse.Namespace:
         help="measure further seeds and planted noise on N of the pictures (seeded), to save time",
     )
     found.add_argument("--rows", nargs="+", choices=[name for name, *_ in GROUPS], help="groups of rows")
+    found.add_argument("--kept", action="store_true", help="show what was measured before, measure nothing")
     found.add_argument("--docs", action="store_true", help="write docs/detection.md and its plot")
     return found.parse_args()
 
@@ -138,7 +141,13 @@ def add_time(report: Report, world: World) -> None:
             "blend": lambda: detect.run(facts),
             "Datalab": lambda: _peers.audit(world),
         }
-        return {name: seconds[0] for name, seconds in interleaved(calls, 1).items()}
+        found: dict[str, float] = {}
+        for name, call in calls.items():
+            begin, processors = time.perf_counter(), time.process_time()
+            call()
+            found[name] = time.perf_counter() - begin
+            found[f"{name}, CPU"] = time.process_time() - processors
+        return found
 
     cell = report.cell("time", measured, *_ours.DETECT, world=world.digest, cores=threads.count())
     against = f"Datalab from features {cell['Datalab']:.0f} s"
@@ -162,6 +171,8 @@ def main() -> None:
             title = f"{world.name}, seed {world.seed}: {name}"
             if not report.wanted(title) or (chosen.rows and name not in chosen.rows):
                 continue
+            if chosen.kept and not report.measured(title, *sources, world=world.digest):
+                continue
             cell = report.cell(
                 title,
                 lambda world=world, group=group: measure(world, group, report),
@@ -174,7 +185,7 @@ def main() -> None:
             into["detail"] |= cell["detail"]
     print_tables(measured)
     add_targets(report, measured, chosen.name)
-    if report.wanted("time") and chosen.features and chosen.clean and not chosen.quick:
+    if report.wanted("time") and chosen.features and chosen.clean and not (chosen.quick or chosen.kept):
         add_time(report, next(world for world in worlds(chosen) if world.pictures.name == chosen.name))
     if chosen.docs:
         write_page(measured, HERE.parent / "docs")
