@@ -16,7 +16,7 @@ import labeltui
 from _measures import Row, best_threshold, calibration, reliability
 from _worlds import Pictures, World
 from labeltui import detect, duplicates, head
-from labeltui.detect import calibrate, planted
+from labeltui.detect import calibrate, csgfall, planted
 
 Floats = NDArray[np.floating]
 Arrays = dict[str, Any]
@@ -123,6 +123,9 @@ def find(facts: detect.Facts) -> Arrays:
         head.out_of_fold = original
     seconds = {name: timed(detect.table()[name], facts) for name in found.scores if name != "corrected"}
     seconds["corrected"] = taken - sum(seconds.values())
+    falls = csgfall.CsgFall(facts)
+    falls.fit()
+    assert falls.falls is not None
     return {
         **{f"score {name}": score for name, score in found.scores.items()},
         **{f"seconds {name}": value for name, value in seconds.items()},
@@ -131,6 +134,7 @@ def find(facts: detect.Facts) -> Arrays:
         "suggest_p": found.suggest_p,
         "transition": found.transition,
         "corrected": heads[-1].p,
+        "fall of CSG": np.zeros(0) if falls.falls.csg is None else falls.falls.csg,
         "weights": [value for name, value in found.attrs["blend"].items() if name.startswith("weight_")],
         "run": taken,
     }
@@ -162,6 +166,10 @@ def ours(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
         name = key.removeprefix("score ")
         if name not in (key, "head"):
             rows[f"labeltui {name}"] = Row(found[key], seconds=float(found[f"seconds {name}"]))
+    if len(found["fall of CSG"]):
+        rows["labeltui csg, fall of CSG itself"] = Row(
+            -found["fall of CSG"], seconds=float(found["seconds csg"])
+        )
     detail: dict[str, Any] = {
         "without checks": correction(found["suggest_label"][:, 0], found["suggest_p"][:, 0], labels, clean)
         | calibration(found["blend"], labels == clean),
