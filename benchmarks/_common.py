@@ -20,16 +20,20 @@ import argparse
 import hashlib
 import importlib
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 CACHE = Path(__file__).parent / ".cache"
 
@@ -121,8 +125,14 @@ def median(values: list[float]) -> float:
 class Report:
     """Collects results, prints them, and keeps finished cells for the next run."""
 
-    def __init__(self, benchmark: str, options: argparse.Namespace | None = None) -> None:
+    def __init__(
+        self,
+        benchmark: str,
+        options: argparse.Namespace | None = None,
+        sources: Iterable[Path] = (Path(sys.argv[0]),),
+    ) -> None:
         self.benchmark = benchmark
+        self.sources = tuple(sources)  # whose change makes every cell stale
         self.options = options
         self.machine = machine()
         self.results: list[dict[str, Any]] = []
@@ -140,25 +150,51 @@ class Report:
         A cell is known by its name, parameters, the machine, the benchmark's own source and the bytes of `sources`
         (files or directories whose change makes the figure stale).
         """
-        digest = hashlib.sha256()
-        identity = {"name": name, "parameters": parameters, "cpu": self.machine["cpu"], "python": sys.version}
-        digest.update(json.dumps(identity, sort_keys=True, default=str).encode())
-        for source in (Path(sys.argv[0]), *sources):
-            for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
-                if file.is_file() and file.suffix in {".py", ".pyx", ".c", ".h", ".npy", ".csv"}:
-                    digest.update(file.read_bytes() if file.stat().st_size < 1 << 24 else _stamp(file))
-        stored = CACHE / self.benchmark / f"{digest.hexdigest()[:32]}.json"
+        stored = self._stored(name, ".json", (*self.sources, *sources), parameters)
         if stored.exists() and not getattr(self.options, "fresh", False):
             print(f"  {name}: measured before", file=sys.stderr)
             found: dict[str, Any] = json.loads(stored.read_text())
             return found
         print(f"  {name} ...", file=sys.stderr, flush=True)
         value = measure()
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        temporary = stored.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(value))
-        temporary.replace(stored)
+        with _replacing(stored) as file:
+            file.write(json.dumps(value).encode())
         return value
+
+    def measured(self, name: str, *sources: Path, **parameters: object) -> bool:
+        """Return whether `cell` would come from disk."""
+        return self._stored(name, ".json", (*self.sources, *sources), parameters).exists()
+
+    def arrays(
+        self, name: str, make: Callable[..., dict[str, Any]], *arguments: Any, sources: Iterable[Path] = (),
+        **parameters: object,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return the arrays that ``make(*arguments)`` makes for several cells, kept on disk, and the `seconds`
+        of all processors that it took.
+
+        They are known by name, parameters, machine, `sources` and the source of `make`; `arguments` must follow from
+        the parameters.
+        """
+        stored = self._stored(name, ".npz", sources, {**parameters, "recipe": inspect.getsource(make)})
+        if not stored.exists() or getattr(self.options, "fresh", False):
+            begin = time.process_time()
+            made = make(*arguments)
+            with _replacing(stored) as file:
+                np.savez(file, **made, seconds=time.process_time() - begin)
+        with np.load(stored) as found:
+            return {key: found[key] for key in found.files}
+
+    def _stored(
+        self, name: str, suffix: str, sources: Iterable[Path], parameters: Mapping[str, object]
+    ) -> Path:
+        digest = hashlib.sha256()
+        identity = {"name": name, "parameters": parameters, "cpu": self.machine["cpu"], "python": sys.version}
+        digest.update(json.dumps(identity, sort_keys=True, default=str).encode())
+        for source in sources:
+            for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
+                if file.is_file() and file.suffix in {".py", ".pyx", ".c", ".h", ".npy", ".csv"}:
+                    digest.update(file.read_bytes() if file.stat().st_size < 1 << 24 else _stamp(file))
+        return CACHE / self.benchmark / f"{digest.hexdigest()[:32]}{suffix}"
 
     def add(
         self,
@@ -211,6 +247,16 @@ class Report:
             if number == 0:
                 print("  ".join("-" * width for width in widths))
         print(json.dumps({"benchmark": self.benchmark, "machine": self.machine, "results": self.results}))
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[BinaryIO]:
+    """Write a file complete or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(f".{os.getpid()}")
+    with open(temporary, "wb") as file:
+        yield file
+    temporary.replace(target)
 
 
 def _stamp(file: Path) -> bytes:

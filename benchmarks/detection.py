@@ -1,10 +1,21 @@
-"""How well an audit's scores find wrong labels, beside cleanlab and a neighbour vote on the same embeddings.
+"""Wrong labels found: labeltui's detectors and blend beside what others do, on the same embeddings.
 
-    python benchmarks/detection.py my.audit truth.csv
+    python benchmarks/detection.py                                     # digits: ships with scikit-learn
+    python benchmarks/detection.py --name CIFAR-10 --features emb.npy --clean clean.npy \\
+        --labels aggre=aggre.npy --labels random1=random1.npy --neighbours indices.npy similarity.npy
+    python benchmarks/detection.py --audit my.audit --truth truth.csv  # path,given,clean
 
-truth.csv has the columns path, given and clean: the clean labels measure, nothing here is chosen by them. Every row
-scores the same samples. cleanlab gets the very out-of-fold probabilities that the audit's head gave (trained again
-here by the scan's recorded settings, which gives the same bytes). A wrong label is a positive; scores are low = bad.
+Labels are those that people gave (`--labels`, or the audit's) and those of six noise models, seeded. Right labels plant
+noise and measure; nothing is chosen by them. A wrong label is a positive; scores are low = bad. cleanlab gets the very
+out-of-fold probabilities of the head, those of our best head, and those of a logistic regression as its guide has it.
+
+Columns: F1@k flags as many samples as labels are wrong; "F1 own" is at a row's own threshold; precision and recall of
+the worst 1 to 20 %; ECE, Brier skill ("skill") and the error among the 10 % lowest ("lowest") of rows that claim to
+know P(label right); "labels" is the share of right labels after automatic correction; "CPU s" are seconds of
+all processors together, beyond what graph and head take but for rows that train their own: a busy machine changes them
+little.
+
+Cells are one world and one seed and one group of rows; what was measured is kept, a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -13,161 +24,172 @@ import argparse
 import csv
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-import labeltui
-from _common import Report, parser, peer, version
-from labeltui import head
+import _measures
+import _ours
+import _peers
+import _worlds
+from _common import Report, parser
+from _tables import add_targets, draw, print_tables, write_page
+from _worlds import NOISE, Pictures, World
+from labeltui import detect, threads
 from labeltui.store import OK, Store
 
-Floats = NDArray[np.float64]
-SOURCE = Path(labeltui.__file__).parent
-K_NEAREST = 10
-METRICS = ("AUROC", "AP", "F1@k", "precision at 1 %")
+HERE = Path(__file__).parent
+SHARED = tuple(Path(module.__file__) for module in (_measures, _ours, _worlds))
+PEERS = (*SHARED, Path(_peers.__file__))
+
+Group = tuple[str, Callable[[_ours.Stage], _peers.Found], tuple[Path, ...]]
+GROUPS: tuple[Group, ...] = (
+    ("ours", _ours.ours, (*SHARED, *_ours.DETECT)),
+    ("votes", _peers.votes, PEERS),
+    ("centroid", _peers.centroid, PEERS),
+    ("dynamics", _peers.dynamics, (*PEERS, *_ours.HEAD)),
+    ("cleanlab", _peers.cleanlab, (*PEERS, *_ours.DETECT)),
+    ("stacked", _ours.stacked, (*SHARED, *_ours.DETECT)),
+    ("Datalab", _peers.datalab, PEERS),
+    ("logistic", _peers.logistic, PEERS),
+)
 
 
-def truth_of(audit: Store, path: Path) -> NDArray[np.int32]:
-    """Clean labels by sample, matched by path; -1 where the table has none."""
-    number = {name: index for index, name in enumerate(audit.class_ids)}
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = {os.fsencode(row["path"]): os.fsencode(row["clean"]) for row in csv.DictReader(file)}
-    found = [number.get(rows.get(name, b""), -1) for name in audit.ids]
-    if max(found) < 0:
-        sys.exit(f"{path} names no sample of {audit.path}: its paths must be those of the audit")
-    return np.array(found, dtype=np.int32)
-
-
-def head_probabilities(audit: Store, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The out-of-fold probabilities behind the audit's head score."""
-    options = audit.scan["options"]
-    fold = head.folds(audit.given, audit.array("groups/duplicate"), inside, options["folds"], options["seed"])
-    return head.out_of_fold(
-        audit.embedding(),
-        audit.given,
-        fold,
-        len(audit.class_ids),
-        spec=head.HeadSpec(**options["head"]),
-        seed=options["seed"],
-        device=options["embed"]["device"],
-    ).p
-
-
-def neighbour_votes(audit: Store, k: int) -> Floats:
-    """Share of each class among the k nearest others, by plain counting."""
-    indices = audit.array(f"graph/{audit.embedding_name}/indices")[:, :k]
-    labels = np.where(indices >= 0, audit.given[indices], -1)
-    return np.stack([(labels == c).mean(axis=1) for c in range(len(audit.class_ids))], axis=1)
-
-
-def margin(p: Floats, labels: NDArray[np.int32]) -> Floats:
-    """Share of the given label less the largest other one."""
-    rows = np.arange(len(p))
-    own = p[rows, labels]
-    rest = p.copy()
-    rest[rows, labels] = -np.inf
-    return own - rest.max(axis=1)
-
-
-def measure(score: Floats, wrong: NDArray[np.bool_]) -> dict[str, float]:
-    """The figures of one score."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    order = np.argsort(score, kind="stable")
-    hits = wrong[order]
-    return {
-        "AUROC": float(roc_auc_score(wrong, -score)),
-        "AP": float(average_precision_score(wrong, -score)),
-        "F1@k": float(hits[: wrong.sum()].mean()),  # as many flags as errors: precision = recall = F1
-        "precision at 1 %": float(hits[: max(1, len(hits) // 100)].mean()),
-    }
-
-
-def rows(audit: Store, known: NDArray[np.bool_], inside: NDArray[np.bool_]) -> dict[str, Floats]:
-    """Scores by name: ours by their dataset, peers by who made them."""
-    rank = peer("cleanlab.rank", "cleanlab")
-    p = head_probabilities(audit, inside)
-    given = audit.given[known]
-    scores = {f"labeltui {name}": audit.array(f"scores/{name}")[known] for name in audit.names_in("scores")}
-    again = p[known][np.arange(len(given)), given]
-    stored = scores["labeltui head"]
-    if np.abs(again - stored).max() > 1e-4:
-        sys.exit(
-            "the head trained here differs from the audit's: was it scanned by this version and machine?"
-        )
-    for method in ("self_confidence", "normalized_margin", "confidence_weighted_entropy"):
-        scores[f"cleanlab {method}"] = rank.get_label_quality_scores(
-            given, p[known].astype(np.float64), method=method
-        )
-    votes = neighbour_votes(audit, K_NEAREST)[known]
-    scores[f"kNN k={K_NEAREST} share"] = votes[np.arange(len(given)), given]
-    scores[f"kNN k={K_NEAREST} margin"] = margin(votes, given)
-    return scores
-
-
-def run(audit: Store, truth: Path) -> dict[str, Any]:
-    """All rows of one audit."""
-    clean = truth_of(audit, truth)
-    inside = (audit.status == OK) & (audit.array(f"graph/{audit.embedding_name}/indices")[:, 0] >= 0)
-    known = inside & (clean >= 0) & (audit.given >= 0)
-    wrong = clean[known] != audit.given[known]
-    best = audit.array("suggest/label")[known, 0]
-    flagged = best != audit.given[known]
-    return {
-        "samples": int(known.sum()),
-        "wrong": float(wrong.mean()),
-        "flags": {
-            "number": int(flagged.sum()),
-            "precision": float(wrong[flagged].mean()) if flagged.any() else 0.0,
-            "recall": float(flagged[wrong].mean()) if wrong.any() else 0.0,
-        },
-        "rows": {name: measure(score, wrong) for name, score in rows(audit, known, inside).items()},
-    }
-
-
-def print_rows(found: dict[str, Any]) -> None:
-    """The table of figures, best AP first."""
-    flags = found["flags"]
-    print(
-        f"{found['samples']:,} samples, {found['wrong']:.2%} of the labels wrong; {flags['number']:,} flags,"
+def options() -> argparse.Namespace:
+    found = parser(__doc__)
+    found.add_argument("--name", default="features", help="what the data set is called in the table")
+    found.add_argument("--features", type=Path, help="embeddings, .npy, (N, d)")
+    found.add_argument("--clean", type=Path, help="right labels, .npy, (N,)")
+    found.add_argument(
+        "--labels", action="append", default=[], metavar="NAME=FILE", help="labels that people gave, .npy"
     )
-    print(f"{flags['precision']:.1%} of them right, {flags['recall']:.1%} of the wrong labels flagged\n")
-    width = max(len(name) for name in found["rows"])
-    print(f"{'score':<{width}}  " + "  ".join(f"{name:>16}" for name in METRICS))
-    for name, figures in sorted(found["rows"].items(), key=lambda row: -row[1]["AP"]):
-        print(f"{name:<{width}}  " + "  ".join(f"{figures[metric]:16.4f}" for metric in METRICS))
-    print()
+    found.add_argument(
+        "--neighbours", type=Path, nargs=2, metavar=("INDICES", "SIMILARITY"), help="found if not given"
+    )
+    found.add_argument("--audit", type=Path, help="an audit whose embedding and labels are measured too")
+    found.add_argument("--truth", type=Path, help="its right labels, a table with the columns path and clean")
+    found.add_argument("--seeds", type=int, default=3)
+    found.add_argument(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="measure further seeds and planted noise on N of the pictures (seeded), to save time",
+    )
+    found.add_argument("--rows", nargs="+", choices=[name for name, *_ in GROUPS], help="groups of rows")
+    found.add_argument("--kept", action="store_true", help="show what was measured before, measure nothing")
+    found.add_argument("--docs", action="store_true", help="write docs/detection.md and its plot")
+    return found.parse_args()
+
+
+def truth_of(audit: Path, truth: Path) -> Pictures:
+    """The audit's embedding and labels where the table knows the right one, matched by path."""
+    with Store.open(audit, 0) as opened:
+        number = {name: index for index, name in enumerate(opened.class_ids)}
+        with open(truth, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            known = {os.fsencode(row["path"]): os.fsencode(row["clean"]) for row in csv.DictReader(file)}
+        clean = np.array([number.get(known.get(name, b""), -1) for name in opened.ids], dtype=np.int32)
+        rows = np.flatnonzero((opened.status == OK) & (clean >= 0) & (opened.given >= 0))
+        if not len(rows):
+            sys.exit(f"{truth} names no sample of {audit}: its paths must be those of the audit")
+        X = np.ascontiguousarray(opened.embedding()[rows], dtype=np.float32)
+        return _worlds.pictures(audit.stem, X, clean[rows], {"labels": opened.given[rows]})
+
+
+def worlds(chosen: argparse.Namespace) -> Iterator[World]:
+    """All worlds, in the order in which they are wanted."""
+    digits = _worlds.digits()
+    if chosen.quick:
+        yield from _worlds.worlds(digits, 0, NOISE[:1])
+        return
+    whole: list[Pictures] = []
+    if chosen.features and chosen.clean:
+        labels = {key: Path(path) for key, _, path in (each.partition("=") for each in chosen.labels)}
+        whole.append(_worlds.load(chosen.name, chosen.features, chosen.clean, labels, chosen.neighbours))
+    else:
+        print("no --features and --clean: digits alone are measured", file=sys.stderr)
+    if chosen.audit and chosen.truth:
+        whole.append(truth_of(chosen.audit, chosen.truth))
+    for of in whole:
+        smaller = chosen.sample is not None and chosen.sample < len(of.clean)
+        yield from _worlds.worlds(of, 0, () if smaller else NOISE)
+        for seed in range(0 if smaller else 1, chosen.seeds):
+            yield from _worlds.worlds(_worlds.part(of, chosen.sample, seed) if smaller else of, seed)
+    for seed in range(chosen.seeds):
+        yield from _worlds.worlds(digits, seed)
+
+
+def measure(world: World, group: Group, report: Report) -> dict[str, Any]:
+    """One cell."""
+    _, rows_of, _ = group
+    rows, detail = rows_of(_ours.Stage(world, report.arrays))
+    found = {name: row.measured(world.labels, world.pictures.clean) for name, row in rows.items()}
+    return {"rows": found, "detail": detail, "samples": len(world.labels), "wrong": float(world.wrong.mean())}
+
+
+def add_time(report: Report, world: World) -> None:
+    """Seconds on all cores, graph and head at hand, and those of Datalab from features in the same run."""
+    stage = _ours.Stage(world, report.arrays)
+    facts = stage.facts
+
+    def measured() -> dict[str, Any]:
+        quick = {"neighbours", "nearest", "confident", "csg", "duplicates"}
+        calls = {
+            "detectors": lambda: detect.run(facts, only=sorted(quick)),
+            "blend": lambda: detect.run(facts),
+            "Datalab": lambda: _peers.audit(world),
+        }
+        found: dict[str, float] = {}
+        for name, call in calls.items():
+            begin, processors = time.perf_counter(), time.process_time()
+            call()
+            found[name] = time.perf_counter() - begin
+            found[f"{name}, CPU"] = time.process_time() - processors
+        return found
+
+    cell = report.cell("time", measured, *_ours.DETECT, world=world.digest, cores=threads.count())
+    against = f"Datalab from features {cell['Datalab']:.0f} s"
+    size = f"{facts.n:,} x {world.pictures.X.shape[1]:,}, {threads.count()} threads"
+    report.add(
+        f"time: neighbours, confident, csg and duplicates, {size}", cell["detectors"], "s", better="lower", target=10,
+        peer=against, detail=cell,
+    )  # fmt: skip
+    report.add(
+        f"time: blend with its refits, {size}", cell["blend"], "s", better="lower", target=120, peer=against
+    )
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("audit", type=Path)
-    options.add_argument("truth", type=Path)
-    arguments: argparse.Namespace = options.parse_args()
-    report = Report("detection", arguments)
-    with Store.open(arguments.audit, 0) as audit:
-        found = report.cell(
-            f"scores of {arguments.audit.name}",
-            lambda: run(audit, arguments.truth),
-            SOURCE / "head",
-            arguments.truth,
-            audit=audit.uuid,
-        )
-    print_rows(found)
-    table = found["rows"]
-    peers = {name: figures for name, figures in table.items() if not name.startswith("labeltui ")}
-    rival = max(peers, key=lambda name: peers[name]["AP"])
-    report.add(
-        f"AP of the blended score on {arguments.audit.name}, against the best peer",
-        table["labeltui blend"]["AP"],
-        "AP",
-        target=float(f"{peers[rival]['AP']:.4g}"),
-        peer=f"{rival} ({version('cleanlab')})",
-        detail=found,
-    )
+    chosen = options()
+    report = Report("detection", chosen, sources=())
+    measured: dict[str, dict[int, dict[str, Any]]] = {}
+    for world in worlds(chosen):
+        for group in GROUPS:
+            name, _, sources = group
+            title = f"{world.name}, seed {world.seed}: {name}"
+            if not report.wanted(title) or (chosen.rows and name not in chosen.rows):
+                continue
+            if chosen.kept and not report.measured(title, *sources, world=world.digest):
+                continue
+            cell = report.cell(
+                title,
+                lambda world=world, group=group: measure(world, group, report),
+                *sources,
+                world=world.digest,
+            )
+            seeds = measured.setdefault(world.name, {})
+            into = seeds.setdefault(world.seed, {**cell, "rows": {}, "detail": {}})
+            into["rows"] |= cell["rows"]
+            into["detail"] |= cell["detail"]
+    print_tables(measured)
+    add_targets(report, measured, chosen.name)
+    if report.wanted("time") and chosen.features and chosen.clean and not (chosen.quick or chosen.kept):
+        add_time(report, next(world for world in worlds(chosen) if world.pictures.name == chosen.name))
+    if chosen.docs:
+        write_page(measured, HERE.parent / "docs")
+        draw(measured, HERE.parent / "docs")
     report.finish()
 
 

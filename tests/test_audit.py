@@ -493,6 +493,7 @@ def test_summary_and_status(audit: Audit) -> None:
             "csg",
             "flags",
             "decisions",
+            "calibration",
             "generation",
             "jobs",
         ),
@@ -877,3 +878,27 @@ def test_names_from_data_are_made_safe(wide_audit: Audit) -> None:
     assert "\x1b" not in everything
     assert a.split_of(1) == "test"
     assert (a.queue(QueueSpec(split=1, flagged=None)) % 2 == 1).all()
+
+
+def test_calibration_is_reported_against_decisions(audit: Audit) -> None:
+    truth = np.load(audit.path.parent / "truth.npy")
+    begin = audit.status()["calibration"]
+    assert begin["decided"] == begin["fitted_on"] == 0
+    assert begin["bins"] == []
+    known = ~np.isin(np.arange(audit.n), np.flatnonzero(audit.given < 0))
+    assert begin["expected_wrong"] == pytest.approx((1 - audit.scores[known]).sum(), rel=1e-3)
+    looked_at = np.random.default_rng(0).choice(audit.n, 70, replace=False)
+    for i in looked_at.tolist():
+        if audit.given[i] == truth[i]:
+            audit.decide([i], "keep")
+        else:
+            audit.decide([i], "relabel", int(truth[i]))
+    told = audit.status()["calibration"]
+    assert told["decided"] == sum(each["decided"] for each in told["bins"]) == 70
+    assert len(told["bins"]) == 2
+    order = looked_at[np.argsort(audit.scores[looked_at], kind="stable")]
+    for part, each in zip(np.array_split(order, 2), told["bins"], strict=True):
+        assert each["found"] == pytest.approx((audit.given[part] == truth[part]).mean(), abs=1e-4)
+        assert each["stated"] == pytest.approx(audit.scores[part].mean(), abs=1e-4)
+    audit.undo()
+    assert audit.status()["calibration"]["decided"] == 69

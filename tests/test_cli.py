@@ -63,6 +63,7 @@ def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
         "csg",
         "flags",
         "decisions",
+        "calibration",
         "generation",
         "jobs",
         "next",
@@ -100,6 +101,9 @@ def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5
     assert {row["reviewer"] for row in rows} == {"ada"}
+    corrected = run("export", audit, "-o", tmp_path / "auto.csv", "--apply-suggestions", "--only", "changed")
+    assert "expected wrong" in corrected.err
+    assert corrected.code == 0
     assert run("export", audit, "-o", "-").out.count("\n") == 241
     assert run("export", audit, "-o", tmp_path / "labels.csv").code == 2  # never overwrites
     assert run("export", audit, "-o", tmp_path / "labels.csv", "--force").code == 0

@@ -134,6 +134,9 @@ def test_a_target_precision_applies_as_many_suggestions_as_it_allows(audit: Audi
     assert none.auto == 0
     assert none.auto_from > 1
     assert export(audit, tmp_path / "plain.csv").auto_from is None
+    every = export(audit, tmp_path / "every.csv", apply_suggestions=0.0)
+    assert every.auto == len(chances)
+    assert every.auto_wrong == pytest.approx((1 - chances).sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_a_target_precision_is_a_share_and_comes_alone(
     assert not (tmp_path / "x.csv").exists()
 
 
-@pytest.mark.parametrize("p", [0, -1, 1.5, float("nan")])
+@pytest.mark.parametrize("p", [-1, 1.5, float("nan")])
 def test_a_probability_is_one(audit: Audit, tmp_path: Path, p: float) -> None:
     with pytest.raises(UsageError, match="probability"):
         export(audit, tmp_path / "x.csv", apply_suggestions=p)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labeltui import noise
+from labeltui import head, noise
 from labeltui.errors import InputError
 
 K = 5
@@ -67,6 +67,16 @@ def test_a_seed_repeats_and_another_differs(model: str) -> None:
     first, again, other = (MODELS[model](y, 0.3, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.labels, again.labels)
     assert (first.planted != other.planted).any()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_folds_of_the_same_seed_do_not_follow_the_noise(model: str) -> None:
+    y = some_labels(6000)
+    new, planted = MODELS[model](y, 0.4, 0)
+    fold = head.folds(new, None, None, 5, 0)
+    known = y >= 0
+    share = [planted[known & (fold == k)].mean() for k in range(5)]
+    np.testing.assert_allclose(share, 0.4, atol=0.06)
 
 
 def test_symmetric_reaches_every_other_class_alike() -> None:

@@ -393,8 +393,10 @@ def compare(audit: Path, runs: tuple[str, ...], against: str, as_json: bool) -> 
 @click.option(
     "--apply-suggestions",
     type=float,
-    metavar="MIN_P",
-    help="Correct undecided flags whose suggestion has at least this probability.",
+    is_flag=False,
+    flag_value=0.0,
+    metavar="[MIN_P]",
+    help="Correct undecided flags: all, or those whose suggestion has at least this probability.",
 )
 @click.option(
     "--target-precision",

@@ -108,8 +108,8 @@ def export(
     only_changed : bool
         Only rows whose corrected label differs from the given one, or that are excluded.
     apply_suggestions : float, optional
-        Correct flagged samples that nobody decided, where the first suggestion has at least this probability.
-        The journal does not change.
+        Correct flagged samples that nobody decided, where the first suggestion has at least this probability; 0
+        corrects all, since a flag's suggestion is more probable than its given label. The journal does not change.
     target_precision : float, optional
         The same, with the lowest probability at which this share of the corrections is expected to be right.
     raw_paths : bool
@@ -271,10 +271,8 @@ def _check_probability(value: float | None, precision: float | None) -> None:
         raise UsageError(
             "--target-precision takes a share above 0 and below 1", f"{precision} came", "try 0.9"
         )
-    if value is not None and not 0 < value <= 1:
-        raise UsageError(
-            "--apply-suggestions takes a probability above 0 and up to 1", f"{value} came", "try 0.95"
-        )
+    if value is not None and not 0 <= value <= 1:
+        raise UsageError("--apply-suggestions takes a probability from 0 to 1", f"{value} came", "try 0.95")
 
 
 def _check_target(audit: Audit, out: Path, force: bool) -> None:

@@ -35,6 +35,7 @@ def status_lines(status: Mapping[str, Any], classes: int = 20) -> list[str]:
         f"{status['samples']:,} samples{_listed(not_ok)}, {len(rows):,} classes, "
         f"CSG {_number(csg['value'])} (k={csg['k']}, {csg['embedding']})",
         f"{status['flags']:,} flags; decisions{_listed(decisions) or ': none yet'}",
+        *_calibration_lines(status["calibration"]),
     ]
     for job in status["jobs"]:
         if job["state"] in ("starting", "running"):
@@ -43,6 +44,20 @@ def status_lines(status: Mapping[str, Any], classes: int = 20) -> list[str]:
     if len(rows) > classes:
         lines.append(f"... and {len(rows) - classes:,} classes with less overlap")
     return [*lines, "", f"next: {status['next']}"]
+
+
+def _calibration_lines(calibration: Mapping[str, Any]) -> list[str]:
+    fitted = calibration["fitted_on"]
+    by = (
+        f"calibrated by {fitted:,} decisions"
+        if fitted
+        else "not calibrated: decide on some random samples, train"
+    )
+    lines = [f"about {calibration['expected_wrong']:,.0f} labels are wrong by P(label right), {by}"]
+    if calibration["bins"]:
+        told = ", ".join(f"{each['stated']:.2f} ({each['found']:.2f})" for each in calibration["bins"])
+        lines.append(f"P(label right) where you decided, and in brackets the share you found right: {told}")
+    return lines
 
 
 def _class_table(rows: list[Mapping[str, Any]]) -> list[str]:

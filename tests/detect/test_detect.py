@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
 from labeltui import detect, graph, head, noise
-from labeltui.detect import base, pool, registry
+from labeltui.detect import base, calibrate, pool, registry
 from labeltui.detect.run import top
 from labeltui.errors import Cancelled, InputError, UsageError
 
@@ -67,6 +67,33 @@ def test_the_blend_finds_planted_errors_better_than_each_part_and_than_the_peers
     assert wrong[flagged].mean() > 0.85
     assert flagged[wrong].mean() > 0.9
     assert (findings.suggest_label[:, 0][wrong & flagged] == TRUTH[wrong & flagged]).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("head",),
+        ("neighbours",),
+        ("nearest", "csg"),
+        ("neighbours", "head"),
+        ("confident",),
+        ("nearest", "given_probs"),
+    ],
+)
+def test_the_blend_makes_do_with_few_detectors(quick: base.Facts, names: tuple[str, ...]) -> None:
+    told = dataclasses.replace(quick, pred_probs=quick.p_head if "given_probs" in names else None)
+    found = detect.run(told, only=names)
+    if names == ("confident",):  # scores, but no probabilities: nothing to blend
+        assert (found.blend == base.UNKNOWN).all()
+        assert ap(quick, found.scores["confident"]) > 0.8
+        return
+    blend = ap(quick, found.blend)
+    assert blend > 0.8
+    assert blend > max(ap(quick, score) for score in found.scores.values()) - 0.01
+    assert np.isfinite(found.blend).all()
+    right = quick.labels == TRUTH
+    assert calibrate.brier_skill(found.blend, right) > 0.4
+    assert calibrate.calibration_error(found.blend, right) < 0.06
 
 
 def test_pool_exponents_follow_the_evidence() -> None:

@@ -7,6 +7,7 @@
     journal.db --> ledger ----------+         |
                                               +-- queue         which samples, in which order
                                               +-- evidence      why this sample
+                                              +-- calibration   how far P(label right) is to be believed
                                               +-- complexities  overlaps and CSG, followed live
                                               +-- generations   results of training runs
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labeltui.audit import calibration, generations
 from labeltui.audit import evidence as evidence_
-from labeltui.audit import generations
 from labeltui.audit.complexities import Complexities
 from labeltui.audit.ledger import EXCLUDE, KINDS, RELABEL, Ledger
 from labeltui.audit.queue import Queues, QueueSpec
@@ -188,6 +188,11 @@ class Reading:
     def chances(self) -> NDArray[np.float32]:
         """(N, 5) float32, probabilities of `suggested`."""
         return self._chances
+
+    @property
+    def checked(self) -> NDArray[np.int8]:
+        """(N,) what people found of the given labels: 1 right, 0 wrong, -1 not decided (or not decidable)."""
+        return calibration.checked(self)
 
     def flagged(self, i: int) -> bool:
         """Whether the given label is not the blend's top class."""
@@ -457,6 +462,7 @@ class Reading:
             "csg": {"value": csg, "k": self.csg_k, "embedding": self.embedding_name},
             "flags": summary.flagged,
             "decisions": self.decisions(),
+            "calibration": calibration.report(self, self._store),
             "generation": self.generation,
             "jobs": [dict(job) for job in jobs],
             "next": self._next(summary),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 
 from labeltui.detect.base import Floats, Ints
 
@@ -95,8 +94,11 @@ def learn(
 
     def loss(weights: Weights) -> tuple[float, Weights]:
         z = _sum(logs, weights).astype(np.float64)  # (n, K)
-        norm = logsumexp(z, axis=1, keepdims=True)
-        q = np.exp(z - norm)
+        top = z.max(axis=1, keepdims=True)
+        q = np.exp(z - top)
+        total = q.sum(axis=1, keepdims=True)
+        q /= total
+        norm = top + np.log(total)
         if seen is None:
             value = float(norm.mean() - (weights * own).sum())
             slope = np.array([float((q * part).sum(axis=1).mean()) for part in logs]) - own

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from labeltui.noise.laws import Floats, Labels, Mask, checked, law, transition_matrix
 
+_NOISE = 1609
+
 
 class Planted(NamedTuple):
     """Labels with planted noise.
@@ -81,7 +83,7 @@ def class_dependent(labels: npt.ArrayLike, transition: npt.ArrayLike, seed: int)
     """
     matrix = transition_matrix(transition)
     given, known = checked(labels, len(matrix))
-    rng = np.random.default_rng(seed)
+    rng = _stream(seed)
     new = given.copy()
     for label, members in _by_class(given, known, len(matrix)):
         shuffled = rng.permutation(members)
@@ -176,7 +178,7 @@ def feature_dependent(
     if rate == 0.0 or not len(rows):
         return Planted(given, np.zeros(len(given), dtype=bool))
     law(n_classes >= 2, "noise needs at least 2 classes", n_classes)
-    rng = np.random.default_rng(seed)
+    rng = _stream(seed)
     own = np.clip(rng.normal(rate, spread, size=len(rows)), 0.0, 1.0)
     chosen = rows[_systematic(own, round(rate * len(rows)), rng)]
     mean = x[rows].mean(axis=0, dtype=np.float64)
@@ -220,7 +222,7 @@ def matched(
         "probabilities must have one row a sample, one column a class",
         p.shape,
     )
-    rng = np.random.default_rng(seed)
+    rng = _stream(seed)
     new = given.copy()
     for label, members in _by_class(given, known, len(matrix)):
         expected = matrix[label] * len(members)
@@ -238,6 +240,11 @@ def matched(
     return Planted(new, new != given)
 
 
+def _stream(seed: int) -> np.random.Generator:
+    """Numbers of the noise's own: folds dealt by the same seed must not follow which labels were made wrong."""
+    return np.random.default_rng([_NOISE, seed])
+
+
 def _choose(
     known: Mask, rate: float, seed: int, n_classes: int
 ) -> tuple[npt.NDArray[np.int64], np.random.Generator]:
@@ -245,7 +252,7 @@ def _choose(
     rows = np.flatnonzero(known)
     wanted = round(rate * len(rows))
     law(wanted == 0 or n_classes >= 2, "noise needs at least 2 classes", n_classes)
-    rng = np.random.default_rng(seed)
+    rng = _stream(seed)
     return np.sort(rng.permutation(rows)[:wanted]), rng
 
 

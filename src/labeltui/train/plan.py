@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeltui import head, store, threads
-from labeltui.audit import KINDS
 from labeltui.errors import JobError, UsageError
 from labeltui.head import HeadSpec
 from labeltui.sources.pictures import NoPictures, Pictures
@@ -100,7 +99,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         arrays: dict[str, NDArray[Any]] = {"labels": labels, "roles": roles}
         if request.weights:
             arrays["weights"] = _weights(audit, opened, request.weights, labels)
-    checked = _checked(audit)
+    checked = audit.checked
     if (checked >= 0).any():
         arrays["checked"] = checked
     present = len(np.unique(labels[roles == TRAIN]))
@@ -130,16 +129,6 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         backbone=request.backbone,
     )
     return spec, arrays
-
-
-def _checked(audit: Audit) -> NDArray[np.int8]:
-    """What people found of the given labels: 1 right, 0 wrong, -1 not decided (or not decidable)."""
-    kinds = audit.kinds
-    checked = np.full(audit.n, -1, dtype=np.int8)
-    decided = (kinds == KINDS.index("keep")) | (kinds == KINDS.index("relabel"))
-    checked[decided] = audit.current[decided] == audit.given[decided]
-    checked[kinds == KINDS.index("exclude")] = 0
-    return checked
 
 
 def named_labels(audit: Audit, opened: store.Store, name: str) -> NDArray[np.int32]:

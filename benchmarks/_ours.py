@@ -1,0 +1,283 @@
+"""Rows of `detection.py` that are labeltui's own, and what all rows share: head, folds and findings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import labeltui
+from _measures import Row, best_threshold, calibration, reliability
+from _worlds import Pictures, World
+from labeltui import detect, duplicates, head
+from labeltui.detect import calibrate, csgfall, planted
+
+Floats = NDArray[np.floating]
+Arrays = dict[str, Any]
+SOURCE = Path(labeltui.__file__).parent
+FOLDS = 5
+CHECKS = 300
+DRAWS = 5  # of the random checks; their figures are averaged
+PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
+PLANTED_RATE = 0.08
+HEAD = (SOURCE / "head",)
+DETECT = (
+    SOURCE / "detect",
+    SOURCE / "head",
+    SOURCE / "noise",
+    SOURCE / "csg",
+    SOURCE / "_fast" / "votes.pyx",
+)
+
+Keep = Callable[..., Arrays]
+
+
+class Stage:
+    """What the rows of one world share, made when first asked for and kept on disk."""
+
+    def __init__(self, world: World, keep: Keep) -> None:
+        self.world = world
+        self.keep = keep
+
+    @cached_property
+    def groups(self) -> NDArray[np.int32]:
+        """Copies, by the embedding alone."""
+        return groups(self.world.pictures)
+
+    @cached_property
+    def fold(self) -> NDArray[np.int8]:
+        return head.folds(self.world.labels, self.groups, None, FOLDS, self.world.seed)
+
+    @cached_property
+    def head(self) -> Arrays:
+        """Out-of-fold probabilities `p` and the training dynamics."""
+        return self.kept("head", train, HEAD, self.world, self.fold)
+
+    @cached_property
+    def facts(self) -> detect.Facts:
+        world, of = self.world, self.world.pictures
+        return detect.Facts(
+            world.labels,
+            world.n_classes,
+            np.ones(len(world.labels), dtype=bool),
+            of.indices,
+            np.asarray(of.similarity, dtype=np.float32),
+            self.groups,
+            self.head["p"],
+            embeddings=of.X,
+            fold=self.fold,
+            seed=world.seed,
+        )
+
+    @cached_property
+    def findings(self) -> Arrays:
+        """Scores by detector, blend, suggestions, transition, and the probabilities of the corrected head."""
+        return self.kept("findings", find, DETECT, self.facts)
+
+    def kept(
+        self, name: str, make: Callable[..., Arrays], sources: tuple[Path, ...], *arguments: Any
+    ) -> Arrays:
+        return self.keep(
+            f"{name} of {self.world.name}", make, *arguments, sources=sources, world=self.world.digest
+        )
+
+
+def groups(of: Pictures) -> NDArray[np.int32]:
+    exact = duplicates.duplicate_groups(of.X.view(np.uint8).reshape(len(of.X), -1))
+    return duplicates.near_duplicates(of.indices, of.similarity, exact).groups
+
+
+def train(world: World, fold: NDArray[np.int8]) -> Arrays:
+    """The head that a scan trains, with its dynamics recorded."""
+    made = head.out_of_fold(
+        world.pictures.X, world.labels, fold, world.n_classes, seed=world.seed, dynamics=True
+    )
+    assert made.dynamics is not None
+    return {"p": made.p, **{name: getattr(made.dynamics, name) for name in DYNAMICS}}
+
+
+DYNAMICS = ("log_p", "margin", "top", "top_p", "sum_squares", "labels")
+
+
+def find(facts: detect.Facts) -> Arrays:
+    """Run all detectors, and time those that the blend does not train."""
+    heads: list[head.HeadResult] = []
+    original = head.out_of_fold
+
+    def watched(*arguments: Any, **named: Any) -> head.HeadResult:
+        heads.append(original(*arguments, **named))
+        return heads[-1]
+
+    head.out_of_fold = watched
+    try:
+        begin = time.process_time()
+        found = detect.run(facts)
+        taken = time.process_time() - begin
+    finally:
+        head.out_of_fold = original
+    seconds = {name: timed(detect.table()[name], facts) for name in found.scores if name != "corrected"}
+    seconds["corrected"] = taken - sum(seconds.values())
+    falls = csgfall.CsgFall(facts)
+    falls.fit()
+    assert falls.falls is not None
+    return {
+        **{f"score {name}": score for name, score in found.scores.items()},
+        **{f"seconds {name}": value for name, value in seconds.items()},
+        "blend": found.blend,
+        "suggest_label": found.suggest_label,
+        "suggest_p": found.suggest_p,
+        "transition": found.transition,
+        "corrected": heads[-1].p,
+        "fall of CSG": np.zeros(0) if falls.falls.csg is None else falls.falls.csg,
+        "weights": [value for name, value in found.attrs["blend"].items() if name.startswith("weight_")],
+        "run": taken,
+    }
+
+
+def timed(cls: type[detect.Detector], facts: detect.Facts) -> float:
+    """Seconds of one detector alone."""
+    begin = time.process_time()
+    made = cls(facts)
+    made.fit()
+    for start, stop in facts.blocks():
+        made.score(start, stop)
+    return time.process_time() - begin
+
+
+# ------------------------------------------------------------------------------ rows
+
+
+def ours(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
+    """The blend and each detector; calibration and automatic correction in detail."""
+    world, found = stage.world, stage.findings
+    labels, clean = world.labels, world.pictures.clean
+    best = found["suggest_label"][:, 0]
+    rows = {
+        "labeltui blend": Row(found["blend"], best != labels, best, found["blend"], float(found["run"])),
+        "labeltui head (tuned MLP)": Row(found["score head"], seconds=float(stage.head["seconds"])),
+    }
+    for key in found:
+        name = key.removeprefix("score ")
+        if name not in (key, "head"):
+            rows[f"labeltui {name}"] = Row(found[key], seconds=float(found[f"seconds {name}"]))
+    if len(found["fall of CSG"]):
+        rows["labeltui csg, fall of CSG itself"] = Row(
+            -found["fall of CSG"], seconds=float(found["seconds csg"])
+        )
+    detail: dict[str, Any] = {
+        "without checks": correction(found["suggest_label"][:, 0], found["suggest_p"][:, 0], labels, clean)
+        | calibration(found["blend"], labels == clean),
+        "reliability without checks": reliability(found["blend"], labels == clean),
+        "after checks": [],
+        "transition": np.asarray(found["transition"]).round(4).tolist(),
+        "weights": np.asarray(found["weights"]).tolist(),
+    }
+    for draw in range(DRAWS if len(labels) >= 10 * CHECKS else 0):
+        checked = np.full(len(labels), calibrate.UNCHECKED, dtype=np.int8)
+        some = np.random.default_rng([world.seed, draw]).choice(len(labels), CHECKS, replace=False)
+        checked[some] = labels[some] == clean[some]
+        right, suggested, chance = recalibrated(found, labels, checked)
+        rest = checked == calibrate.UNCHECKED  # what was checked is known
+        detail["after checks"].append(
+            correction(suggested[rest], chance[rest], labels[rest], clean[rest])
+            | calibration(right[rest], (labels == clean)[rest])
+        )
+        if not draw:
+            detail["reliability after checks"] = reliability(right[rest], (labels == clean)[rest])
+    return rows, detail
+
+
+def recalibrated(
+    found: Arrays, labels: NDArray[np.int32], checked: NDArray[np.int8]
+) -> tuple[Floats, NDArray[np.int32], Floats]:
+    """What `detect.run` gives when it is told the checks: P(label right), the first suggestion, its probability."""
+    blend = found["blend"]
+    curve = calibrate.fit(blend, checked)
+    right = curve.apply(blend)
+    rows = np.arange(len(labels))
+    rival = (found["suggest_label"][:, 0] == labels).astype(int)  # the most probable other label's column
+    other = found["suggest_p"][rows, rival] * (1 - right) / np.maximum(1 - blend, 1e-12)
+    change = other > right
+    suggested = np.where(change, found["suggest_label"][rows, rival], labels).astype(np.int32)
+    return right, suggested, np.where(change, other, right)
+
+
+def correction(
+    suggested: NDArray[np.int32], chance: Floats, labels: NDArray[np.int32], clean: NDArray[np.int32]
+) -> dict[str, Any]:
+    """Automatic correction by target precisions (`labeltui export --target-precision`), and the oracle's threshold."""
+    flagged = suggested != labels
+    points = []
+    for precision in PRECISIONS:
+        limit, changes, expected = calibrate.threshold_for(precision, chance[flagged])
+        change = flagged & (chance >= limit)
+        after = np.where(change, suggested, labels)
+        points.append(
+            {
+                "target": precision,
+                "changes": int(change.sum()),
+                "expected wrong": round(expected, 1),
+                "wrong": int((suggested != clean)[change].sum()),
+                "accuracy": float((after == clean).mean()),
+            }
+        )
+        assert changes == change.sum()
+    return {
+        "before": float((labels == clean).mean()),
+        "every flag": float((suggested == clean).mean()),
+        "oracle": best_threshold(chance, suggested, labels, clean),
+        "points": points,
+    }
+
+
+def stacked(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
+    """Models learned from planted labels, everything refitted on the planted copy, then applied to the real labels."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    copy = stage.kept("trial", trial, DETECT, stage.facts, stage.findings["transition"])
+    models = {
+        "logistic": make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)),
+        "trees": HistGradientBoostingClassifier(max_iter=150, learning_rate=0.05, random_state=0),
+    }
+    rows = {}
+    for name, model in models.items():
+        begin = time.process_time()
+        model.fit(features(copy, copy["copy"]), copy["planted"])
+        score = 1.0 - model.predict_proba(features(stage.findings, stage.world.labels))[:, 1]
+        seconds = float(copy["seconds"]) + time.process_time() - begin
+        rows[f"stacked on planted labels, {name}"] = Row(score, seconds=seconds)
+    return rows, {"recall of planted errors": float(copy["recall"]), "restored": float(copy["restored"])}
+
+
+def trial(facts: detect.Facts, transition: Floats) -> Arrays:
+    """Plant errors in a copy and look for them."""
+    done = planted.trial(replace(facts, seed=facts.seed + 100), transition, PLANTED_RATE, facts.seed + 100)
+    found = done.findings
+    return {
+        **{f"score {name}": score for name, score in found.scores.items()},
+        "blend": found.blend,
+        "suggest_label": found.suggest_label,
+        "suggest_p": found.suggest_p,
+        "copy": done.labels,
+        "planted": done.planted,
+        "recall": done.recall,
+        "restored": done.restored,
+    }
+
+
+def features(found: Arrays, labels: NDArray[np.int32]) -> Floats:
+    """What a stacking model sees of a sample: log-odds of every score, the blend and the most probable other label."""
+    rows = np.arange(len(labels))
+    rival = (found["suggest_label"][:, 0] == labels).astype(int)
+    scores = [found[key] for key in sorted(found) if key.startswith("score ")]
+    parts = [*scores, found["blend"], found["suggest_p"][rows, rival]]
+    return np.stack([calibrate.log_odds(part) for part in parts], axis=1)

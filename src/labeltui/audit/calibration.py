@@ -1,0 +1,62 @@
+"""How far the blend's P(label right) is to be believed, by what people decided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeltui.audit.ledger import KINDS
+
+if TYPE_CHECKING:
+    from labeltui.audit.reading import Reading
+    from labeltui.store import Store
+
+PER_BIN = 30  # decisions; fewer say nothing of a share
+MOST_BINS = 5
+
+
+def checked(audit: Reading) -> NDArray[np.int8]:
+    """What people found of the given labels, (N,): 1 right, 0 wrong, -1 not decided (or not decidable)."""
+    kinds = audit.kinds
+    found = np.full(audit.n, -1, dtype=np.int8)
+    decided = (kinds == KINDS.index("keep")) | (kinds == KINDS.index("relabel"))
+    found[decided] = audit.current[decided] == audit.given[decided]
+    found[kinds == KINDS.index("exclude")] = 0
+    return found
+
+
+def report(audit: Reading, store: Store) -> dict[str, Any]:
+    """What ``labeltui status --json`` says of the calibration.
+
+    Returns
+    -------
+    dict
+        ``expected_wrong``: the number of wrong given labels by the blend's own probabilities. ``fitted_on``: the
+        decisions that the probabilities shown were calibrated by. ``decided``: those there are now. ``bins``: of
+        those, in up to five groups of equal size, least trusted first, ``stated`` mean P(label right), ``found``
+        share of right labels and ``decided``; none below 30 decisions. People decide on the worst first: the groups
+        speak of samples with such probabilities, not of all.
+    """
+    known = (store.status == 0) & (audit.given >= 0)
+    right = np.asarray(audit.scores, dtype=np.float64)
+    verdict = checked(audit)
+    decided = np.flatnonzero((verdict >= 0) & known)
+    order = decided[np.argsort(right[decided], kind="stable")]
+    count = min(MOST_BINS, len(order) // PER_BIN)
+    parts = np.array_split(order, count) if count else []
+    fitted = store.attrs("scores/blend").get("calibration_checks", 0)
+    return {
+        "expected_wrong": round(float((1.0 - right[known]).sum()), 1),
+        "fitted_on": int(fitted),
+        "decided": len(decided),
+        "bins": [
+            {
+                "stated": round(float(right[part].mean()), 4),
+                "found": round(float(verdict[part].mean()), 4),
+                "decided": len(part),
+            }
+            for part in parts
+        ],
+    }
