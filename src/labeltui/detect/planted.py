@@ -142,6 +142,7 @@ def trial(
         p_tuned=None,
         pred_probs=None,
         checked=None,
+        kept={},
         seed=seed + 1,
     )
     found = run(fresh, lambda share: tell(_HEAD_SHARE + (1.0 - _HEAD_SHARE) * share), cancel=cancel)
