@@ -382,10 +382,13 @@ def table(cells: dict[str, dict[str, Any]]) -> str:
 
 def write(page: Path, text: str) -> None:
     """Replace what stands between the two marks of a page."""
-    begin, end = "<!-- copies -->\n", "\n<!-- end of copies -->"
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    page.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")
+    begin, end = "<!-- copies -->", "<!-- end of copies -->"
+    whole = page.read_text(encoding="utf-8")
+    before, _, rest = whole.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{page} has no lines {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -395,6 +398,7 @@ def main() -> None:
     arguments.add_argument("--images", type=Path, help="directory of real pictures")
     arguments.add_argument("--truth", type=Path, help="CSV with path, given, clean")
     arguments.add_argument("--embeddings", type=Path, help="(N, d) .npy of those pictures")
+    arguments.add_argument("--name", default="real", help="of the real pictures, in the table")
     arguments.add_argument("--docs", type=Path, help="page to write the table into")
     options = arguments.parse_args()
     report = Report("duplicates", options)
@@ -450,7 +454,7 @@ def main() -> None:
                 checkpoint=options.checkpoint,
             )
             show(report, f"real ({options.model})", cell)
-            cells = {"real": cell} | cells
+            cells = {options.name: cell} | cells
     elif not options.quick:
         report.cannot("real: groups of near copies", "give --images, --truth and --embeddings", "groups")
     if options.docs is not None:
