@@ -1,12 +1,23 @@
-"""Why near copies are sought the way they are: what ordinary copies look like, and distinct neighbours.
+"""Why near copies are sought the way they are: how the defaults follow, and what they find.
 
-Made data: tiles of the two photographs and the handwritten digits that come with scikit-learn. Copies of some of them
-(encoded again, resized, shifted, mirrored, brighter, flatter, grey) are mixed in; a good rule joins each with its
-original and no two originals. Both are embedded by the `pixels` embedder, or by --model with --checkpoint.
+The rule that sets the defaults uses no label. Pictures that are distinct by construction (tiles of the two photographs
+and the handwritten digits that come with scikit-learn, noise with the spectrum of photographs, and such noise over one
+common picture) give pairs that are no copies; copies made of some of them (encoded again, resized, shifted, mirrored,
+brighter, flatter, grey) give pairs that are.
 
-Real data: --images DIR --truth FILE.csv --embeddings FILE.npy (columns path, given, clean; rows in the same order).
-Its own near copies are counted: of two pictures joined wrongly the clean labels would often differ, as they do among
-neighbours at large. With --checkpoint copies are mixed in as well.
+* CLOSER is the smallest whole number at which no set has more than 1 % of its distinct pictures joined with another,
+  whatever the cosine.
+* LOOK is the largest multiple of .05 that loses, of the copies which CLOSER joins, at most 5 % of any kind in any set;
+  mirrored ones aside, which the `pixels` embedder does not know.
+
+Then made data again, by the defaults: copies are mixed in; a good rule joins each with its original and no two
+originals. Made pictures are embedded by the `pixels` embedder.
+
+Real data: --images DIR --truth FILE.csv --embeddings FILE.npy (columns path, given, clean and perhaps split; rows in
+the same order). Its own near copies are counted: of two pictures joined wrongly the clean labels would often differ, as
+they do among neighbours at large. With --model and --checkpoint, which made those embeddings, copies are mixed in too.
+
+--docs FILE writes the table into a page, between the lines <!-- copies --> and <!-- end of copies -->.
 """
 
 from __future__ import annotations
@@ -22,6 +33,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.datasets import load_digits, load_sample_images
 
 import labeltui
@@ -30,6 +43,10 @@ from labeltui import duplicates, graph
 from labeltui.embed import Embedder, EmbedSpec, load_embedder
 
 OURS = (Path(labeltui.__file__).parent / "duplicates.py",)
+TOLERATED = 0.01  # share of distinct pictures joined
+LOST = 0.05  # share of copies with a cosine below LOOK
+CLOSERS = range(1, 21)
+PIXELS = Namespace(model="pixels", checkpoint=None)
 COSINES = (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 Pictures = list[Image.Image]
 
@@ -89,6 +106,23 @@ def digits(n: int) -> Pictures:
     return [Image.fromarray(d).resize((32, 32), Image.Resampling.BICUBIC).convert("RGB") for d in grey]
 
 
+def noise(n: int, side: int = 40, seed: int = 0, common: float = 0.0) -> Pictures:
+    """Noise whose spectrum falls like that of photographs, mostly grey; `common` of its variance is one picture's."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
+    frequency[0, 0] = 1 / side
+
+    def draw() -> NDArray[np.float64]:
+        white = np.fft.rfft2(rng.normal(size=(4, side, side)))
+        own = np.moveaxis(np.fft.irfft2(white / frequency, s=(side, side)), 0, -1)
+        mixed = own[..., :1] + 0.5 * own[..., 1:]
+        return mixed / mixed.std()
+
+    shared = draw()
+    drawn = [np.sqrt(common) * shared + np.sqrt(1 - common) * draw() for _ in range(n)]
+    return [Image.fromarray(np.clip(128 + 45 * picture, 0, 255).astype(np.uint8)) for picture in drawn]
+
+
 @cache
 def embedder(model: str, checkpoint: Path | None) -> Embedder:
     if model == "pixels":
@@ -119,8 +153,103 @@ def embed(pictures: Pictures, options: Namespace) -> NDArray[np.float32]:
     return np.concatenate(rows)
 
 
+def margins(originals: Pictures, X: NDArray[np.float32]) -> dict[str, Any]:
+    """What the rule needs to know of one set of distinct pictures.
+
+    By how much closer than usual copies must be: the share of distinct pictures joined. For each kind of copy that is
+    found among the ten nearest: how much closer than usual it is, and its cosine.
+    """
+    n = len(originals)
+    found = graph.build(X, k=min(duplicates.COLUMNS, n - 1))
+    near = duplicates.near_duplicates(
+        found.indices,
+        found.similarity,
+        picture=originals.__getitem__,
+        threshold=-1.0,
+        closer=1.0,
+        most=found.indices.size,
+    )
+    joined = {}
+    for closer in CLOSERS:
+        close = near.distance <= near.background / closer
+        links = (np.ones(int(close.sum())), (near.first[close], near.second[close]))
+        joined[closer] = 1 - connected_components(coo_array(links, shape=(n, n)), directed=False)[0] / n
+    kinds = {}
+    chosen = np.arange(0, n, 4)
+    own = np.stack([duplicates.thumbnail(originals[i]) for i in chosen])
+    for kind, copy in COPIES.items():
+        copies = [copy(originals[i]) for i in chosen]
+        both = np.concatenate([X, embed(copies, PIXELS)])
+        found = graph.build(both, k=duplicates.COLUMNS)
+        place = np.arange(n, n + len(chosen))
+        listed = (found.indices[chosen] == place[:, None]).any(axis=1)
+        listed |= (found.indices[place] == chosen[:, None]).any(axis=1)
+        unit = both / np.linalg.norm(both, axis=1, keepdims=True)
+        distance = duplicates.picture_distance(own, np.stack([duplicates.thumbnail(c) for c in copies]))
+        kinds[kind] = {
+            "closer": (near.background / np.maximum(distance[listed], 1e-6)).round(3).tolist(),
+            "cosine": (unit[place] * unit[chosen]).sum(axis=1)[listed].round(4).tolist(),
+        }
+    return {"samples": n, "background": near.background, "joined": joined, "kinds": kinds}
+
+
+def derive(report: Report, options: Namespace) -> None:
+    """LOOK and CLOSER by the rule above, beside those in force."""
+    n = 200 if options.quick else 1000
+    sets = {
+        "photographs": photographs(),
+        "small tiles": photographs(20),
+        "digits": digits(400 if options.quick else 1797),
+        "noise": noise(n),
+        "noise, half of it common": noise(n, common=0.5),
+        "noise, most of it common": noise(n, common=0.9),
+    }
+    cells = {
+        name: report.cell(
+            f"derive from {name}",
+            lambda p=pictures: margins(p, embed(p, PIXELS)),
+            *OURS,
+            n=len(pictures),
+        )
+        for name, pictures in sets.items()
+    }
+    joined = {name: {int(c): share for c, share in cell["joined"].items()} for name, cell in cells.items()}
+    closer = min(c for c in CLOSERS if all(shares[c] <= TOLERATED for shares in joined.values()))
+    kept = []
+    for cell in cells.values():
+        for kind, copies in cell["kinds"].items():
+            cosines = np.array(copies["cosine"])[np.array(copies["closer"]) >= closer]
+            if kind != "mirrored" and len(cosines):
+                kept.append(float(np.quantile(cosines, LOST)))
+    report.add(
+        f"derive: CLOSER, at most {TOLERATED:.0%} of distinct pictures joined",
+        float(closer),
+        "times",
+        better="lower",
+        target=duplicates.CLOSER,
+        detail={
+            name: {"background": cell["background"], "joined": joined[name]} for name, cell in cells.items()
+        },
+    )
+    report.add(
+        f"derive: LOOK, at most {LOST:.0%} of copies lost",
+        float(np.floor(min(kept) / 0.05 + 1e-9) * 0.05),
+        "cosine",
+        target=duplicates.LOOK,
+        detail={"least": min(kept)},
+    )
+    for name, cell in cells.items():
+        report.add(
+            f"derive: distinct pictures joined, {name}",
+            100 * joined[name][closer],
+            "%",
+            better="lower",
+            detail={"samples": cell["samples"]},
+        )
+
+
 def join(X: NDArray[np.float32], picture: Callable[[int], Image.Image] | None) -> tuple[Any, graph.Graph]:
-    found = graph.build(X, k=min(50, len(X) - 1), metric="cosine")
+    found = graph.build(X, k=min(duplicates.COLUMNS, len(X) - 1))
     return duplicates.near_duplicates(found.indices, found.similarity, picture=picture), found
 
 
@@ -156,31 +285,45 @@ def planted(
 
 
 def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
-    """Near copies that the data set has of itself."""
+    """Near copies that the data set has of itself, within each split and across."""
     looked, found = join(X, lambda i: Image.open(folder / rows[i]["path"]).convert("RGB"))
     labels = {
         name: np.unique([row[name] for row in rows], return_inverse=True)[1] for name in ("given", "clean")
     }
-    groups = duplicates.members(looked.groups)
-    similarity = found.similarity[:, : duplicates.COLUMNS]
-    differ = labels["clean"][found.indices[:, : duplicates.COLUMNS]] != labels["clean"][:, None]
-    by_cosine = {
-        str(limit): {
-            "samples": int((similarity >= limit).any(axis=1).sum()),
-            "neighbours_of_another_class": float(differ[similarity >= limit].mean())
-            if (similarity >= limit).any()
-            else 0.0,
+    split = np.array([row.get("split", "all") for row in rows])
+    ends = np.sort(np.stack([split[looked.first], split[looked.second]]), axis=0)
+    differ = labels["clean"][looked.first] != labels["clean"][looked.second]
+    pairs = {}
+    for one, other in sorted(set(zip(*ends.tolist(), strict=True))):
+        here = (ends[0] == one) & (ends[1] == other)
+        pairs[one if one == other else f"{one} against {other}"] = {
+            "joined": int(here.sum()),
+            "clean_labels_differ": int(differ[here].sum()),
         }
-        for limit in COSINES
-    }
+    groups = duplicates.members(looked.groups)
+    apart = labels["clean"][found.indices] != labels["clean"][:, None]
+    by_cosine = {}
+    for limit in COSINES:
+        near = found.similarity >= limit
+        other_class = float(apart[near].mean()) if near.any() else 0.0
+        by_cosine[str(limit)] = {
+            "samples": int(near.any(axis=1).sum()),
+            "neighbours_of_another_class": other_class,
+        }
     alone = duplicates.near_duplicates(found.indices, found.similarity)
     return {
         "rule": looked.attrs(),
+        "pairs": pairs,
         "groups": len(groups),
         "samples": sum(map(len, groups)),
         "largest": max(map(len, groups), default=0),
+        "across_splits": len(
+            duplicates.across_splits(looked.groups, np.unique(split, return_inverse=True)[1])
+        ),
         "groups_whose_clean_labels_differ": len(duplicates.conflicts(looked.groups, labels["clean"])),
-        "neighbours_looked_at_of_another_class": float(differ[similarity >= looked.looked_down_to].mean()),
+        "neighbours_looked_at_of_another_class": float(
+            apart[found.similarity >= looked.looked_down_to].mean()
+        ),
         "groups_whose_given_labels_differ": len(duplicates.conflicts(looked.groups, labels["given"])),
         "groups_by_cosine_alone": len(duplicates.members(alone.groups)),
         "by_cosine": by_cosine,
@@ -212,28 +355,69 @@ def show(report: Report, name: str, cell: dict[str, Any]) -> None:
     )
 
 
+def table(cells: dict[str, dict[str, Any]]) -> str:
+    """What copies become, as Markdown: a line a kind, a column a set."""
+    key = str(duplicates.THRESHOLD)
+
+    def line(what: str, share: Callable[[dict[str, Any]], float]) -> str:
+        return f"| {what} | " + " | ".join(f"{100 * share(cell):.3g}" for cell in cells.values()) + " |"
+
+    def alone(cell: dict[str, Any]) -> float:
+        return float(np.mean([figures["by_cosine_alone"][key] for figures in cell["kinds"].values()]))
+
+    return "\n".join(
+        [
+            "| joined with its original, % | " + " | ".join(cells) + " |",
+            "|---" * (1 + len(cells)) + "|",
+            *(line(kind, lambda cell, kind=kind: cell["kinds"][kind]["joined"]) for kind in COPIES),
+            line("distinct originals joined", lambda cell: cell["distinct_joined"] / cell["samples"]),
+            line(f"by cosine >= {key} alone: all kinds together", alone),
+            line(
+                "... distinct originals with such a neighbour",
+                lambda cell: cell["distinct_joined_by_cosine_alone"][key] / cell["samples"],
+            ),
+        ]
+    )
+
+
+def write(page: Path, text: str) -> None:
+    """Replace what stands between the two marks of a page."""
+    begin, end = "<!-- copies -->", "<!-- end of copies -->"
+    whole = page.read_text(encoding="utf-8")
+    before, _, rest = whole.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{page} has no lines {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--model", default="pixels", help="embeds made pictures and copies")
+    arguments.add_argument("--model", help="what embedded the real pictures, and embeds copies of them")
     arguments.add_argument("--checkpoint", type=Path, help="weights of --model")
     arguments.add_argument("--images", type=Path, help="directory of real pictures")
     arguments.add_argument("--truth", type=Path, help="CSV with path, given, clean")
     arguments.add_argument("--embeddings", type=Path, help="(N, d) .npy of those pictures")
+    arguments.add_argument("--name", default="real", help="of the real pictures, in the table")
+    arguments.add_argument("--docs", type=Path, help="page to write the table into")
     options = arguments.parse_args()
     report = Report("duplicates", options)
+    cells: dict[str, dict[str, Any]] = {}
+    if report.wanted("derive"):
+        derive(report, options)
     made = {"photographs": photographs(), "digits": digits(400 if options.quick else 1797)}
     for name, pictures in made.items():
         if report.wanted(name):
             step = 4
             chosen = np.arange(0, len(pictures), step)
             cell = report.cell(
-                f"{name}, {options.model}",
-                lambda p=pictures, c=chosen: planted(p, embed(p, options), c, options),
+                name,
+                lambda p=pictures, c=chosen: planted(p, embed(p, PIXELS), c, PIXELS),
                 *OURS,
                 n=len(pictures),
-                checkpoint=options.checkpoint,
             )
-            show(report, f"{name} ({options.model})", cell)
+            show(report, name, cell)
+            cells[name] = cell
     real = [options.images, options.truth, options.embeddings]
     if all(real) and report.wanted("real"):
         X = np.load(options.embeddings)
@@ -245,10 +429,19 @@ def main() -> None:
         report.add("real: groups of near copies", cell["groups"], "groups", detail=cell)
         wrong = cell["groups_whose_clean_labels_differ"]
         report.add("real: of these, clean labels differ", wrong, "groups", better="lower")
+        for place, counted in cell["pairs"].items():
+            report.add(
+                f"real: pairs joined whose clean labels differ, {place}",
+                100 * counted["clean_labels_differ"] / counted["joined"],
+                "%",
+                better="lower",
+                detail=counted,
+            )
+        report.add("real: groups across splits", cell["across_splits"], "groups")
         report.add("real: of these, given labels differ", cell["groups_whose_given_labels_differ"], "groups")
         key = str(duplicates.THRESHOLD)
         report.add(f"real: groups by cosine >= {key} alone", cell["groups_by_cosine_alone"], "groups")
-        if options.checkpoint is not None:
+        if options.model is not None:
             chosen = np.sort(np.random.default_rng(0).choice(len(rows), 800, replace=False))
             pictures = [Image.open(options.images / rows[i]["path"]).convert("RGB") for i in chosen]
             cell = report.cell(
@@ -257,10 +450,15 @@ def main() -> None:
                 *OURS,
                 options.truth,
                 options.embeddings,
+                model=options.model,
+                checkpoint=options.checkpoint,
             )
             show(report, f"real ({options.model})", cell)
+            cells = {options.name: cell} | cells
     elif not options.quick:
         report.cannot("real: groups of near copies", "give --images, --truth and --embeddings", "groups")
+    if options.docs is not None:
+        write(options.docs, table(cells))
     report.finish()
 
 

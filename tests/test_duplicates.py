@@ -113,7 +113,7 @@ def test_near_copies_are_found_and_distinct_pictures_left_alone(kind: str) -> No
     assert recovered >= 27
     assert len(np.unique(groups[:90])) == 90
     assert found.looked == found.candidates >= 30
-    assert found.limit <= duplicates.LIMIT
+    assert found.limit == pytest.approx(found.background / duplicates.CLOSER)
     assert (found.distance <= found.limit).all()
     assert (found.first < found.second).all()
 

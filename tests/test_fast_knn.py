@@ -241,6 +241,10 @@ def test_views_and_files_are_read_where_they_lie(tmp_path, many: np.ndarray) -> 
     want = graph.build(many, 5).indices
     np.save(tmp_path / "x.npy", many)
     assert np.array_equal(graph.build(np.load(tmp_path / "x.npy", mmap_mode="r"), 5).indices, want)
+    half = many.astype(np.float16)
+    np.save(tmp_path / "half.npy", half)
+    mapped = graph.build(np.load(tmp_path / "half.npy", mmap_mode="r"), 5)
+    assert mapped.indices.tobytes() == graph.build(half.astype(np.float32), 5).indices.tobytes()
     wide = np.zeros((len(many), 150), np.float32)
     wide[:, 20:120] = many
     assert np.array_equal(graph.build(wide[:, 20:120], 5).indices, want)  # rows with gaps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 
@@ -103,6 +104,26 @@ def test_cancel_ends_a_long_search_within_half_a_second(path: str) -> None:
         graph.build(x, 50, path=path, threads=2, cancel=cancel)
     assert asked
     assert time.perf_counter() - asked < 0.5
+
+
+def test_the_number_of_threads_comes_by_argument_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def counted(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    def team(**options: int) -> set[str]:
+        started.clear()
+        graph.build(blobs(30, 4), 3, **options)
+        return set(started)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    assert team(threads=2) == {"knn-0", "knn-1"}
+    monkeypatch.setenv("LABELTUI_THREADS", "3")
+    assert team() == {"knn-0", "knn-1", "knn-2"}
+    assert team(threads=1) == {"knn-0"}
 
 
 def test_progress_rises_to_the_end_and_its_errors_come_through() -> None:
@@ -291,6 +312,21 @@ def test_recall_is_measured_against_the_exact_graph() -> None:
     wrong = right.copy()
     wrong[:, 7:] = -1
     assert approximate.recall(rows, wrong, 0, 2) == pytest.approx(0.7)
+
+
+@pytest.mark.timeout(600)  # the peer is compiled when it is first called
+def test_the_approximate_backend_says_what_it_missed() -> None:
+    pytest.importorskip("pynndescent", reason="labeltui[approximate] is not installed")
+    x = blobs(1500, 16)
+    want, got = graph.build(x, 10), graph.build(x, 10, backend="approximate")
+    assert (got.backend, got.exact, got.proven, got.recomputed) == ("approximate", False, 0, 0)
+    assert (want.backend, want.exact, want.recall) == ("exact", True, None)
+    rows = np.sort(np.random.default_rng(0).choice(1500, 1000, replace=False))  # those that it looks at
+    hits = sum(len(np.intersect1d(got.indices[row], want.indices[row])) for row in rows)
+    assert got.recall == hits / 10_000 > 0.9
+    x[7] = np.nan
+    with pytest.raises(InputError, match="7"):
+        graph.build(x, 10, backend="approximate")
 
 
 def test_ranking_proposals_drops_repetitions_and_self() -> None:

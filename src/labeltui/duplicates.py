@@ -14,11 +14,13 @@ graph:
                                         --(none)--------------> joined
 
 The two cases have different thresholds. Without pictures the cosine alone decides, at .995, where hardly any
-two distinct samples lie, and few copies either. With pictures the cosine only says which pairs to look at,
-and .8 lets in what embeddings make of ordinary copies. Thumbnails are compared by their detail (what differs
-from the surroundings), since smooth shading and colour are alike in many distinct pictures. In both cases a
-pair must be `CLOSER` times closer than the tenth neighbour usually is in this data set: in some (digits,
-scans, cut-out faces) all pictures are alike. `benchmarks/duplicates.py` measures these defaults.
+two distinct samples lie, and few copies either. With pictures the cosine only says which pairs to look at.
+Thumbnails are compared by their detail (what differs from the surroundings), since smooth shading and colour
+are alike in many distinct pictures. In both cases a pair must be `CLOSER` times closer than the tenth
+neighbour usually is in this data set: in some (digits, scans, cut-out faces) all pictures are alike.
+
+`LOOK` and `CLOSER` follow by a rule from pictures that are distinct by construction and copies made of them;
+no label takes part. `benchmarks/duplicates.py --only derive` repeats it.
 """
 
 from __future__ import annotations
@@ -42,8 +44,7 @@ Groups: TypeAlias = NDArray[np.int32]
 Members: TypeAlias = list[NDArray[np.int64]]
 
 THRESHOLD = 0.995  # cosine that alone makes two samples copies
-LOOK = 0.8  # cosine from which on two pictures are looked at
-LIMIT = 0.15  # largest distance (1 - correlation of detail) of the thumbnails of copies
+LOOK = 0.65  # cosine from which on two pictures are looked at
 CLOSER = 6.0  # how many times closer copies are than what is usual: a COLUMNS-th neighbour
 COLUMNS = 10  # neighbours per sample among which copies are sought; more of them are linked by each other
 PROBES = 512  # samples that show what is usual
@@ -117,7 +118,8 @@ class NearDuplicates:
     limit : float
         Largest distance that made a copy.
     background : float
-        Median distance of a tenth neighbour, from which the limit followed.
+        Median distance of a tenth neighbour, from which the limit followed; 1, that of unrelated pictures,
+        where no sample has a neighbour of another group.
     candidates : int
         Pairs with a cosine at the threshold or above.
     looked : int
@@ -155,7 +157,7 @@ def near_duplicates(
     picture: Callable[[int], Image.Image] | None = None,
     metric: str = "cosine",
     threshold: float | None = None,
-    limit: float = LIMIT,
+    closer: float = CLOSER,
     most: int | None = None,
     seed: int = 0,
     threads: int | None = None,
@@ -177,8 +179,8 @@ def near_duplicates(
         Of the graph; near copies are defined for "cosine" only.
     threshold : float, optional
         Least cosine; by default `LOOK` with pictures and `THRESHOLD` without.
-    limit : float
-        Largest distance of the thumbnails of copies.
+    closer : float
+        How many times closer than usual copies are.
     most : int, optional
         Look at no more than this many pairs, the most similar first; by default N / 4 and at least 10,000, so
         that at most about half of all pictures are read. 0 looks at none, and joins none.
@@ -219,7 +221,6 @@ def near_duplicates(
     if picture is None:
         distance: NDArray[Any] = 1 - cosine
         usual: NDArray[Any] = 1 - similarity[_probes(indices, groups, seed)]
-        limit = 1 - threshold
     else:
         most = max(10_000, n // 4) if most is None else most
         first, second, cosine = first[:most], second[:most], cosine[:most]
@@ -236,9 +237,10 @@ def near_duplicates(
         usual, distance = compared[: len(ends)], compared[len(ends) :]
         usual = usual[np.isfinite(usual)]
         unreadable = int(np.isinf(distance).sum())
-    background = float(np.median(usual)) if len(usual) else 0.0
-    if len(usual):
-        limit = min(limit, background / CLOSER)
+    background = float(np.median(usual)) if len(usual) else 1.0
+    limit = background / closer
+    if picture is None:
+        limit = min(limit, 1 - threshold)
     joined = distance <= limit
     links = sparse.coo_array(
         (np.ones(int(joined.sum()), bool), (groups[first[joined]], groups[second[joined]])), shape=(n, n)
