@@ -34,7 +34,7 @@ def test_training_beside_an_open_review_and_comparing(
         wrong = np.flatnonzero(audit.given != truth)
         audit.decide(wrong, "relabel", truth[wrong])
         audit.flush()
-        head = run("train", path)
+        head = run("train", path, "--folds", 2, "--threads", 1)
         assert "the review that is open shows the new scores by itself" in head.output
         assert audit.generation == 0
         assert audit.refresh() is not None  # as the review does

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from scipy.stats import beta
 
 from labeltui.audit import Audit, QueueSpec
@@ -19,6 +20,7 @@ from labeltui.tui.screens.conflicts import ConflictsScreen
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.over import Item, rank
 from tests.factories import make_audit
+from tests.runs import end, finished
 from tests.tui.desk import at_desk
 
 HEAD = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
@@ -67,6 +69,43 @@ async def test_conflicts_are_resolved_by_one_key_each(copies: Path) -> None:
         assert "there are" in desk.status
         await desk.do("up", "open")
         assert desk.app.screen is desk.review
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_runs_can_be_read_and_compared_at_every_size(size: tuple[int, int], tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=240)
+    for labels, right in (("given", 0.6), ("current", 0.9)):
+        for seed in range(3):
+            finished(path, labels, seed, right)
+    async with at_desk(path, size=size) as desk:
+        await desk.do("runs")
+        await desk.until(lambda: "epoch 2/4" in desk.text)
+        for word in ("6 runs", "✓ done", "seed 2", "loss", "accuracy", "calibration error", "⏎ compare"):
+            assert word in desk.text, word
+        assert all(cell_len(line) == size[0] for line in desk.screen)
+        await desk.do("mark-runs", "compare")
+        await desk.until(lambda: "by current labels" in desk.text)
+        for word in (
+            "6 runs",
+            "seed 0",
+            "current, head minus given, head",
+            "3 seeds, Student's t",
+            "95 %",
+            "better",
+        ):
+            assert word in desk.text, word
+        assert all(cell_len(line) == size[0] for line in desk.screen)
+        assert "… " not in "".join(line for line in desk.screen[1:8])
+
+
+async def test_runs_are_only_looked_at_where_nothing_may_be_written(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=120)
+    end(path / "runs" / finished(path, "given", 0, 0.8), "lost")
+    async with at_desk(path, read_only=True) as desk:
+        await desk.do("runs", "resume-run")
+        assert desk.status == "this audit is open for reading only"
+        await desk.do("compare")
+        assert "runs that are done can be compared" in desk.status
 
 
 async def test_the_place_survives_a_restart(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ class Run:
 
         signal.signal(signal.SIGTERM, on_terminate)
         # Held for the last word: a run that filled the disk must still be able to say so.
-        (self.directory / ROOM).write_bytes(bytes(ROOM_BYTES))
+        with contextlib.suppress(OSError):
+            (self.directory / ROOM).write_bytes(bytes(ROOM_BYTES))
         beat = {**identity(), "time": time.time()}
         store.write_json(self.directory / "heartbeat.json", beat)
         thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
