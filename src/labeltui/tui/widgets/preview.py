@@ -135,7 +135,12 @@ class Preview(Vertical):
             more = ""
         first = min(cell_len(given), max(room // 2, room - cell_len(target[0])))
         second = min(cell_len(target[0]), room - first)
-        return [(fit(given, first), "strong"), arrow, (fit(target[0], second), target[1]), (more, "faint")]
+        return [
+            (session.cut(given, first), "strong"),
+            arrow,
+            (session.cut(target[0], second), target[1]),
+            (more, "faint"),
+        ]
 
     def _facts(self, sample: int, width: int) -> list[list[Piece]]:
         audit = self.session.audit
