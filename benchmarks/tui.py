@@ -182,6 +182,9 @@ class Program:
         (home / ".local" / "state" / "labeltui" / "audits").mkdir(
             parents=True
         )  # not the first start: no greeting
+        settings = home / ".config" / "labeltui" / "config.toml"
+        settings.parent.mkdir(parents=True)
+        settings.write_text("[train]\nafter = 0\n")  # no training beside what is measured
         environment = {
             **os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", "HOME": str(home),
         }  # fmt: skip

@@ -21,6 +21,7 @@ from labeltui import journal, store
 from labeltui.audit import CLASS_ORDERS, KINDS, Audit, QueueSpec
 from labeltui.csg import measure, pooled_counts
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, InputError, MissingImage, NotAnAudit
+from labeltui.store import Store
 from tests.factories import make_audit
 
 
@@ -357,6 +358,8 @@ def test_queue_orders(audit: Audit) -> None:
     assert queue("uncertainty") == sorted(
         flagged.tolist(), key=lambda i: (abs(scores[i] - np.float32(0.5)), i)
     )
+    falls = Store.open(audit.path).array("scores/csg")
+    assert queue("drop") == sorted(flagged.tolist(), key=lambda i: (falls[i], i)) != queue("score")
     shuffled = queue("random", seed=3)
     assert sorted(shuffled) == flagged.tolist()
     assert shuffled == queue("random", seed=3) != queue("random", seed=4)

@@ -350,6 +350,9 @@ async def narrows_and_sorts(desk: Desk) -> None:
     scores = desk.audit.scores[desk.session.queue]
     assert (np.diff(np.abs(scores - 0.5)) >= 0).all()
     assert desk.sample == sample
+    await choose("order", "drop of overlap")
+    assert desk.session.spec.order == "drop"
+    assert desk.sample == sample
     await choose("sort", "name")
     assert [row.name for row in desk.session.classes] == sorted(desk.audit.names)
 

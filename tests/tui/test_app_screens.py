@@ -19,9 +19,11 @@ from labeltui.tui.checks import EVERY, Checks, clopper_pearson
 from labeltui.tui.screens.conflicts import ConflictsScreen
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.over import Item, rank
+from labeltui.tui.widgets.paint import number
 from tests.factories import make_audit
 from tests.runs import end, finished
 from tests.tui.desk import at_desk
+from tests.tui.drawn import draw_audit
 
 HEAD = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
 
@@ -30,9 +32,9 @@ HEAD = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
 def copies(tmp_path: Path) -> Path:
     """An audit in which three images stand in two classes each."""
     data = make_audit(tmp_path / "made", n=120).parent / "data"
-    for number, file in enumerate(sorted((data / "class0").iterdir())[:3]):
-        shutil.copy(file, data / "class1" / f"copy{number}.png")
-        if number == 2:
+    for copy, file in enumerate(sorted((data / "class0").iterdir())[:3]):
+        shutil.copy(file, data / "class1" / f"copy{copy}.png")
+        if copy == 2:
             shutil.copy(file, data / "class2" / "again.png")
     audit = tmp_path / "copies.audit"
     scan(data, audit, ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0), head=HEAD))
@@ -106,6 +108,42 @@ async def test_runs_are_only_looked_at_where_nothing_may_be_written(tmp_path: Pa
         assert desk.status == "this audit is open for reading only"
         await desk.do("compare")
         assert "runs that are done can be compared" in desk.status
+
+
+async def test_an_order_that_the_audit_cannot_have_is_not_offered(tmp_path: Path) -> None:
+    async with at_desk(draw_audit(tmp_path)) as desk:
+        assert "csg" not in desk.audit.detectors()
+        await desk.do("order")
+        assert "uncertain first" in desk.text
+        assert "drop of overlap" not in desk.text
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (300, 100)])
+async def test_each_vote_stands_beside_the_picture_and_no_title_is_pushed_off(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    async with at_desk(make_audit(tmp_path, n=240), size=size) as desk:
+        audit, sample = desk.audit, desk.sample
+        votes = audit.evidence(sample).votes
+        facts = desk.review.preview.facts.text
+        proposed = {audit.names[label] for _, _, label in votes if label is not None}
+        if size == (80, 24):
+            assert f"of {len(votes)}" in facts
+            assert all(f"× {name}" in facts for name in proposed)
+        else:
+            assert all(f"{name} {number(score)}" in facts for name, score, _ in votes)
+            assert all(f"{name}:  " in facts for name in proposed)
+        audit.names[:] = [f"a class of number {k}" for k in range(audit.K)]
+        desk.review.paint_titles()
+        title = desk.review.preview_title.text
+        assert len(title) <= desk.review.preview_title.size.width
+        given, suggested = int(audit.given[sample]), audit.suggestions(sample)[0][0]
+        if size == (80, 24):  # both are cut alike
+            assert title.count("…") == 2
+            assert title.count("a class") == 2
+        else:
+            assert audit.names[given] in title
+            assert audit.names[suggested] in title
 
 
 async def test_the_place_survives_a_restart(tmp_path: Path) -> None:

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from labeltui.audit.evidence import Evidence, Neighbour
 from labeltui.audit.ledger import KINDS
-from labeltui.audit.queue import ORDERS, QueueSpec
+from labeltui.audit.queue import DROP, ORDERS, QueueSpec
 from labeltui.audit.session import Audit
 from labeltui.audit.views import CLASS_ORDERS, Change, ClassRow, Decision, PairRow, Step, Summary, WhatIf
 
 __all__ = [
     "CLASS_ORDERS",
+    "DROP",
     "KINDS",
     "ORDERS",
     "Audit",

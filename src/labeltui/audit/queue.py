@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-ORDERS = ("score", "uncertainty", "random", "index")
+ORDERS = ("score", "uncertainty", "drop", "random", "index")
+DROP = "csg"
+"""The detector whose score is low where another label would lower the classes' overlap most."""
 _TEXT_BLOCK = 1 << 22
 _SCAN_FROM = 4096  # samples from which one pass over all names is faster than looking each up
 
@@ -40,8 +42,9 @@ class QueueSpec:
     flagged : bool, optional
         Whether the given label is not the blend's top class.
     order : str
-        ``score`` (worst first), ``uncertainty`` (score nearest .5 first), ``random`` (by `seed`, the same
-        relative order under any filter) or ``index``. Ties by index.
+        ``score`` (worst first), ``uncertainty`` (score nearest .5 first), ``drop`` (expected drop of the classes'
+        overlap, largest first; needs the scores of the detector csg), ``random`` (by `seed`, the same relative
+        order under any filter) or ``index``. Ties by index.
     split : int, optional
         Index into the audit's splits.
     text : str, optional
@@ -127,7 +130,10 @@ class Queues:
         scores = self.scores(spec.detector)
         if spec.order == "score" and spec.given is None and spec.detector is None:
             return self._filtered(self._by_score(spec.flagged), spec, scores)
-        return _ordered(self._filtered(self._candidates(spec), spec, scores), spec, scores)
+        found = self._filtered(self._candidates(spec), spec, scores)
+        if spec.order == "drop":
+            return _ascending(self.scores(DROP)[found], found)
+        return _ordered(found, spec, scores)
 
     def _candidates(self, spec: QueueSpec) -> Index:
         """The narrowest cheap superset, ascending."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shlex
 import shutil
@@ -135,6 +134,8 @@ def _answer(*command: str) -> str | None:
 
 
 def _version(name: str) -> str:
+    import importlib.metadata  # slow to import, and the terminal UI starts with this module
+
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

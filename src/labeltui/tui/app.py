@@ -7,7 +7,7 @@ import gc
 import os
 import shlex
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,8 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         Relabels that start a training job by themselves; 0 = only by key.
     welcome : bool
         Greet somebody who is new.
+    later : callable, optional
+        Makes `jobs`, called on a thread once the first screen stands: what trains takes a while to import.
     """
 
     CSS_PATH = "labeltui.tcss"
@@ -76,10 +78,12 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         theme: str = DARK.name,
         train_after: int = 20,
         welcome: bool = False,
+        later: Callable[[], Jobs] | None = None,
     ) -> None:
         super().__init__()
         self.audit = audit
         self.jobs = None if audit.read_only else jobs
+        self._later = None if audit.read_only else later
         self.keymap = Keymap(keys)
         self.train_after = train_after
         self.welcome = welcome
@@ -121,6 +125,8 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             ):  # a line that breaks must not lose the place in the queue
                 asyncio.get_running_loop().add_signal_handler(cut, self.exit)
         self.audit.warm()
+        if self._later is not None:
+            self._bring_jobs(self._later)
         review, root = self.review, self.audit.source_root
         if root is not None and not root.exists():
             review.reader.read(
@@ -153,6 +159,11 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         """Whether a job runs, as last seen."""
         job = self.jobs.status() if self.jobs is not None else None
         return job is not None and job.active
+
+    @work(group="start", exclusive=True)
+    async def _bring_jobs(self, make: Callable[[], Jobs]) -> None:
+        self.jobs = await asyncio.to_thread(make)
+        self._watch_jobs()
 
     @work(group="jobs", exclusive=True)
     async def _watch_jobs(self) -> None:
@@ -350,15 +361,19 @@ def run(
         The audit cannot be opened.
     """
     from labeltui.audit import Audit
-    from labeltui.train.jobs import Trainer
     from labeltui.tui.graphics import attach
     from labeltui.tui.graphics.probe import detect
 
     with Audit.open(audit_path, reviewer=reviewer, read_only=read_only, source_root=source) as audit:
         caps = detect(graphics)
-        jobs = Trainer(audit, launcher=launcher)
+
+        def jobs() -> Jobs:
+            from labeltui.train.jobs import Trainer
+
+            return Trainer(audit, launcher=launcher)
+
         app = LabeltuiApp(
-            audit, jobs=jobs, keys=keys, theme=theme, train_after=train_after, welcome=state.first_time()
+            audit, later=jobs, keys=keys, theme=theme, train_after=train_after, welcome=state.first_time()
         )
         attach(app, caps, max_kbps or None)
         app.run()

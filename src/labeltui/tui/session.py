@@ -13,6 +13,7 @@ from rich.cells import cell_len
 
 from labeltui.audit import QueueSpec
 from labeltui.tui.checks import Checks
+from labeltui.tui.widgets.paint import fit, fit_end, shared
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit, Change, ClassRow, Step
@@ -55,6 +56,7 @@ class Session:
     def __init__(self, audit: Audit) -> None:
         self.audit = audit
         self.longest_name = max((cell_len(name) for name in audit.names), default=0)
+        self._same_start = shared(audit.names) >= 3
         self.spec = QueueSpec()
         self.queue: NDArray[np.int64] = np.empty(0, np.int64)
         self.row = 0
@@ -277,6 +279,10 @@ class Session:
         more = f" and {len(step.samples) - 1:,} more" if len(step.samples) > 1 else ""
         did = "took back" if verb == "undo" else "did again"
         return Outcome(f"{did}: {step.kind} of {self.audit.sample_name(sample)}{more}", "link")
+
+    def cut(self, name: str, width: int) -> str:
+        """Return a class's name in `width` cells; of names that all begin alike the end is kept."""
+        return fit_end(name, width) if self._same_start else fit(name, width)
 
     def used(self, label: int) -> None:
         """Remember a class as used last.

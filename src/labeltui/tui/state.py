@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeltui.audit import CLASS_ORDERS, KINDS, ORDERS, QueueSpec
+from labeltui.audit import CLASS_ORDERS, DROP, KINDS, ORDERS, QueueSpec
 from labeltui.config import state_dir
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def _spec(stored: object, classes: int, splits: int, detectors: set[str]) -> Que
         and (values.get("detector") is None or values["detector"] in detectors)
         and (values.get("decision") is None or values["decision"] in KINDS[1:])
         and values.get("order") in ORDERS
+        and (values["order"] != "drop" or DROP in detectors)
         and isinstance(values.get("text"), str | None)
         and isinstance(values.get("score_below"), int | float | None)
         and values.get("decided") in (True, False, None)

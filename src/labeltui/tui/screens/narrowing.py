@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from labeltui.audit import CLASS_ORDERS, KINDS, QueueSpec
+from labeltui.audit import CLASS_ORDERS, DROP, KINDS, QueueSpec
 from labeltui.text import safe
 from labeltui.tui.screens.deciding import Deciding
 from labeltui.tui.widgets.over import Item
@@ -14,6 +14,7 @@ from labeltui.tui.widgets.over import Item
 ORDERS = {
     "score": "worst first",
     "uncertainty": "uncertain first",
+    "drop": "largest drop of overlap first",
     "random": "random",
     "index": "as in the source",
 }
@@ -138,7 +139,12 @@ class Narrowing(Deciding):
 
     def do_order(self) -> None:
         now = self.session.spec.order
-        items = [Item(words, name, "now" if name == now else "") for name, words in ORDERS.items()]
+        can_drop = DROP in self.session.audit.detectors()
+        items = [
+            Item(words, name, "now" if name == now else "")
+            for name, words in ORDERS.items()
+            if name != "drop" or can_drop
+        ]
         self.panel.find("In which order?", items, lambda name: self._narrow(order=name))
 
     def do_sort(self) -> None:

@@ -131,7 +131,8 @@ class ReviewScreen(Narrowing):
         marked = f"  ●{len(session.selected):,}" if session.selected else ""
         # Where room is scarce the plain word goes first, then filters and names are cut; the numbers stay.
         head = [(letter["queue"], "key"), ("QUEUE ", "title")]
-        room = self.queue.size.width - _cells(head) - cell_len(counts) - cell_len(marked)
+        wide = self.app.size.width  # before the first layout no widget has a size
+        room = (self.queue.size.width or wide) - _cells(head) - cell_len(counts) - cell_len(marked)
         if not filters and cell_len(name) + cell_len(what) + 2 > room:
             what = ""
         name = fit(name, min(cell_len(name), max(8, room - min(cell_len(what), room // 2) - 2)))
@@ -148,7 +149,7 @@ class ReviewScreen(Narrowing):
             ]
         )
         mark, word = (letter["preview"], "key"), ("PREVIEW  ", "title")
-        room = self.preview_title.size.width - _cells([mark])
+        room = (self.preview_title.size.width or wide) - _cells([mark])
         title = self.preview.title(room - _cells([word]))
         if title is None:  # the labels are more telling than the word
             title, word = self.preview.title(room, cut=True) or [], ("", "plain")
@@ -351,7 +352,7 @@ class ReviewScreen(Narrowing):
             audit.source_root = root
             self.preview.forget()
             self.preview.show()
-            self.say(f"pictures come from {safe(str(root))} now; start with --source to keep it so")
+            self.say(f"pictures come from {safe(str(root), 40)} now; --source keeps it so")
 
         self.panel.ask(
             "Where do the pictures lie?", take, str(audit.source_root or ""), "the directory that was scanned"

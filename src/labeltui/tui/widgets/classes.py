@@ -70,7 +70,7 @@ class Classes(Rows):
         name = "strong" if open_ else "plain" if entry.flags else "faint"
         return [
             mark,
-            (fit(entry.name, rest - bar_width - (1 if bar_width else 0)), name),
+            (session.cut(entry.name, rest - bar_width - (1 if bar_width else 0)), name),
             (fit(text, number_width, right=True), "faint"),
             (" " if bar_width else "", "plain"),
             (full, "bar"),
@@ -87,4 +87,5 @@ class Classes(Rows):
         if order in ("self_share", "spectral_share"):
             share = getattr(entry, order)
             return ("?" if share is None else f"{share:.2f}"), max(0.0, share or 0.0) / largest
-        return (f"{entry.overlap:.2f}" if entry.reliable else "?"), entry.overlap / largest
+        decimals = 2 if largest < 100 else 0
+        return (f"{entry.overlap:.{decimals}f}" if entry.reliable else "?"), entry.overlap / largest

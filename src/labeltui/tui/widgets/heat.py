@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui.tui.widgets.paint import Lines, Piece, fit, number
+from labeltui.tui.widgets.paint import Lines, Piece, fit, number, shared
 
 SHADES = (" ", "░", "▒", "▓", "█")
 """Five steps that are told apart without colour."""
@@ -44,10 +44,10 @@ class Heat(Lines):
         most = float(values[~same].max()) if (~same).any() else 0.0
         total = f"{len(order):,}"
         shown = f"{total} classes" if across >= len(order) else f"{left + 1}-{left + across} of {len(order)}"
-        shared = _shared([names[label] for label in columns])
+        alike = shared([names[label] for label in columns])
         heads: list[Piece] = [(fit(shown, head), "faint"), (" ", "plain")]
         for label in columns:
-            head_text = names[label] if len(names[label]) < wide else names[label][shared:]
+            head_text = names[label] if len(names[label]) < wide else names[label][alike:]
             heads.append((fit(head_text[: wide - 1], wide), "key" if label == pair[1] else "faint"))
         lines: list[list[Piece]] = [_joined(heads)]
         for label, line, own in zip(rows, values.tolist(), same.tolist(), strict=True):
@@ -79,15 +79,6 @@ def _window(at: int, size: int, total: int) -> int:
 def _part(matrix: Any, rows: list[int], columns: list[int]) -> NDArray[np.float64]:
     part = matrix[rows][:, columns]
     return np.asarray(part.toarray() if hasattr(part, "toarray") else part, dtype=np.float64)
-
-
-def _shared(words: list[str]) -> int:
-    """Return how many first letters all words have in common; 0 for a single word."""
-    low, high = min(words), max(words)
-    same = next(
-        (at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
-    )
-    return same if len(words) > 1 else 0
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

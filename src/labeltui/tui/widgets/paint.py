@@ -51,6 +51,15 @@ def fit_end(text: str, width: int) -> str:
     return fit(text, width)
 
 
+def shared(words: list[str]) -> int:
+    """Return how many first letters all words have in common; 0 for a single word."""
+    low, high = min(words), max(words)
+    same = next(
+        (at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
+    )
+    return same if len(words) > 1 else 0
+
+
 def bar(share: float, width: int) -> tuple[str, str]:
     """Return a bar of `width` cells as its full and its empty part; half cells count."""
     halves = round(max(0.0, min(1.0, share)) * width * 2)

@@ -135,7 +135,12 @@ class Preview(Vertical):
             more = ""
         first = min(cell_len(given), max(room // 2, room - cell_len(target[0])))
         second = min(cell_len(target[0]), room - first)
-        return [(fit(given, first), "strong"), arrow, (fit(target[0], second), target[1]), (more, "faint")]
+        return [
+            (session.cut(given, first), "strong"),
+            arrow,
+            (session.cut(target[0], second), target[1]),
+            (more, "faint"),
+        ]
 
     def _facts(self, sample: int, width: int) -> list[list[Piece]]:
         audit = self.session.audit
@@ -179,9 +184,10 @@ class Preview(Vertical):
             reasons += _votes(evidence.votes, names, tall)
         if evidence.pair_overlap is not None and evidence.pair_share is not None:
             other = names[audit.suggestions(sample)[0][0]]
-            share = f", {evidence.pair_share:.0%} of {names[given]}'s neighbours are {other}"
-            overlap = f"overlap of {names[given]} and {other} {number(evidence.pair_overlap)}"
-            reasons.append(("pair", overlap + (share if tall else "")))
+            told = f"overlap {number(evidence.pair_overlap)}"
+            if tall:
+                told += f", {evidence.pair_share:.0%} of {names[given]}'s neighbours are {other}"
+            reasons.append(("pair", told))
         if evidence.group:
             count = len(evidence.group)
             copies = ("copy", f"{count} more {'copy' if count == 1 else 'copies'} of this image")

@@ -63,9 +63,9 @@ class Queue(Rows):
             (fit_end(name, name_width), "faint" if decision else "plain"),
             (fit(number(audit.score(sample)), 5, right=True), "faint"),
             (" ", "plain"),
-            (fit(given_name, given_width), "faint"),
+            (session.cut(given_name, given_width), "faint"),
             (f" {arrow} " if both else f"{arrow} ", "faint"),
-            (fit(target, target_width), style),
+            (session.cut(target, target_width), style),
         ]
 
     def _columns(self, width: int) -> tuple[int, int, bool]:
