@@ -352,7 +352,7 @@ def main() -> None:
     options = parser(__doc__).parse_args()
     report = Report("train", options)
     quick = options.quick
-    n, d = (4_000, 128) if quick else (50_000, 1_280)
+    n, d = (2_000, 64) if quick else (50_000, 1_280)
     if report.wanted("head"):
         rounds = 1 if quick else min(options.rounds, 2)
         cell = report.cell("head", lambda: measure_head(n, d, 10, rounds), SOURCE / "head", n=n, d=d)
