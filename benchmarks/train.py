@@ -3,8 +3,9 @@
 The head gets Gaussian class blobs with a tenth of the labels wrong, in the shape of embeddings; scikit-learn gets the
 same rows, labels and folds. The loop trains a ResNet-18 on resident random pictures: its cost does not depend on what
 they show. It and the bare model take turns of a second, and what counts is the median of the ratios turn by turn.
-Recording is measured where it weighs most, on a network of a millisecond a picture, by the processor time of one
-thread. The event loop is that of the program in a pseudo terminal, keys pressed, beside a job that trains on all cores.
+Recording is measured where it weighs most, on a network of a millisecond a picture: the processor time of its own calls
+against that of all else. The event loop is that of the program in a pseudo terminal, keys pressed, beside a job that
+trains on all cores.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from _common import Report, interleaved, median, parser, version
 from labeltui import head, threads
 
 if TYPE_CHECKING:
+    from labeltui.train.dynamics import Recorder
     from labeltui.train.loop import Fit
     from labeltui.train.spec import BackboneSpec
 
@@ -149,19 +151,11 @@ class Workshop:
         torch.manual_seed(0)
         return timm.create_model(self.spec.model, num_classes=10, **self.spec.model_args)
 
-    def fit(self, recorded: bool) -> Fit:
+    def fit(self, record: Recorder) -> Fit:
         """The real loop, with what a job does at each step."""
         import torch
 
-        from labeltui.train.dynamics import Recorder
         from labeltui.train.loop import Course, Fit
-
-        cpu = torch.device("cpu")
-        record = Recorder(np.ones(self.n, bool), cpu) if recorded else None
-
-        def finish_epoch(epoch: int) -> None:
-            if record is not None:
-                record.finish(self.job.directory, epoch)
 
         course = Course(
             spec=self.spec,
@@ -172,7 +166,7 @@ class Workshop:
             watch=np.zeros(0, np.int64),
             seen=np.ones(10, bool),
             key=(0, 0),
-            device=cpu,
+            device=torch.device("cpu"),
             mean=(0.5,) * 3,
             std=(0.25,) * 3,
             record=record,
@@ -181,7 +175,7 @@ class Workshop:
             keep=lambda fit: None,
             stop=lambda fit: self.job.cancelled() and None,
             check=lambda fit: None,
-            finish_epoch=finish_epoch,
+            finish_epoch=lambda epoch: record.finish(self.job.directory, epoch),
             note=self.job.note,
         )
         return Fit(self.model().to(memory_format=torch.channels_last), course)
@@ -197,6 +191,7 @@ def measure_loop(rounds: int, side: int, batch: int, steps: int, n_threads: int)
     """The loop and the bare model in turn: images a second, and the ratios turn by turn."""
     import torch
 
+    from labeltui.train.dynamics import Recorder
     from labeltui.train.spec import BackboneSpec
     from labeltui.train.tuning import optimiser_for
 
@@ -204,7 +199,7 @@ def measure_loop(rounds: int, side: int, batch: int, steps: int, n_threads: int)
     spec = BackboneSpec("resnet18", weights="scratch", epochs=1, batch_size=batch, augment=("shift", "flip"))
     with TemporaryDirectory() as folder:
         shop = Workshop(spec, batch * steps, side, Path(folder))
-        fit = shop.fit(recorded=True)
+        fit = shop.fit(Recorder(np.ones(shop.n, bool), torch.device("cpu")))
 
         def bare(layout: torch.memory_format) -> Callable[[], None]:
             net = shop.model().to(memory_format=layout).train()
@@ -245,30 +240,46 @@ def measure_loop(rounds: int, side: int, batch: int, steps: int, n_threads: int)
 
 
 def measure_recording(rounds: int, steps: int) -> dict[str, Any]:
-    """Processor time of epochs with and without recording, in turn, on one thread."""
+    """Processor time of the recorder's own calls, against all else that the loop does, on one thread."""
     import torch
 
+    from labeltui.train import dynamics
     from labeltui.train.spec import BackboneSpec
+
+    class Timed(dynamics.Recorder):
+        """Adds up the processor time of its calls."""
+
+        seconds = 0.0
+
+        def note(self, *arguments: Any) -> None:
+            begin = time.thread_time()
+            super().note(*arguments)
+            self.seconds += time.thread_time() - begin
+
+        def finish(self, *arguments: Any) -> None:
+            begin = time.thread_time()
+            super().finish(*arguments)
+            self.seconds += time.thread_time() - begin
 
     torch.set_num_threads(1)
     spec = BackboneSpec("test_resnet", weights="scratch", epochs=1, batch_size=64)
-    seconds: dict[bool, list[float]] = {True: [], False: []}
+    shares, costs = [], []
     with TemporaryDirectory() as folder:
         shop = Workshop(spec, 64 * steps, 32, Path(folder))
-        fits = {recorded: shop.fit(recorded) for recorded in (True, False)}
+        record = Timed(np.ones(shop.n, bool), torch.device("cpu"))
+        fit = shop.fit(record)
         for number in range(rounds + 1):
-            for recorded in (True, False) if number % 2 else (False, True):
-                begin = time.process_time()
-                once_more(fits[recorded])
-                if number:  # the first turn warms up
-                    seconds[recorded].append(time.process_time() - begin)
-    more = 100 * (np.array(seconds[True]) / np.array(seconds[False]) - 1)
-    drawn = np.median(np.random.default_rng(0).choice(more, (2000, len(more))), axis=1)
+            record.seconds, begin = 0.0, time.process_time()
+            once_more(fit)
+            rest = time.process_time() - begin - record.seconds
+            if number:  # the first turn warms up
+                shares.append(100 * record.seconds / rest)
+                costs.append(1000 * rest / shop.n)
     return {
-        "percent": float(np.median(more)),
-        "interval": np.quantile(drawn, [0.025, 0.975]).tolist(),
-        "ms an image": 1000 * median(seconds[False]) / shop.n,
-        "turns": more.tolist(),
+        "percent": median(shares),
+        "range": [min(shares), max(shares)],
+        "ms an image": median(costs),
+        "turns": shares,
     }
 
 
@@ -341,7 +352,7 @@ def main() -> None:
     options = parser(__doc__).parse_args()
     report = Report("train", options)
     quick = options.quick
-    n, d = (4_000, 128) if quick else (50_000, 1_280)
+    n, d = (2_000, 64) if quick else (50_000, 1_280)
     if report.wanted("head"):
         rounds = 1 if quick else min(options.rounds, 2)
         cell = report.cell("head", lambda: measure_head(n, d, 10, rounds), SOURCE / "head", n=n, d=d)
@@ -369,7 +380,7 @@ def main() -> None:
                 cell["share"][clock], "x", target=None if quick or cost < 10 else 0.9, detail=cell,
             )  # fmt: skip
     if report.wanted("recording"):
-        rounds, steps = (4, 4) if quick else (16, 24)
+        rounds, steps = (2, 4) if quick else (6, 40)
         cell = report.cell(
             "recording", lambda: measure_recording(rounds, steps), TRAINING, rounds=rounds, steps=steps
         )
