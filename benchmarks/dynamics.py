@@ -75,7 +75,7 @@ def pictures(directory: Path, labels: str, seed: int) -> Case:
         given = np.load(directory / f"{labels}.npy").astype(np.int32)
     else:
         kind, _, rate = labels.partition(" ")
-        given = planted(truth, x, kind, int(rate) / 100, seed)
+        given = planted(truth, x, kind, int(rate) / 100, 1000 + seed)
     return x, given, truth, 10
 
 

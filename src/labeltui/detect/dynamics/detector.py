@@ -7,6 +7,7 @@ import numpy as np
 from labeltui.detect.base import UNKNOWN, Attribute, Detector, Facts, Floats
 from labeltui.detect.dynamics import planting
 from labeltui.detect.dynamics.curves import Curves
+from labeltui.detect.dynamics.statistics import aum
 from labeltui.detect.registry import register
 from labeltui.noise.estimate import Anchors
 
@@ -45,6 +46,7 @@ class DynamicsDetector(Detector):
         curves = Curves(record, facts.n_classes)
         rows = np.flatnonzero(curves.usable)
         z = network.read(network.shipped(), curves, rows, facts.threads)
+        z = network.steadied(z, aum(record)[rows])
         curve = planting.Curve(0.0, 1.0, float("nan"))
         planted = np.zeros(len(rows), dtype=bool) if facts.planted is None else facts.planted[rows]
         self._attributes = {"epochs": len(record.log_p), "recorded": len(rows)}
