@@ -179,7 +179,9 @@ class References:
             if not len(rows):
                 continue
             amount = min(r, len(rows))
-            where = _clusters(z[rows], weight[rows], amount, seed, None if begin is None else centres[label])
+            with _threads.blas(1):  # more threads add up in another order each time
+                first_guess = None if begin is None else centres[label]
+                where = _clusters(z[rows], weight[rows], amount, seed, first_guess)
             sums = np.zeros((folds, amount, m))
             total = np.zeros((folds, amount))
             cell = lesson.fold[rows].astype(np.int64) * amount + where
