@@ -16,6 +16,7 @@ All of it is out of fold.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,16 +91,18 @@ class CleanNet(SecondLook):
             facts.p_head,
             transition,
         )
-        with _threads.blas(1):
-            references = References.of(lesson, spec, facts.seed, None if warm is None else warm["centres"])
+        checked = self._checked()
+        decisions, right = int((checked >= 0).sum()), int((checked == 1).sum())
+        enough = decisions >= LEAST and 0 < right < decisions
+        if not enough:  # the mean of each class will do
+            spec, warm = replace(spec, centres=1), None
+        references = References.of(lesson, spec, facts.seed, None if warm is None else warm["centres"])
         self._kept["centres"] = references.centres
         centres = centroids(references)
         scale = np.full(lesson.n_folds, self._sharpness(lesson, centres), dtype=np.float32)
         self._centroids = Codes(lesson.z, centres, scale, lesson.home, {})
-        checked = self._checked()
-        decisions, right = int((checked >= 0).sum()), int((checked == 1).sum())
         self._attributes = {"decisions": decisions, "components": lesson.z.shape[1], "steps": 0}
-        if decisions < LEAST or right in (0, decisions):
+        if not enough:
             return
         self._codes = train(
             lesson,
@@ -232,7 +235,7 @@ class CleanNet(SecondLook):
         start_at = np.array([1.0 / m] * m + [1.0, 0.0])
         self._weights = np.stack(
             [
-                _exponents(planes[:, home != fold], labels[home != fold], named[home != fold], start_at)
+                exponents(planes[:, home != fold], labels[home != fold], named[home != fold], start_at)
                 for fold in range(len(self._codes.classes))
             ]
         )
@@ -281,6 +284,12 @@ class CleanNet(SecondLook):
         assert codes is not None, "look() comes first"
         return own(codes.cosines(start, stop), self.facts.doubted[start:stop])
 
+    @property
+    def coordinates(self) -> Floats:
+        """Principal coordinates of the embedding, rows of length 1, (N, m)."""
+        assert self._centroids is not None, "look() comes first"
+        return self._centroids.samples
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The cosines, for sample weights, and what the next fit begins with."""
         cosine = np.concatenate([self.cosines(start, stop) for start, stop in self.facts.blocks()])
@@ -292,12 +301,11 @@ class CleanNet(SecondLook):
         return self._attributes
 
 
-def _exponents(
-    planes: npt.NDArray[np.float64], labels: Ints, named: Mask, start: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Return the most probable exponents under the decisions.
+@dataclass(frozen=True)
+class Objective:
+    """What the decisions and the prior say against exponents.
 
-    Parameters
+    Attributes
     ----------
     planes : ndarray of float64, shape (M, n, K)
         Log-probabilities.
@@ -305,25 +313,36 @@ def _exponents(
     named : ndarray of bool, shape (n,)
         True where the label is right, False where it is wrong and nobody said what is right.
     start : ndarray of float64, shape (M,)
-        Their mean a priori; the standard deviation is 0.5.
+        Mean of the exponents a priori; their standard deviation is 0.5.
     """
-    n = len(labels)
-    if not n:
-        return start
-    rows = np.arange(n)
 
-    def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        z = np.einsum("m,mnk->nk", weights, planes)
+    planes: npt.NDArray[np.float64]
+    labels: Ints
+    named: Mask
+    start: npt.NDArray[np.float64]
+
+    def __call__(self, weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        """Return minus the logarithm of the posterior density, and its slope."""
+        rows = np.arange(len(self.labels))
+        z = np.einsum("m,mnk->nk", weights, self.planes)
         log_p = z - logsumexp(z, axis=1, keepdims=True)
         p = np.exp(log_p)
-        mine = log_p[rows, labels]
-        p_mine = np.minimum(p[rows, labels], 1.0 - 1e-9)
-        value = -np.where(named, mine, np.log1p(-p_mine)).sum()
-        slope = planes[:, rows, labels] - np.einsum("nk,mnk->mn", p, planes)  # of log p of the label
-        factor = np.where(named, -1.0, p_mine / (1.0 - p_mine))
-        pull = (weights - start) / _SPREAD
+        mine = log_p[rows, self.labels]
+        p_mine = np.minimum(p[rows, self.labels], 1.0 - 1e-9)
+        value = -np.where(self.named, mine, np.log1p(-p_mine)).sum()
+        slope = self.planes[:, rows, self.labels] - np.einsum("nk,mnk->mn", p, self.planes)
+        factor = np.where(self.named, -1.0, p_mine / (1.0 - p_mine))
+        pull = (weights - self.start) / _SPREAD
         return float(value + 0.5 * (pull**2).sum()), slope @ factor + pull / _SPREAD
 
-    best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100})
+
+def exponents(
+    planes: npt.NDArray[np.float64], labels: Ints, named: Mask, start: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the most probable exponents under the decisions, shape (M,); see `Objective`."""
+    if not len(labels):
+        return start
+    objective = Objective(planes, labels, named, start)
+    best = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 100})
     # A machine's last bits must not decide which samples are flagged.
     return np.asarray([round(float(weight), 4) for weight in best.x])

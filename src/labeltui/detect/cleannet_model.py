@@ -13,7 +13,7 @@ gives all others a pseudo-label by its own cosine. Here
   the first step the cosines are those of sample and class centroid;
 * an unverified sample's target is the distribution over right labels that its out-of-fold head and the noise
   channel imply, a verified one's is the label that was found right. Steps on verified samples alone, as published,
-  draw the codes to the classes that were looked at and away from the others (`benchmarks/cleannet.py`);
+  draw the codes to the classes that were looked at and away from the others;
 * everything is out of fold: the network of a fold learns from the samples of the others, and so do the reference
   sets that it reads, so no cosine has seen the label that it judges.
 """
@@ -179,7 +179,9 @@ class References:
             if not len(rows):
                 continue
             amount = min(r, len(rows))
-            where = _clusters(z[rows], weight[rows], amount, seed, None if begin is None else centres[label])
+            with _threads.blas(1):  # more threads add up in another order each time
+                first_guess = None if begin is None else centres[label]
+                where = _clusters(z[rows], weight[rows], amount, seed, first_guess)
             sums = np.zeros((folds, amount, m))
             total = np.zeros((folds, amount))
             cell = lesson.fold[rows].astype(np.int64) * amount + where
@@ -203,6 +205,8 @@ def _clusters(
     """Cluster of each row."""
     if len(z) <= amount:
         return np.arange(len(z))
+    if amount == 1:
+        return np.zeros(len(z), dtype=np.int64)
     if begin is None:
         fitted = MiniBatchKMeans(amount, random_state=seed, batch_size=2048, n_init=1, max_iter=30)
         fitted.fit(z, sample_weight=weight)
