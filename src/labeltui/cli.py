@@ -262,6 +262,13 @@ def review(audit: Path, **given: Any) -> None:
     "--held-out", default="", help="A split or a share, to measure on.  [default: 0.1 without folds]"
 )
 @click.option("--folds", type=int, help="Out-of-fold probabilities re-rank the queue; 0 trains one model.")
+@click.option(
+    "--self-calibrate",
+    type=float,
+    default=0.0,
+    metavar="SHARE",
+    help="Teach this share of the labels wrongly, in the run alone, to calibrate the dynamics score.",
+)
 @click.option("--seed", default=0, show_default=True, help="Of folds, weights and batches.")
 @click.option("--threads", "n_threads", type=int, help="Default: all cores but one.")
 @click.option("--image-size", type=int, help="Side in pixels.")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui.errors import InputError
-from labeltui.head import HeadSpec
+from labeltui.head import Dynamics, HeadSpec
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -59,6 +59,10 @@ class Facts:
         Sample weights for heads that detectors train.
     head : HeadSpec, optional
         What such heads are like.
+    dynamics : Dynamics, optional
+        The training of the head, or of a fine-tuned backbone, as it was recorded.
+    planted : ndarray of bool, shape (N,), optional
+        Samples whose label was replaced by a wrong one on purpose in that training, and there alone.
     device : str
         Where they are trained.
     seed : int
@@ -83,6 +87,8 @@ class Facts:
     seed: int = 0
     threads: int | None = None
     p_tuned: Floats | None = None
+    dynamics: Dynamics | None = None
+    planted: Mask | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.labels), self.n_classes
@@ -96,6 +102,8 @@ class Facts:
             "p_tuned": (self.p_tuned, (n, k)),
             "weights": (self.weights, (n,)),
             "checked": (self.checked, (n,)),
+            "planted": (self.planted, (n,)),
+            "dynamics": (None if self.dynamics is None else self.dynamics.labels, (n,)),
             "pred_probs": (self.pred_probs, (n, k)),
         }
         for name, (array, shape) in shapes.items():

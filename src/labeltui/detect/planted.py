@@ -120,7 +120,7 @@ def trial(
     copy, planted = noise.class_dependent(before, scaled(transition, before, rate), seed)
     n_folds = max(2, int(facts.fold.max()) + 1)
     fold = head.folds(copy, facts.groups, facts.fold >= 0, n_folds, seed + 1)
-    p = head.out_of_fold(
+    result = head.out_of_fold(
         facts.embeddings,
         np.where(fold >= 0, copy, -1),
         fold,
@@ -132,15 +132,18 @@ def trial(
         weights=facts.weights,
         progress=lambda epoch: tell(_HEAD_SHARE * epoch.done / epoch.total),
         cancel=cancel,
-    ).p
+        dynamics=True,
+    )
     fresh = replace(
         facts,
         labels=copy,
         given=None,
         fold=fold,
-        p_head=p,
+        p_head=result.p,
         p_tuned=None,
         pred_probs=None,
+        dynamics=result.dynamics,
+        planted=None,
         checked=None,
         seed=seed + 1,
     )

@@ -177,7 +177,7 @@ def _scan(run: Run, source: sources.Source, sheet: Sheet, pred_probs: Array | No
     with run.stage("head") as share:
         if warm.ident is not None:
             warm.join()
-        fold, p = train_head(run, sheet, rows, inside, groups, partial, share, found)
+        fold, p, dynamics = train_head(run, sheet, rows, inside, groups, partial, share, found)
     with run.stage("score") as share:
         facts = detect.Facts(
             labels=sheet.given,
@@ -190,6 +190,7 @@ def _scan(run: Run, source: sources.Source, sheet: Sheet, pred_probs: Array | No
             pred_probs=pred_probs,
             embeddings=rows.features,
             fold=fold,
+            dynamics=dynamics,
             seed=run.options.seed,
             threads=run.options.threads,
         )

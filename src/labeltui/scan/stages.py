@@ -295,7 +295,7 @@ def train_head(
     partial: Partial,
     share: Callable[[float], None],
     found: Findings,
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], head.Dynamics | None]:
     options = run.options
     fold = head.folds(sheet.given, groups, inside, options.folds, options.seed)
 
@@ -311,10 +311,13 @@ def train_head(
             device=options.embed.device,
             progress=lambda epoch: share(epoch.done / epoch.total),
             cancel=run.cancelled,
+            dynamics=True,
         )
-        return {"p": result.p}, result.attrs
+        record = {} if result.dynamics is None else vars(result.dynamics)
+        return {"p": result.p, **record}, result.attrs
 
     key = [sheet.given, len(sheet.class_ids), fold, asdict(options.head), options.seed, options.embed.device]
     arrays, facts = partial.step("head", key, train)
     found.attrs["scores/head"] = dict(facts)
-    return fold, arrays["p"]
+    p = arrays.pop("p")
+    return fold, p, head.Dynamics(**arrays) if arrays else None

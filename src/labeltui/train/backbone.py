@@ -229,7 +229,7 @@ class _Work:
             dealt = head.folds(task.labels, groups, chosen, WATCH_FOLDS, task.spec.seed)
             rows, watch = np.flatnonzero(chosen & (dealt != 0)), np.flatnonzero(dealt == 0)
         seen = np.zeros(self.n_classes, dtype=bool)
-        seen[np.unique(task.labels[rows])] = True
+        seen[np.unique(task.taught[rows])] = True
         self._say_unseen(part, seen)
         begin = READ_SHARE + part.number * self.span
         clock = Clock(KEEP_SECONDS)
@@ -266,7 +266,7 @@ class _Work:
         course = Course(
             spec=spec,
             images=images,
-            labels=task.labels,
+            labels=task.taught,
             weights=task.weights,
             rows=rows,
             watch=watch,
@@ -346,7 +346,7 @@ class _Work:
             return  # done before a resume
         for name in ("", *(["clean-"] if self.spec.clean_pass else [])):
             files = [[part.number * epochs + epoch for part in recorded] for epoch in range(epochs)]
-            dynamics.consolidate(self.directory, self.task.labels, self.fold, files, name)
+            dynamics.consolidate(self.directory, self.task.taught, self.fold, files, name)
         dynamics.clear(self.directory)
 
     def _measure(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import head, store, threads
+from labeltui import head, noise, store, threads
+from labeltui.detect.planted import scaled
 from labeltui.errors import JobError, UsageError
 from labeltui.sources.pictures import NoPictures, Pictures
 from labeltui.text import safe
@@ -18,6 +19,8 @@ from labeltui.train.spec import HELD_OUT, OUT, TRAIN, BackboneSpec, TrainSpec, a
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit
+
+LEAST_PLANTED = 20  # samples of a class in which labels are planted
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Request:
     folds : int, optional
         By default 5 for the head and 3 for a backbone; 0 trains one model on everything not held out.
     seed : int
+    self_calibrate : float
+        Share of the training labels that is replaced by wrong ones in this run, and there alone, so that the
+        dynamics score can be calibrated by what is known to be wrong; 0 is none.
     device : str
     n_threads : int, optional
         By default all cores but one, which the terminal UI keeps.
@@ -55,6 +61,7 @@ class Request:
     held_out_seed: int = 0
     folds: int | None = None
     seed: int = 0
+    self_calibrate: float = 0.0
     device: str = "auto"
     n_threads: int | None = None
 
@@ -67,7 +74,8 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
     spec : TrainSpec
     arrays : dict
         ``labels`` (N,) int32, -1 = none; ``roles`` (N,) uint8, see `labeltui.train.spec`; ``weights`` (N,)
-        float32, only where asked for; ``checked`` (N,) int8, only where somebody decided.
+        float32, only where asked for; ``checked`` (N,) int8, only where somebody decided; ``planted`` (N,) int32,
+        -1 = none, only for self-calibration.
 
     Raises
     ------
@@ -95,6 +103,8 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         arrays: dict[str, NDArray[Any]] = {"labels": labels, "roles": roles}
         if request.weights:
             arrays["weights"] = _weights(audit, opened, request.weights, labels)
+        if request.self_calibrate:
+            arrays["planted"] = _planted(opened, request, folds, np.where(roles == TRAIN, labels, -1))
     checked = audit.checked
     if (checked >= 0).any():
         arrays["checked"] = checked
@@ -120,6 +130,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         roles_sha256=array_hash(roles, "u1"),
         weights_sha256=array_hash(arrays["weights"], "<f4") if "weights" in arrays else "",
         checked_sha256=array_hash(checked, "i1") if "checked" in arrays else "",
+        planted_sha256=array_hash(arrays["planted"], "<i4") if "planted" in arrays else "",
         source_root="" if audit.source_root is None else str(audit.source_root),
         backbone=request.backbone,
     )
@@ -178,6 +189,25 @@ def _weights(audit: Audit, opened: store.Store, name: str, labels: NDArray[np.in
             "sample weights must be numbers, not negative", f"that of {audit.sample_name(bad)} is not one"
         )
     return weights
+
+
+def _planted(
+    opened: store.Store, request: Request, folds: int, labels: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """Wrong labels for a share of the training samples, by the audit's transition matrix; -1 = keeps its own."""
+    share = request.self_calibrate
+    if not 0.01 <= share <= 0.2:
+        raise UsageError("--self-calibrate must be a share from 0.01 to 0.2", f"{share} came")
+    if not folds and not (request.backbone is not None and request.backbone.reembed):
+        raise UsageError(
+            "--self-calibrate needs a run that makes scores", "this one has no folds", "give --folds 3"
+        )
+    size = np.bincount(labels[labels >= 0], minlength=len(opened.class_ids))
+    # A small class must not lose its only samples.
+    before = np.where((labels >= 0) & (size[labels] >= LEAST_PLANTED), labels, -1).astype(np.int32)
+    transition = opened.array("noise/transition") if "noise/transition" in opened else np.eye(len(size))
+    after, planted = noise.class_dependent(before, scaled(transition, before, share), request.seed)
+    return np.where(planted, after, -1).astype(np.int32)
 
 
 def _split(opened: store.Store, name: str) -> int:

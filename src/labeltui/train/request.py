@@ -39,6 +39,7 @@ def from_options(given: Mapping[str, Any]) -> Request:
         held_out=given["held_out"],
         folds=given["folds"],
         seed=given["seed"],
+        self_calibrate=given["self_calibrate"],
         device=given["device"],
         n_threads=given["n_threads"],
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from labeltui import detect, head, store
 from labeltui.errors import Cancelled
-from labeltui.train.dynamics import write_dynamics
+from labeltui.train.dynamics import FILE, read_dynamics, write_dynamics
 from labeltui.train.predictions import Predictions
 from labeltui.train.spec import HELD_OUT, TRAIN
 from labeltui.train.task import Task
@@ -72,9 +72,11 @@ def rescore(
     groups = audit.array("groups/duplicate")
     classes = len(audit.class_ids)
     fold = head.folds(labels, groups, inside & (task.roles == TRAIN), spec.folds or 5, spec.seed)
+    # Planted labels are learned by what is recorded, and by nothing else.
+    learned = task.taught if spec.kind == "head" else labels
     result = head.out_of_fold(
         view.embedding,
-        np.where(fold >= 0, labels, -1),
+        np.where(fold >= 0, learned, -1),
         fold,
         classes,
         seed=spec.seed,
@@ -85,6 +87,9 @@ def rescore(
         progress=lambda epoch: share(HEAD_SHARE * epoch.done / epoch.total),
         cancel=job.cancelled,
     )
+    recorded = result.dynamics
+    if spec.kind == "backbone" and (job.directory / FILE).exists():
+        recorded = read_dynamics(job.directory)
     built_on = set(view.built_on)
     if tuned is None and TUNED in audit:
         tuned = audit.array(TUNED)
@@ -104,6 +109,8 @@ def rescore(
         given=audit.given,
         checked=task.checked,
         weights=task.weights,
+        dynamics=recorded,
+        planted=None if task.planted is None else task.planted >= 0,
         device=spec.device,
         seed=spec.seed,
         threads=spec.threads,

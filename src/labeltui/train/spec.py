@@ -148,8 +148,8 @@ class TrainSpec:
         Where the labels came from: ``current``, ``given``, or a table and its column.
     held_out : str
         Which samples are held out for measuring: ``none``, ``split NAME``, or ``share 0.1 seed 0``.
-    roles_sha256, weights_sha256, checked_sha256 : str
-        Hashes of roles.npy, weights.npy and checked.npy; empty where there is no such file.
+    roles_sha256, weights_sha256, checked_sha256, planted_sha256 : str
+        Hashes of roles.npy, weights.npy, checked.npy and planted.npy; empty where there is no such file.
     source_root : str
         Where the pictures lie; empty = where the scan saw them.
     backbone : BackboneSpec, optional
@@ -170,6 +170,7 @@ class TrainSpec:
     roles_sha256: str = ""
     weights_sha256: str = ""
     checked_sha256: str = ""
+    planted_sha256: str = ""
     source_root: str = ""
     backbone: BackboneSpec | None = None
     format: int = FORMAT

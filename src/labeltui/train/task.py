@@ -122,6 +122,8 @@ class Task:
     weights : ndarray of float32, shape (N,), optional
     checked : ndarray of int8, shape (N,), optional
         1 = a person found the given label right, 0 = wrong, -1 = nobody decided.
+    planted : ndarray of int32, shape (N,), optional
+        Wrong labels that take the place of `labels` in training, so that something is known to be wrong; -1 = none.
     """
 
     job: Run
@@ -131,3 +133,9 @@ class Task:
     roles: npt.NDArray[np.uint8]
     weights: npt.NDArray[np.float32] | None
     checked: npt.NDArray[np.int8] | None = None
+    planted: npt.NDArray[np.int32] | None = None
+
+    @property
+    def taught(self) -> npt.NDArray[np.int32]:
+        """The labels that are trained on."""
+        return self.labels if self.planted is None else np.where(self.planted >= 0, self.planted, self.labels)

@@ -1,0 +1,124 @@
+"""Training dynamics as curves of one form: five channels over a fixed number of steps.
+
+=========  ==================================================================================================
+channel    of the given label at a step, chance level 0, about -3..3
+=========  ==================================================================================================
+odds       log-odds of its probability, plus log(K - 1)
+rank       where its margin stands among all samples of the run at that step, as a normal score
+agrees     1 where it is the top class, -1 where not
+top        log-odds of the top class, plus log(K - 1)
+spread     normalised sum of squares: 0 all classes alike, 1 certain
+=========  ==================================================================================================
+
+Epochs are put on a line from 0 to 1 and read at `STEPS` places between, so their number does not matter; the
+chance level is that of K classes; margins, whose scale depends on the network, become ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+from labeltui.detect.base import Floats, Mask
+from labeltui.detect.dynamics.statistics import recorded
+from labeltui.head import Dynamics
+
+STEPS = 32
+CHANNELS = ("odds", "rank", "agrees", "top", "spread")
+_REFERENCE = 20_000  # samples that ranks are taken among, at most
+_QUANTILES = 257
+
+
+class Curves:
+    """Reads a record in blocks.
+
+    Parameters
+    ----------
+    record : Dynamics
+    n_classes : int
+        K, at least 2.
+    among : ndarray of bool, shape (N,), optional
+        Samples that ranks are taken among; all by default.
+
+    Attributes
+    ----------
+    usable : ndarray of bool, shape (N,)
+        Samples with at least one recorded epoch.
+    """
+
+    def __init__(self, record: Dynamics, n_classes: int, among: Mask | None = None) -> None:
+        self._record = record
+        self._chance = math.log(max(n_classes - 1, 1))
+        self._floor = 1.0 / n_classes
+        known = recorded(record)
+        self.usable: Mask = np.asarray(known.any(axis=0))
+        self._known = known
+        inside = np.flatnonzero(self.usable if among is None else self.usable & among)
+        if len(inside) > _REFERENCE:
+            inside = inside[np.linspace(0, len(inside) - 1, _REFERENCE).astype(np.int64)]
+        self._levels = np.linspace(0.0, 1.0, _QUANTILES)
+        self._quantiles = np.zeros((STEPS, _QUANTILES), dtype=np.float32)
+        if len(inside):
+            margin = self._resampled("margin", inside)  # (n, STEPS)
+            self._quantiles = np.quantile(margin, self._levels, axis=0).T.astype(np.float32)
+
+    def read(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """Return the channels of the samples `rows`, all of them usable; float32 (n, STEPS, 5)."""
+        out = np.empty((len(rows), STEPS, len(CHANNELS)), dtype=np.float32)
+        own = self._resampled("log_p", rows)
+        out[:, :, 0] = np.clip((_log_odds(own) + self._chance) / 3.0, -4.0, 4.0)
+        margin = self._resampled("margin", rows)
+        for step in range(STEPS):
+            place = np.interp(margin[:, step], self._quantiles[step], self._levels)
+            out[:, step, 1] = ndtri(np.clip(place, 1e-3, 1.0 - 1e-3))
+        out[:, :, 2] = self._resampled("agrees", rows)
+        top = np.log(np.clip(self._resampled("top_p", rows), 1e-6, 1.0))
+        out[:, :, 3] = np.clip((_log_odds(top) + self._chance) / 3.0, -4.0, 4.0)
+        squares = self._resampled("sum_squares", rows)
+        out[:, :, 4] = np.clip((squares - self._floor) / (1.0 - self._floor), 0.0, 1.0)
+        return out
+
+    def _resampled(self, field: str, rows: npt.NDArray[np.int64]) -> Floats:
+        """One field of the samples `rows` at the fixed steps, (n, STEPS); each over the epochs it was recorded in."""
+        out = np.empty((len(rows), STEPS), dtype=np.float32)
+        if field == "agrees":
+            values = np.where(self._record.top[:, rows] == self._record.labels[rows], 1.0, -1.0)
+        else:
+            values = getattr(self._record, field)[:, rows]
+        for places, epochs in _alike(self._known[:, rows]):
+            weights = _interpolation(len(epochs))  # (STEPS, e)
+            out[places] = values[np.ix_(epochs, places)].astype(np.float32).T @ weights.T
+        return out
+
+
+def _alike(known: Mask) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Samples recorded in the same epochs, and these: nearly always one group, of all."""
+    if known.all():
+        yield np.arange(known.shape[1]), np.arange(len(known))
+        return
+    patterns, group = np.unique(np.packbits(known, axis=0), axis=1, return_inverse=True)
+    for number in range(patterns.shape[1]):
+        places = np.flatnonzero(group.ravel() == number)
+        yield places, np.flatnonzero(known[:, places[0]])
+
+
+def _interpolation(epochs: int) -> Floats:
+    """Weights (STEPS, epochs) that read a line through `epochs` values at STEPS places."""
+    at = np.linspace(0.0, epochs - 1.0, STEPS)
+    low = np.minimum(at.astype(np.int64), max(epochs - 2, 0))
+    weights = np.zeros((STEPS, epochs), dtype=np.float32)
+    steps = np.arange(STEPS)
+    weights[steps, low] += 1.0 - (at - low)
+    if epochs > 1:
+        weights[steps, low + 1] += at - low
+    return weights
+
+
+def _log_odds(log_p: Floats) -> Floats:
+    """log(p / (1 - p)) of log p, kept finite where float16 calls p one."""
+    kept = np.minimum(log_p, np.float32(-1e-4))
+    return np.asarray(kept - np.log(-np.expm1(kept)))

@@ -1,0 +1,85 @@
+"""The detector."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labeltui.detect.base import UNKNOWN, Attribute, Detector, Facts, Floats
+from labeltui.detect.dynamics import planting
+from labeltui.detect.dynamics.curves import Curves
+from labeltui.detect.dynamics.statistics import aum
+from labeltui.detect.registry import register
+from labeltui.noise.estimate import Anchors
+
+MOST_CLASSES = np.iinfo(np.int16).max  # a record keeps the top class in 16 bits
+
+
+@register
+class DynamicsDetector(Detector):
+    """Trust in the label by the course of its training, as a shipped network reads it.
+
+    A sample that no model was trained on, or on another label than the one in doubt (a person has changed it, or it
+    was corrupted on purpose), gets one half.
+    """
+
+    name = "dynamics"
+    title = "training dynamics"
+    needs = frozenset({"dynamics"})
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._score = np.full(facts.n, UNKNOWN, dtype=np.float32)
+        self._attributes: dict[str, Attribute] = {}
+
+    @classmethod
+    def feasible(cls, facts: Facts) -> bool:
+        """Whether the record can name all classes, and there is more than one."""
+        return 2 <= facts.n_classes <= MOST_CLASSES
+
+    def fit(self) -> None:
+        """Read all curves."""
+        from labeltui.detect.dynamics import network
+
+        facts = self.facts
+        assert facts.dynamics is not None  # `needs` says so
+        record = facts.dynamics
+        curves = Curves(record, facts.n_classes)
+        rows = np.flatnonzero(curves.usable)
+        z = network.read(network.shipped(), curves, rows, facts.threads)
+        z = network.steadied(z, aum(record)[rows])
+        curve = planting.Curve(0.0, 1.0, float("nan"))
+        planted = np.zeros(len(rows), dtype=bool) if facts.planted is None else facts.planted[rows]
+        self._attributes = {"epochs": len(record.log_p), "recorded": len(rows)}
+        if (found := planting.fit(z, planted, self._rate() if planted.any() else 0.0)) is not None:
+            curve = found
+            self._attributes |= {
+                "planted": int(planted.sum()),
+                "planted_shift": curve.shift,
+                "planted_stretch": curve.stretch,
+                "planted_rate": curve.rate,
+            }
+        same = ~planted & (record.labels[rows] == facts.doubted[rows])
+        self._score[rows[same]] = curve.apply(z[same])
+
+    def _rate(self) -> float:
+        """Share of wrong labels, from the samples that look most like their class; .1 without a head."""
+        facts = self.facts
+        if facts.p_head is None:
+            return 0.1
+        labels = np.where(facts.judged & (facts.labels >= 0), facts.labels, -1).astype(np.int32)
+        anchors = Anchors(labels, facts.n_classes)
+        for start, stop in facts.blocks():
+            anchors.add(start, np.asarray(facts.p_head[start:stop]))
+        share = np.bincount(labels[labels >= 0], minlength=facts.n_classes) / max(int((labels >= 0).sum()), 1)
+        return float(1.0 - share @ np.diag(anchors.matrix()))
+
+    def probabilities(self, start: int, stop: int) -> None:
+        """None: it knows nothing of other labels."""
+
+    def score(self, start: int, stop: int) -> Floats:
+        """Trust in the labels of the samples start..stop."""
+        return self._score[start:stop]
+
+    def attributes(self) -> dict[str, Attribute]:
+        """Epochs, samples, and the calibration where labels were planted."""
+        return self._attributes

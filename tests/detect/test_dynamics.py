@@ -1,0 +1,224 @@
+"""Training dynamics: what is read off a record, and the shipped network."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score
+
+from labeltui import detect, head, noise
+from labeltui.detect import base, planted
+from labeltui.detect.calibrate import calibration_error
+from labeltui.detect.dynamics import network, planting, statistics
+from labeltui.detect.dynamics.curves import STEPS, Curves
+from labeltui.errors import InputError
+
+DIGITS = load_digits()
+TRUTH = DIGITS.target.astype(np.int32)
+X = (DIGITS.data / 16).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def facts() -> base.Facts:
+    """Digits with a third of the labels moved to the next class, and the record of a head that learned them."""
+    labels = noise.pair_flip(TRUTH, 0.33, 77, 10).labels
+    fold = head.folds(labels, None, None, 2, 0)
+    spec = head.HeadSpec(hidden=256, epochs=9)
+    made = head.out_of_fold(X, labels, fold, 10, spec=spec, dynamics=True)
+    return base.Facts(labels, 10, np.ones(len(X), dtype=bool), p_head=made.p, dynamics=made.dynamics)
+
+
+def record_of(log_p: np.ndarray, labels: np.ndarray, k: int, seed: int = 0) -> head.Dynamics:
+    """A record (E, N) whose other fields fit `log_p`: the rest of the probability lies on one other class."""
+    own = np.exp(log_p)
+    top = np.where(own > 0.5, labels, (labels + 1) % k)
+    return head.Dynamics(
+        log_p.astype(np.float16),
+        (log_p - np.log1p(-own)).astype(np.float16),
+        top.astype(np.int16),
+        np.maximum(own, 1 - own).astype(np.float16),
+        (own**2 + (1 - own) ** 2).astype(np.float16),
+        labels,
+    )
+
+
+@pytest.fixture
+def record() -> head.Dynamics:
+    """Random curves: 20 samples over 7 epochs; sample 3 was not recorded, sample 4 not from the fourth epoch on."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 20).astype(np.int32)
+    made = record_of(np.log(rng.uniform(0.02, 0.98, (7, 20))), labels, 4)
+    for field in ("log_p", "margin", "top_p", "sum_squares", "top"):
+        values = getattr(made, field)
+        nothing = -1 if field == "top" else np.nan
+        values[:, 3] = nothing
+        values[3:, 4] = nothing
+    return made
+
+
+# ------------------------------------------------------------------------------------- statistics
+
+
+def test_statistics_are_what_their_papers_say(record: head.Dynamics) -> None:
+    found = {name: statistic(record) for name, statistic in statistics.STATISTICS.items()}
+    for values in found.values():
+        assert values.dtype == np.float32
+        assert np.flatnonzero(np.isnan(values)).tolist() == [3]
+    for sample in range(20):
+        epochs = range(3 if sample == 4 else 7)
+        if sample == 3:
+            continue
+        own = [float(np.exp(np.float32(record.log_p[e, sample]))) for e in epochs]
+        right = [record.top[e, sample] == record.labels[sample] for e in epochs]
+        lost = sum(a and not b for a, b in itertools.pairwise(right))
+        assert found["AUM"][sample] == pytest.approx(
+            np.mean([record.margin[e, sample] for e in epochs]), rel=1e-3
+        )
+        assert found["mean confidence"][sample] == pytest.approx(np.mean(own), rel=1e-5)
+        assert found["wrong events"][sample] == -(len(right) - sum(right))
+        assert found["forgetting events"][sample] == -(lost if any(right) else 7)
+        assert found["last loss"][sample] == record.log_p[epochs[-1], sample]
+        # The length of p - y itself, where the rest of p lies on one other class.
+        errors = [np.hypot(1 - own[e], 1 - own[e]) for e in range(1)]
+        assert found["EL2N"][sample] == pytest.approx(-np.mean(errors), abs=2e-3)
+
+
+# ------------------------------------------------------------------------------------- curves
+
+
+def test_neither_the_number_of_epochs_nor_of_classes_nor_the_scale_of_logits_changes_a_curve() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 5, 300).astype(np.int32)
+    few = record_of(np.log(rng.uniform(0.05, 0.95, (5, 300))), labels, 5)
+    fine = np.linspace(0, 4, 9)  # the same lines, read twice as often
+
+    def between(values: np.ndarray) -> np.ndarray:
+        lines = values.astype(np.float32)
+        return np.stack([np.interp(fine, np.arange(5), line) for line in lines.T], axis=1).astype(np.float16)
+
+    many = head.Dynamics(
+        between(few.log_p), between(few.margin), np.repeat(few.top, 2, axis=0)[:9],
+        between(few.top_p), between(few.sum_squares), labels,
+    )  # fmt: skip
+    rows = np.arange(300)
+    a, b = Curves(few, 5).read(rows), Curves(many, 5).read(rows)
+    assert a.shape == (300, STEPS, 5)
+    np.testing.assert_allclose(a[:, :, [0, 1, 3, 4]], b[:, :, [0, 1, 3, 4]], atol=0.05)
+    stretched = dataclasses.replace(few, margin=few.margin * np.float16(4))
+    np.testing.assert_allclose(a, Curves(stretched, 5).read(rows), atol=1e-3)
+    for k in (2, 10, 1000):  # at chance everything is at nought
+        chance = head.Dynamics(
+            np.full((3, 4), -np.log(k), np.float16), np.zeros((3, 4), np.float16), np.zeros((3, 4), np.int16),
+            np.full((3, 4), 1 / k, np.float16), np.full((3, 4), 1 / k, np.float16), np.zeros(4, np.int32),
+        )  # fmt: skip
+        at_chance = Curves(chance, k).read(np.arange(4))
+        np.testing.assert_allclose(at_chance[:, :, [0, 3, 4]], 0.0, atol=0.01)
+
+
+def test_curves_are_read_over_the_epochs_that_were_recorded(record: head.Dynamics) -> None:
+    curves = Curves(record, 4)
+    assert np.flatnonzero(~curves.usable).tolist() == [3]
+    rows = np.flatnonzero(curves.usable)
+    all_of_it = curves.read(rows)
+    assert np.isfinite(all_of_it).all()
+    short = head.Dynamics(
+        *(getattr(record, field)[:3, 4:5] for field in ("log_p", "margin", "top", "top_p", "sum_squares")),
+        record.labels[4:5],
+    )
+    alone = Curves(short, 4).read(np.zeros(1, dtype=np.int64))
+    np.testing.assert_allclose(all_of_it[rows == 4][:, :, [0, 2, 3, 4]], alone[:, :, [0, 2, 3, 4]], atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------- detector
+
+
+def test_the_shipped_network_beats_what_else_is_read_off_the_record(facts: base.Facts) -> None:
+    assert facts.dynamics is not None
+    findings = detect.run(facts)
+    wrong = facts.labels != TRUTH
+    ours = average_precision_score(wrong, -findings.scores["dynamics"])
+    for name, statistic in statistics.STATISTICS.items():
+        assert ours > average_precision_score(wrong, -statistic(facts.dynamics)), name
+    # Shipped, not fitted: it says how sure it is without knowing this noise rate.
+    assert calibration_error(findings.scores["dynamics"], ~wrong) < 0.1
+    assert "dynamics" not in findings.proposals
+    assert findings.attrs["dynamics"]["epochs"] == len(facts.dynamics.log_p)
+
+
+def test_scores_keep_their_law_and_their_bytes_on_any_number_of_threads(
+    facts: base.Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "_BLOCK", 256)
+    one, three = (
+        detect.run(dataclasses.replace(facts, threads=threads), only=["dynamics"]).scores["dynamics"]
+        for threads in (1, 3)
+    )
+    assert one.tobytes() == three.tobytes()
+    assert one.dtype == np.float32
+    assert ((one >= 0) & (one <= 1)).all()
+
+
+def test_a_curve_of_another_label_or_none_says_nothing(facts: base.Facts) -> None:
+    assert facts.dynamics is not None
+    gaps = {
+        name: getattr(facts.dynamics, name).copy() for name in ("log_p", "margin", "top_p", "sum_squares")
+    }
+    for values in gaps.values():
+        values[:, :5] = np.nan
+    given = facts.labels.copy()
+    given[5:10] = (given[5:10] + 1) % 10  # a person has changed these since
+    changed = dataclasses.replace(
+        facts, given=given, dynamics=dataclasses.replace(facts.dynamics, **gaps), p_head=None
+    )
+    score = detect.run(changed, only=["dynamics"]).scores["dynamics"]
+    assert (score[:10] == 0.5).all()
+    assert (score[10:] != 0.5).mean() > 0.99
+    with pytest.raises(InputError):
+        dataclasses.replace(facts, dynamics=dataclasses.replace(facts.dynamics, labels=facts.labels[1:]))
+
+
+def test_the_weights_are_small_and_a_record_of_one_class_is_left_alone(facts: base.Facts) -> None:
+    size = sum(values.numel() for values in network.shipped().parameters())
+    assert size * 4 < 2_000_000
+    assert facts.dynamics is not None
+    nothing = dataclasses.replace(facts, labels=np.zeros_like(facts.labels), n_classes=1, p_head=None)
+    assert "dynamics" not in detect.run(nothing).scores
+
+
+# ------------------------------------------------------------------------------------- planted errors
+
+
+def test_planted_errors_tell_what_the_odds_are_worth() -> None:
+    rng = np.random.default_rng(3)
+    # Odds that are three times too sure and shifted, of a fifth of wrong labels; 5 % more are planted.
+    z = rng.normal(size=20_000) * 2
+    wrong = rng.random(20_000) < 1 / (1 + np.exp(1.2 * z + 1.8))
+    drawn = rng.choice(np.flatnonzero(wrong), 1000, replace=False)
+    everything = np.concatenate([z, z[drawn] + rng.normal(size=1000) * 0.01])
+    is_planted = np.arange(21_000) >= 20_000
+    seen = 3 * everything + 2
+    curve = planting.fit(seen, is_planted, float(wrong.mean()) * 1.5)
+    assert curve is not None
+    right = curve.apply(seen[:20_000])
+    before = 1 / (1 + np.exp(-seen[:20_000]))
+    assert calibration_error(right, ~wrong) < 0.04
+    assert calibration_error(right, ~wrong) < 0.4 * calibration_error(before, ~wrong)
+    assert curve.rate == pytest.approx(wrong.mean(), abs=0.05)
+    order = np.argsort(z)
+    assert (np.diff(right[order]) >= 0).all()
+    assert planting.fit(seen, np.arange(21_000) < planting.LEAST - 1, 0.2) is None
+
+
+def test_a_trial_learns_its_dynamics_anew(facts: base.Facts) -> None:
+    fold = head.folds(facts.labels, None, None, 2, 0)
+    spec = head.HeadSpec(hidden=64, epochs=4, least_steps=40)
+    whole = dataclasses.replace(facts, embeddings=X, fold=fold, head=spec)
+    made = planted.trial(whole, np.eye(10), 0.1)
+    assert made.facts.dynamics is not None
+    np.testing.assert_array_equal(made.facts.dynamics.labels, made.labels)
+    scores = made.findings.scores["dynamics"]
+    assert np.median(scores[made.planted]) < np.median(scores[~made.planted]) - 0.2

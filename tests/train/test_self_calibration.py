@@ -1,0 +1,93 @@
+"""Labels that are taught wrongly on purpose, in a run and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labeltui import store
+from labeltui.audit import Audit
+from labeltui.errors import UsageError
+from labeltui.train import child, jobs
+from labeltui.train.dynamics import read_dynamics
+from labeltui.train.plan import Request, prepare
+from labeltui.train.spec import BackboneSpec, TrainSpec
+from tests.factories import make_audit
+
+SMALL = BackboneSpec(
+    "test_resnet", weights="scratch", image_size=16, epochs=2, batch_size=32, augment=(), learning_rate=3e-3
+)
+
+
+def prepared(path: Path, **asked: object) -> Path:
+    """A job's directory as `start` leaves it, without a process."""
+    with Audit.open(path, read_only=True) as audit:
+        spec, arrays = prepare(audit, Request(**asked))  # type: ignore[arg-type]
+    return jobs._new_directory(path, spec, arrays)
+
+
+def test_planted_labels_are_learned_and_recorded_but_never_held_against_a_sample(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=1000, images=False)
+    truth = np.load(tmp_path / "truth.npy")
+    directory = prepared(path, self_calibrate=0.1, n_threads=1)
+    labels, planted = np.load(directory / "labels.npy"), np.load(directory / "planted.npy")
+    chosen = planted >= 0
+    assert abs(int(chosen.sum()) - 100) <= 4
+    assert (planted[chosen] != labels[chosen]).all()
+    assert child.run(directory) == "done", jobs.read(directory).message
+    recorded = read_dynamics(directory)
+    np.testing.assert_array_equal(recorded.labels, np.where(chosen, planted, labels))
+    with Audit.open(path, reviewer="ada") as audit:
+        assert audit.refresh() is not None
+        np.testing.assert_array_equal(audit.training_labels(), labels)
+        np.testing.assert_array_equal(audit.current, audit.given)
+        with store.Store.open(path, audit.generation) as opened:
+            score = opened.array("scores/dynamics")
+            attrs = opened.attrs("scores/dynamics")
+            flagged = opened.array("suggest/label")[:, 0] != opened.given
+    assert (score[chosen] == 0.5).all()
+    assert attrs["planted"] == chosen.sum()
+    right = labels == truth
+    # The real errors look like the planted ones: they are told from the right labels.
+    assert np.median(score[~right & ~chosen]) < 0.3
+    assert np.median(score[right & ~chosen]) > 0.7
+    assert attrs["planted_rate"] == pytest.approx((~right).mean(), abs=0.06)
+    assert flagged[right & chosen].mean() <= flagged[right & ~chosen].mean() + 0.03
+
+
+def test_the_same_seed_plants_the_same_labels_and_another_one_others(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, images=False)
+    with Audit.open(path, read_only=True) as audit:
+        made = [prepare(audit, Request(self_calibrate=0.05, seed=seed)) for seed in (0, 0, 1)]
+    (first, a), (second, b), (third, c) = made
+    np.testing.assert_array_equal(a["planted"], b["planted"])
+    assert first.planted_sha256 == second.planted_sha256 != third.planted_sha256
+    assert (a["planted"] != c["planted"]).any()
+
+
+def test_a_backbone_is_taught_them_too(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=96)
+    directory = prepared(path, backbone=SMALL, folds=2, self_calibrate=0.2, n_threads=1)
+    spec = TrainSpec.read(directory / "spec.json")
+    assert spec.planted_sha256
+    planted = np.load(directory / "planted.npy")
+    assert child.run(directory) == "done", jobs.read(directory).message
+    recorded = read_dynamics(directory)
+    taught = np.where(planted >= 0, planted, np.load(directory / "labels.npy"))
+    np.testing.assert_array_equal(recorded.labels, taught)
+    with store.H5(directory / "result.h5") as result:
+        score = np.array(result["scores/dynamics"])
+    assert (score[planted >= 0] == 0.5).all()
+    assert (score[planted < 0] != 0.5).mean() > 0.9
+
+
+def test_what_cannot_be_self_calibrated_is_refused(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    with Audit.open(path, read_only=True) as audit:
+        for share in (0.005, 0.5, -0.1):
+            with pytest.raises(UsageError):
+                prepare(audit, Request(self_calibrate=share))
+        with pytest.raises(UsageError):
+            prepare(audit, Request(backbone=SMALL, folds=0, self_calibrate=0.1))
