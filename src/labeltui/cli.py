@@ -256,7 +256,7 @@ def review(audit: Path, **given: Any) -> None:
 @click.option("--scratch", is_flag=True, help="Begin with random weights.")
 @click.option("--model-arg", "model_args", multiple=True, metavar="KEY=VALUE", help="Passed to the model.")
 @click.option("--labels", default="current", show_default=True, help="current, given, or TABLE:COLUMN.")
-@click.option("--weights", default="", help="Of samples: score, or TABLE:COLUMN.")
+@click.option("--weights", default="", help="Of samples: score, cleannet, or TABLE:COLUMN.")
 @click.option("--splits", help="Train only on these splits, with commas.")
 @click.option(
     "--held-out", default="", help="A split or a share, to measure on.  [default: 0.1 without folds]"

@@ -16,7 +16,7 @@ from labeltui.errors import Cancelled, InputError, UsageError
 
 DIGITS = load_digits()
 TRUTH = DIGITS.target.astype(np.int32)
-ALL = ("neighbours", "nearest", "head", "corrected", "confident", "csg", "blend")
+ALL = ("neighbours", "nearest", "head", "cleannet", "corrected", "confident", "csg", "blend")
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,8 @@ def test_scores_and_suggestions_obey_their_law(facts: base.Facts, findings: base
         "suggest/label",
         "suggest/p",
         "noise/transition",
-        *(f"proposals/{name}" for name in ("head", "corrected", "csg")),
+        *(f"proposals/{name}" for name in ("head", "cleannet", "corrected", "csg")),
+        "detectors/cleannet/cosine",
     }
     right = arrays["proposals/head"] == TRUTH
     assert right.mean() > 0.95

@@ -46,7 +46,7 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         wrong = flipped(audit, tmp_path)
         for sample in wrong[:10]:
             audit.decide([int(sample)], "relabel", int(truth[sample]))
-        right = np.flatnonzero(audit.given == truth)[:5]
+        right = np.flatnonzero(audit.given == truth)[:12]
         audit.decide(right.tolist(), "keep")
         audit.decide([int(wrong[10])], "unsure")
         trainer = jobs.Trainer(audit)
@@ -64,12 +64,15 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         checked = np.load(first.directory / "checked.npy")
         assert (checked[wrong[:10]] == 0).all()
         assert (checked[right] == 1).all()
-        assert (checked >= 0).sum() == 15
+        assert (checked >= 0).sum() == 22
         change = audit.refresh()
         assert change is not None
         assert audit.generation == 1
         with store.Store.open(path, 1) as opened:
-            assert opened.attrs("scores/blend")["calibration_checks"] == 15
+            assert opened.attrs("scores/blend")["calibration_checks"] == 22
+            assert opened.attrs("scores/cleannet")["decisions"] == 22
+            first_steps = opened.attrs("scores/cleannet")["steps"]
+            cosine = opened.array("detectors/cleannet/cosine")
         assert audit.relabels_since_run == 0
         # The scores of the run speak of the given labels still, and of the relabelled samples too.
         assert all(audit.flagged(int(sample)) for sample in wrong[:10])
@@ -81,8 +84,17 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         assert np.array_equal(recorded.labels, labels)
         assert recorded.log_p.shape[1] == audit.n
         assert np.isfinite(recorded.log_p[:, labels >= 0].astype(np.float32)).all()
+        _, arrays = prepare(audit, Request(weights="cleannet"))
+        decided = np.concatenate([right, wrong[:11]])
+        assert (arrays["weights"][decided] == 1).all()
+        rest = np.setdiff1d(np.arange(audit.n), decided)
+        np.testing.assert_array_equal(arrays["weights"][rest], np.maximum(cosine, 0)[rest])
+        list(jobs.follow(trainer.start(Request(weights="cleannet"))))
+        audit.refresh()
+        with store.Store.open(path, 2) as opened:  # goes on from the networks that the first run kept
+            assert 0 < opened.attrs("scores/cleannet")["steps"] < first_steps
     with Audit.open(path, reviewer="ada") as audit:
-        assert audit.generation == 1
+        assert audit.generation == 2
         assert all(audit.current[sample] == truth[sample] for sample in wrong[:10])
 
 

@@ -14,7 +14,16 @@ beyond what the head itself gave.
 
 from __future__ import annotations
 
-from labeltui.detect import confident, copies, corrected, csgfall, dynamics, neighbours, probabilities
+from labeltui.detect import (
+    cleannet,
+    confident,
+    copies,
+    corrected,
+    csgfall,
+    dynamics,
+    neighbours,
+    probabilities,
+)
 from labeltui.detect.base import Detector, Facts, Findings, SecondLook
 from labeltui.detect.registry import available, register, table
 from labeltui.detect.run import SUGGESTIONS, attributes, datasets, run
@@ -27,6 +36,7 @@ __all__ = [
     "SecondLook",
     "attributes",
     "available",
+    "cleannet",
     "confident",
     "copies",
     "corrected",

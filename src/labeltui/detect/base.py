@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,8 @@ class Facts:
         Where they are trained.
     seed : int
     threads : int, optional
+    kept : mapping of str to mapping
+        By detector, the arrays that it gave at its last run (`Detector.arrays`), to go on from.
     """
 
     labels: Ints
@@ -89,6 +91,7 @@ class Facts:
     p_tuned: Floats | None = None
     dynamics: Dynamics | None = None
     planted: Mask | None = None
+    kept: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, k = len(self.labels), self.n_classes
@@ -210,6 +213,10 @@ class Detector(ABC):
         """
         return None if p is None else p.argmax(axis=1).astype(np.int32)
 
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Further arrays to store, below ``/detectors/<name>``; asked for when everything is scored."""
+        return {}
+
     def attributes(self) -> dict[str, Attribute]:
         """Settings, for the record."""
         return {}
@@ -258,6 +265,8 @@ class Findings:
         By detector, the label that it would give; -1 = none.
     attrs : dict of str to dict
         Settings by detector, and of "blend".
+    arrays : dict of str to dict
+        By detector, further arrays to store.
     """
 
     scores: dict[str, Floats]
@@ -267,6 +276,7 @@ class Findings:
     transition: npt.NDArray[np.float64]
     proposals: dict[str, Ints] = field(default_factory=dict)
     attrs: dict[str, dict[str, Attribute]] = field(default_factory=dict)
+    arrays: dict[str, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
 
 
 def own(p: Floats, labels: Ints) -> Floats:

@@ -86,7 +86,9 @@ class Blend:
         self.channel = Channel(anchors.matrix())
         sharpness = learn_sharpness(pool.mix(logs, self.weights), doubted, self.channel.transition)
         self.weights = pool.learn(logs, doubted, self.channel.transition, self.weights * sharpness)
-        for _ in range(ROUNDS):  # anchors are the clearest pictures: what all of them say of the noise is surer
+        for _ in range(
+            ROUNDS
+        ):  # anchors are the clearest pictures: what all of them say of the noise is surer
             self.channel = self.channel.refined(pool.mix(logs, self.weights), doubted)
             self.weights = pool.learn(logs, doubted, self.channel.transition, self.weights)
         self.learned = self.channel.transition

@@ -10,9 +10,10 @@ sharpened pooled probabilities q,
 Its value at t = y is the blend, P(label right); its largest classes are the suggestions.
 
 Both parts are learned from the labels as they are. T comes from each class's anchors
-(`noise.estimate.Anchors`) and is then refined by all samples in turn with the pool (`Channel.refined`). The pool was fitted to noisy labels and so is too flat about right ones; ``q ~
-pool ** sharpness``, and the sharpness is the one that makes the given labels most probable after they went
-through the channel, ``sum_t q_t T_ty``.
+(`noise.estimate.Anchors`) and is then refined by all samples, in turn with the pool (`Channel.refined`).
+The pool was fitted to noisy labels and so is too flat about right ones; ``q ~ pool ** sharpness``, and the
+sharpness is the one that makes the given labels most probable after they went through the channel,
+``sum_t q_t T_ty``.
 """
 
 from __future__ import annotations

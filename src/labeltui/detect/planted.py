@@ -145,6 +145,7 @@ def trial(
         dynamics=result.dynamics,
         planted=None,
         checked=None,
+        kept={},
         seed=seed + 1,
     )
     found = run(fresh, lambda share: tell(_HEAD_SHARE + (1.0 - _HEAD_SHARE) * share), cancel=cancel)

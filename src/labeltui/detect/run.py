@@ -114,6 +114,7 @@ def run(
             p = blend.posterior(start, stop, list(parts.values()))
             _suggest(facts, findings, start, stop, calibration.distribution(p, facts.doubted[start:stop]))
         tell(before + (1.0 - before) * stop / n)
+    findings.arrays.update({each.name: arrays for each in detectors if (arrays := each.arrays())})
     _mark(facts, findings)
     return findings
 
@@ -131,6 +132,11 @@ def datasets(findings: Findings) -> dict[str, npt.NDArray[Any]]:
         "suggest/p": findings.suggest_p,
         **{f"proposals/{name}": label for name, label in findings.proposals.items()},
         "noise/transition": findings.transition.astype(np.float32),
+        **{
+            f"detectors/{name}/{key}": value
+            for name, more in findings.arrays.items()
+            for key, value in more.items()
+        },
     }
 
 

@@ -100,7 +100,7 @@ def out_of_fold(
     import torch
 
     n_threads = _threads.count(threads)
-    chosen = _device(device)
+    chosen = device_named(device)
     kind = _precision(spec.precision, chosen)
     workers = n_threads if chosen.type == "cpu" else 1
     before = torch.get_num_threads()
@@ -270,7 +270,7 @@ def _train(
             if stop[0]:
                 return None
             for group in optimiser.param_groups:
-                group["lr"] = plan.rate * _one_cycle((epoch * steps + step) / (plan.epochs * steps))
+                group["lr"] = plan.rate * one_cycle((epoch * steps + step) / (plan.epochs * steps))
             index = torch.from_numpy(chosen).to(z.device)
             y = labels[index]
             h = linear(z[index], w1.to(plan.kind), b1.to(plan.kind)).relu()  # (b, hidden)
@@ -312,7 +312,7 @@ def _initial(plan: _Plan, rng: np.random.Generator) -> list[torch.Tensor]:
     return [torch.from_numpy(value).to(plan.z.device).requires_grad_() for value in values]
 
 
-def _one_cycle(done: float, warm: float = 0.2) -> float:
+def one_cycle(done: float, warm: float = 0.2) -> float:
     """Share of the peak learning rate after a share `done` of all steps: cosine up, cosine down."""
     if done < warm:
         return 0.04 + 0.96 * 0.5 * (1.0 - math.cos(math.pi * done / warm))
@@ -414,7 +414,7 @@ def _checked(
     return given, weight
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
     import torch
 
     if name == "auto":

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from labeltui.audit import Audit
 
 LEAST_PLANTED = 20  # samples of a class in which labels are planted
+# Sample weights by name: where their array stands.
+WEIGHTS = {"score": "scores/blend", "cleannet": "detectors/cleannet/cosine"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Request:
     labels : str
         ``current`` (given with the decisions, without the excluded samples), ``given``, or ``TABLE:COLUMN``.
     weights : str
-        Empty, ``score`` (the probability that the label is right; 1 where a person decided), or
-        ``TABLE:COLUMN`` of numbers.
+        Empty, ``score`` (the probability that the label is right), ``cleannet`` (the cosine of the sample and
+        its class, at least 0), 1 where a person decided; or ``TABLE:COLUMN`` of numbers.
     splits : tuple of str
         Train only on these; empty = on every sample that the scan judged.
     held_out : str
@@ -170,10 +172,17 @@ def _labels(audit: Audit, opened: store.Store, name: str) -> NDArray[np.int32]:
 
 
 def _weights(audit: Audit, opened: store.Store, name: str, labels: NDArray[np.int32]) -> NDArray[np.float32]:
-    if name == "score":
-        # The score speaks of the given label; of another one, a person or a table has said that it is right.
+    if name in WEIGHTS:
+        if WEIGHTS[name] not in opened:
+            raise JobError(
+                f"--weights {name} needs {WEIGHTS[name]}",
+                "this audit has none",
+                "train the head first: labeltui train",
+            )
+        # They speak of the given label; of another one, a person or a table has said that it is right.
         sure = audit.touched | (labels != opened.given)
-        return np.where(sure, 1.0, opened.array("scores/blend")).astype(np.float32)
+        weight = np.maximum(opened.array(WEIGHTS[name]), 0.0)
+        return np.where(sure, 1.0, weight).astype(np.float32)
     table, column = split_name(name)
     weights = np.ones(opened.n, dtype=np.float32)
     for i, value in enumerate(read_column(table, column, opened.names("samples/id"))):

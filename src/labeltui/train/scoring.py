@@ -114,6 +114,7 @@ def rescore(
         device=spec.device,
         seed=spec.seed,
         threads=spec.threads,
+        kept=kept(audit),
     )
     findings = detect.run(
         facts, lambda done: share(HEAD_SHARE + (1 - HEAD_SHARE) * done), cancel=job.cancelled
@@ -139,3 +140,12 @@ def rescore(
             write_dynamics(job.directory, result.dynamics, fold)
     store.write_h5(job.directory / "result.h5", {**detect.datasets(findings), **(extra or {})}, attrs)
     return more
+
+
+def kept(audit: store.Store) -> dict[str, dict[str, Array]]:
+    """What detectors stored at the run behind the generation shown, by detector; see `detect.Detector.arrays`."""
+    groups = {name: f"detectors/{name}" for name in audit.names_in("detectors")}
+    return {
+        name: {key: audit.array(f"{group}/{key}") for key in audit.names_in(group)}
+        for name, group in groups.items()
+    }

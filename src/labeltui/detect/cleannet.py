@@ -1,0 +1,345 @@
+"""CleanNet: what people decided about some samples, carried over to all others and to other classes.
+
+Nothing decided: the cosine of a sample and the centroids of the classes. From `LEAST` decisions on:
+
+1. networks compare samples with the reference sets of classes (`cleannet_model`);
+2. their probabilities and those of the head, the neighbours and what else is at hand are weighed against the
+   given label: ``p_t ~ prod_m p_mt ** w_m  T_ty ** v  exp(u [t = y])``. The few exponents are the most probable
+   ones under the decisions and a prior, and are the same for every class: what was found in the classes that
+   somebody looked at holds for the others;
+3. with n decisions that distribution has the weight n / (n + `HANDOVER`) beside the centroids';
+4. P(label right) is calibrated by the decisions (`calibrate`), which the weighing had not seen.
+
+All of it is out of fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import logsumexp
+
+from labeltui import threads as _threads
+from labeltui.detect import calibrate, pool
+from labeltui.detect.base import Attribute, Detector, Facts, Floats, Ints, Mask, SecondLook, own
+from labeltui.detect.cleannet_model import NAMES, CleanNetSpec, Codes, Lesson, References, centroids, train
+from labeltui.detect.neighbours import Neighbours
+from labeltui.detect.probabilities import Given, Head, Tuned
+from labeltui.detect.registry import register
+from labeltui.head.components import components, finite_rows, project
+from labeltui.head.training import device_named
+
+LEAST = 20  # decisions, right and wrong ones among them
+HANDOVER = 20
+_BESIDE = (Head, Tuned, Given, Neighbours)  # weighed beside the network, where there are any
+_PROBES = 8  # rows by which an embedding is known again
+_SPREAD = 0.5  # of the exponents a priori
+_DECISIONS = 12_000_000  # values looked at while the exponents are learned
+
+
+@register
+class CleanNet(SecondLook):
+    """Cosine to the reference sets of the classes, learned from decisions (Lee et al., CVPR 2018).
+
+    The score is P(label right) from `LEAST` decisions on, before that the share of the label in a softmax over the
+    centroids' cosines. It is an opinion beside the blend and no part of it.
+    """
+
+    name = "cleannet"
+    title = "reference sets and decisions"
+    needs = frozenset({"embeddings", "fold"})
+    spec = CleanNetSpec()
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._beside: list[Detector] = []
+        self._kept: dict[str, npt.NDArray[Any]] = {}
+        self._attributes: dict[str, Attribute] = {}
+        self._log_transition: Floats | None = None
+        self._codes: Codes | None = None  # of the networks; None before there are enough decisions
+        self._centroids: Codes | None = None
+        self._weights: npt.NDArray[np.float64] = np.zeros((0, 0))  # (F, planes)
+        self._share = 0.0
+        self._calibration = calibrate.Calibration()
+
+    @classmethod
+    def feasible(cls, facts: Facts) -> bool:
+        """Whether there are two classes and two folds to learn from."""
+        return facts.n_classes >= 2 and facts.fold is not None and int(facts.fold.max(initial=-1)) >= 1
+
+    def look(
+        self,
+        transition: npt.NDArray[np.float64],
+        progress: Callable[[float], None],
+        cancel: Callable[[], bool] | None,
+    ) -> None:
+        """Measure centroids and, with enough decisions, train the networks behind `transition`, K x K."""
+        facts, spec = self.facts, self.spec
+        assert facts.embeddings is not None  # `needs` says so
+        assert facts.fold is not None
+        warm = self._warm()
+        lesson = Lesson(
+            self._coordinates(warm),
+            facts.labels,
+            facts.fold,
+            self._verified(),
+            facts.p_head,
+            transition,
+        )
+        references = References.of(lesson, spec, facts.seed, None if warm is None else warm["centres"])
+        self._kept["centres"] = references.centres
+        centres = centroids(references)
+        scale = np.full(lesson.n_folds, self._sharpness(lesson, centres), dtype=np.float32)
+        self._centroids = Codes(lesson.z, centres, scale, lesson.home, {})
+        checked = self._checked()
+        decisions, right = int((checked >= 0).sum()), int((checked == 1).sum())
+        self._attributes = {"decisions": decisions, "components": lesson.z.shape[1], "steps": 0}
+        if decisions < LEAST or right in (0, decisions):
+            return
+        self._codes = train(
+            lesson,
+            references,
+            spec,
+            seed=facts.seed,
+            threads=facts.threads,
+            device=device_named(facts.device),
+            begin=warm,
+            progress=progress,
+            cancel=cancel,
+        )
+        self._kept |= self._codes.weights
+        self._attributes["steps"] = spec.steps if warm is None else spec.refit_steps
+        self._log_transition = np.log(np.maximum(transition, 1e-4)).astype(np.float32)
+        self._beside = [
+            cls(facts) for cls in _BESIDE if all(getattr(facts, need) is not None for need in cls.needs)
+        ]
+        for detector in self._beside:
+            detector.fit()
+        self._share = decisions / (decisions + HANDOVER)
+        self._weigh()
+
+    def _checked(self) -> npt.NDArray[np.int8]:
+        """What people found of the doubted labels, where it can be learned from."""
+        facts = self.facts
+        if facts.checked is None:
+            return np.full(facts.n, calibrate.UNCHECKED, dtype=np.int8)
+        return np.where(facts.judged, facts.checked, calibrate.UNCHECKED).astype(np.int8)
+
+    def _verified(self) -> Mask:
+        """Samples whose current label a person found right, or put there."""
+        facts, checked = self.facts, self._checked()
+        relabelled = (checked == 0) & (facts.labels >= 0) & (facts.labels != facts.doubted)
+        return np.asarray((checked == 1) | relabelled)
+
+    # ------------------------------------------------------------------------------ coordinates and centroids
+
+    def _warm(self) -> dict[str, npt.NDArray[Any]] | None:
+        """What an earlier fit kept, if it read this very embedding."""
+        facts, spec = self.facts, self.spec
+        assert facts.embeddings is not None
+        self._kept = {"probe": np.array(facts.embeddings[self._probes()], dtype=np.float32)}
+        kept = dict(facts.kept.get(self.name, {}))
+        if not {"probe", "mean", "axes", "centres", *NAMES} <= kept.keys():
+            return None
+        m = kept["axes"].shape[1]
+        fits = (
+            np.array_equal(kept["probe"], self._kept["probe"])
+            and kept["centres"].shape == (facts.n_classes, spec.centres, m)
+            and kept["U"].shape == (int(facts.fold.max()) + 1, min(spec.code, m), m)  # type: ignore[union-attr]
+        )
+        return kept if fits else None
+
+    def _probes(self) -> npt.NDArray[np.int64]:
+        usable = np.flatnonzero(self.facts.ok)
+        return usable[np.linspace(0, len(usable) - 1, min(_PROBES, len(usable))).astype(np.int64)]
+
+    def _coordinates(self, warm: dict[str, npt.NDArray[Any]] | None) -> Floats:
+        """Principal coordinates of all samples, rows of length 1."""
+        import torch
+
+        facts = self.facts
+        assert facts.embeddings is not None
+        n_threads = _threads.count(facts.threads)
+        finite = facts.ok & finite_rows(facts.embeddings)
+        with _threads.blas(1):
+            if warm is not None:
+                basis = warm["mean"], warm["axes"]
+            else:
+                basis = components(facts.embeddings, finite, self.spec.components, n_threads)
+            z = project(facts.embeddings, finite, basis, torch.float32, n_threads).numpy()
+        self._kept |= {"mean": basis[0], "axes": basis[1]}
+        z /= np.maximum(np.sqrt(np.einsum("nm,nm->n", z, z))[:, None], np.float32(1e-12))
+        return np.asarray(z, dtype=np.float32)
+
+    def _sharpness(self, lesson: Lesson, centres: Floats) -> float:
+        """The scale of the centroids' cosines that makes the labels most probable."""
+        rows = pool.sample_rows(lesson.fold >= 0, lesson.n_classes, 1, self.facts.seed)
+        rows = rows[:: max(1, len(rows) // 20_000)]
+        codes = Codes(lesson.z[rows], centres, np.ones(lesson.n_folds, np.float32), lesson.home[rows], {})
+        cosines = codes.cosines(0, len(rows))
+        mine = own(cosines, lesson.labels[rows])
+
+        def loss(scale: float) -> float:
+            return float((logsumexp(scale * cosines, axis=1) - scale * mine).mean(dtype=np.float64))
+
+        return round(float(minimize_scalar(loss, bounds=(1.0, 50.0), method="bounded").x), 2)
+
+    # ------------------------------------------------------------------------------ weighing
+
+    def _planes(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Log-probabilities of network and companions, without the samples' own labels, (M, n, K)."""
+        assert self._codes is not None
+        beside = [detector.probabilities(start, stop) for detector in self._beside]
+        logs = pool.log_parts([p for p in beside if p is not None]) if beside else None
+        first = self._codes.log_p(start, stop)[None]
+        return first if logs is None else np.concatenate([first, logs])
+
+    def _label_planes(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """What the samples' own labels say of all classes: log T_ty, and whether t = y, (2, n, K); 0 without one."""
+        assert self._log_transition is not None
+        labels = self.facts.doubted[start:stop]
+        known = labels >= 0
+        planes = np.zeros((2, len(labels), self.facts.n_classes), dtype=np.float32)
+        planes[0, known] = self._log_transition.T[labels[known]]
+        planes[1, known, labels[known]] = 1.0
+        return planes
+
+    def _weigh(self) -> None:
+        """Learn the exponents of each fold from the decisions outside it, then calibrate on those inside."""
+        facts = self.facts
+        assert self._codes is not None
+        checked = self._checked()
+        rows = np.flatnonzero(checked != calibrate.UNCHECKED)
+        most = max(1000, _DECISIONS // (facts.n_classes * (len(self._beside) + 3)))
+        if len(rows) > most:
+            rows = np.sort(np.random.default_rng(facts.seed).choice(rows, size=most, replace=False))
+        parts: list[npt.NDArray[np.float32]] = []
+        for start, stop in facts.blocks():
+            first, last = np.searchsorted(rows, [start, stop])
+            if first < last:
+                planes = np.concatenate([self._planes(start, stop), self._label_planes(start, stop)])
+                parts.append(planes[:, rows[first:last] - start])
+        planes = np.concatenate(parts, axis=1).astype(np.float64)
+        named = self._verified()[rows]
+        labels = np.where(named, facts.labels[rows], facts.doubted[rows])
+        home = self._codes.home[rows]
+        m = len(planes) - 2
+        start_at = np.array([1.0 / m] * m + [1.0, 0.0])
+        self._weights = np.stack(
+            [
+                exponents(planes[:, home != fold], labels[home != fold], named[home != fold], start_at)
+                for fold in range(len(self._codes.classes))
+            ]
+        )
+        for number, weight in enumerate(self._weights.mean(axis=0)):
+            names = ["network", *(detector.name for detector in self._beside), "transition", "label"]
+            self._attributes[f"weight_{names[number]}"] = round(float(weight), 4)
+        right = np.full(facts.n, 0.5, dtype=np.float32)
+        for start, stop in facts.blocks():
+            if (checked[start:stop] != calibrate.UNCHECKED).any():
+                right[start:stop] = own(self._posterior(start, stop), facts.doubted[start:stop])
+        self._calibration = calibrate.fit(right, checked)
+
+    def _posterior(self, start: int, stop: int) -> Floats:
+        """Distribution over right labels: by the centroids and, with enough decisions, by what was weighed."""
+        assert self._centroids is not None, "look() comes first"
+        logs = self._centroids.log_p(start, stop)
+        if self._codes is not None:
+            weights = self._weights[self._codes.home[start:stop]].astype(np.float32)  # (n, M)
+            planes = np.concatenate([self._planes(start, stop), self._label_planes(start, stop)])
+            share = np.float32(self._share)
+            logs *= 1 - share
+            for plane, weight in zip(planes, weights.T, strict=True):
+                logs += plane * (share * weight)[:, None]
+        logs -= logs.max(axis=1, keepdims=True)
+        np.exp(logs, out=logs)
+        logs /= logs.sum(axis=1, keepdims=True)
+        return logs
+
+    # ------------------------------------------------------------------------------ what it says
+
+    def probabilities(self, start: int, stop: int) -> None:
+        """None: they would tell the pool a second time what head and neighbours say, which made the blend worse."""
+
+    def score(self, start: int, stop: int) -> Floats:
+        """Calibrated P(label right), or the share of the label among the centroids."""
+        right = own(self._posterior(start, stop), self.facts.doubted[start:stop])
+        return self._calibration.apply(right) if self._calibration.checks else right
+
+    def proposal(self, start: int, stop: int, p: Floats | None) -> Ints:
+        """The most probable label, the sample's own one included in the evidence."""
+        return np.asarray(self._posterior(start, stop).argmax(axis=1), dtype=np.int32)
+
+    def cosines(self, start: int, stop: int) -> Floats:
+        """Cosine of the samples' codes and those of their labels, (n,) in -1..1; 1 is a sample without doubt."""
+        codes = self._codes or self._centroids
+        assert codes is not None, "look() comes first"
+        return own(codes.cosines(start, stop), self.facts.doubted[start:stop])
+
+    @property
+    def coordinates(self) -> Floats:
+        """Principal coordinates of the embedding, rows of length 1, (N, m)."""
+        assert self._centroids is not None, "look() comes first"
+        return self._centroids.samples
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The cosines, for sample weights, and what the next fit begins with."""
+        cosine = np.concatenate([self.cosines(start, stop) for start, stop in self.facts.blocks()])
+        kept = self._kept if self._codes is not None else {}
+        return {"cosine": cosine, **kept}
+
+    def attributes(self) -> dict[str, Attribute]:
+        """Decisions, steps and exponents."""
+        return self._attributes
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the decisions and the prior say against exponents.
+
+    Attributes
+    ----------
+    planes : ndarray of float64, shape (M, n, K)
+        Log-probabilities.
+    labels : ndarray of int32, shape (n,)
+    named : ndarray of bool, shape (n,)
+        True where the label is right, False where it is wrong and nobody said what is right.
+    start : ndarray of float64, shape (M,)
+        Mean of the exponents a priori; their standard deviation is 0.5.
+    """
+
+    planes: npt.NDArray[np.float64]
+    labels: Ints
+    named: Mask
+    start: npt.NDArray[np.float64]
+
+    def __call__(self, weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        """Return minus the logarithm of the posterior density, and its slope."""
+        rows = np.arange(len(self.labels))
+        z = np.einsum("m,mnk->nk", weights, self.planes)
+        log_p = z - logsumexp(z, axis=1, keepdims=True)
+        p = np.exp(log_p)
+        mine = log_p[rows, self.labels]
+        p_mine = np.minimum(p[rows, self.labels], 1.0 - 1e-9)
+        value = -np.where(self.named, mine, np.log1p(-p_mine)).sum()
+        slope = self.planes[:, rows, self.labels] - np.einsum("nk,mnk->mn", p, self.planes)
+        factor = np.where(self.named, -1.0, p_mine / (1.0 - p_mine))
+        pull = (weights - self.start) / _SPREAD
+        return float(value + 0.5 * (pull**2).sum()), slope @ factor + pull / _SPREAD
+
+
+def exponents(
+    planes: npt.NDArray[np.float64], labels: Ints, named: Mask, start: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the most probable exponents under the decisions, shape (M,); see `Objective`."""
+    if not len(labels):
+        return start
+    objective = Objective(planes, labels, named, start)
+    best = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 100})
+    # A machine's last bits must not decide which samples are flagged.
+    return np.asarray([round(float(weight), 4) for weight in best.x])

@@ -1,0 +1,478 @@
+"""The network of `cleannet`: one encoder for samples and for the reference sets of classes, compared by cosine.
+
+::
+
+    sample z_i --------------------------- encode --> code  \\
+                                                             cosine --> x scale --> softmax over classes
+    32 references of a class --- encode --> attention --> code /
+
+CleanNet (Lee et al., CVPR 2018) has two encoders, learns from verified samples alone whether a label fits, and
+gives all others a pseudo-label by its own cosine. Here
+
+* both sides share one encoder, ``U z + V tanh(W z + b)``, which begins as the principal axes with V = 0: before
+  the first step the cosines are those of sample and class centroid;
+* an unverified sample's target is the distribution over right labels that its out-of-fold head and the noise
+  channel imply, a verified one's is the label that was found right. Steps on verified samples alone, as published,
+  draw the codes to the classes that were looked at and away from the others (`benchmarks/cleannet.py`);
+* everything is out of fold: the network of a fold learns from the samples of the others, and so do the reference
+  sets that it reads, so no cosine has seen the label that it judges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.cluster import MiniBatchKMeans
+
+from labeltui import threads as _threads
+from labeltui.detect.base import Floats, Ints, Mask
+from labeltui.errors import Cancelled
+from labeltui.head.training import one_cycle
+
+if TYPE_CHECKING:
+    import torch
+
+NAMES = ("U", "V", "W", "b", "context", "scale")  # of the parameters, in their order
+_FLOOR = 1e-6
+_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class CleanNetSpec:
+    """What is trained.
+
+    Attributes
+    ----------
+    centres : int
+        References of a class; a class with fewer members has as many as members.
+    components : int
+        Principal components of the embedding that are read, at most.
+    hidden, code : int
+        Width of the hidden layer and of the codes; a narrower embedding has narrower codes.
+    steps, refit_steps : int
+        From the beginning, and from kept weights.
+    batch : int
+        Samples of one step.
+    classes : int
+        Classes compared in a step: all up to this number, else those that its samples need and so many more.
+    learning_rate, weight_decay : float
+        Of AdamW, one cosine cycle.
+    """
+
+    centres: int = 32
+    components: int = 256
+    hidden: int = 128
+    code: int = 128
+    steps: int = 150
+    refit_steps: int = 40
+    batch: int = 256
+    classes: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the networks of all folds learn from.
+
+    Attributes
+    ----------
+    z : ndarray of float32, shape (N, m)
+        Principal coordinates, rows of length 1.
+    labels : ndarray of int32, shape (N,)
+        -1 = none.
+    fold : ndarray of int8, shape (N,)
+        -1 = learned from by nobody.
+    verified : ndarray of bool, shape (N,)
+        Whose label a person found right, or put there.
+    p : ndarray of float32, shape (N, K), optional
+        Out-of-fold probabilities.
+    transition : ndarray of float64, shape (K, K)
+        T_ty = P(label y | right label t).
+    """
+
+    z: Floats
+    labels: Ints
+    fold: npt.NDArray[np.int8]
+    verified: Mask
+    p: Floats | None
+    transition: npt.NDArray[np.float64]
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return len(self.transition)
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return int(self.fold.max()) + 1
+
+    @cached_property
+    def home(self) -> npt.NDArray[np.int8]:
+        """Which fold's network judges a sample: its own; samples in no fold are dealt to all."""
+        dealt = np.arange(len(self.fold)) % self.n_folds
+        return np.where(self.fold >= 0, self.fold, dealt).astype(np.int8)
+
+    def targets(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """Return distributions over right labels, shape (n, K)."""
+        labels = self.labels[rows]
+        q = np.asarray(self.transition.T[labels], dtype=np.float32)
+        if self.p is not None:
+            q = q * np.maximum(self.p[rows], np.float32(_FLOOR))
+        known = self.verified[rows]
+        q[known] = 0.0
+        q[known, labels[known]] = 1.0
+        q /= np.maximum(q.sum(axis=1, keepdims=True), np.float32(1e-30))
+        return q
+
+    def trust(self) -> Floats:
+        """Return how far each sample stands for its class in the reference set, 0..1, shape (N,)."""
+        weight = np.zeros(len(self.labels), dtype=np.float32)
+        rows = np.flatnonzero(self.fold >= 0)
+        for start in range(0, len(rows), _BLOCK):
+            part = rows[start : start + _BLOCK]
+            weight[part] = self.targets(part)[np.arange(len(part)), self.labels[part]]
+        return np.maximum(weight, np.float32(0.01)) * (self.fold >= 0)
+
+
+@dataclass(frozen=True)
+class References:
+    """Reference sets: of each class the means of its clusters, without the samples of one fold.
+
+    Attributes
+    ----------
+    centres : ndarray of float32, shape (K, R, m)
+        With all samples: where the next clustering begins.
+    means : ndarray of float32, shape (F, K, R, m)
+    mass : ndarray of float32, shape (F, K, R)
+        Weight of each; 0 = empty.
+    """
+
+    centres: Floats
+    means: Floats
+    mass: Floats
+
+    @classmethod
+    def of(cls, lesson: Lesson, spec: CleanNetSpec, seed: int, begin: Floats | None = None) -> References:
+        """Cluster each class by k-means, weighted by `Lesson.trust`.
+
+        Parameters
+        ----------
+        begin : ndarray of float32, shape (K, R, m), optional
+            Centres to begin with; then one pass of k-means follows.
+        """
+        z, weight = lesson.z, lesson.trust()
+        k, r, m, folds = lesson.n_classes, spec.centres, lesson.z.shape[1], lesson.n_folds
+        centres = np.zeros((k, r, m), dtype=np.float32) if begin is None else begin.copy()
+        means = np.zeros((folds, k, r, m), dtype=np.float32)
+        mass = np.zeros((folds, k, r), dtype=np.float32)
+        for label in range(k):
+            rows = np.flatnonzero((lesson.labels == label) & (lesson.fold >= 0))
+            if not len(rows):
+                continue
+            amount = min(r, len(rows))
+            with _threads.blas(1):  # more threads add up in another order each time
+                first_guess = None if begin is None else centres[label]
+                where = _clusters(z[rows], weight[rows], amount, seed, first_guess)
+            sums = np.zeros((folds, amount, m))
+            total = np.zeros((folds, amount))
+            cell = lesson.fold[rows].astype(np.int64) * amount + where
+            order = np.argsort(cell, kind="stable")
+            found, first = np.unique(cell[order], return_index=True)
+            weighted = z[rows[order]] * weight[rows[order]][:, None]
+            sums.reshape(-1, m)[found] = np.add.reduceat(weighted, first, axis=0, dtype=np.float64)
+            total.reshape(-1)[found] = np.add.reduceat(weight[rows[order]], first, dtype=np.float64)
+            whole = total.sum(axis=0)
+            centres[label, :amount] = sums.sum(axis=0) / np.maximum(whole, 1e-12)[:, None]
+            rest = np.maximum(whole - total, 0.0) * (_counts(where, lesson.fold[rows], folds, amount) > 0)
+            means[:, label, :amount] = (sums.sum(axis=0) - sums) / np.maximum(rest, 1e-12)[:, :, None]
+            means[:, label, :amount] *= (rest > 0)[:, :, None]
+            mass[:, label, :amount] = rest
+        return cls(centres, means, mass)
+
+
+def _clusters(
+    z: Floats, weight: Floats, amount: int, seed: int, begin: Floats | None
+) -> npt.NDArray[np.int64]:
+    """Cluster of each row."""
+    if len(z) <= amount:
+        return np.arange(len(z))
+    if begin is None:
+        fitted = MiniBatchKMeans(amount, random_state=seed, batch_size=2048, n_init=1, max_iter=30)
+        fitted.fit(z, sample_weight=weight)
+        begin = np.asarray(fitted.cluster_centers_, dtype=np.float32)
+    near = z @ begin[:amount].T - 0.5 * (begin[:amount] ** 2).sum(axis=1)
+    return np.asarray(near.argmax(axis=1))
+
+
+def _counts(
+    where: npt.NDArray[np.int64], fold: npt.NDArray[np.int8], folds: int, amount: int
+) -> npt.NDArray[np.int64]:
+    """Members of each cluster outside each fold, (F, R)."""
+    inside = np.bincount(fold.astype(np.int64) * amount + where, minlength=folds * amount)
+    inside = inside.reshape(folds, amount)
+    return np.asarray(inside.sum(axis=0) - inside)
+
+
+def centroids(references: References) -> Floats:
+    """Return the centroid of each class without one fold, length 1, shape (F, K, m); 0 for a class without members."""
+    total = (references.means * references.mass[:, :, :, None]).sum(axis=2)
+    return np.asarray(
+        total / np.maximum(np.linalg.norm(total, axis=2, keepdims=True), 1e-12), dtype=np.float32
+    )
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What the networks made of samples and classes.
+
+    Attributes
+    ----------
+    samples : ndarray of float32, shape (N, c)
+        Rows of length 1, each by the network that did not learn from the sample.
+    classes : ndarray of float32, shape (F, K, c)
+        Rows of length 1; 0 for a class that the fold's network did not see.
+    scale : ndarray of float32, shape (F,)
+        Of the cosines, in the softmax over classes.
+    home : ndarray of int8, shape (N,)
+        Whose code a sample has.
+    weights : dict of str to ndarray
+        The networks' parameters, (F, ...) each.
+    """
+
+    samples: Floats
+    classes: Floats
+    scale: Floats
+    home: npt.NDArray[np.int8]
+    weights: Mapping[str, Floats]
+
+    def cosines(self, start: int, stop: int) -> Floats:
+        """Return the cosines of the samples start..stop and all classes, shape (n, K)."""
+        home = self.home[start:stop]
+        found = np.zeros((stop - start, self.classes.shape[1]), dtype=np.float32)
+        with _threads.blas(1):
+            for number, classes in enumerate(self.classes):
+                rows = np.flatnonzero(home == number)
+                found[rows] = self.samples[start:stop][rows] @ classes.T
+        return found
+
+    def log_p(self, start: int, stop: int) -> Floats:
+        """Return the log-probabilities of all classes for the samples start..stop, shape (n, K)."""
+        logits = self.cosines(start, stop) * self.scale[self.home[start:stop]][:, None]
+        seen = np.abs(self.classes).sum(axis=2) > 0
+        logits[~seen[self.home[start:stop]]] = -30.0
+        logits -= logits.max(axis=1, keepdims=True)
+        return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), dtype=np.float32)
+
+
+def train(
+    lesson: Lesson,
+    references: References,
+    spec: CleanNetSpec,
+    *,
+    seed: int,
+    threads: int | None,
+    device: torch.device,
+    begin: Mapping[str, Floats] | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> Codes:
+    """Train one network for each fold on the samples of the others and encode everything.
+
+    Parameters
+    ----------
+    lesson : Lesson
+    references : References
+    spec : CleanNetSpec
+    seed : int
+        The same seed and input give the same result on the same kind of machine, on any number of threads.
+    threads : int, optional
+        Networks trained at once on a CPU.
+    device : torch.device
+    begin : mapping, optional
+        Parameters to begin with; then there are `spec.refit_steps`.
+    progress, cancel : callable, optional
+
+    Raises
+    ------
+    Cancelled
+    """
+    import torch
+
+    n, folds = len(lesson.z), lesson.n_folds
+    home = lesson.home
+    z = torch.from_numpy(lesson.z).to(device)
+    done, stop = [0] * folds, [False]
+    steps = spec.refit_steps if begin is not None else spec.steps
+    parts: list[tuple[Floats, Floats, list[Floats]]] = []
+
+    def work(fold: int) -> tuple[Floats, Floats, list[Floats]]:
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        net = _Network(lesson, references, spec, fold, seed, z, begin)
+        for _ in net.learn(steps):
+            done[fold] += 1
+            if stop[0]:
+                break
+        rows = np.flatnonzero(home == fold)
+        return net.samples(rows), net.classes().cpu().numpy(), net.arrays()
+
+    before = torch.get_num_threads()
+    workers = _threads.count(threads) if device.type == "cpu" else 1
+    try:
+        with _threads.blas(1), ThreadPoolExecutor(min(workers, folds)) as pool:
+            jobs = [pool.submit(work, fold) for fold in range(folds)]
+            try:
+                for job in jobs:
+                    while not job.done():
+                        if cancel is not None and cancel():
+                            raise Cancelled(
+                                "cleannet was stopped", f"after {sum(done)} of {folds * steps} steps"
+                            )
+                        if progress is not None:
+                            progress(sum(done) / (folds * steps))
+                        wait([job], timeout=0.1)
+                    parts.append(job.result())
+            except BaseException:
+                stop[0] = True
+                raise
+    finally:
+        torch.set_num_threads(before)
+    samples = np.zeros((n, parts[0][0].shape[1]), dtype=np.float32)
+    for fold, part in enumerate(parts):
+        samples[home == fold] = part[0]
+    weights = {name: np.stack([part[2][at] for part in parts]) for at, name in enumerate(NAMES)}
+    scale = np.exp(weights["scale"]).astype(np.float32).reshape(-1)
+    return Codes(samples, np.stack([part[1] for part in parts]), scale, home, weights)
+
+
+class _Network:
+    """The network of one fold."""
+
+    def __init__(
+        self,
+        lesson: Lesson,
+        references: References,
+        spec: CleanNetSpec,
+        fold: int,
+        seed: int,
+        z: torch.Tensor,
+        begin: Mapping[str, Floats] | None,
+    ) -> None:
+        import torch
+
+        self.lesson, self.spec, self.z = lesson, spec, z
+        self.rng = np.random.default_rng([seed, fold])
+        m = lesson.z.shape[1]
+        if begin is None:
+            code = min(spec.code, m)
+            first = {
+                "U": np.eye(code, m, dtype=np.float32),
+                "V": np.zeros((code, spec.hidden), dtype=np.float32),
+                "W": self.rng.standard_normal((spec.hidden, m), dtype=np.float32),
+                "b": np.zeros(spec.hidden, dtype=np.float32),
+                "context": np.zeros(code, dtype=np.float32),
+                "scale": np.full(1, math.log(10.0), dtype=np.float32),
+            }
+        else:
+            first = {name: np.array(begin[name][fold]) for name in NAMES}
+        self.parameters = [torch.from_numpy(first[name]).to(z.device).requires_grad_() for name in NAMES]
+        self.means = torch.from_numpy(references.means[fold]).to(z.device)  # (K, R, m)
+        mass = references.mass[fold]
+        self.seen = mass.sum(axis=1) > 0
+        with np.errstate(divide="ignore"):
+            shares = np.log(mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-12))
+        shares[~self.seen] = 0.0  # their codes are not used
+        self.shares = torch.from_numpy(shares.astype(np.float32)).to(z.device)
+        others = (lesson.fold >= 0) & (lesson.home != fold)
+        self.rows = np.flatnonzero(others & self.seen[lesson.labels])
+
+    def learn(self, steps: int) -> Iterator[None]:
+        """Take the steps; yields after each."""
+        import torch
+
+        u, v, w, b, context, scale = self.parameters
+        spec = self.spec
+        decayed: dict[str, object] = {"params": [u, v, w], "weight_decay": spec.weight_decay}
+        free: dict[str, object] = {"params": [b, context, scale], "weight_decay": 0.0}
+        optimiser = torch.optim.AdamW([decayed, free], lr=spec.learning_rate)
+        for step in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = spec.learning_rate * one_cycle(step / steps)
+            loss = self._loss()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            yield
+
+    def _loss(self) -> torch.Tensor:
+        import torch
+
+        lesson, spec = self.lesson, self.spec
+        rows = self.rng.choice(self.rows, spec.batch)
+        targets = lesson.targets(rows)
+        chosen = self._compared(targets)
+        classes = self.classes(chosen)
+        log_p = torch.log_softmax(self._logits(rows, classes), dim=1)  # (b, k)
+        wanted = targets[:, chosen]
+        wanted /= np.maximum(wanted.sum(axis=1, keepdims=True), np.float32(1e-12))
+        return -(torch.from_numpy(wanted).to(self.z.device) * log_p).sum(dim=1).mean()
+
+    def _compared(self, targets: Floats) -> npt.NDArray[np.int64]:
+        """Classes compared in a step."""
+        seen = np.flatnonzero(self.seen)
+        if len(seen) <= self.spec.classes:
+            return seen
+        needed = np.where(self.seen, targets, -1.0).argmax(axis=1)
+        return np.union1d(needed, self.rng.choice(seen, self.spec.classes, replace=False)).astype(np.int64)
+
+    def _encode(self, z: torch.Tensor) -> torch.Tensor:
+        from torch.nn.functional import linear, normalize
+
+        u, v, w, b, _, _ = self.parameters
+        return normalize(linear(z, u) + linear(linear(z, w, b).tanh(), v), dim=-1)  # (..., c)
+
+    def _logits(self, rows: npt.NDArray[np.int64], classes: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        codes = self._encode(self.z[torch.from_numpy(rows).to(self.z.device)])
+        return self.parameters[5].exp() * (codes @ classes.T)
+
+    def classes(self, chosen: npt.NDArray[np.int64] | None = None) -> torch.Tensor:
+        """Codes of the classes `chosen`, or of all, with 0 for those without references."""
+        import torch
+        from torch.nn.functional import normalize
+
+        if chosen is None:
+            codes = torch.zeros((len(self.seen), self.parameters[0].shape[0]), device=self.z.device)
+            with torch.no_grad():
+                for part in np.array_split(np.flatnonzero(self.seen), max(1, len(self.seen) // 256)):
+                    codes[torch.from_numpy(part)] = self.classes(part)
+            return codes
+        index = torch.from_numpy(chosen).to(self.z.device)
+        codes = self._encode(self.means[index])  # (k, R, c)
+        attention = torch.softmax(codes @ self.parameters[4] + self.shares[index], dim=1)  # (k, R)
+        return normalize((attention[:, :, None] * codes).sum(dim=1), dim=-1)
+
+    def samples(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """Codes of samples."""
+        import torch
+
+        parts = [np.zeros((0, self.parameters[0].shape[0]), dtype=np.float32)]
+        with torch.no_grad():
+            for start in range(0, len(rows), _BLOCK):
+                index = torch.from_numpy(rows[start : start + _BLOCK]).to(self.z.device)
+                parts.append(self._encode(self.z[index]).cpu().numpy())
+        return np.concatenate(parts)
+
+    def arrays(self) -> list[Floats]:
+        """Parameters, in the order of `NAMES`."""
+        return [value.detach().cpu().numpy() for value in self.parameters]

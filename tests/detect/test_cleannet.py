@@ -1,0 +1,207 @@
+"""CleanNet: what decisions about some classes say of the others."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+from sklearn.metrics import average_precision_score
+
+from labeltui import noise
+from labeltui.detect import base, cleannet
+from labeltui.detect.cleannet import CleanNet, Objective, exponents
+from labeltui.detect.cleannet_model import CleanNetSpec, Lesson, References, centroids
+from labeltui.errors import Cancelled
+
+K, N, D = 6, 900, 24
+SMALL = CleanNetSpec(centres=8, components=16, hidden=16, code=12, steps=40, refit_steps=8, batch=64)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CleanNet, "spec", SMALL)
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, K, size=N).astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def facts(truth: np.ndarray) -> base.Facts:
+    """Classes of two lumps each, 20 % of the labels wrong, and probabilities that lean to the truth."""
+    rng = np.random.default_rng(1)
+    lumps = rng.normal(size=(K, 2, D)) * 1.3
+    x = (lumps[truth, rng.integers(0, 2, N)] + rng.normal(size=(N, D))).astype(np.float32)
+    labels, _ = noise.symmetric(truth, 0.2, 0, K)
+    z = rng.normal(size=(N, K))
+    z[np.arange(N), truth] += 1.5
+    p = np.exp(z)
+    fold = (np.arange(N) % 4).astype(np.int8)
+    p_head = (p / p.sum(axis=1, keepdims=True)).astype(np.float32)
+    return base.Facts(labels, K, np.ones(N, dtype=bool), p_head=p_head, embeddings=x, fold=fold, device="cpu")
+
+
+T = np.full((K, K), 0.2 / (K - 1)) + np.eye(K) * (0.8 - 0.2 / (K - 1))
+
+
+def decided(facts: base.Facts, truth: np.ndarray, number: int, classes: int = K) -> base.Facts:
+    """The facts after decisions about samples of the first classes."""
+    among = np.flatnonzero(facts.labels < classes)
+    rows = np.random.default_rng(2).choice(among, number, replace=False)
+    checked = np.full(N, -1, dtype=np.int8)
+    checked[rows] = facts.labels[rows] == truth[rows]
+    current = facts.labels.copy()
+    current[rows] = truth[rows]
+    return dataclasses.replace(facts, labels=current, given=facts.labels, checked=checked)
+
+
+def fitted(facts: base.Facts) -> CleanNet:
+    detector = CleanNet(facts)
+    detector.look(T, lambda share: None, None)
+    return detector
+
+
+def lesson(facts: base.Facts) -> Lesson:
+    assert facts.fold is not None
+    z = np.asarray(facts.embeddings, dtype=np.float32)
+    return Lesson(z, facts.labels, facts.fold, np.zeros(N, dtype=bool), facts.p_head, T)
+
+
+def test_nothing_decided_is_the_cosine_to_centroids_that_do_not_know_the_sample(facts: base.Facts) -> None:
+    detector = fitted(facts)
+    z = detector.coordinates
+    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1.0, atol=1e-5)
+    trust = dataclasses.replace(lesson(facts), z=z).trust()
+    cosine = np.empty((N, K))
+    for fold in range(4):
+        rows = facts.fold == fold
+        for label in range(K):
+            others = (facts.labels == label) & ~rows
+            centre = (z[others] * trust[others, None]).sum(axis=0)
+            cosine[rows, label] = z[rows] @ centre / np.linalg.norm(centre)
+    np.testing.assert_allclose(detector.cosines(0, N), cosine[np.arange(N), facts.labels], atol=1e-4)
+    assert detector.probabilities(0, 1) is None
+    assert detector.attributes()["steps"] == 0
+    assert set(detector.arrays()) == {"cosine"}
+    np.testing.assert_array_equal(detector.proposal(0, N, None), cosine.argmax(axis=1))
+
+
+def test_reference_sets_leave_their_fold_out(facts: base.Facts) -> None:
+    lesson_ = lesson(facts)
+    found = References.of(lesson_, SMALL, 0)
+    trust = lesson_.trust()
+    for fold, label in ((0, 0), (3, K - 1)):
+        members = (facts.labels == label) & (facts.fold != fold)
+        np.testing.assert_allclose(found.mass[fold, label].sum(), trust[members].sum(), rtol=1e-4)
+        total = (found.means[fold, label] * found.mass[fold, label][:, None]).sum(axis=0)
+        np.testing.assert_allclose(total, (lesson_.z[members] * trust[members, None]).sum(axis=0), atol=1e-2)
+    np.testing.assert_allclose(np.linalg.norm(centroids(found), axis=2), 1.0, atol=1e-5)
+    again = References.of(lesson_, SMALL, 0, found.centres)
+    assert np.abs(again.centres - found.centres).mean() < np.abs(found.centres).mean()
+
+
+def test_a_class_smaller_than_its_reference_set_and_one_without_samples(
+    facts: base.Facts, truth: np.ndarray
+) -> None:
+    labels = facts.labels.copy()
+    rare = np.flatnonzero(labels == 5)[:3]
+    labels[labels == 5] = 4
+    labels[rare] = 5
+    some = decided(dataclasses.replace(facts, labels=labels), truth, 200, 3)
+    transition = np.pad(T, ((0, 1), (0, 1)))
+    transition[-1, -1] = 1.0
+    p = np.pad(np.asarray(facts.p_head), ((0, 0), (0, 1)))
+    detector = CleanNet(dataclasses.replace(some, n_classes=K + 1, p_head=p))
+    detector.look(transition, lambda share: None, None)
+    score = detector.score(0, N)
+    assert np.isfinite(score).all()
+    assert ((score >= 0) & (score <= 1)).all()
+    assert (detector.proposal(0, N, None) < K).all()
+
+
+def test_decisions_about_three_classes_tell_of_the_other_three(facts: base.Facts, truth: np.ndarray) -> None:
+    wrong = facts.labels != truth
+    others = facts.labels >= 3
+    before, after = fitted(facts), fitted(decided(facts, truth, 300, 3))
+    errors, ap = [], []
+    for detector in (before, after):
+        score = detector.score(0, N)[others]
+        errors.append(float(((score >= 0.5) == wrong[others]).mean()))
+        ap.append(average_precision_score(wrong[others], -score))
+    assert ap[1] > ap[0] + 0.02
+    assert errors[1] < 0.6 * errors[0]
+    calibrated = after.score(0, N)[others]
+    assert abs(calibrated.mean() - (~wrong[others]).mean()) < 0.05
+    assert (after.proposal(0, N, None) == truth).mean() > (facts.labels == truth).mean() + 0.05
+    cosine = after.cosines(0, N)
+    assert ((cosine >= -1.0001) & (cosine <= 1.0001)).all()
+    assert cosine[~wrong].mean() > cosine[wrong].mean() + 0.2
+
+
+def test_threads_change_no_byte(facts: base.Facts, truth: np.ndarray) -> None:
+    some = decided(facts, truth, 100)
+    first = fitted(dataclasses.replace(some, threads=1))
+    second = fitted(dataclasses.replace(some, threads=3))
+    assert first.score(0, N).tobytes() == second.score(0, N).tobytes()
+    for name, array in first.arrays().items():
+        assert array.tobytes() == second.arrays()[name].tobytes(), name
+
+
+def test_a_refit_goes_on_from_what_was_kept_unless_the_embedding_is_another(
+    facts: base.Facts, truth: np.ndarray
+) -> None:
+    wrong = facts.labels != truth
+    first = fitted(decided(facts, truth, 150))
+    more = dataclasses.replace(decided(facts, truth, 170), kept={"cleannet": first.arrays()})
+    second = fitted(more)
+    assert second.attributes()["steps"] == SMALL.refit_steps
+    ap = [average_precision_score(wrong, -each.score(0, N)) for each in (first, second)]
+    assert ap[1] > ap[0] - 0.02
+    assert facts.embeddings is not None
+    turned = dataclasses.replace(more, embeddings=facts.embeddings[:, ::-1].copy())
+    assert fitted(turned).attributes()["steps"] == SMALL.steps
+
+
+def test_few_or_one_sided_decisions_train_nothing(facts: base.Facts, truth: np.ndarray) -> None:
+    few = decided(facts, truth, cleannet.LEAST - 1)
+    right = decided(facts, truth, 200)
+    one_sided = dataclasses.replace(right, checked=np.where(right.checked == 1, 1, -1).astype(np.int8))
+    for each in (few, one_sided):
+        assert fitted(each).attributes()["steps"] == 0
+    assert not CleanNet.feasible(dataclasses.replace(facts, fold=np.zeros(N, dtype=np.int8)))
+
+
+def test_excluded_samples_are_only_known_to_be_wrong(facts: base.Facts, truth: np.ndarray) -> None:
+    some = decided(facts, truth, 200)
+    gone = np.flatnonzero(some.checked == 0)
+    labels, fold = some.labels.copy(), some.fold.copy()
+    labels[gone], fold[gone] = -1, -1
+    detector = fitted(dataclasses.replace(some, labels=labels, fold=fold))
+    score = detector.score(0, N)
+    assert detector.attributes()["decisions"] == 200
+    assert score[gone].mean() < score[some.checked == 1].mean() - 0.4
+
+
+def test_cancel_stops_the_networks(facts: base.Facts, truth: np.ndarray) -> None:
+    with pytest.raises(Cancelled):
+        CleanNet(decided(facts, truth, 100)).look(T, lambda share: None, lambda: True)
+
+
+def test_exponents_find_the_evidence_and_their_slope_is_right() -> None:
+    rng = np.random.default_rng(0)
+    planes = np.log(rng.dirichlet(np.ones(4), size=(2, 400)))
+    labels = np.array([rng.choice(4, p=np.exp(row)) for row in planes[0]], dtype=np.int32)
+    named = np.ones(400, dtype=bool)
+    weights = exponents(planes, labels, named, np.array([0.5, 0.5]))
+    assert weights[0] > 0.8
+    assert abs(weights[1]) < 0.2
+    labels[:100] = (labels[:100] + 1) % 4
+    named[:100] = False
+    objective = Objective(planes, labels, named, np.array([0.5, 0.5]))
+    at = np.array([0.7, 0.3])
+    gap = check_grad(lambda w: objective(w)[0], lambda w: objective(w)[1], at)
+    assert gap < 1e-3 * np.abs(objective(at)[1]).max()
+    np.testing.assert_array_equal(exponents(planes[:, :0], labels[:0], named[:0], at), at)
