@@ -12,8 +12,6 @@ from labeltui.detect.base import Attribute, Detector, Facts, Floats
 from labeltui.detect.channel import Channel, learn_sharpness
 from labeltui.noise.estimate import Anchors
 
-ROUNDS = 3  # of channel and exponents in turn; on planted noise further ones change little
-
 
 class Blend:
     """Fits pool and channel on the facts.
@@ -84,14 +82,6 @@ class Blend:
             if facts.given is not None:
                 learned.add(start, pooled)
         self.channel = Channel(anchors.matrix())
+        self.learned = self.channel.transition if facts.given is None else learned.matrix()
         sharpness = learn_sharpness(pool.mix(logs, self.weights), doubted, self.channel.transition)
         self.weights = pool.learn(logs, doubted, self.channel.transition, self.weights * sharpness)
-        for _ in range(
-            ROUNDS
-        ):  # anchors are the clearest pictures: what all of them say of the noise is surer
-            self.channel = self.channel.refined(pool.mix(logs, self.weights), doubted)
-            self.weights = pool.learn(logs, doubted, self.channel.transition, self.weights)
-        self.learned = self.channel.transition
-        if facts.given is not None:
-            pooled = pool.mix(logs, self.weights)
-            self.learned = Channel(learned.matrix()).refined(pooled, facts.labels[rows]).transition

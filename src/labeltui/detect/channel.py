@@ -10,10 +10,9 @@ sharpened pooled probabilities q,
 Its value at t = y is the blend, P(label right); its largest classes are the suggestions.
 
 Both parts are learned from the labels as they are. T comes from each class's anchors
-(`noise.estimate.Anchors`) and is then refined by all samples, in turn with the pool (`Channel.refined`).
-The pool was fitted to noisy labels and so is too flat about right ones; ``q ~ pool ** sharpness``, and the
-sharpness is the one that makes the given labels most probable after they went through the channel,
-``sum_t q_t T_ty``.
+(`noise.estimate.Anchors`). The pool was fitted to noisy labels and so is too flat about right ones; ``q ~
+pool ** sharpness``, and the sharpness is the one that makes the given labels most probable after they went
+through the channel, ``sum_t q_t T_ty``.
 """
 
 from __future__ import annotations
@@ -55,35 +54,6 @@ class Channel:
         q[known] *= self.transition.T[labels[known]].astype(np.float32)
         q /= np.maximum(q.sum(axis=1, keepdims=True), np.float32(1e-30))
         return q
-
-    def refined(self, pooled: Floats, labels: Ints, steps: int = 3) -> Channel:
-        """Return the channel that makes the labels more probable, by `steps` of expectation maximisation.
-
-        T_ty becomes the share of y among the labels of the samples that are t, each by its probability. A class is
-        drawn toward the mean class with the weight of 20 samples.
-
-        Parameters
-        ----------
-        pooled : ndarray of float32, shape (n, K)
-        labels : ndarray of int32, shape (n,)
-            0..K-1.
-        steps : int
-        """
-        k = len(self.transition)
-        channel = self
-        if not len(labels) or k < 2:
-            return channel
-        for _ in range(steps):
-            right = channel.posterior(pooled, labels)
-            counts = np.zeros((k, k))  # (t, y)
-            for t in range(k):
-                counts[t] = np.bincount(labels, right[:, t], k)
-            wrong = max(1.0 - float(np.trace(counts)) / len(labels), 0.5 / len(labels))
-            mean = np.full((k, k), wrong / (k - 1))
-            np.fill_diagonal(mean, 1.0 - wrong)
-            counts += 20.0 * mean
-            channel = Channel(counts / counts.sum(axis=1, keepdims=True))
-        return channel
 
 
 def sharpen(pooled: Floats, sharpness: float) -> Floats:
