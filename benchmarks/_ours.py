@@ -73,7 +73,13 @@ class Stage:
             embeddings=of.X,
             fold=self.fold,
             seed=world.seed,
+            dynamics=self.record,
         )
+
+    @cached_property
+    def record(self) -> head.Dynamics:
+        """The course of the head's training."""
+        return head.Dynamics(**{name: self.head[name] for name in DYNAMICS})
 
     @cached_property
     def findings(self) -> Arrays:
@@ -106,23 +112,33 @@ DYNAMICS = ("log_p", "margin", "top", "top_p", "sum_squares", "labels")
 
 
 def find(facts: detect.Facts) -> Arrays:
-    """Run all detectors, and time those that the blend does not train."""
+    """Run all detectors and time each; keep what the heads gave that the blend trains."""
     heads: list[head.HeadResult] = []
+    seconds: dict[str, float] = {}
     original = head.out_of_fold
 
     def watched(*arguments: Any, **named: Any) -> head.HeadResult:
         heads.append(original(*arguments, **named))
         return heads[-1]
 
+    def look(self: detect.SecondLook, *arguments: Any) -> None:
+        begin = time.process_time()
+        looks[type(self)](self, *arguments)
+        seconds[self.name] = time.process_time() - begin
+
+    looks = {cls: cls.look for cls in detect.table().values() if issubclass(cls, detect.SecondLook)}
     head.out_of_fold = watched
+    for cls in looks:
+        cls.look = look
     try:
         begin = time.process_time()
         found = detect.run(facts)
         taken = time.process_time() - begin
     finally:
         head.out_of_fold = original
-    seconds = {name: timed(detect.table()[name], facts) for name in found.scores if name != "corrected"}
-    seconds["corrected"] = taken - sum(seconds.values())
+        for cls, before in looks.items():
+            cls.look = before
+    seconds |= {name: timed(detect.table()[name], facts) for name in found.scores if name not in seconds}
     falls = csgfall.CsgFall(facts)
     falls.fit()
     assert falls.falls is not None

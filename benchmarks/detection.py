@@ -34,6 +34,7 @@ import numpy as np
 import _measures
 import _ours
 import _peers
+import _published
 import _worlds
 from _common import Report, parser
 from _tables import add_targets, draw, print_tables, write_page
@@ -44,6 +45,7 @@ from labeltui.store import OK, Store
 HERE = Path(__file__).parent
 SHARED = tuple(Path(module.__file__) for module in (_measures, _ours, _worlds))
 PEERS = (*SHARED, Path(_peers.__file__))
+PUBLISHED = (*PEERS, *_ours.HEAD, Path(_published.__file__), *_published.RECIPES)
 
 Group = tuple[str, Callable[[_ours.Stage], _peers.Found], tuple[Path, ...]]
 GROUPS: tuple[Group, ...] = (
@@ -53,6 +55,8 @@ GROUPS: tuple[Group, ...] = (
     ("dynamics", _peers.dynamics, (*PEERS, *_ours.HEAD)),
     ("cleanlab", _peers.cleanlab, (*PEERS, *_ours.DETECT)),
     ("stacked", _ours.stacked, (*SHARED, *_ours.DETECT)),
+    ("LSTM", _published.lstm, PUBLISHED),
+    ("CleanNet", _published.cleannet, PUBLISHED),
     ("Datalab", _peers.datalab, PEERS),
     ("logistic", _peers.logistic, PEERS),
 )
