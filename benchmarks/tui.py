@@ -178,7 +178,9 @@ class Program:
 
     def __init__(self, audit: Path | None, graphics: str, home: Path) -> None:
         self.log = home / "jobs.json"
-        command = [self.runner, "review", str(audit), "--graphics", graphics, str(self.log)] if audit else [BARE]
+        command = (
+            [self.runner, "review", str(audit), "--graphics", graphics, str(self.log)] if audit else [BARE]
+        )
         (home / ".local" / "state" / "labeltui" / "audits").mkdir(
             parents=True
         )  # not the first start: no greeting

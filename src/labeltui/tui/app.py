@@ -78,7 +78,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         theme: str = DARK.name,
         train_after: int = 20,
         welcome: bool = False,
-        later: Callable[[], Jobs] | None = None,
+        later: Callable[[], Trainer] | None = None,
     ) -> None:
         super().__init__()
         self.audit = audit
@@ -161,7 +161,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         return job is not None and job.active
 
     @work(group="start", exclusive=True)
-    async def _bring_jobs(self, make: Callable[[], Jobs]) -> None:
+    async def _bring_jobs(self, make: Callable[[], Trainer]) -> None:
         self.jobs = await asyncio.to_thread(make)
         self._watch_jobs()
 
@@ -367,7 +367,7 @@ def run(
     with Audit.open(audit_path, reviewer=reviewer, read_only=read_only, source_root=source) as audit:
         caps = detect(graphics)
 
-        def jobs() -> Jobs:
+        def jobs() -> Trainer:
             from labeltui.train.jobs import Trainer
 
             return Trainer(audit, launcher=launcher)
