@@ -42,7 +42,7 @@ async def test_the_screen_shows_audit_classes_queue_preview_and_keys(tmp_path: P
             line[33:].split()[0].strip("▌") or line[34:].split()[0] for line in lines[2 : 2 + len(names)]
         ]
         assert shown == names
-        assert any("why" in line and "neighbours" in line for line in lines)
+        assert any("near" in line and "neighbours" in line for line in lines)
         assert "1-5 suggested" in lines[-1]
         assert "space keep" in lines[-1]
 

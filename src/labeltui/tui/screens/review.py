@@ -133,17 +133,17 @@ class ReviewScreen(Narrowing):
         head = [(letter["queue"], "key"), ("QUEUE ", "title")]
         wide = self.app.size.width  # before the first layout no widget has a size
         room = (self.queue.size.width or wide) - _cells(head) - cell_len(counts) - cell_len(marked)
-        if not filters and cell_len(name) + cell_len(what) + 2 > room:
+        if not filters and cell_len(name) + cell_len(what) + 1 > room:
             what = ""
-        name = fit(name, min(cell_len(name), max(8, room - min(cell_len(what), room // 2) - 2)))
-        what = fit(what, min(cell_len(what), room - cell_len(name) - 2))
+        name = fit(name, min(cell_len(name), max(8, room - min(cell_len(what), room // 2) - 1)))
+        what = fit(what, min(cell_len(what), room - cell_len(name) - 1))
         self.queue_title.show(
             [
                 [
                     *head,
                     (name, "strong"),
                     (counts, "plain"),
-                    (f"  {what}" if what else "", "warn" if filters else "faint"),
+                    (f" {what}" if what else "", "warn" if filters else "faint"),
                     (marked, "key"),
                 ]
             ]
