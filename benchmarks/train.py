@@ -73,6 +73,7 @@ def blobs(n: int, d: int, n_classes: int) -> tuple[NDArray[np.float32], NDArray[
 
 def measure_head(n: int, d: int, n_classes: int, rounds: int) -> dict[str, Any]:
     """Seconds, log-loss and AP of self-confidence of both, on the same folds."""
+    import torch  # here, so that its import is not timed
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import average_precision_score
@@ -107,6 +108,7 @@ def measure_head(n: int, d: int, n_classes: int, rounds: int) -> dict[str, Any]:
 
     return {
         "seconds": seconds,
+        "threads": [threads.count(), torch.get_num_threads()],
         "ours": quality(found["ours"]),
         "theirs": quality(found["theirs"]),
         "fits of the peer that did not converge": unfinished,
