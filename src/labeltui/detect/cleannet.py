@@ -16,7 +16,7 @@ All of it is out of fold.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,15 +91,18 @@ class CleanNet(SecondLook):
             facts.p_head,
             transition,
         )
+        checked = self._checked()
+        decisions, right = int((checked >= 0).sum()), int((checked == 1).sum())
+        enough = decisions >= LEAST and 0 < right < decisions
+        if not enough:  # the mean of each class will do
+            spec, warm = replace(spec, centres=1), None
         references = References.of(lesson, spec, facts.seed, None if warm is None else warm["centres"])
         self._kept["centres"] = references.centres
         centres = centroids(references)
         scale = np.full(lesson.n_folds, self._sharpness(lesson, centres), dtype=np.float32)
         self._centroids = Codes(lesson.z, centres, scale, lesson.home, {})
-        checked = self._checked()
-        decisions, right = int((checked >= 0).sum()), int((checked == 1).sum())
         self._attributes = {"decisions": decisions, "components": lesson.z.shape[1], "steps": 0}
-        if decisions < LEAST or right in (0, decisions):
+        if not enough:
             return
         self._codes = train(
             lesson,

@@ -205,6 +205,8 @@ def _clusters(
     """Cluster of each row."""
     if len(z) <= amount:
         return np.arange(len(z))
+    if amount == 1:
+        return np.zeros(len(z), dtype=np.int64)
     if begin is None:
         fitted = MiniBatchKMeans(amount, random_state=seed, batch_size=2048, n_init=1, max_iter=30)
         fitted.fit(z, sample_weight=weight)
