@@ -29,12 +29,12 @@ def prepared(path: Path, **asked: object) -> Path:
 
 
 def test_planted_labels_are_learned_and_recorded_but_never_held_against_a_sample(tmp_path: Path) -> None:
-    path = make_audit(tmp_path, n=1000, images=False)
+    path = make_audit(tmp_path, n=600, images=False)
     truth = np.load(tmp_path / "truth.npy")
-    directory = prepared(path, self_calibrate=0.1, n_threads=1)
+    directory = prepared(path, self_calibrate=0.1, folds=2, n_threads=1)
     labels, planted = np.load(directory / "labels.npy"), np.load(directory / "planted.npy")
     chosen = planted >= 0
-    assert abs(int(chosen.sum()) - 100) <= 4
+    assert abs(int(chosen.sum()) - 60) <= 4
     assert (planted[chosen] != labels[chosen]).all()
     assert child.run(directory) == "done", jobs.read(directory).message
     recorded = read_dynamics(directory)
@@ -53,7 +53,7 @@ def test_planted_labels_are_learned_and_recorded_but_never_held_against_a_sample
     # The real errors look like the planted ones: they are told from the right labels.
     assert np.median(score[~right & ~chosen]) < 0.3
     assert np.median(score[right & ~chosen]) > 0.7
-    assert attrs["planted_rate"] == pytest.approx((~right).mean(), abs=0.06)
+    assert attrs["planted_rate"] == pytest.approx((~right).mean(), abs=0.1)
     assert flagged[right & chosen].mean() <= flagged[right & ~chosen].mean() + 0.03
 
 
