@@ -13,7 +13,7 @@ gives all others a pseudo-label by its own cosine. Here
   the first step the cosines are those of sample and class centroid;
 * an unverified sample's target is the distribution over right labels that its out-of-fold head and the noise
   channel imply, a verified one's is the label that was found right. Steps on verified samples alone, as published,
-  draw the codes to the classes that were looked at and away from the others (`benchmarks/cleannet.py`);
+  draw the codes to the classes that were looked at and away from the others;
 * everything is out of fold: the network of a fold learns from the samples of the others, and so do the reference
   sets that it reads, so no cosine has seen the label that it judges.
 """
