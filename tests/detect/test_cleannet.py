@@ -33,7 +33,7 @@ def truth() -> np.ndarray:
 def facts(truth: np.ndarray) -> base.Facts:
     """Classes of two lumps each, 20 % of the labels wrong, and probabilities that lean to the truth."""
     rng = np.random.default_rng(1)
-    lumps = rng.normal(size=(K, 2, D)) * 1.3
+    lumps = rng.normal(size=(K, 2, D)) * 0.8
     x = (lumps[truth, rng.integers(0, 2, N)] + rng.normal(size=(N, D))).astype(np.float32)
     labels, _ = noise.symmetric(truth, 0.2, 0, K)
     z = rng.normal(size=(N, K))
