@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.cluster import MiniBatchKMeans
 
 from labeltui import threads as _threads
 from labeltui.detect.base import Floats, Ints, Mask
@@ -208,6 +207,8 @@ def _clusters(
     if amount == 1:
         return np.zeros(len(z), dtype=np.int64)
     if begin is None:
+        from sklearn.cluster import MiniBatchKMeans  # slow to import; who reviews has no need of it
+
         fitted = MiniBatchKMeans(amount, random_state=seed, batch_size=2048, n_init=1, max_iter=30)
         fitted.fit(z, sample_weight=weight)
         begin = np.asarray(fitted.cluster_centers_, dtype=np.float32)

@@ -160,10 +160,11 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         job = self.jobs.status() if self.jobs is not None else None
         return job is not None and job.active
 
-    @work(group="start", exclusive=True)
+    @work(group="bring", exclusive=True)
     async def _bring_jobs(self, make: Callable[[], Trainer]) -> None:
         self.jobs = await asyncio.to_thread(make)
         self._watch_jobs()
+        self._train_when_due()  # somebody may have been quicker
 
     @work(group="jobs", exclusive=True)
     async def _watch_jobs(self) -> None:
@@ -243,6 +244,9 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         """Follow a decision: solve for CSG where that takes long, train when enough was relabelled."""
         if self.audit.summary().csg_stale:
             self._solve()
+        self._train_when_due()
+
+    def _train_when_due(self) -> None:
         if self.jobs is None or not self.train_after or self.training:
             return
         relabels = self.audit.relabels_since_run
