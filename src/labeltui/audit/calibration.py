@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeltui.audit.ledger import KINDS
+from labeltui.store import OK
 
 if TYPE_CHECKING:
     from labeltui.audit.reading import Reading
@@ -39,7 +40,7 @@ def report(audit: Reading, store: Store) -> dict[str, Any]:
         share of right labels and ``decided``; none below 30 decisions. People decide on the worst first: the groups
         speak of samples with such probabilities, not of all.
     """
-    known = (store.status == 0) & (audit.given >= 0)
+    known = (store.status == OK) & (audit.given >= 0)
     right = np.asarray(audit.scores, dtype=np.float64)
     verdict = checked(audit)
     decided = np.flatnonzero((verdict >= 0) & known)
