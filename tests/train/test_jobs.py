@@ -26,7 +26,7 @@ from labeltui.train.dynamics import read_dynamics
 from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import TrainSpec
 from tests.factories import HEAD, make_audit
-from tests.runs import end
+from tests.runs import end, prepared
 
 WAIT = 60.0
 
@@ -111,13 +111,6 @@ def test_the_same_spec_gives_the_same_bytes(tmp_path: Path) -> None:
     with store.H5(results[0]) as a, store.H5(results[1]) as b:
         for name in ("scores/blend", "scores/head", "suggest/label", "suggest/p"):
             assert a[name].tobytes() == b[name].tobytes(), name
-
-
-def prepared(path: Path, **asked: Any) -> Path:
-    """A job's directory as `start` leaves it, without a process."""
-    with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(**{"head": HEAD, **asked}))
-    return jobs._new_directory(path, spec, arrays)
 
 
 def test_killed_jobs_are_recognised(tmp_path: Path) -> None:
