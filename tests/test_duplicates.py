@@ -236,17 +236,3 @@ def test_near_copies_need_cosines() -> None:
         duplicates.near_duplicates(indices, similarity[:1])
     with pytest.raises(InputError, match="exact groups"):
         duplicates.near_duplicates(indices, similarity, np.zeros(3, int))
-
-
-# --- what groups tell --------------------------------------------------------------------------------------
-
-
-def test_conflicts_and_leaks_between_splits() -> None:
-    groups = np.array([0, 1, 0, 2, 1, 3, 2, 0], np.int32)
-    assert [part.tolist() for part in duplicates.members(groups)] == [[0, 2, 7], [1, 4], [3, 6]]
-    labels = np.array([5, 1, 5, 2, 3, 0, -1, 4], np.int32)
-    assert [part.tolist() for part in duplicates.conflicts(groups, labels)] == [[0, 2, 7], [1, 4]]
-    split = np.array([0, 0, 0, 0, 0, 1, 1, 0], np.int16)
-    assert [part.tolist() for part in duplicates.across_splits(groups, split)] == [[3, 6]]
-    assert duplicates.members(np.arange(4)) == []
-    assert duplicates.members(np.empty(0, np.int32)) == []

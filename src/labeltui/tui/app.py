@@ -199,6 +199,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self.review.complain(error)
             return
         if change is not None:
+            self.audit.warm()
             self.review.adopted(change)
 
     async def start_training(self) -> None:
