@@ -301,7 +301,7 @@ def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) ->
             "joined": int(here.sum()),
             "clean_labels_differ": int(differ[here].sum()),
         }
-    groups = duplicates.members(looked.groups)
+    groups = Copies(looked.groups).groups()
     apart = labels["clean"][found.indices] != labels["clean"][:, None]
     by_cosine = {}
     for limit in COSINES:

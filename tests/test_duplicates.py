@@ -12,6 +12,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 
 from labeltui import duplicates
+from labeltui.audit.copies import Copies
 from labeltui.errors import Cancelled, InputError, UnreadableImage
 
 
@@ -130,7 +131,7 @@ def test_without_pictures_only_the_cosine_decides() -> None:
     similarity = np.take_along_axis(cosine, order, 1).astype(np.float32)
     found = duplicates.near_duplicates(order, similarity)
     assert found.groups[:50].tolist() == found.groups[150:].tolist()
-    assert len(duplicates.members(found.groups)) == 50
+    assert len(Copies(found.groups).groups()) == 50
     assert (found.threshold, found.looked) == (duplicates.THRESHOLD, 0)
     looser = duplicates.near_duplicates(order, similarity, threshold=0.9)
     assert looser.groups[:10].tolist() == looser.groups[140:150].tolist()
@@ -148,7 +149,7 @@ def test_a_collapsed_embedding_joins_nothing_by_cosine_alone() -> None:
     np.fill_diagonal(cosine, -2)
     order = np.argsort(-cosine, axis=1)[:, :30].astype(np.int32)
     found = duplicates.near_duplicates(order, np.take_along_axis(cosine, order, 1).astype(np.float32))
-    assert sorted(map(len, duplicates.members(found.groups))) == [2] * 20
+    assert sorted(map(len, Copies(found.groups).groups())) == [2] * 20
     assert found.groups[:20].tolist() == found.groups[100:].tolist()
 
 
