@@ -302,6 +302,7 @@ class H5:
         self._links: dict[str, bool] = {}
         self._views: dict[str, Array] = {}
         self._attrs: dict[str, dict[str, Any]] = {}
+        self._names: dict[str, list[str]] = {}
         try:
             self._file = h5py.File(path, "r", locking=False)
         except OSError as error:
@@ -328,7 +329,7 @@ class H5:
         """Close the file; arrays already handed out stay valid."""
         self._file.close()
         self._map = None
-        self._links, self._views, self._attrs = {}, {}, {}
+        self._links, self._views, self._attrs, self._names = {}, {}, {}, {}
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str) or name in ("", "/"):
@@ -342,9 +343,11 @@ class H5:
 
     def names(self, group: str = "") -> list[str]:
         """Return the names inside one group, sorted; nothing if it does not exist."""
-        with self._decoding(group):
-            found = self._file.get(group or "/")
-            return sorted(found) if isinstance(found, h5py.Group) else []
+        if group not in self._names:
+            with self._decoding(group):
+                found = self._file.get(group or "/")
+                self._names[group] = sorted(found) if isinstance(found, h5py.Group) else []
+        return list(self._names[group])
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one array without reading it."""

@@ -99,6 +99,8 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if theme == DARK.name and remembered.get("theme") in self.available_themes:
             self.theme = remembered["theme"]
         self.review = ReviewScreen(self.session, self.keymap)
+        self._brought = asyncio.Event()  # the trainer is there
+        self._starting = False
         self._place: object = None  # as last remembered
         self._asked_at = 0  # relabels since the last run when a job was last started by itself
 
@@ -155,14 +157,20 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     # Training ---------------------------------------------------------------------------
 
     @property
+    def trains(self) -> bool:
+        """Whether there is a trainer, or will be in a moment."""
+        return self.jobs is not None or self._later is not None
+
+    @property
     def training(self) -> bool:
-        """Whether a job runs, as last seen."""
+        """Whether a job runs, as last seen, or is being started."""
         job = self.jobs.status() if self.jobs is not None else None
-        return job is not None and job.active
+        return self._starting or (job is not None and job.active)
 
     @work(group="bring", exclusive=True)
     async def _bring_jobs(self, make: Callable[[], Trainer]) -> None:
         self.jobs = await asyncio.to_thread(make)
+        self._brought.set()
         self._watch_jobs()
         self._train_when_due()  # somebody may have been quicker
 
@@ -199,17 +207,34 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self.review.complain(error)
             return
         if change is not None:
+            self.audit.warm()
             self.review.adopted(change)
 
-    async def start_training(self) -> None:
-        """Start fine-tuning in the background."""
-        jobs = self.jobs
-        assert jobs is not None
+    async def _trainer(self) -> Trainer:
+        if self.jobs is None:
+            await self._brought.wait()
+        assert self.jobs is not None
+        return self.jobs
+
+    def start_training(self) -> None:
+        """Start fine-tuning in the background, once the trainer is there."""
+        if self.training:
+            return
+        if self.jobs is None:
+            self.review.say("training is being loaded; it starts in a moment")
+        self._starting = True
+        self._start_aside()
+
+    @work(group="start")
+    async def _start_aside(self) -> None:
+        jobs = await self._trainer()
         try:
             job = await asyncio.to_thread(jobs.start)
         except LabeltuiError as error:
             self.review.complain(error)
             return
+        finally:
+            self._starting = False
         self.review.say(f"run {job.number} started; go on, the queue is re-ranked when it ends")
         if job.warning:
             self.review.say(job.warning, "warn")
@@ -222,22 +247,18 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         await asyncio.to_thread(self.audit.solve_csg)
         self.review.paint_header()
 
-    @work(group="start", exclusive=True)
-    async def _start_aside(self) -> None:
-        await self.start_training()
-
     async def resume_training(self, run_id: str) -> Job:
         """Go on with a run."""
-        assert self.jobs is not None
-        job = await asyncio.to_thread(self.jobs.resume, run_id)
+        jobs = await self._trainer()
+        job = await asyncio.to_thread(jobs.resume, run_id)
         self.review.show_job(job)
         self._watch_jobs()
         return job
 
     async def cancel_training(self, run_id: str = "") -> None:
         """Ask a run, by default the one that works, to stop."""
-        assert self.jobs is not None
-        await asyncio.to_thread(self.jobs.cancel, run_id)
+        jobs = await self._trainer()
+        await asyncio.to_thread(jobs.cancel, run_id)
         self.review.say("training is asked to stop")
 
     def decided(self) -> None:
@@ -254,7 +275,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self._asked_at = 0
         if relabels - self._asked_at >= self.train_after:
             self._asked_at = relabels
-            self._start_aside()
+            self.start_training()
 
     # Export -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from labeltui.errors import LabeltuiError
 from labeltui.text import safe
 from labeltui.tui import guide
 from labeltui.tui.actions import BY_ID, Action, Context, Keymap, collapsed, of_screen, show_key
+from labeltui.tui.compositor import Sparing
 from labeltui.tui.widgets.over import Item, Panel, Reader
 from labeltui.tui.widgets.paint import STYLES, Lines, Piece, fit
 
@@ -41,6 +42,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
 
     def __init__(self, keymap: Keymap) -> None:
         super().__init__()
+        self._compositor = Sparing()
         self.keymap = keymap
         self.panel = Panel()
         self.reader = Reader()

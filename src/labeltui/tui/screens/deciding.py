@@ -38,7 +38,7 @@ class Deciding(TableScreen[None]):
             selected=len(session.selected),
             read_only=session.audit.read_only,
             training=self.labeltui.training,
-            can_train=self.labeltui.jobs is not None,
+            can_train=self.labeltui.trains,
         )
 
     def decide(

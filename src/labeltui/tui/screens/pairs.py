@@ -116,7 +116,7 @@ class PairsScreen(WithRows):
             self.entitle(("CLASS PAIRS", "title"), ("  no classes overlap", "faint"))
             return
         a, b = self.pair
-        order = [row.index for row in session.classes]
+        order = session.classes.labels
         self.heat.draw(session.audit.matrix(self.list.by), order, session.audit.names, (a, b))
         flags = self.list.flags.get((a, b), 0)
         what = (

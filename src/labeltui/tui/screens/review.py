@@ -441,8 +441,8 @@ class ReviewScreen(Narrowing):
 
     # -- training ------------------------------------------------------------
 
-    async def do_train(self) -> None:
-        await self.labeltui.start_training()
+    def do_train(self) -> None:
+        self.labeltui.start_training()
 
     async def do_cancel_training(self) -> None:
         await self.labeltui.cancel_training()

@@ -107,7 +107,7 @@ class RunsScreen(WithRows):
             run=job.state if job is not None else "",
             read_only=self.session.audit.read_only,
             training=any(job.active for job in self.list.jobs),
-            can_train=self.labeltui.jobs is not None,
+            can_train=self.labeltui.trains,
         )
 
     @work(exclusive=True, group="runs")
