@@ -403,8 +403,8 @@ class Reading:
         return self._copies.disagreeing(self._labels_in_s())
 
     def across_splits(self) -> list[Index]:
-        """Groups of (near-)identical samples that lie in more than one split, such as train and test."""
-        return self._copies.disagreeing(self._store.split)
+        """Groups of (near-)identical samples that lie in more than one split; excluded samples do not count."""
+        return self._copies.disagreeing(np.where(self.excluded, -1, self._store.split))
 
     def decisions(self) -> dict[str, int]:
         """Number of samples by kind of decision."""

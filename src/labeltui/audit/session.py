@@ -268,7 +268,7 @@ class Audit(Reading):
         Returns
         -------
         callable
-            Holds copies, and solves for CSG twice when it is called (0.3 s at 1,000 classes).
+            Copies the counts and solves for CSG twice when it is called (0.3 s at 1,000 classes).
 
         Raises
         ------

@@ -300,6 +300,7 @@ class H5:
         self._map: mmap.mmap | None = None
         # The file never changes, and HDF5 takes a tenth of a millisecond for each question about it.
         self._links: dict[str, bool] = {}
+        self._datasets: dict[str, h5py.Dataset] = {}
         self._views: dict[str, Array] = {}
         self._attrs: dict[str, dict[str, Any]] = {}
         self._names: dict[str, list[str]] = {}
@@ -329,7 +330,7 @@ class H5:
         """Close the file; arrays already handed out stay valid."""
         self._file.close()
         self._map = None
-        self._links, self._views, self._attrs, self._names = {}, {}, {}, {}
+        self._links, self._datasets, self._views, self._attrs, self._names = {}, {}, {}, {}, {}
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str) or name in ("", "/"):
@@ -398,13 +399,15 @@ class H5:
         return dict(self._attrs[name])
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        if name not in self:
-            raise KeyError(name)
-        with self._decoding(name):
-            found = self._file[name]
-        if not isinstance(found, h5py.Dataset):
-            raise KeyError(name)
-        return found
+        if name not in self._datasets:
+            if name not in self:
+                raise KeyError(name)
+            with self._decoding(name):
+                found = self._file[name]
+            if not isinstance(found, h5py.Dataset):
+                raise KeyError(name)
+            self._datasets[name] = found
+        return self._datasets[name]
 
     @contextlib.contextmanager
     def _decoding(self, name: str) -> Iterator[None]:

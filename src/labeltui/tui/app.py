@@ -7,6 +7,7 @@ import gc
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from textual import work
 from textual._compositor import CompositorUpdate
 from textual.app import App
 
-from labeltui.errors import LabeltuiError
+from labeltui.errors import LabeltuiError, UsageError
 from labeltui.text import safe
 from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
@@ -39,6 +40,9 @@ BUSY_POLL, IDLE_POLL = 0.5, 5.0
 
 PLACE_EVERY = 2.0
 """Seconds between two looks at the place in the queue; a new one is remembered, for the terminal may be lost."""
+
+TURN = 0.001
+"""Seconds that another thread may keep the interpreter while a key waits; Python's own 5 ms add up over a frame."""
 
 SOLVE_AFTER = 0.4
 """Seconds after a decision at which CSG of many classes is worked out."""
@@ -91,13 +95,13 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.wire = Wire()
         for known in THEMES:
             self.register_theme(known)
-        self.theme = theme if theme in self.available_themes else DARK.name
         if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
             self.animation_level = "none"
         remembered = state.load(audit.uuid)
         self.returning = state.restore(self.session, remembered)
         if theme == DARK.name and remembered.get("theme") in self.available_themes:
-            self.theme = remembered["theme"]
+            theme = remembered["theme"]
+        self._begin_with(theme if theme in self.available_themes else DARK.name)
         self.review = ReviewScreen(self.session, self.keymap)
         self._brought = asyncio.Event()  # the trainer is there
         self._starting = False
@@ -113,7 +117,17 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if self.jobs is not None:
             self._watch_jobs()
 
-    def _first_screen(self) -> None:
+    def _begin_with(self, theme: str) -> None:
+        """Take a theme before anything is painted: set as usual, all styles would be worked out twice at the start."""
+        self.set_reactive(App.theme, theme)
+        dark = self.current_theme.dark
+        names = [name for name in self.classes if name.startswith("-theme-")]
+        classes = {**dict.fromkeys(names, False), f"-theme-{theme}": True}
+        self.update_classes({**classes, "-dark-mode": dark, "-light-mode": not dark}, update=False)
+        self._refresh_truecolor_filter(self.ansi_theme)
+        self.stylesheet.set_variables(self.get_css_variables())
+
+    async def _first_screen(self) -> None:
         """Do what can wait until the first screen stands."""
         if not self.is_headless:
             # What was made so far lives as long as the program: looking through it for garbage again and again costs
@@ -129,6 +143,10 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.audit.warm()
         if self._later is not None:
             self._bring_jobs(self._later)
+        await self.review.bring_panels()
+        self.call_after_refresh(self._greet)
+
+    def _greet(self) -> None:
         review, root = self.review, self.audit.source_root
         if root is not None and not root.exists():
             review.reader.read(
@@ -235,7 +253,11 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             return
         finally:
             self._starting = False
-        self.review.say(f"run {job.number} started; go on, the queue is re-ranked when it ends")
+        if self.audit.summary().flags:
+            words = "go on, the queue is re-ranked when it ends"
+        else:
+            words = "every flag is reviewed: e exports, or wait for what it finds"
+        self.review.say(f"run {job.number} started; {words}")
         if job.warning:
             self.review.say(job.warning, "warn")
         self.review.show_job(job)
@@ -383,12 +405,18 @@ def run(
     Raises
     ------
     LabeltuiError
-        The audit cannot be opened.
+        The audit cannot be opened, or `source` is no directory.
     """
     from labeltui.audit import Audit
     from labeltui.tui.graphics import attach
     from labeltui.tui.graphics.probe import detect
 
+    if source is not None and not source.is_dir():
+        raise UsageError(
+            "--source names the directory that was scanned, where it lies now",
+            f"{safe(str(source))} is no directory",
+            "leave it out to decide without pictures",
+        )
     with Audit.open(audit_path, reviewer=reviewer, read_only=read_only, source_root=source) as audit:
         caps = detect(graphics)
 
@@ -401,5 +429,6 @@ def run(
             audit, later=jobs, keys=keys, theme=theme, train_after=train_after, welcome=state.first_time()
         )
         attach(app, caps, max_kbps or None)
+        sys.setswitchinterval(TURN)
         app.run()
         return app.farewell()
