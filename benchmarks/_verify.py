@@ -272,9 +272,9 @@ def mlp(draw: Draw) -> Arrays:
     codes = draw.bench.coordinates
     centre = np.stack([codes[labels == label].mean(axis=0) for label in range(draw.bench.world.n_classes)])
     x = np.concatenate([codes * centre[labels], np.abs(codes - centre[labels])], axis=1)
-    fitted = MLPClassifier((128,), alpha=1e-3, max_iter=300, random_state=draw.seed)
-    fitted.fit(x[draw.rows], ~wrong[draw.rows])
-    return {"score": fitted.predict_proba(x)[:, list(fitted.classes_).index(True)]}
+    network = MLPClassifier((128,), alpha=1e-3, max_iter=300, random_state=draw.seed)
+    network.fit(x[draw.rows], ~wrong[draw.rows])
+    return {"score": network.predict_proba(x)[:, list(network.classes_).index(True)]}
 
 
 def published(draw: Draw, steps: int) -> Arrays:
