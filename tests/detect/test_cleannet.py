@@ -73,7 +73,8 @@ def lesson(facts: base.Facts) -> Lesson:
 
 def test_nothing_decided_is_the_cosine_to_centroids_that_do_not_know_the_sample(facts: base.Facts) -> None:
     detector = fitted(facts)
-    z = detector.coordinates
+    assert detector._centroids is not None
+    z = detector._centroids.samples
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1.0, atol=1e-5)
     trust = dataclasses.replace(lesson(facts), z=z).trust()
     cosine = np.empty((N, K))

@@ -228,14 +228,12 @@ class CleanNet(SecondLook):
         labelled = self._some(facts.judged, _LABELLED)
         rows = np.union1d(decided, labelled)
         logs = self._planes_of(rows)
-        begin = _behind_channel(
-            logs[:-2, np.searchsorted(rows, labelled)], facts.doubted[labelled], transition
-        )
+        plain = logs[:-2, np.searchsorted(rows, labelled)]
+        begin = _behind_channel(plain, facts.doubted[labelled], transition)
         planes = logs[:, np.searchsorted(rows, decided)].astype(np.float64)
-        rows = decided
-        named = self._verified()[rows]
-        labels = np.where(named, facts.labels[rows], facts.doubted[rows])
-        home = self._codes.home[rows]
+        named = self._verified()[decided]
+        labels = np.where(named, facts.labels[decided], facts.doubted[decided])
+        home = self._codes.home[decided]
         self._weights = np.stack(
             [
                 exponents(planes[:, rest], labels[rest], named[rest], begin, self.spec.spread)
@@ -293,12 +291,6 @@ class CleanNet(SecondLook):
         codes = self._codes or self._centroids
         assert codes is not None, "look() comes first"
         return own(codes.cosines(start, stop), self.facts.doubted[start:stop])
-
-    @property
-    def coordinates(self) -> Floats:
-        """Principal coordinates of the embedding, rows of length 1, (N, m)."""
-        assert self._centroids is not None, "look() comes first"
-        return self._centroids.samples
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The cosines, for sample weights, and what the next fit begins with."""
