@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from labeltui import noise
@@ -154,6 +155,18 @@ def test_what_was_decided_counts_and_not_that_something_was(facts: base.Facts, t
     turned = np.where(some.checked >= 0, 1 - some.checked, -1).astype(np.int8)
     score = fitted(dataclasses.replace(some, checked=turned, labels=facts.labels)).score(0, N)
     assert roc_auc_score(wrong[others], -score[others]) < 0.3
+
+
+def test_the_first_decisions_leave_the_centroids_half_of_the_say(
+    facts: base.Facts, truth: np.ndarray
+) -> None:
+    order = [
+        rankdata(each.score(0, N))
+        for each in (fitted(facts), fitted(decided(facts, truth, 25)), fitted(decided(facts, truth, 400)))
+    ]
+    kin = [np.corrcoef(order[0], each)[0, 1] for each in order[1:]]
+    assert 1 - kin[0] > 0.02
+    assert 1 - kin[0] < 0.8 * (1 - kin[1])
 
 
 def test_threads_change_no_byte(facts: base.Facts, truth: np.ndarray) -> None:
