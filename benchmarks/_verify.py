@@ -235,7 +235,7 @@ def cell(draw: Draw, steps: int) -> dict[str, Any]:
         f"everything verified of {world.name}",
         everything_verified,
         bench,
-        sources=LEARNED,
+        sources=OURS,
         world=world.digest,
     )
     found[ORACLES[1]] = draw.measured(own(bench.p_clean, labels), bench.p_clean.argmax(axis=1) == labels)
