@@ -203,7 +203,10 @@ def threshold(score: Floats, wrong: Mask) -> float:
 
 
 def cell(draw: Draw, steps: int) -> dict[str, Any]:
-    """All methods for one draw: the figures of each, the published one's error by step, and our seconds."""
+    """All methods for one draw: the figures of each, the published one's error by step, and our seconds.
+
+    Without `steps` the published network, which costs most, is left out.
+    """
     bench, world = draw.bench, draw.bench.world
     labels, n = world.labels, len(world.labels)
     facts = bench.facts
@@ -220,10 +223,7 @@ def cell(draw: Draw, steps: int) -> dict[str, Any]:
     found["class filtering"] = draw.measured(own(p_head, labels), p_head.argmax(axis=1) == labels)
     by_threshold("head, threshold", own(p_head, labels))
     by_threshold("MLP on sample and centroid", draw.kept("MLP", mlp, HEAD, draw)["score"])
-    theirs = draw.kept("published", published, (Path(_cleannet.__file__),), draw, steps, steps=steps)
-    accept = min(_cleannet.ACCEPT, key=lambda t: _errors(theirs["score"] >= t, draw))
-    found["CleanNet, published"] = draw.measured(theirs["score"], theirs["score"] >= accept)
-    by_threshold("CleanNet, published, threshold", theirs["score"])
+    course = published_rows(draw, steps, found) if steps else {}
     before = bench.undecided
     found["labeltui cleannet, nothing decided"] = draw.measured(before["score"], before["label"] == labels)
     mine = draw.kept("ours", judged, OURS, draw.facts, bench.found)
@@ -241,10 +241,6 @@ def cell(draw: Draw, steps: int) -> dict[str, Any]:
     found[ORACLES[1]] = draw.measured(own(bench.p_clean, labels), bench.p_clean.argmax(axis=1) == labels)
     found[ORACLES[2]] = draw.measured(limit["weighed"], limit["weighed"] >= 0.5)
     found[ORACLES[3]] = draw.measured(limit["trees"], limit["trees"] >= 0.5)
-    course = {
-        int(step): round(draw.measured(cosine, cosine >= accept)["error"], 4)
-        for step, cosine in zip(theirs["steps"], theirs["course"], strict=True)
-    }
     return {"rows": found, "course": course, "seconds": round(float(mine["seconds"]), 1)}
 
 
@@ -257,9 +253,20 @@ ORACLES = (
 )
 
 
-def _errors(says_right: Mask, draw: Draw) -> int:
-    """Wrong sayings about the verified samples."""
-    return int((says_right[draw.rows] == draw.bench.world.wrong[draw.rows]).sum())
+def published_rows(draw: Draw, steps: int, found: dict[str, dict[str, float]]) -> dict[int, float]:
+    """Add the published network's rows, at the best of its own thresholds and at ours; return its error by step."""
+    wrong, rows = draw.bench.world.wrong, draw.rows
+    theirs = draw.kept("published", published, (Path(_cleannet.__file__),), draw, steps, steps=steps)
+    score = theirs["score"]
+    accept = min(_cleannet.ACCEPT, key=lambda t: int(((score >= t) == wrong)[rows].sum()))
+    found["CleanNet, published"] = draw.measured(score, score >= accept)
+    found["CleanNet, published, threshold"] = draw.measured(
+        score, score >= threshold(score[rows], wrong[rows])
+    )
+    return {
+        int(step): round(draw.measured(cosine, cosine >= accept)["error"], 4)
+        for step, cosine in zip(theirs["steps"], theirs["course"], strict=True)
+    }
 
 
 def mlp(draw: Draw) -> Arrays:
