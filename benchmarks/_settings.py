@@ -33,15 +33,14 @@ AXES: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("learning_rate", (1e-3, 3e-3, 1e-2)),
     ("spread", (0.1, 0.25, 0.5)),
 )
-DRAWS = 2
 VERIFIED = {"digits": 200, "made": 300}
 RATES = (("people", 0.1), ("people", 0.2), ("symmetric", 0.3))
 SOURCES = (*OURS, Path(__file__))
 
 
-def benches(report: Report) -> Iterator[Bench]:
+def benches(report: Report, seeds: int) -> Iterator[Bench]:
     """All made worlds."""
-    for seed in range(DRAWS):
+    for seed in range(seeds):
         for of in (_worlds.digits(), gaussians(seed)):
             p = report.arrays(f"right head of {of.name}", right_head, of, seed, of=of.digest, seed=seed)["p"]
             for kind, rate in RATES:
@@ -56,7 +55,7 @@ def benches(report: Report) -> Iterator[Bench]:
 
 def gaussians(seed: int) -> Pictures:
     """Ten classes in five families, three clusters each, samples of unequal difficulty, as after a last ReLU."""
-    n, d, k = 3000, 64, 10
+    n, d, k = 2000, 64, 10
     rng = np.random.default_rng([seed, 6])
     family = rng.normal(size=(5, d))[np.arange(k) // 2]
     centre = family[:, None] + rng.normal(size=(k, 1, d)) + 0.7 * rng.normal(size=(k, 3, d))
@@ -83,9 +82,9 @@ def as_people_err(
     return noise.matched(clean, scaled(alike, clean, rate), p, seed).labels
 
 
-def choose(report: Report) -> dict[str, Any]:
+def choose(report: Report, seeds: int) -> None:
     """Try all settings and print what is chosen."""
-    made = list(benches(report))
+    made = list(benches(report, seeds))
     chosen: dict[str, Any] = {}
     for axis, values in AXES:
         errors = np.array(
@@ -109,7 +108,6 @@ def choose(report: Report) -> dict[str, Any]:
             target=1,
             detail={"chosen": values[first], "errors, relative": errors_by},
         )
-    return chosen
 
 
 def error(report: Report, bench: Bench, settings: dict[str, Any]) -> float:
@@ -117,12 +115,14 @@ def error(report: Report, bench: Bench, settings: dict[str, Any]) -> float:
     world = bench.world
     draw = Draw(bench, VERIFIED[world.pictures.name], world.seed)
 
+    tried = replace(CleanNet.spec, **settings)
+
     def measure() -> dict[str, float]:
         class Tried(CleanNet):
-            spec = replace(CleanNet.spec, **settings)
+            spec = tried
 
         score = fitted(draw.facts, bench.found, Tried).score(0, len(world.labels))
         return draw.measured(score, score >= 0.5)
 
-    title = f"settings: {world.name}, draw {world.seed}, {settings}"
-    return float(report.cell(title, measure, *SOURCES, world=world.digest, settings=settings)["error"])
+    title = f"settings: {world.name}, draw {world.seed}, {tried}"
+    return float(report.cell(title, measure, *SOURCES, world=world.digest)["error"])
