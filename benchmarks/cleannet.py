@@ -251,12 +251,11 @@ def write_page(measured: Measured, report: Report, docs: Path) -> None:
         "|---|---|---|---|---|",
     ]
     met = {None: "", True: "yes", False: "no"}
-    lines += [
-        f"| {each['what']} | {each['value']:g} {each['unit']} | {'' if each['target'] is None else each['target']} | {met[each['met']]} "
-        f"| {each['peer']} |"
-        for each in report.results
-        if not each["what"].startswith(SETTINGS)
-    ]
+    for each in report.results:
+        if not each["what"].startswith(SETTINGS):
+            aim = "" if each["target"] is None else f"{each['target']:g}"
+            figure = f"{each['value']:g} {each['unit']}"
+            lines.append(f"| {each['what']} | {figure} | {aim} | {met[each['met']]} | {each['peer']} |")
     lines += [
         "",
         "The limit is the best oracle: where it does not reach the target, more decisions cannot either, since every "
