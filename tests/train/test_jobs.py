@@ -74,6 +74,9 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         with store.Store.open(path, 1) as opened:
             assert opened.attrs("scores/blend")["calibration_checks"] == 22
             assert opened.attrs("scores/cleannet")["decisions"] == 22
+            assert "weight_corrected" in opened.attrs(
+                "scores/cleannet"
+            )  # it looks when the others have looked
             first_steps = opened.attrs("scores/cleannet")["steps"]
             cosine = opened.array("detectors/cleannet/cosine")
         assert audit.relabels_since_run == 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltui import head
-from labeltui.detect.base import Attribute, Facts, Floats, SecondLook
+from labeltui.detect.base import Attribute, Detector, Facts, Floats, SecondLook
 from labeltui.detect.registry import register
 
 
@@ -33,6 +33,7 @@ class Corrected(SecondLook):
     def look(
         self,
         transition: npt.NDArray[np.float64],
+        voters: Sequence[Detector],
         progress: Callable[[float], None],
         cancel: Callable[[], bool] | None,
     ) -> None:

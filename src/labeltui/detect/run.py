@@ -64,15 +64,18 @@ def run(
     detectors = [cls(facts) for cls in _chosen(facts, only)]
     tell = progress or (lambda share: None)
     first = [detector for detector in detectors if not isinstance(detector, SecondLook)]
-    second = [detector for detector in detectors if isinstance(detector, SecondLook)]
+    second = sorted((each for each in detectors if isinstance(each, SecondLook)), key=lambda each: each.last)
     for detector in detectors:
         detector.fit()
     blend = Blend(facts, [detector for detector in first if _votes(detector)])
     if blend.voters:
+        voters = list(blend.voters)
         for number, detector in enumerate(second):
-            detector.look(blend.learned, partial(_tell_second, tell, number, len(second)), cancel)
+            detector.look(blend.learned, voters, partial(_tell_second, tell, number, len(second)), cancel)
+            if _votes(detector):
+                voters.append(detector)
         if second:
-            blend = Blend(facts, [*blend.voters, *(detector for detector in second if _votes(detector))])
+            blend = Blend(facts, voters)
     else:
         detectors = first
     before = _SECOND_SHARE if second else 0.0
