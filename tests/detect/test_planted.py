@@ -19,6 +19,11 @@ TRUTH = DIGITS.target.astype(np.int32)
 FLAT = np.full((10, 10), 0.1)
 
 
+@pytest.fixture(autouse=True)
+def _few_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacked, "LEAST", 50)
+
+
 @pytest.fixture(scope="module")
 def facts() -> base.Facts:
     x = (DIGITS.data / 16).astype(np.float32)

@@ -25,7 +25,7 @@ from labeltui.detect.calibrate import log_odds
 from labeltui.noise.laws import Floats as Matrix
 
 RATE = 0.08  # of the labels, planted
-LEAST = 50  # planted labels to learn from
+LEAST = 200  # planted labels; fewer teach nothing that the pool does not know, and cost a second head
 # Planted errors must be at least this share of the copy's errors: a model that learns from fewer tells planted errors
 # from others rather than wrong labels from right ones.
 LEAST_SHARE = 0.25
