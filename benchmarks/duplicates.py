@@ -17,7 +17,8 @@ Real data: --images DIR --truth FILE.csv --embeddings FILE.npy (columns path, gi
 the same order). Its own near copies are counted: of two pictures joined wrongly the clean labels would often differ, as
 they do among neighbours at large. With --model and --checkpoint, which made those embeddings, copies are mixed in too.
 
---docs FILE writes the table into a page, between the lines <!-- copies --> and <!-- end of copies -->.
+--docs FILE writes the tables into a page, between the lines <!-- rule --> and <!-- end of rule --> and the same for
+`copies` and, with real data, `natural`.
 """
 
 from __future__ import annotations
@@ -221,6 +222,8 @@ def derive(report: Report, options: Namespace) -> None:
             cosines = np.array(copies["cosine"])[np.array(copies["closer"]) >= closer]
             if kind != "mirrored" and len(cosines):
                 kept.append(float(np.quantile(cosines, LOST)))
+    if options.docs is not None:
+        write(options.docs, "rule", shares(joined, closer))
     report.add(
         f"derive: CLOSER, at most {TOLERATED:.0%} of distinct pictures joined",
         float(closer),
@@ -246,6 +249,18 @@ def derive(report: Report, options: Namespace) -> None:
             better="lower",
             detail={"samples": cell["samples"]},
         )
+
+
+def shares(joined: dict[str, dict[int, float]], closer: int) -> str:
+    """Distinct pictures joined at the number chosen and at the one before, as Markdown."""
+    lines = [
+        f"| distinct pictures joined, % | 1/{closer} of what is usual | 1/{closer - 1} |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {100 * of[closer]:.3g} | {100 * of[closer - 1]:.3g} |" for name, of in joined.items()
+    ]
+    return "\n".join(lines)
 
 
 def join(X: NDArray[np.float32], picture: Callable[[int], Image.Image] | None) -> tuple[Any, graph.Graph]:
@@ -312,6 +327,7 @@ def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) ->
         }
     alone = duplicates.near_duplicates(found.indices, found.similarity)
     return {
+        "pictures": len(rows),
         "rule": looked.attrs(),
         "pairs": pairs,
         "groups": len(groups),
@@ -380,9 +396,37 @@ def table(cells: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def write(page: Path, text: str) -> None:
+def confirmed(name: str, cell: dict[str, Any]) -> str:
+    """What near copies were found in real data, as Markdown."""
+    lines = [
+        (
+            f"pairs joined, {place}: whose clean labels differ",
+            counted["joined"],
+            counted["clean_labels_differ"],
+        )
+        for place, counted in cell["pairs"].items()
+    ]
+    lines += [
+        ("groups: whose clean labels differ", cell["groups"], cell["groups_whose_clean_labels_differ"]),
+        ("groups: whose given labels differ", cell["groups"], cell["groups_whose_given_labels_differ"]),
+        ("groups: that span the splits", cell["groups"], cell["across_splits"]),
+    ]
+    key = str(duplicates.THRESHOLD)
+    return "\n".join(
+        [
+            f"| {name}, {cell['pictures']:,} pictures | found | of these |",
+            "|---|---|---|",
+            *(f"| {what} | {found:,} | {part:,} |" for what, found, part in lines),
+            f"| groups by cosine >= {key} alone | {cell['groups_by_cosine_alone']:,} | |",
+            "| neighbours looked at of another class, % | | "
+            f"{100 * cell['neighbours_looked_at_of_another_class']:.3g} |",
+        ]
+    )
+
+
+def write(page: Path, mark: str, text: str) -> None:
     """Replace what stands between the two marks of a page."""
-    begin, end = "<!-- copies -->", "<!-- end of copies -->"
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
     whole = page.read_text(encoding="utf-8")
     before, _, rest = whole.partition(begin)
     _, found, after = rest.partition(end)
@@ -426,6 +470,8 @@ def main() -> None:
         cell = report.cell(
             "real", lambda: natural(X, rows, options.images), *OURS, options.truth, options.embeddings
         )
+        if options.docs is not None:
+            write(options.docs, "natural", confirmed(options.name, cell))
         report.add("real: groups of near copies", cell["groups"], "groups", detail=cell)
         wrong = cell["groups_whose_clean_labels_differ"]
         report.add("real: of these, clean labels differ", wrong, "groups", better="lower")
@@ -458,7 +504,7 @@ def main() -> None:
     elif not options.quick:
         report.cannot("real: groups of near copies", "give --images, --truth and --embeddings", "groups")
     if options.docs is not None:
-        write(options.docs, table(cells))
+        write(options.docs, "copies", table(cells))
     report.finish()
 
 

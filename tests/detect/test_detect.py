@@ -19,19 +19,23 @@ TRUTH = DIGITS.target.astype(np.int32)
 ALL = ("neighbours", "nearest", "head", "cleannet", "corrected", "confident", "csg", "blend")
 
 
-@pytest.fixture(scope="module")
-def facts() -> base.Facts:
+def digits(seed: int) -> base.Facts:
     """Digits with 12 % of the labels wrong, toward what looks alike."""
     x = (DIGITS.data / 16).astype(np.float32)
     g = graph.build(x, k=50)
     alike = np.zeros((10, 10))
     np.add.at(alike, (np.repeat(TRUTH, 10), TRUTH[g.indices[:, :10]].ravel()), 1)
-    labels, _ = noise.confusable(TRUTH, alike + 1, 0.12, 0)
+    labels, _ = noise.confusable(TRUTH, alike + 1, 0.12, seed)
     fold = head.folds(labels, None, None, 5, 0)
     p = head.out_of_fold(x, labels, fold, 10).p
     return base.Facts(
         labels, 10, np.ones(len(x), dtype=bool), g.indices, g.similarity, None, p, fold=fold, embeddings=x
     )
+
+
+@pytest.fixture(scope="module")
+def facts() -> base.Facts:
+    return digits(0)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +63,15 @@ def test_the_blend_finds_planted_errors_better_than_each_part_and_than_the_peers
     assert blend > 0.97
     for name, score in findings.scores.items():
         assert blend > ap(facts, score) - 0.005, name
+    drawn = [(facts, findings), *((other, detect.run(other)) for other in map(digits, (1, 2)))]
     for method in ("self_confidence", "normalized_margin"):
-        peer = get_label_quality_scores(facts.labels, facts.p_head.astype(np.float64), method=method)
-        assert blend >= ap(facts, peer) - 0.002, method
+        # Three draws of the noise: among 216 errors of one draw, a few that change places are .005 of AP.
+        ahead = [
+            ap(of, found.blend)
+            - ap(of, get_label_quality_scores(of.labels, of.p_head.astype(np.float64), method=method))
+            for of, found in drawn
+        ]
+        assert np.mean(ahead) > 0, method
     flagged = findings.suggest_label[:, 0] != facts.labels
     wrong = facts.labels != TRUTH
     assert wrong[flagged].mean() > 0.95
@@ -182,9 +192,9 @@ def test_samples_that_cannot_be_judged(quick: base.Facts) -> None:
     labels = quick.labels.copy()
     labels[3] = -1
     labels[4] = 10  # the only one of its class
-    labels[5] = labels[6] = 11  # two copies of one picture are one witness
+    labels[6] = labels[7] = 11  # two copies of one picture are one witness
     groups = np.arange(quick.n, dtype=np.int32)
-    groups[6] = 5
+    groups[7] = 6
     ok = quick.ok.copy()
     ok[0] = ok[1] = False
     labels[1] = -1
@@ -197,14 +207,14 @@ def test_samples_that_cannot_be_judged(quick: base.Facts) -> None:
         p_head=p / p.sum(axis=1, keepdims=True),
     )  # fmt: skip
     findings = detect.run(broken)
-    for row in (0, 1, 3, 4, 5, 6):
+    for row in (0, 1, 3, 4, 6, 7):
         assert findings.blend[row] == 0.5
         assert all(score[row] == 0.5 for score in findings.scores.values())
     assert findings.suggest_label[0].tolist() == [labels[0], -1, -1, -1, -1]
     assert findings.suggest_label[1].tolist() == [-1] * 5
     assert (findings.suggest_p[:2] == 0).all()
     assert findings.suggest_label[3, 0] == TRUTH[3]
-    for row in (4, 5, 6):
+    for row in (4, 6, 7):
         assert findings.suggest_label[row, 0] == labels[row]
         assert TRUTH[row] in findings.suggest_label[row]
         assert (np.diff(findings.suggest_p[row]) <= 0).all()

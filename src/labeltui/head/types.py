@@ -40,14 +40,14 @@ class HeadSpec:
         "auto" multiplies in bfloat16 where the hardware does (AMX, AVX512-BF16, CUDA), with float32 weights.
     """
 
-    hidden: int = 1024
-    dropout: float = 0.6
+    hidden: int = 512
+    dropout: float = 0.5
     label_smoothing: float = 0.1
-    epochs: int = 12
+    epochs: int = 8
     batch: int = 512
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
-    components: int = 384
+    components: int = 256
     members: int = 1
     least_steps: int = 200
     precision: str = "auto"
