@@ -159,7 +159,7 @@ def _mean(values: Iterable[float]) -> float:
 # ------------------------------------------------------------------------------ docs
 
 
-def write_page(measured: Measured, docs: Path) -> None:
+def write_page(measured: Measured, report: Report, docs: Path) -> None:
     """Write docs/detection.md."""
     lines = [
         "# Detection, measured",
@@ -200,6 +200,21 @@ def write_page(measured: Measured, docs: Path) -> None:
             cells = [shown(rows[row].get(column), column, 0) for column in COLUMNS]
             lines.append(f"| {row} | " + " | ".join(cell.strip() for cell in cells) + " |")
         lines += _corrections(seeds)
+    lines += [
+        "",
+        "## What was to be reached",
+        "",
+        "| | value | target | met | beside |",
+        "|---|---|---|---|---|",
+    ]
+    for result in report.results:
+        if result["target"] is not None and result["value"] is not None:
+            bound = "at least" if result["better"] == "higher" else "at most"
+            met = "yes" if result["met"] else "**no**"
+            value = f"{result['value']:g} {result['unit']}".strip()
+            lines.append(
+                f"| {result['what']} | {value} | {bound} {result['target']:g} | {met} | {result['peer']} |"
+            )
     (docs / "detection.md").write_text("\n".join(lines) + "\n")
 
 

@@ -134,10 +134,12 @@ def measure(world: World, group: Group, report: Report) -> dict[str, Any]:
     return {"rows": found, "detail": detail, "samples": len(world.labels), "wrong": float(world.wrong.mean())}
 
 
-def add_time(report: Report, world: World) -> None:
+def add_time(report: Report, world: World, kept: bool) -> None:
     """Seconds on all cores, graph and head at hand, and those of Datalab from features in the same run."""
-    stage = _ours.Stage(world, report.arrays)
-    facts = stage.facts
+    identity = {"world": world.digest, "cores": threads.count()}
+    if kept and not report.measured("time", *_ours.DETECT, **identity):
+        return
+    facts = _ours.Stage(world, report.arrays).facts
 
     def measured() -> dict[str, Any]:
         quick = {"neighbours", "nearest", "confident", "csg", "duplicates"}
@@ -154,7 +156,7 @@ def add_time(report: Report, world: World) -> None:
             found[f"{name}, CPU"] = time.process_time() - processors
         return found
 
-    cell = report.cell("time", measured, *_ours.DETECT, world=world.digest, cores=threads.count())
+    cell = report.cell("time", measured, *_ours.DETECT, **identity)
     against = f"Datalab from features {cell['Datalab']:.0f} s"
     size = f"{facts.n:,} x {world.pictures.X.shape[1]:,}, {threads.count()} threads"
     report.add(
@@ -190,10 +192,12 @@ def main() -> None:
             into["detail"] |= cell["detail"]
     print_tables(measured)
     add_targets(report, measured, chosen.name)
-    if report.wanted("time") and chosen.features and chosen.clean and not (chosen.quick or chosen.kept):
-        add_time(report, next(world for world in worlds(chosen) if world.pictures.name == chosen.name))
+    if report.wanted("time") and chosen.features and chosen.clean and not chosen.quick:
+        add_time(
+            report, next(each for each in worlds(chosen) if each.pictures.name == chosen.name), chosen.kept
+        )
     if chosen.docs:
-        write_page(measured, HERE.parent / "docs")
+        write_page(measured, report, HERE.parent / "docs")
         draw(measured, HERE.parent / "docs")
     report.finish()
 
