@@ -192,7 +192,15 @@ class Report:
         digest.update(json.dumps(identity, sort_keys=True, default=str).encode())
         for source in sources:
             for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
-                if file.is_file() and file.suffix in {".py", ".pyx", ".c", ".h", ".npy", ".csv"}:
+                if file.is_file() and file.suffix in {
+                    ".py",
+                    ".pyx",
+                    ".c",
+                    ".h",
+                    ".npy",
+                    ".csv",
+                    ".safetensors",
+                }:
                     digest.update(file.read_bytes() if file.stat().st_size < 1 << 24 else _stamp(file))
         return CACHE / self.benchmark / f"{digest.hexdigest()[:32]}{suffix}"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import labeltui
 from _measures import Row, best_threshold, calibration, reliability
 from _worlds import Pictures, World
 from labeltui import detect, duplicates, head
-from labeltui.detect import calibrate, csgfall, planted
+from labeltui.detect import calibrate, csgfall
+from labeltui.detect.blend import Blend
 
 Floats = NDArray[np.floating]
 Arrays = dict[str, Any]
@@ -25,7 +27,7 @@ FOLDS = 5
 CHECKS = 300
 DRAWS = 5  # of the random checks; their figures are averaged
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
-PLANTED_RATE = 0.08
+ORACLE = "oracle: head taught the right labels"
 HEAD = (SOURCE / "head",)
 DETECT = (
     SOURCE / "detect",
@@ -90,8 +92,9 @@ class Stage:
         self, name: str, make: Callable[..., Arrays], sources: tuple[Path, ...], *arguments: Any
     ) -> Arrays:
         return self.keep(
-            f"{name} of {self.world.name}", make, *arguments, sources=sources, world=self.world.digest
-        )
+            f"{name} of {self.world.name}", make, *arguments, sources=sources, world=self.world.digest,
+            folds=hashlib.sha256(self.fold.tobytes()).hexdigest(),
+        )  # fmt: skip
 
 
 def groups(of: Pictures) -> NDArray[np.int32]:
@@ -112,14 +115,14 @@ DYNAMICS = ("log_p", "margin", "top", "top_p", "sum_squares", "labels")
 
 
 def find(facts: detect.Facts) -> Arrays:
-    """Run all detectors and time each; keep what the heads gave that the blend trains."""
-    heads: list[head.HeadResult] = []
+    """Run all detectors and time each; keep what the pool and the model of planted labels say by themselves."""
+    blends: list[Blend] = []
     seconds: dict[str, float] = {}
-    original = head.out_of_fold
+    fit = Blend._fit
 
-    def watched(*arguments: Any, **named: Any) -> head.HeadResult:
-        heads.append(original(*arguments, **named))
-        return heads[-1]
+    def watched(self: Blend, *arguments: Any) -> None:
+        blends.append(self)
+        fit(self, *arguments)
 
     def look(self: detect.SecondLook, *arguments: Any) -> None:
         begin = time.process_time()
@@ -127,7 +130,7 @@ def find(facts: detect.Facts) -> Arrays:
         seconds[self.name] = time.process_time() - begin
 
     looks = {cls: cls.look for cls in detect.table().values() if issubclass(cls, detect.SecondLook)}
-    head.out_of_fold = watched
+    Blend._fit = watched
     for cls in looks:
         cls.look = look
     try:
@@ -135,23 +138,28 @@ def find(facts: detect.Facts) -> Arrays:
         found = detect.run(facts)
         taken = time.process_time() - begin
     finally:
-        head.out_of_fold = original
+        Blend._fit = fit
         for cls, before in looks.items():
             cls.look = before
     seconds |= {name: timed(detect.table()[name], facts) for name in found.scores if name not in seconds}
     falls = csgfall.CsgFall(facts)
     falls.fit()
     assert falls.falls is not None
+    best, head = next((each, voter) for each in blends for voter in each.voters if voter.name == "corrected")
+    blocks = list(facts.blocks())
+    learned = best.beside
     return {
         **{f"score {name}": score for name, score in found.scores.items()},
         **{f"seconds {name}": value for name, value in seconds.items()},
         "blend": found.blend,
+        "pool": np.concatenate([detect.base.own(best.pooled(a, b), facts.doubted[a:b]) for a, b in blocks]),
+        "planted": np.concatenate([learned.log_odds(a, b) for a, b in blocks]) if learned else np.zeros(0),
         "suggest_label": found.suggest_label,
         "suggest_p": found.suggest_p,
         "transition": found.transition,
-        "corrected": heads[-1].p,
+        "corrected": np.concatenate([head.probabilities(a, b) for a, b in blocks]),
         "fall of CSG": np.zeros(0) if falls.falls.csg is None else falls.falls.csg,
-        "weights": [value for name, value in found.attrs["blend"].items() if name.startswith("weight_")],
+        "attributes": json.dumps(found.attrs["blend"]),
         "run": taken,
     }
 
@@ -178,6 +186,9 @@ def ours(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
         "labeltui blend": Row(found["blend"], best != labels, best, found["blend"], float(found["run"])),
         "labeltui head (tuned MLP)": Row(found["score head"], seconds=float(stage.head["seconds"])),
     }
+    rows["labeltui pool alone"] = Row(found["pool"], right=found["pool"])
+    if len(found["planted"]):
+        rows["labeltui model of planted labels alone"] = Row(found["planted"])
     for key in found:
         name = key.removeprefix("score ")
         if name not in (key, "head"):
@@ -192,7 +203,7 @@ def ours(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
         "reliability without checks": reliability(found["blend"], labels == clean),
         "after checks": [],
         "transition": np.asarray(found["transition"]).round(4).tolist(),
-        "weights": np.asarray(found["weights"]).tolist(),
+        "blend": json.loads(str(found["attributes"])),
     }
     for draw in range(DRAWS if len(labels) >= 10 * CHECKS else 0):
         checked = np.full(len(labels), calibrate.UNCHECKED, dtype=np.int8)
@@ -252,48 +263,17 @@ def correction(
     }
 
 
-def stacked(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
-    """Models learned from planted labels, everything refitted on the planted copy, then applied to the real labels."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    copy = stage.kept("trial", trial, DETECT, stage.facts, stage.findings["transition"])
-    models = {
-        "logistic": make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)),
-        "trees": HistGradientBoostingClassifier(max_iter=150, learning_rate=0.05, random_state=0),
-    }
-    rows = {}
-    for name, model in models.items():
-        begin = time.process_time()
-        model.fit(features(copy, copy["copy"]), copy["planted"])
-        score = 1.0 - model.predict_proba(features(stage.findings, stage.world.labels))[:, 1]
-        seconds = float(copy["seconds"]) + time.process_time() - begin
-        rows[f"stacked on planted labels, {name}"] = Row(score, seconds=seconds)
-    return rows, {"recall of planted errors": float(copy["recall"]), "restored": float(copy["restored"])}
+def limit(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
+    """What these features hold: the head, out of fold, taught the right labels. An oracle, which measures only."""
+    of, seed = stage.world.pictures, stage.world.seed
+    name = f"head taught the right labels of {of.name}"
+    kept = stage.keep(name, teach, of, stage.groups, seed, sources=HEAD, pictures=of.digest, seed=seed)
+    p, labels = kept["p"], stage.world.labels
+    best = p.argmax(axis=1).astype(np.int32)
+    row = Row(detect.base.own(p, labels), best != labels, best, seconds=float(kept["seconds"]))
+    return {ORACLE: row}, {}
 
 
-def trial(facts: detect.Facts, transition: Floats) -> Arrays:
-    """Plant errors in a copy and look for them."""
-    done = planted.trial(replace(facts, seed=facts.seed + 100), transition, PLANTED_RATE, facts.seed + 100)
-    found = done.findings
-    return {
-        **{f"score {name}": score for name, score in found.scores.items()},
-        "blend": found.blend,
-        "suggest_label": found.suggest_label,
-        "suggest_p": found.suggest_p,
-        "copy": done.labels,
-        "planted": done.planted,
-        "recall": done.recall,
-        "restored": done.restored,
-    }
-
-
-def features(found: Arrays, labels: NDArray[np.int32]) -> Floats:
-    """What a stacking model sees of a sample: log-odds of every score, the blend and the most probable other label."""
-    rows = np.arange(len(labels))
-    rival = (found["suggest_label"][:, 0] == labels).astype(int)
-    scores = [found[key] for key in sorted(found) if key.startswith("score ")]
-    parts = [*scores, found["blend"], found["suggest_p"][rows, rival]]
-    return np.stack([calibrate.log_odds(part) for part in parts], axis=1)
+def teach(of: Pictures, copies: NDArray[np.int32], seed: int) -> Arrays:
+    fold = head.folds(of.clean, copies, None, FOLDS, seed)
+    return {"p": head.out_of_fold(of.X, of.clean, fold, int(of.clean.max()) + 1, seed=seed).p}

@@ -9,16 +9,18 @@ from typing import Any
 
 from _common import Report
 from _measures import COLUMNS
+from _ours import ORACLE
 from _worlds import NOISE, TARGETED
 
 # world -> seed -> cell
 Measured = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
-OURS = ("labeltui", "stacked")
+NO_PEERS = ("labeltui", "oracle")
 BLEND = "labeltui blend"
 HUMAN = {"aggre": (0.56, 0.55), "random1": (0.76, 0.69)}  # least AP and F1@k
 AP_COLUMNS = {
     BLEND: "blend",
+    "labeltui pool alone": "pool alone",
     "labeltui corrected": "corrected head",
     "labeltui head (tuned MLP)": "MLP head",
     "cleanlab normalized_margin, head": "cleanlab margin",
@@ -31,6 +33,7 @@ AP_COLUMNS = {
     "published LSTM (taught on digits)": "published LSTM",
     "published CleanNet (300 verified)": "published CleanNet",
     "centroid": "centroid",
+    ORACLE: "oracle",
 }
 
 
@@ -82,7 +85,7 @@ def shown(value: float | None, column: str, width: int = 7) -> str:
 
 
 def is_peer(row: str) -> bool:
-    return not row.startswith(OURS)
+    return not row.startswith(NO_PEERS)
 
 
 def add_targets(report: Report, measured: Measured, name: str) -> None:
@@ -108,6 +111,10 @@ def add_targets(report: Report, measured: Measured, name: str) -> None:
                 peer=f"{rival} {peers[rival]:.3f}",
                 detail={} if human else spread,
             )
+        if ORACLE in rows:
+            for column, what, unit in (("AP", "AP", ""), ("accuracy", "labels right by its predictions", "")):
+                title = f"{world}: limit of the features, {what} of a head taught the right labels"
+                report.add(title, rows[ORACLE][column], unit, detail={"blend": rows[BLEND].get(column)})
         _add_calibration(report, world, seeds, human is not None)
 
 
@@ -152,7 +159,7 @@ def _mean(values: Iterable[float]) -> float:
 # ------------------------------------------------------------------------------ docs
 
 
-def write_page(measured: Measured, docs: Path) -> None:
+def write_page(measured: Measured, report: Report, docs: Path) -> None:
     """Write docs/detection.md."""
     lines = [
         "# Detection, measured",
@@ -163,7 +170,10 @@ def write_page(measured: Measured, docs: Path) -> None:
         "",
         "## Average precision",
         "",
-        "Means over seeds; the best of a line is bold.",
+        "Means over seeds; the best of a line is bold. In brackets stands the number of seeds of a row that was "
+        "measured on fewer than the line; empty is not measured. A number in the name of the data is that of a seeded "
+        "sample of it. The oracle is the head taught the right labels, out of fold: what these features allow, and no "
+        "peer.",
         "",
     ]
     titles = {
@@ -173,9 +183,12 @@ def write_page(measured: Measured, docs: Path) -> None:
     lines += ["|---" * (len(titles) + 3) + "|"]
     for world, seeds in measured.items():
         rows = rows_of(seeds)
-        values = [rows.get(row, {}).get("AP") for row in titles]
-        top = max((value for value in values if value is not None), default=None)
-        cells = ["" if v is None else f"**{v:.3f}**" if v == top else f"{v:.3f}" for v in values]
+        values = {row: rows.get(row, {}).get("AP") for row in titles}
+        top = max((v for row, v in values.items() if v is not None and row != ORACLE), default=None)
+        cells = [
+            "" if v is None else _marked(v, v == top, _count(seeds, row), len(seeds))
+            for row, v in values.items()
+        ]
         share = _mean(cell["wrong"] for cell in seeds.values())
         lines.append(f"| {world} | {share:.1%} | {len(seeds)} | " + " | ".join(cells) + " |")
     people = {w: s for w, s in measured.items() if not any(w.endswith(f"{k} {r:.0%}") for k, r in NOISE)}
@@ -187,7 +200,31 @@ def write_page(measured: Measured, docs: Path) -> None:
             cells = [shown(rows[row].get(column), column, 0) for column in COLUMNS]
             lines.append(f"| {row} | " + " | ".join(cell.strip() for cell in cells) + " |")
         lines += _corrections(seeds)
+    lines += [
+        "",
+        "## What was to be reached",
+        "",
+        "| | value | target | met | beside |",
+        "|---|---|---|---|---|",
+    ]
+    for result in report.results:
+        if result["target"] is not None and result["value"] is not None:
+            bound = "at least" if result["better"] == "higher" else "at most"
+            met = "yes" if result["met"] else "**no**"
+            value = f"{result['value']:g} {result['unit']}".strip()
+            lines.append(
+                f"| {result['what']} | {value} | {bound} {result['target']:g} | {met} | {result['peer']} |"
+            )
     (docs / "detection.md").write_text("\n".join(lines) + "\n")
+
+
+def _count(seeds: Mapping[int, Mapping[str, Any]], row: str) -> int:
+    return sum(row in cell["rows"] for cell in seeds.values())
+
+
+def _marked(value: float, best: bool, seeds: int, of: int) -> str:
+    text = f"**{value:.3f}**" if best else f"{value:.3f}"
+    return text if seeds == of else f"{text} ({seeds})"
 
 
 def _corrections(seeds: Mapping[int, Mapping[str, Any]]) -> list[str]:
@@ -227,7 +264,7 @@ def draw(measured: Measured, docs: Path) -> None:
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(12, 1.5 + 0.26 * len(worlds)), width_ratios=(3, 2), layout="constrained"
     )
-    marks = "oDs^v<>XP*dph"
+    marks = "oDs^v<>XP*dphH8"
     for (row, title), mark in zip(AP_COLUMNS.items(), marks, strict=True):
         points = [
             (found[row]["AP"], y) for y, w in enumerate(worlds) if row in (found := rows_of(measured[w]))

@@ -251,12 +251,12 @@ def test_planted_errors_tell_what_the_odds_are_worth() -> None:
     assert planting.fit(seen, np.arange(21_000) < planting.LEAST - 1, 0.2) is None
 
 
-def test_a_trial_learns_its_dynamics_anew(facts: base.Facts) -> None:
+def test_a_planted_copy_learns_its_dynamics_anew(facts: base.Facts) -> None:
     fold = head.folds(facts.labels, None, None, 2, 0)
     spec = head.HeadSpec(hidden=64, epochs=4, least_steps=40)
     whole = dataclasses.replace(facts, embeddings=X, fold=fold, head=spec)
-    made = planted.trial(whole, np.eye(10), 0.1)
+    made = planted.copy(whole, np.eye(10), 0.1, 0)
     assert made.facts.dynamics is not None
     np.testing.assert_array_equal(made.facts.dynamics.labels, made.labels)
-    scores = made.findings.scores["dynamics"]
+    scores = detect.run(made.facts, only=["dynamics"]).scores["dynamics"]
     assert np.median(scores[made.planted]) < np.median(scores[~made.planted]) - 0.2

@@ -4,7 +4,8 @@
 
     Facts (labels, neighbours, head, ...)
       -> every detector whose needs are met: class probabilities and a score in [0, 1], LOW = bad
-      -> pool: one distribution over the classes for each sample
+      -> pool: one distribution over the classes for each sample, read through the noise channel
+      -> beside it a model that learned from labels planted in a copy what wrong ones look like to the detectors
       -> blend = its probability of the label; suggestions = its five most probable classes
     A sample is flagged when its label is not the first suggestion.
 

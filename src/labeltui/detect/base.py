@@ -61,6 +61,8 @@ class Facts:
         What such heads are like.
     dynamics : Dynamics, optional
         The training of the head, or of a fine-tuned backbone, as it was recorded.
+    head_dynamics : bool
+        Whether it is the head's.
     planted : ndarray of bool, shape (N,), optional
         Samples whose label was replaced by a wrong one on purpose in that training, and there alone.
     device : str
@@ -90,6 +92,7 @@ class Facts:
     threads: int | None = None
     p_tuned: Floats | None = None
     dynamics: Dynamics | None = None
+    head_dynamics: bool = True
     planted: Mask | None = None
     kept: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
 
@@ -198,6 +201,11 @@ class Detector(ABC):
     @abstractmethod
     def probabilities(self, start: int, stop: int) -> Floats | None:
         """Distribution over the classes for the samples start..stop, or None."""
+
+    @property
+    def votes(self) -> bool:
+        """Whether it gives probabilities, once fitted."""
+        return self.facts.n > 0 and self.probabilities(0, 1) is not None
 
     def score(self, start: int, stop: int) -> Floats:
         """Trust in the labels of the samples start..stop, 0..1."""

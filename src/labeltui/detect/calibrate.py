@@ -39,8 +39,12 @@ class Calibration:
 
     def apply(self, right: npt.NDArray[np.floating]) -> Floats:
         """Return calibrated probabilities."""
-        z = self.shift + self.stretch * log_odds(right)
-        return np.asarray(1.0 / (1.0 + np.exp(-z)), dtype=np.float32)
+        return self.of(log_odds(right))
+
+    def of(self, z: npt.NDArray[np.float64]) -> Floats:
+        """Return the calibrated probabilities of log-odds."""
+        t = np.clip(self.shift + self.stretch * z, -30.0, 30.0)
+        return np.asarray(1.0 / (1.0 + np.exp(-t)), dtype=np.float32)
 
     def distribution(self, p: Floats, labels: Ints) -> Floats:
         """Return distributions over labels whose entry for the label is calibrated; the others share the rest.
@@ -51,16 +55,25 @@ class Calibration:
         labels : ndarray of int32, shape (n,)
             Rows with -1 stay as they are.
         """
-        if not self.checks:
-            return p
-        right = own(p, labels)
-        new = self.apply(right)
-        factor = np.where(labels >= 0, (1.0 - new) / np.maximum(1.0 - right, 1e-12), 1.0).astype(np.float32)
-        out = p * factor[:, None]
-        rows = np.flatnonzero(labels >= 0)
-        out[rows, labels[rows]] = new[rows]
-        out /= np.maximum(out.sum(axis=1, keepdims=True), np.float32(1e-30))
-        return np.asarray(out, dtype=np.float32)
+        return replaced(p, labels, self.apply(own(p, labels))) if self.checks else p
+
+
+def replaced(p: Floats, labels: Ints, right: Floats) -> Floats:
+    """Return distributions over labels whose entry for the label is `right`; the others share the rest.
+
+    Parameters
+    ----------
+    p : ndarray of float32, shape (n, K)
+    labels : ndarray of int32, shape (n,)
+        Rows with -1 stay as they are.
+    right : ndarray of float32, shape (n,)
+    """
+    rest = np.maximum(1.0 - own(p, labels), 1e-12)
+    out = p * np.where(labels >= 0, (1.0 - right) / rest, 1.0).astype(np.float32)[:, None]
+    rows = np.flatnonzero(labels >= 0)
+    out[rows, labels[rows]] = right[rows]
+    out /= np.maximum(out.sum(axis=1, keepdims=True), np.float32(1e-30))
+    return np.asarray(out, dtype=np.float32)
 
 
 def fit(right: npt.NDArray[np.floating], checked: npt.NDArray[np.integer]) -> Calibration:
@@ -76,20 +89,30 @@ def fit(right: npt.NDArray[np.floating], checked: npt.NDArray[np.integer]) -> Ca
     known = checked != UNCHECKED
     if not known.any():
         return Calibration()
-    z = log_odds(right[known])
-    sign = np.where(checked[known] == 1, 1.0, -1.0)
+    return curve(log_odds(right[known]), (checked[known] == 1).astype(np.float64))
+
+
+def curve(z: npt.NDArray[np.float64], share: npt.NDArray[np.floating]) -> Calibration:
+    """Fit the curve from log-odds to the shares of right labels among samples like each.
+
+    Parameters
+    ----------
+    z : ndarray of float64, shape (n,)
+    share : ndarray, shape (n,)
+        1 and 0 where it is known, else P(label right) by somebody else.
+    """
 
     def loss(v: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         a, b = v
-        t = sign * (a + np.exp(b) * z)
-        slope = -sign / (1.0 + np.exp(t))
-        value = np.logaddexp(0.0, -t).sum() + 0.5 * (a / _SHIFT) ** 2 + 0.5 * (b / _STRETCH) ** 2
+        t = a + np.exp(b) * z
+        slope = 1.0 / (1.0 + np.exp(-t)) - share
+        value = (np.logaddexp(0.0, t) - share * t).sum() + 0.5 * (a / _SHIFT) ** 2 + 0.5 * (b / _STRETCH) ** 2
         return float(value), np.array(
             [slope.sum() + a / _SHIFT**2, (slope * np.exp(b) * z).sum() + b / _STRETCH**2]
         )
 
     a, b = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B").x
-    return Calibration(round(float(a), 4), round(float(np.exp(b)), 4), int(known.sum()))
+    return Calibration(round(float(a), 4), round(float(np.exp(b)), 4), len(z))
 
 
 def log_odds(p: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

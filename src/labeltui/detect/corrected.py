@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from labeltui import head
 from labeltui.detect.base import Attribute, Detector, Facts, Floats, SecondLook
 from labeltui.detect.registry import register
 
+MEMBERS = 2  # heads for each fold: the blend leans on this one most, and two disagree where one would be sure
+
 
 @register
 class Corrected(SecondLook):
@@ -18,7 +21,7 @@ class Corrected(SecondLook):
 
     Its softmax is passed through the transition matrix that the first look estimated before it is compared
     with the label: it must explain the labels as right labels plus mistakes, and so does not learn the
-    mistakes themselves. The same folds as the first head, another seed.
+    mistakes themselves. The same folds as the first head, another seed, the mean of `MEMBERS` heads for each.
     """
 
     name = "corrected"
@@ -41,12 +44,13 @@ class Corrected(SecondLook):
         facts = self.facts
         assert facts.embeddings is not None  # `needs` says so
         assert facts.fold is not None
+        spec = facts.head or head.HeadSpec()
         result = head.out_of_fold(
             facts.embeddings,
             np.where(facts.fold >= 0, facts.labels, -1),
             facts.fold,
             facts.n_classes,
-            spec=facts.head,
+            spec=replace(spec, members=max(spec.members, MEMBERS)),
             seed=facts.seed + 1,
             threads=facts.threads,
             device=facts.device,

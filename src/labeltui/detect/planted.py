@@ -1,14 +1,7 @@
-"""A trial on the audit itself: how well would planted errors be found?
+"""A copy of the labels with errors planted on purpose, and what learns from labels learned anew from that copy.
 
-Errors are planted in a *copy* of the labels, matched to the estimated transition matrix, and everything that
-learns from labels learns anew from that copy: folds, heads, votes and the blend. What it finds of the planted
-errors is known, without any clean label. The trial tells what to expect of noise that is blind to the
-picture; people err on the hard pictures, which are harder to find, so on human noise its figures are an upper
-bound.
-
-It measures and is not fed back: planted errors sit on clear pictures, where people make few, and models stacked on
-them did not rank what people got wrong better throughout (rows "stacked on planted labels" of
-`benchmarks/detection.py`).
+The errors are matched to the estimated transition matrix, so which labels of the copy were made wrong is known
+without any clean label. `stacked` learns from them what a wrong label looks like to the detectors.
 """
 
 from __future__ import annotations
@@ -19,45 +12,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labeltui import head, noise
-from labeltui.detect.base import Facts, Findings, Ints, Mask
-from labeltui.detect.run import run
+from labeltui.detect.base import Facts, Ints, Mask
 from labeltui.errors import InputError
 from labeltui.noise.laws import Floats as Matrix
 
-_HEAD_SHARE = 0.5
-
 
 @dataclass(frozen=True)
-class Trial:
-    """A planted copy and what was found in it.
+class Copy:
+    """A planted copy.
 
     Attributes
     ----------
     labels, before : ndarray of int32, shape (N,)
-        The copy that everything was fitted on, and what it was made from; -1 = took no part.
+        The copy that everything is fitted on, and what it was made from; -1 = takes no part.
     planted : ndarray of bool, shape (N,)
     facts : Facts
-        What the detectors were given.
-    findings : Findings
+        For detectors: the copy's labels, folds, head and dynamics, and nothing that knows the labels before.
     """
 
     labels: Ints
     before: Ints
     planted: Mask
     facts: Facts
-    findings: Findings
-
-    @property
-    def recall(self) -> float:
-        """Share of the planted errors that were flagged."""
-        flagged = self.findings.suggest_label[:, 0] != self.labels
-        return float(flagged[self.planted].mean()) if self.planted.any() else 0.0
-
-    @property
-    def restored(self) -> float:
-        """Share of the planted errors whose former label is the first suggestion."""
-        found = self.findings.suggest_label[:, 0] == self.before
-        return float(found[self.planted].mean()) if self.planted.any() else 0.0
 
 
 def scaled(transition: Matrix, labels: Ints, rate: float) -> Matrix:
@@ -86,27 +62,34 @@ def scaled(transition: Matrix, labels: Ints, rate: float) -> Matrix:
     return np.asarray(errors + np.diag(1.0 - errors.sum(axis=1)))
 
 
-def trial(
+def copy(
     facts: Facts,
     transition: Matrix,
-    rate: float = 0.08,
-    seed: int = 0,
+    rate: float,
+    seed: int,
     *,
+    most: int | None = None,
+    dynamics: bool = True,
     progress: Callable[[float], None] | None = None,
     cancel: Callable[[], bool] | None = None,
-) -> Trial:
-    """Plant errors in a copy of the labels, learn everything anew from the copy, and look for them.
+) -> Copy:
+    """Plant errors in a copy of the labels, and train the head anew from the copy.
 
     Parameters
     ----------
     facts : Facts
-        With embeddings and folds. Probabilities that were learned from the real labels (the head's, the
-        user's, a fine-tuned backbone's) are not used: they would know the labels that were there before.
+        With embeddings and folds. Probabilities that were learned from the real labels (the head's, the user's, a
+        fine-tuned backbone's) do not reach the copy: they would know the labels that were there before.
     transition : ndarray of float64, shape (K, K)
         For example `Findings.transition`.
     rate : float
         Share of the labels to plant.
     seed : int
+    most : int, optional
+        Samples that the head learns from, at most, drawn at random; the folds of the others are -1. Errors are
+        planted in all labels, since all of them vote.
+    dynamics : bool
+        Whether the head's training is recorded.
     progress, cancel : callable, optional
 
     Raises
@@ -115,29 +98,33 @@ def trial(
         There are no embeddings or folds to learn from.
     """
     if facts.embeddings is None or facts.fold is None:
-        raise InputError("a trial needs embeddings and folds", "this audit has none", "scan it again")
+        raise InputError("a planted copy needs embeddings and folds", "this audit has none", "scan it again")
     tell = progress or (lambda share: None)
     before = np.where(facts.judged & (facts.labels >= 0), facts.labels, -1).astype(np.int32)
-    copy, planted = noise.class_dependent(before, scaled(transition, before, rate), seed)
-    n_folds = max(2, int(facts.fold.max()) + 1)
-    fold = head.folds(copy, facts.groups, facts.fold >= 0, n_folds, seed + 1)
+    labels, planted = noise.class_dependent(before, scaled(transition, before, rate), seed)
+    learned = facts.fold >= 0
+    rows = np.flatnonzero(learned)
+    if most is not None and len(rows) > most:
+        learned = np.zeros(facts.n, dtype=bool)
+        learned[np.random.default_rng(seed).choice(rows, most, replace=False)] = True
+    fold = head.folds(labels, facts.groups, learned, max(2, int(facts.fold.max()) + 1), seed)
     result = head.out_of_fold(
         facts.embeddings,
-        np.where(fold >= 0, copy, -1),
+        np.where(fold >= 0, labels, -1),
         fold,
         facts.n_classes,
         spec=facts.head,
-        seed=seed + 1,
+        seed=seed,
         threads=facts.threads,
         device=facts.device,
         weights=facts.weights,
-        progress=lambda epoch: tell(_HEAD_SHARE * epoch.done / epoch.total),
+        progress=lambda epoch: tell(epoch.done / epoch.total),
         cancel=cancel,
-        dynamics=True,
+        dynamics=dynamics,
     )
     fresh = replace(
         facts,
-        labels=copy,
+        labels=labels,
         given=None,
         fold=fold,
         p_head=result.p,
@@ -147,7 +134,6 @@ def trial(
         planted=None,
         checked=None,
         kept={},
-        seed=seed + 1,
+        seed=seed,
     )
-    found = run(fresh, lambda share: tell(_HEAD_SHARE + (1.0 - _HEAD_SHARE) * share), cancel=cancel)
-    return Trial(copy, before, planted, fresh, found)
+    return Copy(labels, before, planted, fresh)

@@ -60,6 +60,23 @@ def sample_rows(
     return rows
 
 
+def surprise(
+    logs: npt.NDArray[np.float32], weights: Weights, labels: Ints, transition: npt.NDArray[np.float64]
+) -> float:
+    """Return the mean of ``-log sum_t q_t T_ty``: what the labels cost under the pool q and the noise channel.
+
+    Parameters
+    ----------
+    logs : ndarray of float32, shape (M, n, K)
+    weights : ndarray of float64, shape (M,)
+    labels : ndarray of int32, shape (n,)
+        0..K-1.
+    transition : ndarray of float64, shape (K, K)
+    """
+    p = (mix(logs, weights) * transition.T[labels]).sum(axis=1)
+    return -float(np.log(np.maximum(p, 1e-300)).mean())
+
+
 def learn(
     logs: npt.NDArray[np.float32],
     labels: Ints,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.detect import calibrate
+from labeltui.detect import calibrate, stacked
 from labeltui.detect.base import (
     UNKNOWN,
     Attribute,
@@ -26,7 +26,7 @@ from labeltui.detect.registry import available, table
 from labeltui.errors import Cancelled, InputError, UsageError
 
 SUGGESTIONS = 5
-_SECOND_SHARE = 0.9  # of the time, where a detector takes a second look
+_TRAINING_SHARE = 0.9  # of the time, where detectors take a second look or learn from planted labels
 
 
 def run(
@@ -67,18 +67,27 @@ def run(
     second = sorted((each for each in detectors if isinstance(each, SecondLook)), key=lambda each: each.last)
     for detector in detectors:
         detector.fit()
-    blend = Blend(facts, [detector for detector in first if _votes(detector)])
+    blend = Blend(facts, [detector for detector in first if detector.votes])
+    before = 0.0
     if blend.voters:
-        voters = list(blend.voters)
+        looked: list[Detector] = []
+        trainings = len(second) + bool(stacked.usable(facts, first, blend.wrong))
         for number, detector in enumerate(second):
-            detector.look(blend.learned, voters, partial(_tell_second, tell, number, len(second)), cancel)
-            if _votes(detector):
-                voters.append(detector)
+            voters = [*blend.voters, *looked]
+            detector.look(blend.learned, voters, partial(_tell_part, tell, number, trainings), cancel)
+            if detector.votes:
+                looked.append(detector)
         if second:
-            blend = Blend(facts, voters)
+            blend = Blend(facts, blend.voters, looked)
+        if teachable := stacked.usable(facts, first, blend.wrong):  # the second look knows better
+            learned = stacked.learn(
+                teachable, blend.learned, partial(_tell_part, tell, trainings - 1, trainings), cancel
+            )
+            if learned is not None:
+                blend.join(learned)
+        before = _TRAINING_SHARE if trainings else 0.0
     else:
         detectors = first
-    before = _SECOND_SHARE if second else 0.0
     n = facts.n
     scores = {detector.name: np.full(n, UNKNOWN, dtype=np.float32) for detector in detectors}
     findings = Findings(
@@ -122,8 +131,8 @@ def run(
     return findings
 
 
-def _tell_second(tell: Callable[[float], None], number: int, count: int, share: float) -> None:
-    tell(_SECOND_SHARE * (number + share) / count)
+def _tell_part(tell: Callable[[float], None], number: int, count: int, share: float) -> None:
+    tell(_TRAINING_SHARE * (number + share) / count)
 
 
 def datasets(findings: Findings) -> dict[str, npt.NDArray[Any]]:
@@ -171,10 +180,6 @@ def _calibration(facts: Facts, blend: Blend) -> calibrate.Calibration:
         if (facts.checked[start:stop] != calibrate.UNCHECKED).any():
             right[start:stop] = own(blend.posterior(start, stop), facts.doubted[start:stop])
     return calibrate.fit(right, np.where(facts.judged, facts.checked, calibrate.UNCHECKED))
-
-
-def _votes(detector: Detector) -> bool:
-    return detector.facts.n > 0 and detector.probabilities(0, 1) is not None
 
 
 def _probabilities(detector: Detector, start: int, stop: int) -> Floats:

@@ -127,6 +127,7 @@ def rescore(
         weights=task.weights,
         head=spec.head,
         dynamics=recorded,
+        head_dynamics=recorded is result.dynamics,
         planted=None if task.planted is None else task.planted >= 0,
         device=spec.device,
         seed=spec.seed,
