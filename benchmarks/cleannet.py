@@ -256,8 +256,8 @@ def write_page(measured: Measured, report: Report, docs: Path) -> None:
             lines.append(f"| {each['what']} | {figure} | {aim} | {met[each['met']]} | {each['peer']} |")
     lines += [
         "",
-        "The limit is the best oracle: where it does not reach the target, more decisions cannot either, since every "
-        "label is verified there; what is left are pictures that these embeddings do not tell apart.",
+        "The limit is the best oracle, for which every label is verified: where even it misses the target, these "
+        "features limit the figure, as far as this head and these trees can read them.",
     ]
     for (world, number), cells in measured.items():
         lines += ["", f"## {heading(world, number, cells)[:-1]}", "", "| | " + " | ".join(COLUMNS) + " |"]
