@@ -80,9 +80,7 @@ def options() -> argparse.Namespace:
         "--published", type=int, default=1, metavar="N", help=f"draws of {AT:,} in which it is trained"
     )
     found.add_argument("--time", action="store_true", help="measure seconds only (on a quiet machine)")
-    found.add_argument(
-        "--kept", action="store_true", help="show what was measured before, measure no further cell"
-    )
+    found.add_argument("--kept", action="store_true", help="show what was measured before, measure nothing")
     found.add_argument("--docs", action="store_true", help="write docs/cleannet.md")
     return found.parse_args()
 
@@ -258,8 +256,8 @@ def write_page(measured: Measured, report: Report, docs: Path) -> None:
             lines.append(f"| {each['what']} | {figure} | {aim} | {met[each['met']]} | {each['peer']} |")
     lines += [
         "",
-        "The limit is the best oracle: where it does not reach the target, more decisions cannot either, since every "
-        "label is verified there; what is left are pictures that these embeddings do not tell apart.",
+        "The limit is the best oracle, for which every label is verified: where even it misses the target, these "
+        "features limit the figure, as far as this head and these trees can read them.",
     ]
     for (world, number), cells in measured.items():
         lines += ["", f"## {heading(world, number, cells)[:-1]}", "", "| | " + " | ".join(COLUMNS) + " |"]
@@ -269,20 +267,15 @@ def write_page(measured: Measured, report: Report, docs: Path) -> None:
             for name, row in averaged(cells).items()
         ]
         lines += ["", course(cells) + "."]
-    lines += [
-        "",
-        "## Settings, chosen on digits and made classes",
-        "",
-        "Errors relative to the mean of the line.",
-        "",
-    ]
-    for each in report.results:
-        if each["what"].startswith(SETTINGS):
-            found = ", ".join(
-                f"{value}: {error:.4f}" for value, error in each["detail"]["errors, relative"].items()
-            )
-            axis = each["what"].removeprefix(SETTINGS).split(",")[0]
-            lines.append(f"* `{axis}`: {found}; chosen {each['detail']['chosen']}")
+    settings = [each for each in report.results if each["what"].startswith(SETTINGS)]
+    if settings:
+        title = "## Settings, chosen on digits and made classes"
+        lines += ["", title, "", "Errors relative to the mean of the line.", ""]
+    for each in settings:
+        errors = each["detail"]["errors, relative"]
+        found = ", ".join(f"{value}: {error:.4f}" for value, error in errors.items())
+        axis = each["what"].removeprefix(SETTINGS).split(",")[0]
+        lines.append(f"* `{axis}`: {found}; chosen {each['detail']['chosen']}")
     (docs / "cleannet.md").write_text("\n".join(lines) + "\n")
 
 
@@ -300,7 +293,8 @@ def main() -> None:
         print_tables(measured)
         add_targets(chosen, report, measured)
         if chosen.docs:
-            _settings.choose(report, MADE)
+            if not chosen.kept:
+                _settings.choose(report, MADE)
             write_page(measured, report, HERE.parent / "docs")
     report.finish()
 
