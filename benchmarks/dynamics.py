@@ -165,10 +165,12 @@ def measure(stage: Stage, school: School) -> dict[str, Any]:
     """Average precision, AUROC and processor seconds of each reading of one record."""
     record, wrong = stage.record, stage.world.wrong
     taught, published = school.ours, school.published  # before the clock runs
+    share = float(ours.shipped().share)  # of the AUM, as the recipe chose it
 
     def read() -> NDArray[np.float32]:
         curves = Curves(record, stage.world.n_classes)
-        return ours.read(taught, curves, np.arange(len(wrong)))
+        z = ours.read(taught, curves, np.arange(len(wrong)))
+        return ours.steadied(z, STATISTICS["AUM"](record), share)
 
     readings: dict[str, Callable[[], NDArray[np.float32]]] = {
         OURS: read,
