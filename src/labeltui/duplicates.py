@@ -335,6 +335,9 @@ def _compare(
         except SourceError:
             return None
 
+    def apart(part: list[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]) -> NDArray[np.float32]:
+        return picture_distance(np.stack([a for _, a, _ in part]), np.stack([b for _, _, b in part]))
+
     distance = np.full(len(first), np.inf, dtype=np.float32)
     with ThreadPoolExecutor(threading_rules.count(threads)) as pool:
         for start, stop in _blocks(len(first)):
@@ -344,11 +347,9 @@ def _compare(
             read_ones = dict(zip(samples, pool.map(read, samples), strict=True))
             pairs = [(at, read_ones[int(first[at])], read_ones[int(second[at])]) for at in range(start, stop)]
             whole = [(at, a, b) for at, a, b in pairs if a is not None and b is not None]
-            for low, high in _blocks(len(whole), 256):
-                part = whole[low:high]
-                distance[[at for at, _, _ in part]] = picture_distance(
-                    np.stack([a for _, a, _ in part]), np.stack([b for _, _, b in part])
-                )
+            parts = [whole[low:high] for low, high in _blocks(len(whole), 256)]
+            for part, found in zip(parts, pool.map(apart, parts), strict=True):
+                distance[[at for at, _, _ in part]] = found
             if progress is not None:
                 progress(stop / len(first))
     return distance
