@@ -98,7 +98,8 @@ def published(
             group["lr"] = spec.rate * (0.1 if step >= steps // 2 else 1.0)
         chosen = rng.integers(0, len(verified), spec.batch)
         rows = np.concatenate([verified[chosen], rng.choice(unverified, spec.batch)])
-        q, decoded = _query(weights, z[rows])
+        q = _query(weights, z[rows])
+        decoded = _decoded(weights, q)
         cos = cosine_similarity(q, _classes(weights, references)[y[rows]], dim=1)
         error = ((decoded - z[rows]) ** 2).sum(dim=1)
         good = torch.cat([truth[torch.from_numpy(chosen)], cos[spec.batch :].detach() >= MARGIN])
@@ -158,17 +159,21 @@ def _classes(w: dict[str, torch.Tensor], references: torch.Tensor) -> torch.Tens
     return linear((share[:, :, None] * h).sum(dim=1), w["r3"], w["br3"]).tanh()
 
 
-def _query(w: dict[str, torch.Tensor], x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes of samples, (n, 128), and what the decoder makes of them, (n, d)."""
-    code = linear(linear(x, w["q1"], w["bq1"]).tanh(), w["q2"], w["bq2"]).tanh()
-    return code, linear(linear(code, w["q3"], w["bq3"]).tanh(), w["q4"], w["bq4"])
+def _query(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Codes of samples, (n, 128)."""
+    return linear(linear(x, w["q1"], w["bq1"]).tanh(), w["q2"], w["bq2"]).tanh()
+
+
+def _decoded(w: dict[str, torch.Tensor], code: torch.Tensor) -> torch.Tensor:
+    """What the decoder makes of codes, (n, d)."""
+    return linear(linear(code, w["q3"], w["bq3"]).tanh(), w["q4"], w["bq4"])
 
 
 def _all(w: dict[str, torch.Tensor], references: torch.Tensor, z: torch.Tensor, y: torch.Tensor) -> Floats:
     with torch.no_grad():
         classes = _classes(w, references)
         parts = [
-            cosine_similarity(_query(w, z[i : i + 4096])[0], classes[y[i : i + 4096]], dim=1)
+            cosine_similarity(_query(w, z[i : i + 4096]), classes[y[i : i + 4096]], dim=1)
             for i in range(0, len(z), 4096)
         ]
         return torch.cat(parts).numpy()

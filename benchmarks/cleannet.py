@@ -1,418 +1,308 @@
 """Decisions about five classes, and the errors found in the five that nobody looked at.
 
-    python benchmarks/cleannet.py --features emb.npy --clean clean.npy --labels random1.npy --labels aggre.npy
+    python benchmarks/cleannet.py --name CIFAR-10N --features emb.npy --clean clean.npy \\
+        --labels random1.npy --labels aggre.npy --neighbours indices.npy similarity.npy --docs
 
-Random samples of five drawn classes are verified: their clean labels play the person's part, all other clean labels
-only measure. Each method says of each sample whether its label is right; the error is that share of wrong sayings,
-averaged over the five other classes. Thresholds are chosen on the verified samples; class filtering (is the label the
-head's most probable class?) has none. Everyone reads the same embeddings, and the out-of-fold head and neighbours that
-the scan makes. Two rows show the limits: *oracle threshold* chooses ours with the clean labels of the very classes that
-it is measured on, *everything verified* trains the head and weighs its evidence on the clean labels of all samples, out
-of fold. ``--quick`` takes digits.
+Random samples of half of the classes are verified: their right labels play the person's part, all other right labels
+only measure. Each method says of each sample whether its label is right; the error is the share of wrong sayings,
+averaged over the other classes. Everyone reads the same embeddings, and the out-of-fold head and neighbours that a scan
+makes.
+
+* Weakly supervised rows learn nothing from the decisions but a threshold, the one with the fewest errors on the
+  verified samples: centroid, neighbours, and class filtering (is the label the head's most probable class?), which has
+  none. "all right" calls every label right. The same head with a threshold is stronger than the published baselines and
+  has a comparison of its own.
+* "MLP" and "CleanNet, published" learn from the verified samples and are moved to the other classes.
+* Rows named oracle know right labels that nobody has. They show what these features allow: with the head taught by
+  all right labels, and with every sample's label verified, out of fold.
+
+Cells are one draw of classes and samples; what was measured is kept, a run that was stopped goes on. ``--only
+settings`` chooses the settings of our network on digits and on made worlds. ``--quick`` takes digits.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-import labeltui
-from _cleannet import ACCEPT, STEPS, published
-from _common import CACHE, Report, median, parser
-from labeltui import detect, graph, head, noise
-from labeltui.detect.base import Facts, own
-from labeltui.detect.cleannet import CleanNet, exponents
-from labeltui.detect.neighbours import Nearest, Neighbours
+import _cleannet
+import _settings
+import _verify
+import _worlds
+from _common import Report, median, parser
+from _verify import ORACLES, WEAK, Bench, Draw
+from labeltui import threads
+from labeltui.detect.base import Facts
+from labeltui.detect.cleannet import CleanNet
 
-SOURCE = Path(labeltui.__file__).parent
-NUMBERS = (100, 500, 1000, 2500)
-AT = 1000
-WEAK = ("all clean", "centroid", "kNN k=10", "kNN 50 weighted", "class filtering")
+HERE = Path(__file__).parent
+NUMBERS = (1000, 100, 500, 2500)
+AT, TARGET = 1000, 41.5
+DIGITS = 300  # verified of them
 COLUMNS = ("error", "AUROC", "AP", "F1")
-Floats = NDArray[np.floating]
-Mask = NDArray[np.bool_]
+OURS = "labeltui cleannet"
+SOURCES = (*_verify.OURS, *(Path(module.__file__) for module in (_cleannet, _verify, _worlds)))
+
+SETTINGS = "settings: "
+MADE = 1  # draws of the worlds on which they are chosen
+
+# (world, verified) -> cells
+Measured = dict[tuple[str, int], list[dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class World:
-    """Samples with noisy labels, what a scan makes of them, and the truth."""
-
-    name: str
-    facts: Facts
-    clean: NDArray[np.int32]
-    p_clean: NDArray[np.float32]
-    transition: NDArray[np.float64]
-
-    @property
-    def labels(self) -> NDArray[np.int32]:
-        return self.facts.labels
-
-    @property
-    def wrong(self) -> Mask:
-        return self.labels != self.clean
-
-    @cached_property
-    def undecided(self) -> CleanNet:
-        """Our detector before any decision: coordinates and centroids."""
-        detector = CleanNet(self.facts)
-        detector.look(self.transition, lambda share: None, None)
-        return detector
-
-
-def kept(make: Callable[[], dict[str, NDArray[Any]]], *inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """What `make` returns, from disk if it was made from these very inputs before."""
-    digest = hashlib.sha256()
-    for array in inputs:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    stored = CACHE / "cleannet" / f"{digest.hexdigest()[:32]}.npz"
-    if not stored.exists():
-        found = make()
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        temporary = stored.with_suffix(f".{os.getpid()}.npz")
-        np.savez(temporary, **found)
-        temporary.replace(stored)
-    with np.load(stored) as file:
-        return dict(file)
-
-
-def world(name: str, X: NDArray[np.floating], labels: NDArray[np.int32], clean: NDArray[np.int32]) -> World:
-    """Graph, folds and heads, as a scan makes them; kept on disk, since they take longer than anything here."""
-    k = int(clean.max()) + 1
-
-    def neighbours() -> dict[str, NDArray[Any]]:
-        near = graph.build(X, min(50, len(X) - 1), "cosine")
-        return {"indices": near.indices, "similarity": near.similarity}
-
-    def probabilities(learned: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
-        fold = head.folds(learned, None, None, 5, 0)
-        return {"p": head.out_of_fold(X, learned, fold, k).p, "fold": fold}
-
-    near = kept(neighbours, X)
-    own_head = kept(lambda: probabilities(labels), X, labels)
-    clean_head = kept(lambda: probabilities(clean), X, clean)
-    everyone = np.ones(len(X), dtype=bool)
-    facts = Facts(
-        labels,
-        k,
-        everyone,
-        near["indices"],
-        near["similarity"],
-        None,
-        own_head["p"],
-        embeddings=X,
-        fold=own_head["fold"],
+def options() -> argparse.Namespace:
+    found = parser(__doc__)
+    found.add_argument("--name", default="features", help="what the data set is called in the table")
+    found.add_argument("--features", type=Path, help="(N, d) embeddings, .npy")
+    found.add_argument("--clean", type=Path, help="(N,) right labels, .npy")
+    found.add_argument(
+        "--labels",
+        type=Path,
+        action="append",
+        default=[],
+        help="(N,) labels of people, .npy; may be repeated",
     )
-    found = detect.run(facts, only=["neighbours", "nearest", "head"])
-    return World(name, facts, clean, clean_head["p"], found.transition)
-
-
-# ------------------------------------------------------------------------------------- measuring
-
-
-def error(says_right: Mask, here: World, classes: NDArray[np.int64]) -> float:
-    """Share of wrong sayings, averaged over the given classes."""
-    return float(
-        np.mean(
-            [
-                (says_right[here.labels == label] == here.wrong[here.labels == label]).mean()
-                for label in classes
-            ]
-        )
+    found.add_argument(
+        "--neighbours", type=Path, nargs=2, metavar=("INDICES", "SIMILARITY"), help="found if not given"
     )
-
-
-def chosen(score: Floats, wrong: Mask) -> float:
-    """The threshold with the fewest errors: labels of samples below it are called wrong."""
-    order = np.argsort(score, kind="stable")
-    errors = wrong.sum() + np.concatenate([[0], np.cumsum(np.where(wrong[order], -1, 1))])
-    best = int(errors.argmin())
-    if best in (0, len(order)):
-        return -np.inf if best == 0 else np.inf
-    return float((score[order[best - 1]] + score[order[best]]) / 2)
-
-
-def measured(score: Floats, says_right: Mask, here: World, classes: NDArray[np.int64]) -> dict[str, float]:
-    """The figures of one method on the classes that nobody looked at."""
-    rows = np.isin(here.labels, classes)
-    wrong = here.wrong[rows]
-    return {
-        "error": error(says_right, here, classes),
-        "AUROC": float(roc_auc_score(wrong, -score[rows])),
-        "AP": float(average_precision_score(wrong, -score[rows])),
-        "F1": float(f1_score(wrong, ~says_right[rows])),
-    }
-
-
-# ------------------------------------------------------------------------------------- methods
-
-
-def plain(here: World) -> dict[str, Floats]:
-    """Scores that need no decisions."""
-    facts, labels = here.facts, here.labels
-    n = facts.n
-    nearest, weighted = Nearest(facts), Neighbours(facts)
-    return {
-        "all clean": np.ones(n),
-        "centroid": here.undecided.cosines(0, n),
-        "kNN k=10": own(nearest.probabilities(0, n), labels),
-        "kNN 50 weighted": own(weighted.probabilities(0, n), labels),
-        "head self-confidence": own(np.asarray(facts.p_head), labels),
-    }
-
-
-def mlp(here: World, rows: NDArray[np.int64], seed: int) -> Floats:
-    """A small network from [sample, centroid of its label] to right or wrong, trained on the verified samples."""
-    from sklearn.neural_network import MLPClassifier
-
-    codes = here.undecided.coordinates
-    centre = np.stack([codes[here.labels == label].mean(axis=0) for label in range(here.facts.n_classes)])
-    x = np.concatenate([codes, centre[here.labels]], axis=1)
-    fitted = MLPClassifier((128,), alpha=1e-3, max_iter=300, random_state=seed).fit(
-        x[rows], ~here.wrong[rows]
+    found.add_argument("--seeds", type=int, default=3, help="draws of classes and samples")
+    found.add_argument("--numbers", type=int, nargs="+", default=list(NUMBERS), help="verified samples")
+    found.add_argument("--steps", type=int, default=_cleannet.STEPS, help="of the published network")
+    found.add_argument(
+        "--published", type=int, default=1, metavar="N", help=f"draws of {AT:,} in which it is trained"
     )
-    return np.asarray(fitted.predict_proba(x)[:, list(fitted.classes_).index(True)])
-
-
-def reviewed(here: World, rows: NDArray[np.int64], kept: dict[str, Any] | None = None) -> Facts:
-    """The facts after the decisions: kept or relabelled."""
-    checked = np.full(here.facts.n, -1, dtype=np.int8)
-    checked[rows] = ~here.wrong[rows]
-    current = here.labels.copy()
-    current[rows] = here.clean[rows]
-    return replace(here.facts, labels=current, given=here.labels, checked=checked, kept=kept or {})
-
-
-def ours(here: World, rows: NDArray[np.int64], kept: dict[str, Any] | None = None) -> tuple[CleanNet, float]:
-    """Our detector after the decisions, and the seconds that fitting and scoring took."""
-    begun = time.perf_counter()
-    detector = CleanNet(reviewed(here, rows, kept))
-    detector.look(here.transition, lambda share: None, None)
-    detector.score(0, here.facts.n)
-    return detector, time.perf_counter() - begun
-
-
-def everything_verified(here: World) -> Floats:
-    """P(right) by a head trained on clean labels and weighed with everything else on clean labels."""
-    facts, labels = here.facts, here.labels
-    k, n = facts.n_classes, facts.n
-    counts = np.zeros((k, k))
-    np.add.at(counts, (here.clean, labels), 1)
-    transition = np.log(np.maximum(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), 1e-5))
-    given = np.zeros((n, k))
-    given[np.arange(n), labels] = 1.0
-    parts = [here.p_clean, np.asarray(facts.p_head), Neighbours(facts).probabilities(0, n)]
-    planes = np.stack([*(np.log(np.maximum(p, 1e-6)) for p in parts), transition.T[labels], given])
-    z = np.zeros((n, k))
-    fold = np.arange(n) % 2
-    for out in (0, 1):
-        known = np.flatnonzero(fold != out)[:20_000]
-        weight = exponents(
-            planes[:, known],
-            here.clean[known],
-            np.ones(len(known), dtype=bool),
-            np.array([0.3] * 3 + [1.0, 0.0]),
-        )
-        z[fold == out] = np.einsum("m,mnk->nk", weight, planes[:, fold == out])
-    p = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(p[np.arange(n), labels] / p.sum(axis=1))
-
-
-def cell(here: World, number: int, seed: int, steps: int) -> dict[str, Any]:
-    """All methods for one draw of classes and samples."""
-    rng = np.random.default_rng([seed, number])
-    k = here.facts.n_classes
-    looked_at = rng.permutation(k)[: k // 2]
-    others = np.setdiff1d(np.arange(k), looked_at)
-    rows = np.sort(rng.choice(np.flatnonzero(np.isin(here.labels, looked_at)), number, replace=False))
-    found: dict[str, dict[str, float]] = {}
-
-    def by_threshold(name: str, score: Floats) -> None:
-        found[name] = measured(score, score >= chosen(score[rows], here.wrong[rows]), here, others)
-
-    scores = plain(here)
-    for name, score in scores.items():
-        by_threshold(name, score)
-    everyone = np.ones(here.facts.n, dtype=bool)
-    found["all clean"] = measured(scores["all clean"], everyone, here, others)
-    p_head = np.asarray(here.facts.p_head)
-    found["class filtering"] = measured(
-        own(p_head, here.labels), p_head.argmax(axis=1) == here.labels, here, others
+    found.add_argument("--time", action="store_true", help="measure seconds only (on a quiet machine)")
+    found.add_argument(
+        "--kept", action="store_true", help="show what was measured before, measure no further cell"
     )
-    by_threshold("MLP on [sample, centroid]", mlp(here, rows, seed))
-    course: dict[int, float] = {}
-
-    def accepted(cosine: Floats) -> float:
-        return min(ACCEPT, key=lambda t: float(((cosine[rows] >= t) == here.wrong[rows]).mean()))
-
-    def watch(step: int, cosine: Floats) -> None:
-        course[step] = round(error(cosine >= accepted(cosine), here, others), 4)
-
-    cosine = published(
-        np.asarray(here.facts.embeddings),
-        here.labels,
-        k,
-        rows,
-        ~here.wrong[rows],
-        seed,
-        steps,
-        watch,
-        steps // 4,
-    )
-    found["CleanNet, published"] = measured(cosine, cosine >= accepted(cosine), here, others)
-    by_threshold("CleanNet, published, threshold chosen", cosine)
-    detector, seconds = ours(here, rows)
-    score = detector.score(0, here.facts.n)
-    found["labeltui cleannet"] = measured(score, score >= 0.5, here, others)
-    best = chosen(score[np.isin(here.labels, others)], here.wrong[np.isin(here.labels, others)])
-    found["labeltui, oracle threshold"] = measured(score, score >= best, here, others)
-    limit = everything_verified(here)
-    found["everything verified"] = measured(limit, limit >= 0.5, here, others)
-    return {"rows": found, "seconds": seconds, "course": course}
+    found.add_argument("--docs", action="store_true", help="write docs/cleannet.md")
+    return found.parse_args()
 
 
-# ------------------------------------------------------------------------------------- reporting
+def benches(chosen: argparse.Namespace, report: Report) -> Iterator[tuple[Bench, list[int]]]:
+    """Worlds, and how many samples are verified in each."""
+    if not chosen.quick:
+        files = [chosen.features, chosen.clean, *chosen.labels]
+        if chosen.labels and all(file is not None and file.exists() for file in files):
+            labels = {file.stem: file for file in chosen.labels}
+            of = _worlds.load(chosen.name, chosen.features, chosen.clean, labels, chosen.neighbours)
+            for world in _worlds.worlds(of, 0, ()):
+                yield Bench(world, report.arrays), chosen.numbers
+        else:
+            print(
+                "--features, --clean and --labels name no .npy files: digits alone are measured",
+                file=sys.stderr,
+            )
+    of = _worlds.digits()
+    for kind, rate in (("class-dependent", 0.2), ("symmetric", 0.4))[: 1 if chosen.quick else 2]:
+        world = _worlds.World(of, kind, rate, _worlds.plant(of, kind, rate, 0), 0)
+        yield Bench(world, report.arrays), [DIGITS]
+
+
+def measure(chosen: argparse.Namespace, report: Report) -> Measured:
+    """All cells that are wanted."""
+    measured: Measured = {}
+    for bench, numbers in benches(chosen, report):
+        for number in numbers:
+            for seed in range(chosen.seeds):
+                world = bench.world
+                title = f"{world.name}, {number} verified, draw {seed}"
+                steps = chosen.steps if seed < chosen.published and number in (AT, DIGITS) else 0
+                known = {"world": world.digest, "steps": steps}
+                if not report.wanted(title):
+                    continue
+                if chosen.kept and not report.measured(title, *SOURCES, **known):
+                    continue
+
+                draw = Draw(bench, number, seed)
+                cell = report.cell(title, partial(_verify.cell, draw, steps), *SOURCES, **known)
+                measured.setdefault((world.name, number), []).append(cell)
+    return measured
+
+
+# ------------------------------------------------------------------------------ reporting
 
 
 def averaged(cells: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean over the seeds."""
-    names = cells[0]["rows"]
-    return {
-        name: {column: float(np.mean([each["rows"][name][column] for each in cells])) for column in COLUMNS}
-        for name in names
+    """Means over the draws that have the row, least error first."""
+    rows = {
+        name: {
+            column: float(np.mean([each["rows"][name][column] for each in cells if name in each["rows"]]))
+            for column in COLUMNS
+        }
+        for name in cells[0]["rows"]
     }
+    return dict(sorted(rows.items(), key=lambda each: each[1]["error"]))
 
 
-def print_rows(title: str, rows: dict[str, dict[str, float]], cells: list[dict[str, Any]]) -> None:
-    """One table, least error first."""
-    print(f"\n{title}")
-    width = max(len(name) for name in rows)
-    print(f"{'':<{width}}  " + "  ".join(f"{column:>7}" for column in COLUMNS))
-    for name, row in sorted(rows.items(), key=lambda each: each[1]["error"]):
-        print(f"{name:<{width}}  " + "  ".join(f"{row[column]:7.4f}" for column in COLUMNS))
-    print(f"published, error by step, of each seed: {[each['course'] for each in cells]}")
+def heading(world: str, number: int, cells: list[dict[str, Any]]) -> str:
+    return f"{world}, {number:,} verified in half of the classes, {len(cells)} draws; on the other half:"
 
 
-def digits() -> tuple[NDArray[np.float32], NDArray[np.int32], dict[str, NDArray[np.int32]]]:
-    """Digits with labels wrong toward what looks alike."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    x, clean = (data.data / 16).astype(np.float32), data.target.astype(np.int32)
-    near = graph.build(x, 10)
-    alike = np.zeros((10, 10))
-    np.add.at(alike, (np.repeat(clean, 10), clean[near.indices].ravel()), 1)
-    return x, clean, {"digits, 20 % confused": noise.confusable(clean, alike + 1, 0.2, 0)[0]}
+def course(cells: list[dict[str, Any]]) -> str:
+    """How the published network's error went."""
+    of = [each["course"] for each in cells if each["course"]]
+    if not of:
+        return "CleanNet, published: not trained"
+    means = {step: float(np.mean([each[step] for each in of])) for step in of[0]}
+    steps = ", ".join(f"{s} {e:.4f}" for s, e in means.items())
+    return f"CleanNet, published, {len(of)} of the draws, error by step: {steps}"
 
 
-def timed(here: World, number: int, seed: int) -> dict[str, float]:
-    """Seconds of a first fit and of a refit from what it kept."""
-    rng = np.random.default_rng(seed)
-    rows = np.sort(rng.choice(here.facts.n, number + 20, replace=False))
-    first, again = [], []
-    for _ in range(2):
-        detector, seconds = ours(here, rows[:number])
-        first.append(seconds)
-        _, seconds = ours(here, rows, {"cleannet": detector.arrays()})
-        again.append(seconds)
-    return {"first": median(first), "refit": median(again)}
+def print_tables(measured: Measured) -> None:
+    for (world, number), cells in measured.items():
+        rows = averaged(cells)
+        width = max(len(name) for name in rows)
+        print(f"\n{heading(world, number, cells)}\n{'':<{width}}  " + "  ".join(f"{c:>7}" for c in COLUMNS))
+        for name, row in rows.items():
+            print(f"{name:<{width}}  " + "  ".join(f"{row[column]:7.4f}" for column in COLUMNS))
+        print(course(cells))
+    print()
+
+
+def add_targets(chosen: argparse.Namespace, report: Report, measured: Measured) -> None:
+    """How far below the others our error is, and how far below it could be."""
+    people = [f"{chosen.name} {file.stem}" for file in chosen.labels]
+    for (world, number), cells in measured.items():
+        rows = averaged(cells)
+        weak = next(name for name in rows if name in WEAK)
+        any_other = next(name for name in rows if not name.startswith(("labeltui", "oracle")))
+        best = next(name for name in rows if name in ORACLES[1:])
+        aimed = number == AT and world in people
+        report.add(
+            f"{world}, {number:,} verified: error on the other classes, below the best weakly supervised",
+            below(rows, OURS, weak),
+            "%",
+            target=TARGET if aimed else None,
+            peer=f"{weak} {rows[weak]['error']:.4f}",
+            detail={
+                "rows": rows,
+                "each draw": [round(below(each["rows"], OURS, weak), 2) for each in cells],
+                "seconds": [each["seconds"] for each in cells],
+            },
+        )
+        report.add(
+            f"{world}, {number:,} verified: the limit of these features, below the same",
+            below(rows, best, weak),
+            "%",
+            peer=best,
+        )
+        report.add(
+            f"{world}, {number:,} verified: below the best of all others, that with a threshold on the head included",
+            below(rows, OURS, any_other),
+            "%",
+            target=0 if aimed else None,
+            peer=f"{any_other} {rows[any_other]['error']:.4f}",
+        )
+
+
+def below(rows: dict[str, dict[str, float]], name: str, rival: str) -> float:
+    """By how many percent the error of `name` is below that of `rival`."""
+    return 100 * (1 - rows[name]["error"] / rows[rival]["error"])
+
+
+def add_times(chosen: argparse.Namespace, report: Report) -> None:
+    """Seconds of a first fit and of a refit from what it kept, scoring included."""
+    bench, _ = next(benches(chosen, report))
+    draw = Draw(bench, AT if bench.facts.n > 10 * AT else DIGITS, 0)
+    seconds: dict[str, list[float]] = {}
+
+    def timed(name: str, facts: Facts) -> CleanNet:
+        begin, processors = time.perf_counter(), time.process_time()
+        detector = _verify.fitted(facts, bench.found)
+        detector.score(0, facts.n)
+        seconds.setdefault(name, []).append(time.perf_counter() - begin)
+        seconds.setdefault(f"{name}, of all processors", []).append(time.process_time() - processors)
+        return detector
+
+    for _ in range(chosen.rounds):
+        kept = timed("first fit", draw.facts).arrays()
+        timed("refit", replace(draw.facts, kept={CleanNet.name: kept}))
+    size = f"{bench.facts.n:,} x {bench.world.pictures.X.shape[1]:,}, {threads.count()} threads"
+    aimed = not chosen.quick and chosen.features is not None
+    for name, target in (("first fit", 60), ("refit", 5)):
+        report.add(
+            f"time: {name}, {size}",
+            median(seconds[name]),
+            "s",
+            better="lower",
+            target=target if aimed else None,
+            detail=seconds,
+        )
+
+
+def write_page(measured: Measured, report: Report, docs: Path) -> None:
+    """Write docs/cleannet.md."""
+    lines = [
+        "# CleanNet, measured",
+        "",
+        "Written by `python benchmarks/cleannet.py --docs`, whose first lines say what is measured and what the rows "
+        "are; [detectors.md](detectors.md) says what the detector does.",
+        "",
+        "| | figure | target | met | against |",
+        "|---|---|---|---|---|",
+    ]
+    met = {None: "", True: "yes", False: "no"}
+    for each in report.results:
+        if not each["what"].startswith(SETTINGS):
+            aim = "" if each["target"] is None else f"{each['target']:g}"
+            figure = f"{each['value']:g} {each['unit']}"
+            lines.append(f"| {each['what']} | {figure} | {aim} | {met[each['met']]} | {each['peer']} |")
+    lines += [
+        "",
+        "The limit is the best oracle: where it does not reach the target, more decisions cannot either, since every "
+        "label is verified there; what is left are pictures that these embeddings do not tell apart.",
+    ]
+    for (world, number), cells in measured.items():
+        lines += ["", f"## {heading(world, number, cells)[:-1]}", "", "| | " + " | ".join(COLUMNS) + " |"]
+        lines += ["|---" * (len(COLUMNS) + 1) + "|"]
+        lines += [
+            f"| {name} | " + " | ".join(f"{row[column]:.4f}" for column in COLUMNS) + " |"
+            for name, row in averaged(cells).items()
+        ]
+        lines += ["", course(cells) + "."]
+    lines += [
+        "",
+        "## Settings, chosen on digits and made classes",
+        "",
+        "Errors relative to the mean of the line.",
+        "",
+    ]
+    for each in report.results:
+        if each["what"].startswith(SETTINGS):
+            found = ", ".join(
+                f"{value}: {error:.4f}" for value, error in each["detail"]["errors, relative"].items()
+            )
+            axis = each["what"].removeprefix(SETTINGS).split(",")[0]
+            lines.append(f"* `{axis}`: {found}; chosen {each['detail']['chosen']}")
+    (docs / "cleannet.md").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--features", type=Path, help="(N, d) embeddings, .npy")
-    options.add_argument("--clean", type=Path, help="(N,) right labels, .npy")
-    options.add_argument(
-        "--labels", type=Path, action="append", default=[], help="(N,) noisy labels, .npy; may be repeated"
-    )
-    options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--numbers", type=int, nargs="+", default=list(NUMBERS), help="verified samples")
-    options.add_argument("--steps", type=int, default=STEPS, help="of the published network")
-    options.add_argument("--time", action="store_true", help="measure seconds only (on a quiet machine)")
-    arguments: argparse.Namespace = options.parse_args()
-    report = Report("cleannet", arguments)
-    target = "error on classes nobody looked at, below the best weakly supervised method"
-    files = [arguments.features, arguments.clean, *arguments.labels]
-    if arguments.quick:
-        x, clean, noisy = digits()
-        arguments.seeds, arguments.numbers, arguments.steps = 1, [300], 400
-    elif not arguments.labels or not all(file is not None and file.exists() for file in files):
-        print("skipped: --features, --clean and --labels must name .npy files", file=sys.stderr)
-        report.cannot(target, "no embeddings and labels were given", "%", target=41.5)
-        report.finish()
-        return
+    chosen = options()
+    if chosen.quick:
+        chosen.seeds, chosen.steps, chosen.rounds = 1, 400, 1
+    report = Report("cleannet", chosen, sources=())
+    if chosen.only == "settings":
+        _settings.choose(report, MADE)
+    elif chosen.time:
+        add_times(chosen, report)
     else:
-        x, clean = np.load(arguments.features), np.load(arguments.clean).astype(np.int32)
-        noisy = {file.stem: np.load(file).astype(np.int32) for file in arguments.labels}
-    sources = (
-        SOURCE / "detect" / "cleannet.py",
-        SOURCE / "detect" / "cleannet_model.py",
-        Path(__file__).parent / "_cleannet.py",
-    )
-    for name, labels in noisy.items():
-        if not report.wanted(name):
-            continue
-        made: list[World] = []
-
-        def here(name: str = name, labels: NDArray[np.int32] = labels, made: list[World] = made) -> World:
-            if not made:
-                made.append(world(name, x, labels, clean))
-            return made[0]
-
-        if arguments.time:
-            report_times(report, name, timed(here(), AT, 0))
-            continue
-        for number in arguments.numbers:
-            cells = []
-            for seed in range(arguments.seeds):
-                measure: Callable[[], dict[str, Any]] = lambda number=number, seed=seed, here=here: cell(  # noqa: E731
-                    here(), number, seed, arguments.steps
-                )
-                what = f"{name}, {number} verified, seed {seed}"
-                cells.append(
-                    report.cell(what, measure, *sources, *(f for f in files if f), steps=arguments.steps)
-                )
-            add(report, name, number, averaged(cells), cells)
+        measured = measure(chosen, report)
+        print_tables(measured)
+        add_targets(chosen, report, measured)
+        if chosen.docs:
+            _settings.choose(report, MADE)
+            write_page(measured, report, HERE.parent / "docs")
     report.finish()
-
-
-def add(
-    report: Report, name: str, number: int, rows: dict[str, dict[str, float]], cells: list[dict[str, Any]]
-) -> None:
-    """Print one table and add its results."""
-    print_rows(f"{name}, {number} verified in half of the classes; the other half:", rows, cells)
-    rival = min(WEAK, key=lambda each: rows[each]["error"])
-    least = rows[rival]["error"]
-    report.add(
-        f"{name}, {number} verified: error on the other classes, below the best weakly supervised",
-        100 * (1 - rows["labeltui cleannet"]["error"] / least),
-        "%",
-        target=41.5 if number == AT and not report.options.quick else None,  # type: ignore[union-attr]
-        peer=rival,
-        detail={
-            "rows": rows,
-            "limit_percent": round(100 * (1 - rows["everything verified"]["error"] / least), 1),
-            "limit": "everything verified: head and weighing learned from all clean labels",
-            "seconds_each": [round(each["seconds"], 1) for each in cells],
-        },
-    )
-
-
-def report_times(report: Report, name: str, seconds: dict[str, float]) -> None:
-    """Add the seconds of fits."""
-    report.add(f"{name}: first fit", seconds["first"], "s", better="lower", target=60)
-    report.add(f"{name}: refit", seconds["refit"], "s", better="lower", target=5)
 
 
 if __name__ == "__main__":

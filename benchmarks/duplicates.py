@@ -41,6 +41,7 @@ from sklearn.datasets import load_digits, load_sample_images
 import labeltui
 from _common import Report, parser
 from labeltui import duplicates, graph
+from labeltui.audit.copies import Copies
 from labeltui.embed import Embedder, EmbedSpec, load_embedder
 
 OURS = (Path(labeltui.__file__).parent / "duplicates.py",)
@@ -315,7 +316,7 @@ def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) ->
             "joined": int(here.sum()),
             "clean_labels_differ": int(differ[here].sum()),
         }
-    groups = duplicates.members(looked.groups)
+    groups = Copies(looked.groups).groups()
     apart = labels["clean"][found.indices] != labels["clean"][:, None]
     by_cosine = {}
     for limit in COSINES:
@@ -333,15 +334,13 @@ def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) ->
         "groups": len(groups),
         "samples": sum(map(len, groups)),
         "largest": max(map(len, groups), default=0),
-        "across_splits": len(
-            duplicates.across_splits(looked.groups, np.unique(split, return_inverse=True)[1])
-        ),
-        "groups_whose_clean_labels_differ": len(duplicates.conflicts(looked.groups, labels["clean"])),
+        "across_splits": len(Copies(looked.groups).disagreeing(np.unique(split, return_inverse=True)[1])),
+        "groups_whose_clean_labels_differ": len(Copies(looked.groups).disagreeing(labels["clean"])),
         "neighbours_looked_at_of_another_class": float(
             apart[found.similarity >= looked.looked_down_to].mean()
         ),
-        "groups_whose_given_labels_differ": len(duplicates.conflicts(looked.groups, labels["given"])),
-        "groups_by_cosine_alone": len(duplicates.members(alone.groups)),
+        "groups_whose_given_labels_differ": len(Copies(looked.groups).disagreeing(labels["given"])),
+        "groups_by_cosine_alone": len(Copies(alone.groups).groups()),
         "by_cosine": by_cosine,
     }
 

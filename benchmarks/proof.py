@@ -228,7 +228,7 @@ def cells(report: Report, data: Data, name: str) -> dict[str, Any] | None:
             spec, arrays = prepare(opened, request)
 
         def run(folder: Path = folder, spec: Any = spec, arrays: Any = arrays) -> dict[str, Any]:
-            directory = jobs._new_directory(folder / "audit", spec, arrays)
+            directory = jobs.create(folder / "audit", spec, arrays)
             return train(folder / "audit", directory, str(folder / LABELS["clean"]))
 
         # Known by the labels themselves: training on clean labels is the same whatever the noise was.

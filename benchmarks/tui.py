@@ -39,6 +39,8 @@ XTERM = (
 KITTY = "\x1b_Gi=4207;OK\x1b\\\x1bP>|kitty(0.36.4)\x1b\\\x1b[6;20;10t\x1b[?2026;2$y\x1b[?62;52;c"
 PLAIN = "\x1b[6;20;10t\x1b[?2026;2$y\x1b[?1;2c"
 ANSWERS = {"sixel": XTERM, "kitty": KITTY, "blocks": PLAIN}
+PICTURES = {"sixel": b"\x1bP", "kitty": b"\x1b_Ga=t", "blocks": "▀".encode()}
+"""What stands in the output where a picture is painted."""
 QUIET = 0.25
 """Seconds without output after which a key's effect is complete; longer than the rest before neighbours are shown."""
 
@@ -78,7 +80,9 @@ Bare().run()
 def make_audit(directory: Path, n: int, classes: int) -> Path:
     """Write an audit of made-up samples: uniform classes, a tenth flagged, pictures of smooth noise where one looks."""
     audit = directory / f"{n}x{classes}.audit"
-    if (audit / "journal.db").exists():
+    # A copied cache names pictures that are not there: then the program shows a message instead, and that is cheap.
+    complete = (audit / "journal.db").exists() and (directory / f"{n}.npy").exists()
+    if complete and json.loads((audit / store.SCAN_FILE).read_text())["root"] == str(directory):
         return audit
     shutil.rmtree(audit, ignore_errors=True)
     audit.mkdir(parents=True)
@@ -201,6 +205,8 @@ class Program:
         ):
             environment.pop(name, None)
         self.answer = ANSWERS[graphics].encode()
+        self.picture = PICTURES[graphics]
+        self.pictures = 0
         self.started = time.perf_counter()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
@@ -227,6 +233,7 @@ class Program:
             for _ in range(data.count(b"\x1b[c")):
                 os.write(self.fd, self.answer)
             self.chunks.append((now, len(data)))
+            self.pictures += data.count(self.picture)
             if self.first is None:
                 self.tail = (self.tail + data)[-100_000:]
                 # The title of the queue, and its rows with given and suggested class.
@@ -246,10 +253,17 @@ class Program:
                 return
             time.sleep(0.005)
 
-    def press(self, key: str) -> tuple[float, int]:
-        """Return seconds from the key to the last byte that it caused, and the number of bytes."""
-        before, begin = len(self.chunks), time.perf_counter()
+    def press(self, key: str, paints: bool = False) -> tuple[float, int]:
+        """Return seconds from the key to the last byte that it caused, and the number of bytes.
+
+        With `paints` the key must lead to another picture, which a busy machine may take long to encode; a number of
+        bytes without it would mean nothing.
+        """
+        before, pictures, begin = len(self.chunks), self.pictures, time.perf_counter()
         os.write(self.fd, key.encode())
+        while paints and self.pictures == pictures:
+            assert time.perf_counter() - begin < 10, "no picture was painted: are the pictures there?"
+            time.sleep(0.005)
         time.sleep(QUIET)
         self.settle()
         new = self.chunks[before:]
@@ -307,7 +321,7 @@ def measure(audit: Path, graphics: str, starts: int, moves: int) -> dict[str, An
         cursor = [program.press("j")[1] for _ in range(8)]
         program.press("l")
         queue_moves = [program.press("j")[1] for _ in range(8)]
-        relabels = [program.press("1")[1] for _ in range(8)]
+        relabels = [program.press("1", paints=True)[1] for _ in range(8)]
         modals = [program.press(key)[1] for key in ("?", "\x1b", "/", "\x1b", ":", "\x1b")]
         for _ in range(len(decisions) + len(relabels)):  # leave the audit as it was found
             program.echo("u")

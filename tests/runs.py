@@ -51,18 +51,25 @@ def end(directory: Path, state: str, message: str = "", **more: Any) -> None:
     (directory / "exit.json").write_text(json.dumps(word))
 
 
+def prepared(path: Path, **asked: Any) -> Path:
+    """A job's directory as `jobs.start` leaves it, without a process; a small head unless another is asked for."""
+    with Audit.open(path, read_only=True) as audit:
+        spec, arrays = prepare(audit, Request(**{"head": HEAD, **asked}))
+    return jobs.create(path, spec, arrays)
+
+
 def finished(path: Path, labels: str, seed: int, right: float) -> str:
     """Make a run that is done, with predictions of which a share `right` agree with the truth; return its id."""
     truth = np.load(path.parent / "truth.npy")
     n = len(truth)
-    with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(head=HEAD, labels=labels, seed=seed))
-    directory = jobs._new_directory(path, spec, arrays)
+    directory = prepared(path, labels=labels, seed=seed)
     rng = np.random.default_rng([seed, len(labels)])
     p = np.full((n, 4), 0.1, np.float32)
     p[np.arange(n), np.where(rng.random(n) < right, truth, (truth + 1) % 4)] = 0.7
     rows = np.random.default_rng(seed).permutation(n)[: n if seed else n - 10]
     begin(directory)
-    metrics = Predictions.of(rows, p[rows]).write(directory, arrays["labels"], list("abcd"), "out of fold")
+    metrics = Predictions.of(rows, p[rows]).write(
+        directory, np.load(directory / "labels.npy"), list("abcd"), "out of fold"
+    )
     end(directory, "done", metrics=metrics.summary())
     return directory.name

@@ -19,6 +19,7 @@ from PIL import Image
 
 from labeltui import journal, store
 from labeltui.audit import CLASS_ORDERS, KINDS, Audit, QueueSpec
+from labeltui.audit.copies import Copies
 from labeltui.csg import measure, pooled_counts
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, InputError, MissingImage, NotAnAudit
 from labeltui.store import Store
@@ -861,6 +862,22 @@ def test_samples_without_label_or_neighbours_are_never_flagged(wide_audit: Audit
     check_against_rebuild(a)
     unlabelled = a.queue(QueueSpec(flagged=None, given=-1, order="index")).tolist()
     assert unlabelled == [i for i in range(20) if i not in (3, 4)]
+
+
+def test_copies_whose_values_disagree() -> None:
+    groups = np.array([0, 1, 0, 2, 1, 3, 2, 0], np.int32)
+    labels = np.array([5, 1, 5, 2, 3, 0, -1, 4], np.int32)
+    split = np.array([0, 0, 0, 0, 0, 1, 1, 0], np.int16)
+    copies = Copies(groups)
+    before = [copies.of(i).tolist() for i in range(8)]
+    assert [part.tolist() for part in copies.groups()] == [[0, 2, 7], [1, 4], [3, 6]]
+    assert [copies.of(i).tolist() for i in range(8)] == before  # looked up, and searched for
+    assert before[7] == [0, 2, 7]
+    assert before[5] == [5]
+    assert [part.tolist() for part in copies.disagreeing(labels)] == [[0, 2, 7], [1, 4]]
+    assert [part.tolist() for part in copies.disagreeing(split)] == [[3, 6]]
+    assert Copies(np.arange(4)).groups() == []
+    assert Copies(np.empty(0, np.int32)).groups() == []
 
 
 def test_label_conflicts_between_duplicates(wide_audit: Audit) -> None:

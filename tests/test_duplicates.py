@@ -12,6 +12,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 
 from labeltui import duplicates
+from labeltui.audit.copies import Copies
 from labeltui.errors import Cancelled, InputError, UnreadableImage
 
 
@@ -130,7 +131,7 @@ def test_without_pictures_only_the_cosine_decides() -> None:
     similarity = np.take_along_axis(cosine, order, 1).astype(np.float32)
     found = duplicates.near_duplicates(order, similarity)
     assert found.groups[:50].tolist() == found.groups[150:].tolist()
-    assert len(duplicates.members(found.groups)) == 50
+    assert len(Copies(found.groups).groups()) == 50
     assert (found.threshold, found.looked) == (duplicates.THRESHOLD, 0)
     looser = duplicates.near_duplicates(order, similarity, threshold=0.9)
     assert looser.groups[:10].tolist() == looser.groups[140:150].tolist()
@@ -148,7 +149,7 @@ def test_a_collapsed_embedding_joins_nothing_by_cosine_alone() -> None:
     np.fill_diagonal(cosine, -2)
     order = np.argsort(-cosine, axis=1)[:, :30].astype(np.int32)
     found = duplicates.near_duplicates(order, np.take_along_axis(cosine, order, 1).astype(np.float32))
-    assert sorted(map(len, duplicates.members(found.groups))) == [2] * 20
+    assert sorted(map(len, Copies(found.groups).groups())) == [2] * 20
     assert found.groups[:20].tolist() == found.groups[100:].tolist()
 
 
@@ -236,17 +237,3 @@ def test_near_copies_need_cosines() -> None:
         duplicates.near_duplicates(indices, similarity[:1])
     with pytest.raises(InputError, match="exact groups"):
         duplicates.near_duplicates(indices, similarity, np.zeros(3, int))
-
-
-# --- what groups tell --------------------------------------------------------------------------------------
-
-
-def test_conflicts_and_leaks_between_splits() -> None:
-    groups = np.array([0, 1, 0, 2, 1, 3, 2, 0], np.int32)
-    assert [part.tolist() for part in duplicates.members(groups)] == [[0, 2, 7], [1, 4], [3, 6]]
-    labels = np.array([5, 1, 5, 2, 3, 0, -1, 4], np.int32)
-    assert [part.tolist() for part in duplicates.conflicts(groups, labels)] == [[0, 2, 7], [1, 4]]
-    split = np.array([0, 0, 0, 0, 0, 1, 1, 0], np.int16)
-    assert [part.tolist() for part in duplicates.across_splits(groups, split)] == [[3, 6]]
-    assert duplicates.members(np.arange(4)) == []
-    assert duplicates.members(np.empty(0, np.int32)) == []

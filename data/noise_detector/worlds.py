@@ -1,9 +1,12 @@
 """Worlds to learn from: data whose right labels are known, planted errors, and a network trained on the result.
 
 A world is drawn from its number alone. What varies: the features (scikit-learn's digits in several views, Gaussian
-classes of many numbers, dimensions and overlaps), the number of classes (2..100), the noise (five kinds, 5..60 %),
+classes of many numbers, dimensions and overlaps), the number of classes (2..100), the noise (six kinds, 5..60 %),
 and the network (width, dropout, label smoothing, learning rate, batch, epochs; one in twelve is a small
 convolutional net).
+
+Each sample is there twice: as a scene, which a person sees, and as features, which the network sees and which know
+less. Features and person find the same scenes hard, for reasons that are not all the same.
 """
 
 from __future__ import annotations
@@ -23,11 +26,26 @@ from labeltui.detect.planted import scaled
 from labeltui.train.dynamics import Recorder
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int32]
 
 FOLDS = 2
-NOISES = ("symmetric", "pair_flip", "confusable", "feature_dependent", "matched")
-MOST = {"symmetric": 0.6, "pair_flip": 0.42, "confusable": 0.5, "feature_dependent": 0.5, "matched": 0.45}
+MOST = {  # kind of noise -> largest share of wrong labels
+    "symmetric": 0.6,
+    "pair_flip": 0.42,
+    "confusable": 0.5,
+    "feature_dependent": 0.5,
+    "matched": 0.45,
+    "person": 0.45,
+}
+BY = {  # kind of noise -> what it follows
+    "symmetric": "chance",
+    "feature_dependent": "chance",  # by projections that mean nothing
+    "pair_flip": "class",
+    "confusable": "class",
+    "matched": "sample",
+    "person": "sample",
+}
 
 
 @dataclass(frozen=True)
@@ -38,12 +56,16 @@ class World:
     ----------
     name : str
         What it was made of.
+    kind, features : str
+        Its kind of noise; "digits" or "Gaussian classes".
     record : Dynamics
     wrong : ndarray of bool, shape (N,)
     n_classes : int
     """
 
     name: str
+    kind: str
+    features: str
     record: head.Dynamics
     wrong: npt.NDArray[np.bool_]
     n_classes: int
@@ -54,8 +76,8 @@ def make(number: int) -> World:
     rng = np.random.default_rng([2026, number])
     convolutional = number % 12 == 7
     digits = convolutional or rng.random() < 0.4
-    x, truth, features = _digits(rng, convolutional) if digits else _gaussians(rng)
-    labels, kind, rate = _planted(x, truth, rng)
+    x, scene, truth, name = _digits(rng, convolutional) if digits else _gaussians(rng)
+    labels, kind, rate = _planted(x, scene, truth, rng)
     n_classes = int(truth.max()) + 1
     if convolutional:
         record, network = _convolutional(x, labels, n_classes, number, rng)
@@ -68,16 +90,18 @@ def make(number: int) -> World:
         assert made.dynamics is not None
         record = made.dynamics
         network = f"head {spec.hidden} dropout {spec.dropout} smoothing {spec.label_smoothing}"
-    name = f"{features}, {n_classes} classes, {kind} {rate:.0%}, {network}, {len(record.log_p)} epochs"
-    return World(name, record, labels != truth, n_classes)
+    name = f"{name}, {len(x)} x {n_classes} classes, {kind} {rate:.0%}, {network}, {len(record.log_p)} epochs"
+    features = "digits" if digits else "Gaussian classes"
+    return World(name, kind, features, record, labels != truth, n_classes)
 
 
 # ---------------------------------------------------------------------------------------------------- features
 
 
-def _digits(rng: np.random.Generator, pixels: bool) -> tuple[Floats, Labels, str]:
+def _digits(rng: np.random.Generator, pixels: bool) -> tuple[Floats, Floats, Labels, str]:
+    """Features, scenes (the pixels), classes, and a name."""
     data = load_digits()
-    x = (data.data / 16).astype(np.float32)
+    scene = x = (data.data / 16).astype(np.float32)
     truth = data.target.astype(np.int64)
     view = "pixels" if pixels else str(rng.choice(["pixels", "blurred", "random features", "half", "noisy"]))
     if view == "blurred":
@@ -96,7 +120,7 @@ def _digits(rng: np.random.Generator, pixels: bool) -> tuple[Floats, Labels, str
     if classes == "some":
         chosen = rng.choice(10, size=int(rng.integers(2, 9)), replace=False)
         keep = np.isin(truth, chosen)
-        x, truth = x[keep], np.searchsorted(np.sort(chosen), truth[keep])
+        x, scene, truth = x[keep], scene[keep], np.searchsorted(np.sort(chosen), truth[keep])
     elif classes == "parts":  # each digit in several hands
         parts = int(rng.integers(2, 5))
         hand = np.zeros(len(x), dtype=np.int64)
@@ -105,14 +129,17 @@ def _digits(rng: np.random.Generator, pixels: bool) -> tuple[Floats, Labels, str
             means = KMeans(parts, n_init=1, random_state=int(rng.integers(1 << 30)))
             hand[rows] = means.fit_predict(data.data[rows])
         truth = truth * parts + hand
-    return np.ascontiguousarray(x), truth.astype(np.int32), f"digits {view}"
+    return np.ascontiguousarray(x), scene, truth.astype(np.int32), f"digits {view}"
 
 
-def _gaussians(rng: np.random.Generator) -> tuple[Floats, Labels, str]:
-    """Classes that come in families, each of several clusters, with samples of unequal difficulty."""
-    n_classes = int(rng.choice([2, 3, 5, 8, 10, 10, 15, 25, 50, 100]))
-    d = int(rng.choice([8, 16, 32, 64, 128]))
-    n = int(rng.choice([1500, 2500, 4000, 8000], p=[0.4, 0.3, 0.2, 0.1]))
+def _gaussians(rng: np.random.Generator) -> tuple[Floats, Floats, Labels, str]:
+    """Classes that come in families, each of several clusters, with samples of unequal difficulty.
+
+    The blur is such that nearest centres would know .55 to .98 of the features' classes.
+    """
+    n_classes = int(rng.choice([2, 3, 5, 10, 10, 10, 20, 50, 100]))
+    d = int(rng.choice([16, 32, 64, 128, 256]))
+    n = max(int(rng.choice([2000, 4000, 8000], p=[0.4, 0.4, 0.2])), 40 * n_classes)
     families = max(1, round(n_classes / rng.uniform(1, 5)))
     modes = int(rng.integers(1, 4))
     # Of a class's own centre, and of what it shares with its family and its clusters do not share.
@@ -125,22 +152,51 @@ def _gaussians(rng: np.random.Generator) -> tuple[Floats, Labels, str]:
     prior = rng.dirichlet(np.full(n_classes, rng.choice([3.0, 100.0])))
     truth = rng.choice(n_classes, size=n, p=prior)
     truth[: 4 * n_classes] = np.repeat(np.arange(n_classes), 4)
+    at = centre[truth, rng.integers(0, modes, n)]
     # A hard sample is far from its centre: the spread of difficulty is what makes curves cross.
-    difficulty = np.exp(rng.normal(scale=rng.uniform(0.1, 0.6), size=(n, 1)))
-    # Distances grow with the root of d: so does what blurs them.
-    blur = rng.uniform(0.25, 0.75) * math.sqrt(d) ** rng.uniform(0.5, 1.0)
+    spread = rng.uniform(0.1, 0.6)
+    own, lost = (np.exp(rng.normal(scale=spread, size=(n, 1))) * rng.normal(size=(n, d)) for _ in range(2))
     stretch = np.exp(rng.normal(scale=0.5, size=d))
-    x = centre[truth, rng.integers(0, modes, n)] + blur * difficulty * stretch * rng.normal(size=(n, d)) / 2
+    share = rng.uniform(0.3, 0.9)  # of the blur, what a person sees too
+    own, lost = math.sqrt(share) * stretch * own, math.sqrt(1.0 - share) * stretch * lost
+    blur = _blur(at, own + lost, stretch, centre, truth, rng.uniform(0.55, 0.98))
+    x, scene = at + blur * (own + lost), at + blur * own
     if rng.random() < 0.5:  # as after a network's last ReLU
         x = np.maximum(x @ rng.normal(size=(d, 2 * d)) / math.sqrt(d), 0.0)
-    return x.astype(np.float32), truth.astype(np.int32), f"gaussians {d}-d"
+    return x.astype(np.float32), scene.astype(np.float32), truth.astype(np.int32), f"gaussians {d}-d"
+
+
+def _blur(
+    at: Doubles,
+    noise: Doubles,
+    stretch: Doubles,
+    centre: Doubles,
+    truth: npt.NDArray[np.int64],
+    wanted: float,
+) -> float:
+    """Factor of the noise at which the nearest centre knows the share `wanted` of the classes."""
+    _, modes, d = centre.shape
+    known = (centre / stretch).reshape(-1, d)
+    rows = slice(0, 1500)
+
+    def accuracy(factor: float) -> float:
+        x = (at[rows] + factor * noise[rows]) / stretch
+        distance = (known**2).sum(axis=1) - 2.0 * x @ known.T
+        nearest: float = (distance.argmin(axis=1) // modes == truth[rows]).mean()
+        return nearest
+
+    low, high = 0.0, 64.0
+    for _ in range(16):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if accuracy(middle) > wanted else (low, middle)
+    return low
 
 
 # ---------------------------------------------------------------------------------------------------- noise
 
 
-def _planted(x: Floats, truth: Labels, rng: np.random.Generator) -> tuple[Labels, str, float]:
-    kind = str(rng.choice(NOISES))
+def _planted(x: Floats, scene: Floats, truth: Labels, rng: np.random.Generator) -> tuple[Labels, str, float]:
+    kind = str(rng.choice([*MOST, "person"]))
     n_classes = int(truth.max()) + 1
     rate = float(rng.uniform(0.05, min(MOST[kind], 0.75 * (n_classes - 1) / n_classes)))
     seed = int(rng.integers(1 << 30))
@@ -150,9 +206,13 @@ def _planted(x: Floats, truth: Labels, rng: np.random.Generator) -> tuple[Labels
         return noise.pair_flip(truth, rate, seed, n_classes).labels, kind, rate
     if kind == "feature_dependent":
         return noise.feature_dependent(truth, x, rate, seed, n_classes).labels, kind, rate
-    p = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1).fit(x, truth).predict_proba(x)
+    seen = scene if kind == "person" else x
+    p = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1).fit(seen, truth).predict_proba(seen)
     p = p ** rng.uniform(0.3, 1.0) + 1e-6
     p /= p.sum(axis=1, keepdims=True)
+    if kind == "person":  # who now and then does not look
+        careless = rng.uniform(0.0, 0.3)
+        p = (1.0 - careless) * p + careless / n_classes
     alike = np.stack([p[truth == label].mean(axis=0) for label in range(n_classes)])
     if kind == "confusable":
         return noise.confusable(truth, alike, rate, seed).labels, kind, rate
@@ -164,7 +224,8 @@ def _planted(x: Floats, truth: Labels, rng: np.random.Generator) -> tuple[Labels
 
 def _head(rng: np.random.Generator) -> head.HeadSpec:
     if rng.random() < 0.4:
-        return head.HeadSpec(precision="float32")  # as a scan trains it
+        # As a scan trained it when the weights were made: a later default must not change them.
+        return head.HeadSpec(hidden=1024, dropout=0.6, epochs=12, components=384, precision="float32")
     return head.HeadSpec(
         hidden=int(rng.choice([64, 128, 256, 512])),
         dropout=float(rng.choice([0.0, 0.25, 0.5])),
@@ -172,6 +233,7 @@ def _head(rng: np.random.Generator) -> head.HeadSpec:
         epochs=int(rng.integers(5, 31)),
         batch=int(rng.choice([32, 128, 512])),
         learning_rate=float(rng.choice([1e-3, 3e-3, 6e-3])),
+        components=384,
         precision="float32",
     )
 

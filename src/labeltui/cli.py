@@ -5,6 +5,7 @@ Rooms are imported inside the verbs, so that ``labeltui status`` does not wait f
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shlex
@@ -500,6 +501,9 @@ def doctor(audit: Path | None, torch: bool, as_json: bool) -> None:
 
 
 def _review(audit: Path, **given: Any) -> None:
+    # What is made until the first screen stands (modules, classes, styles) lives as long as the program: looking
+    # through it for garbage takes a tenth of the start. The first screen switches it on again.
+    gc.disable()
     from labeltui import config
     from labeltui.tui import app
 

@@ -41,7 +41,6 @@ from labeltui import threads as threading_rules
 from labeltui.errors import Cancelled, InputError, SourceError
 
 Groups: TypeAlias = NDArray[np.int32]
-Members: TypeAlias = list[NDArray[np.int64]]
 
 THRESHOLD = 0.995  # cosine that alone makes two samples copies
 LOOK = 0.65  # cosine from which on two pictures are looked at
@@ -260,25 +259,6 @@ def near_duplicates(
         looked_down_to=float(cosine[-1]) if len(first) < candidates and len(first) else float(threshold),
         unreadable=unreadable,
     )
-
-
-def members(groups: NDArray[Any]) -> Members:
-    """Sample indices of each group of two or more, ascending, in the order of the groups' numbers."""
-    groups = np.asarray(groups)
-    order = np.argsort(groups, kind="stable").astype(np.int64)
-    borders = np.flatnonzero(np.diff(groups[order])) + 1
-    return [part for part in np.split(order, borders) if len(part) > 1]
-
-
-def conflicts(groups: NDArray[Any], labels: NDArray[Any]) -> Members:
-    """Groups of copies that carry more than one label; those without a label (-1) contradict nothing."""
-    labels = np.asarray(labels)
-    return [part for part in members(groups) if len(np.unique(labels[part][labels[part] >= 0])) > 1]
-
-
-def across_splits(groups: NDArray[Any], split: NDArray[Any]) -> Members:
-    """Groups of copies that lie in more than one split (training pictures in the test set); -1 is no split."""
-    return conflicts(groups, split)
 
 
 def thumbnail(picture: Image.Image) -> NDArray[np.uint8]:

@@ -141,7 +141,7 @@ def test_the_corrected_head_learns_right_labels_from_wrong_ones() -> None:
     findings = detect.run(facts)
     np.testing.assert_allclose(findings.transition, turn, atol=0.12)
     corrected = registry.table()["corrected"](facts)
-    corrected.look(turn, lambda share: None, None)
+    corrected.look(turn, [], lambda share: None, None)
     own = np.arange(3000), truth
     assert corrected.probabilities(0, 3000)[own].mean() > p[own].mean() + 0.15
     assert (findings.suggest_label[:, 0] == truth).mean() > (labels == truth).mean() + 0.2

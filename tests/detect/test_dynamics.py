@@ -14,7 +14,8 @@ from labeltui import detect, head, noise
 from labeltui.detect import base, planted
 from labeltui.detect.calibrate import calibration_error
 from labeltui.detect.dynamics import network, planting, statistics
-from labeltui.detect.dynamics.curves import STEPS, Curves
+from labeltui.detect.dynamics.company import FACTS, Company
+from labeltui.detect.dynamics.curves import CHANNELS, STEPS, Curves
 from labeltui.errors import InputError
 
 DIGITS = load_digits()
@@ -48,7 +49,7 @@ def record_of(log_p: np.ndarray, labels: np.ndarray, k: int, seed: int = 0) -> h
 
 @pytest.fixture
 def record() -> head.Dynamics:
-    """Random curves: 20 samples over 7 epochs; sample 3 was not recorded, sample 4 not from the fourth epoch on."""
+    """Random curves: 20 samples over 7 epochs; one has no label and no curve, one none from the fourth epoch on."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 20).astype(np.int32)
     made = record_of(np.log(rng.uniform(0.02, 0.98, (7, 20))), labels, 4)
@@ -57,6 +58,7 @@ def record() -> head.Dynamics:
         nothing = -1 if field == "top" else np.nan
         values[:, 3] = nothing
         values[3:, 4] = nothing
+    labels[3] = -1  # a sample without a label
     return made
 
 
@@ -106,8 +108,8 @@ def test_neither_the_number_of_epochs_nor_of_classes_nor_the_scale_of_logits_cha
     )  # fmt: skip
     rows = np.arange(300)
     a, b = Curves(few, 5).read(rows), Curves(many, 5).read(rows)
-    assert a.shape == (300, STEPS, 5)
-    np.testing.assert_allclose(a[:, :, [0, 1, 3, 4]], b[:, :, [0, 1, 3, 4]], atol=0.05)
+    assert a.shape == (300, STEPS, len(CHANNELS))
+    np.testing.assert_allclose(a[:, :, [0, 1, 3, 4, 7]], b[:, :, [0, 1, 3, 4, 7]], atol=0.05)
     stretched = dataclasses.replace(few, margin=few.margin * np.float16(4))
     np.testing.assert_allclose(a, Curves(stretched, 5).read(rows), atol=1e-3)
     for k in (2, 10, 1000):  # at chance everything is at nought
@@ -131,6 +133,42 @@ def test_curves_are_read_over_the_epochs_that_were_recorded(record: head.Dynamic
     )
     alone = Curves(short, 4).read(np.zeros(1, dtype=np.int64))
     np.testing.assert_allclose(all_of_it[rows == 4][:, :, [0, 2, 3, 4]], alone[:, :, [0, 2, 3, 4]], atol=1e-6)
+
+
+def test_what_a_run_says_of_a_sample_is_what_a_count_says(record: head.Dynamics) -> None:
+    known = statistics.recorded(record)
+    company = Company(record, 4, known)
+    assert company.facts.shape == (20, len(FACTS))
+    assert (company.facts[3] == 0).all()
+    assert company.rival[3] == -1
+    share = np.zeros(20)
+    for sample in range(20):
+        tops = [t for t in record.top[known[:, sample], sample] if t != record.labels[sample]]
+        times = np.bincount(tops, minlength=4) if tops else np.zeros(4)
+        if not tops:
+            assert company.rival[sample] == -1
+            continue
+        assert company.rival[sample] == times.argmax()
+        share[sample] = times.max() / known[:, sample].sum()
+    total = np.zeros((4, 4))
+    for sample in np.flatnonzero(company.rival >= 0):
+        total[record.labels[sample], company.rival[sample]] += share[sample]
+    for sample in np.flatnonzero(company.rival >= 0):
+        i, j = record.labels[sample], company.rival[sample]
+        _, _, pair, direction, doubt, rival_doubt = company.facts[sample]
+        assert pair == pytest.approx(np.log((total[i, j] + 1) / (total[i].sum() / 3 + 1)) / 2, abs=1e-5)
+        assert direction == pytest.approx(np.log((total[i, j] + 1) / (total[j, i] + 1)) / 2, abs=1e-5)
+        mean = share[known.any(axis=0)].mean()
+        for value, label in ((doubt, i), (rival_doubt, j)):
+            of_it = known.any(axis=0) & (record.labels == label)
+            wanted = (share[of_it].sum() + 4 * mean) / (of_it.sum() + 4)
+            assert value == pytest.approx(2 * wanted, abs=1e-5)
+    rows = np.flatnonzero(known.any(axis=0))
+    margins = statistics.aum(record)[rows]
+    np.testing.assert_array_equal(np.argsort(company.facts[rows, 0]), np.argsort(margins))
+    for label in range(4):
+        own = record.labels[rows] == label
+        np.testing.assert_array_equal(np.argsort(company.facts[rows[own], 1]), np.argsort(margins[own]))
 
 
 # ------------------------------------------------------------------------------------- detector

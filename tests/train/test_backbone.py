@@ -20,10 +20,10 @@ from labeltui import store
 from labeltui.audit import Audit
 from labeltui.errors import JobError, UsageError
 from labeltui.train import child, curves, dynamics, jobs
-from labeltui.train.plan import Request, prepare
 from labeltui.train.predictions import Predictions
 from labeltui.train.spec import HELD_OUT, TRAIN, BackboneSpec, TrainSpec
-from tests.factories import HEAD, make_audit
+from tests import runs
+from tests.factories import make_audit
 
 TINY = BackboneSpec(
     "test_resnet", weights="scratch", image_size=16, epochs=2, batch_size=32, learning_rate=3e-3, augment=()
@@ -31,17 +31,11 @@ TINY = BackboneSpec(
 
 
 def prepared(path: Path, backbone: BackboneSpec = TINY, **asked: Any) -> Path:
-    """A job's directory as `start` leaves it, without a process."""
-    with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(backbone=backbone, head=HEAD, **{"n_threads": 1, **asked}))
-    return jobs._new_directory(path, spec, arrays)
+    return runs.prepared(path, backbone=backbone, **{"n_threads": 1, **asked})
 
 
 def head_run(path: Path) -> Path:
-    """A head job's directory."""
-    with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(head=HEAD, n_threads=1))
-    return jobs._new_directory(path, spec, arrays)
+    return runs.prepared(path, n_threads=1)
 
 
 def finished(directory: Path) -> jobs.Job:

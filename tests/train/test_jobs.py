@@ -26,7 +26,7 @@ from labeltui.train.dynamics import read_dynamics
 from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import TrainSpec
 from tests.factories import HEAD, make_audit
-from tests.runs import end
+from tests.runs import end, prepared
 
 WAIT = 60.0
 
@@ -74,6 +74,9 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         with store.Store.open(path, 1) as opened:
             assert opened.attrs("scores/blend")["calibration_checks"] == 22
             assert opened.attrs("scores/cleannet")["decisions"] == 22
+            assert "weight_corrected" in opened.attrs(
+                "scores/cleannet"
+            )  # it looks when the others have looked
             first_steps = opened.attrs("scores/cleannet")["steps"]
             cosine = opened.array("detectors/cleannet/cosine")
         assert audit.relabels_since_run == 0
@@ -111,13 +114,6 @@ def test_the_same_spec_gives_the_same_bytes(tmp_path: Path) -> None:
     with store.H5(results[0]) as a, store.H5(results[1]) as b:
         for name in ("scores/blend", "scores/head", "suggest/label", "suggest/p"):
             assert a[name].tobytes() == b[name].tobytes(), name
-
-
-def prepared(path: Path, **asked: Any) -> Path:
-    """A job's directory as `start` leaves it, without a process."""
-    with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(**{"head": HEAD, **asked}))
-    return jobs._new_directory(path, spec, arrays)
 
 
 def test_killed_jobs_are_recognised(tmp_path: Path) -> None:

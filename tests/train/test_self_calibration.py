@@ -11,28 +11,23 @@ from sklearn.metrics import roc_auc_score
 from labeltui import store
 from labeltui.audit import Audit
 from labeltui.errors import UsageError
+from labeltui.head import HeadSpec
 from labeltui.train import child, jobs
 from labeltui.train.dynamics import read_dynamics
 from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import BackboneSpec, TrainSpec
 from tests.factories import make_audit
+from tests.runs import prepared
 
 SMALL = BackboneSpec(
     "test_resnet", weights="scratch", image_size=16, epochs=2, batch_size=32, augment=(), learning_rate=3e-3
 )
 
 
-def prepared(path: Path, **asked: object) -> Path:
-    """A job's directory as `start` leaves it, without a process."""
-    with Audit.open(path, read_only=True) as audit:
-        spec, arrays = prepare(audit, Request(**asked))  # type: ignore[arg-type]
-    return jobs._new_directory(path, spec, arrays)
-
-
 def test_planted_labels_are_learned_and_recorded_but_never_held_against_a_sample(tmp_path: Path) -> None:
     path = make_audit(tmp_path, n=600, images=False)
     truth = np.load(tmp_path / "truth.npy")
-    directory = prepared(path, self_calibrate=0.1, folds=2, n_threads=1)
+    directory = prepared(path, head=HeadSpec(), self_calibrate=0.1, folds=2, n_threads=1)
     labels, planted = np.load(directory / "labels.npy"), np.load(directory / "planted.npy")
     chosen = planted >= 0
     assert abs(int(chosen.sum()) - 60) <= 4

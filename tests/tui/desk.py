@@ -96,5 +96,7 @@ async def at_desk(
         jobs = Trainer(audit, request=Request(head=HEAD)) if trains else None
         app = LabeltuiApp(audit, jobs=jobs, **options)
         async with app.run_test(size=size) as pilot:
+            desk = Desk(audit, app, pilot)
+            await desk.until(lambda: app.review.reader.is_mounted)
             await pilot.pause()
-            yield Desk(audit, app, pilot)
+            yield desk

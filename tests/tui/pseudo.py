@@ -56,6 +56,15 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
+    def answered(self, questions: int, seconds: float = 20.0) -> bool:
+        """Wait until so many questions came and every answer went out whole: a key would break into it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.questions >= questions and not self._due:
+                return True
+            time.sleep(0.02)
+        return False
+
     def close(self) -> None:
         self._stop.set()
         self._thread.join()
@@ -70,12 +79,12 @@ class Terminal:
                 except OSError:
                     return
                 for _ in range(data.count("\x1b[c")):
-                    self.questions += 1
                     if self.delay is not None:
                         text = self.answer.encode()
                         pieces = [text[i : i + self.chunk] for i in range(0, len(text), self.chunk)]
                         at = time.monotonic() + self.delay
                         self._due += [(at + 0.01 * n, piece) for n, piece in enumerate(pieces)]
+                    self.questions += 1
                 self.screen.feed(data)
             while self._due and self._due[0][0] <= time.monotonic():
                 os.write(self.master, self._due.pop(0)[1])

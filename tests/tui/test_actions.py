@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from labeltui.tui import actions
-from labeltui.tui.actions import ACTIONS, BY_ID, Context, Keymap, collapsed, of_screen
+from labeltui.tui.actions import ACTIONS, BY_ID, Keymap, collapsed, of_screen
+from labeltui.tui.laws import Context
 
 SCREENS = {
     "review": "labeltui.tui.screens.review:ReviewScreen",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from labeltui.audit import Audit, Change
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
 from labeltui.scan import ScanOptions, scan
-from labeltui.train.jobs import list_jobs
+from labeltui.train.jobs import Trainer, list_jobs
+from labeltui.tui.app import LabeltuiApp
 from labeltui.tui.session import RECENT, Session
 from tests.factories import make_audit
-from tests.tui.desk import at_desk
+from tests.tui.desk import Desk, at_desk
 
 STRANGE = ("[red]x", "esc\x1b[31m", "two\nlines", "漢字")
 
@@ -282,6 +284,27 @@ def test_digits_of_classes_used_last_are_stable(tmp_path: Path) -> None:
         session.used(9)  # takes the place of 2, which was not used for longest
         assert session.recent == [0, 1, 9, 3]
         assert len(session.recent) == RECENT
+
+
+async def test_training_asked_for_before_its_program_is_loaded_starts_then(tmp_path: Path) -> None:
+    loaded = threading.Event()
+    with Audit.open(make_audit(tmp_path, n=120), reviewer="tester") as audit:
+
+        def make() -> Trainer:
+            loaded.wait(20)
+            return Trainer(audit, launcher="no-program-of-this-name")
+
+        app = LabeltuiApp(audit, later=make)
+        async with app.run_test(size=(120, 40)) as pilot:
+            desk = Desk(audit, app, pilot)
+            await pilot.pause()
+            await desk.do("train")
+            assert "starts in a moment" in desk.status
+            await desk.do("train")
+            assert "is running" in desk.status
+            loaded.set()
+            await desk.until(lambda: "no-program-of-this-name" in desk.text)  # it was started, once
+            assert not app.training
 
 
 def test_reviewing_never_loads_torch(tmp_path: Path) -> None:

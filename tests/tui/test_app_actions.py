@@ -287,13 +287,20 @@ async def opens_the_queue_of_a_pair(desk: Desk) -> None:
 
 
 @trial(
-    "conflicts", *(f"resolve-{n}" for n in range(1, 10)), "resolve-class", "resolve-exclude", "resolve-keep"
+    "conflicts",
+    *(f"resolve-{n}" for n in range(1, 10)),
+    "resolve-class",
+    "resolve-exclude",
+    "resolve-keep",
+    "across-splits",
 )
 async def resolves_conflicts_of_copies(desk: Desk) -> None:
     await desk.do("conflicts")
     assert "no copies of one image have different labels" in desk.text
     await desk.press("1")
     assert "there is no conflict" in desk.text
+    await desk.do("across-splits")
+    assert "no image lies in several splits" in desk.text
     await desk.do("back")
     assert desk.app.screen is desk.review  # real conflicts: test_app_conflicts
 

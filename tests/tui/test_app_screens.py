@@ -242,6 +242,38 @@ def test_the_finder_ranks_as_people_expect() -> None:
     assert rank("zzz", items) == []
 
 
+async def test_copies_across_splits_leave_one_split_by_one_key(tmp_path: Path) -> None:
+    data = make_audit(tmp_path / "made", n=120).parent / "data"
+    parted = tmp_path / "parted"
+    shutil.copytree(data, parted / "train")
+    for label in ("class0", "class1"):
+        (parted / "test" / label).mkdir(parents=True)
+        for file in sorted((data / label).iterdir())[:2]:
+            shutil.copy(file, parted / "test" / label)
+    audit = tmp_path / "parted.audit"
+    scan(parted, audit, ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0), head=HEAD))
+    async with at_desk(audit) as desk:
+        assert len(desk.audit.across_splits()) == 4
+        await desk.do("conflicts")
+        assert "no copies of one image have different labels" in desk.screen[0]
+        await desk.do("across-splits")
+        screen = desk.app.screen
+        assert isinstance(screen, ConflictsScreen)
+        assert "4 of 4 left" in desk.screen[0]
+        splits = [desk.audit.split_of(sample) for sample in screen.group]
+        assert sorted(splits) == ["test", "train"]
+        kept, left = screen.group[splits.index("test")], screen.group[splits.index("train")]
+        await desk.do(f"resolve-{splits.index('test') + 1}")
+        assert desk.audit.decision(kept) is None
+        assert desk.audit.decision(left).kind == "exclude"  # type: ignore[union-attr]
+        assert len(desk.audit.across_splits()) == 3
+        assert "3 of 4 left" in desk.screen[0]
+        await desk.do("undo")
+        assert len(desk.audit.across_splits()) == 4
+        await desk.do("across-splits")
+        assert "LABEL CONFLICTS" in desk.screen[0]
+
+
 async def test_somebody_new_is_greeted_and_the_first_key_only_closes_that(tmp_path: Path) -> None:
     async with at_desk(make_audit(tmp_path, n=120), welcome=True) as desk:
         assert "Is the given label right?" in desk.text

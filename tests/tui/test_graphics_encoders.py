@@ -47,7 +47,8 @@ def payload(picture: object) -> bytes:
     """Everything that showing a picture sends."""
     if isinstance(picture, TextPicture):
         console = Console(force_terminal=True, color_system="truecolor", width=200)
-        return "\n".join(strip.render(console) for strip in picture.strips).encode()
+        drawn = "\n".join(strip.render(console) for strip in picture.strips)
+        return re.sub(r"\x1b\^\d*\x1b\\", "", drawn).encode()  # marks for the wire, which takes them off
     assert isinstance(picture, PixelPicture)
     return picture.draw(Box(0, 0, picture.box.width, picture.box.height)).encode()
 

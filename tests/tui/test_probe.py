@@ -88,7 +88,8 @@ def test_late_answers_are_no_keys_and_still_count(tmp_path: Path) -> None:
     with child(APP.replace("BUDGET", "0.1"), terminal, tmp_path) as process:
         assert line(process) == ["blocks", "terminal"]
         assert line(process) == "ready"
-        deadline = time.monotonic() + 10
+        assert terminal.answered(2)  # the probe's question, and the program's own
+        deadline = time.monotonic() + 20
         while not terminal.screen.pictures_received and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -54,13 +55,28 @@ STYLES = (
 )
 
 
+MARK = re.compile(r"\x1b\^\d*\x1b\\")
+
+
+def strip(rng: np.random.Generator) -> str:
+    """Return one of a few lines of pictures, as they mark themselves."""
+    kind = int(rng.integers(6))
+    width = 3 + kind
+    drawn = "".join(f"\x1b[38;5;{kind + at};48;5;{at}m▀" for at in range(width))
+    return f"\x1b^{width}\x1b\\{drawn}\x1b[0m\x1b^\x1b\\"
+
+
 def frame(rng: np.random.Generator) -> str:
-    """Return a frame as Textual writes them: moves, whole rows of whole styles, resets."""
+    """Return a frame as Textual writes them: moves, whole rows of whole styles, resets; with lines of pictures."""
     parts = []
     for y in rng.choice(HEIGHT, rng.integers(1, 5), replace=False):
         parts.append(f"\x1b[{y + 1};1H")
         room = WIDTH
         while room:
+            if rng.random() < 0.25 and room >= 8:
+                parts.append(strip(rng))
+                room -= parts[-1].count("▀")
+                continue
             text = TEXTS[rng.integers(len(TEXTS))] if rng.random() < 0.8 else " " * int(rng.integers(1, 9))
             width = sum(2 if character in "漢字" else 0 if character == "\u0301" else 1 for character in text)
             if width <= room:
@@ -98,8 +114,9 @@ def test_the_terminal_ends_up_the_same(seed: int) -> None:
         if number % 20 == 7:
             wire.forget(WIDTH, HEIGHT)
         less = wire.squeeze(data)
-        streams[0].feed(data)
+        streams[0].feed(MARK.sub("", data))
         streams[1].feed(less)
+        assert "\x1b^" not in less
         given, sent = given + len(data), sent + len(less)
         assert cells(raw) == cells(squeezed), number
         assert (raw.cursor.x, raw.cursor.y) == (squeezed.cursor.x, squeezed.cursor.y)
@@ -112,6 +129,20 @@ def test_a_frame_that_changes_nothing_costs_nothing() -> None:
     data = frame(np.random.default_rng(1))
     wire.squeeze(data)
     assert wire.squeeze(data) == "\x1b[1;1H"
+
+
+def test_a_line_of_a_picture_is_sent_again_only_where_it_no_longer_stands() -> None:
+    wire = Wire()
+    wire.forget(WIDTH, HEIGHT)
+    drawn = "\x1b[38;5;1;48;5;2m▀▀▀▀\x1b[0m"
+    line = f"\x1b[2;3H\x1b^4\x1b\\{drawn}\x1b^\x1b\\\x1b[1;1H"
+    assert wire.squeeze(line) == f"\x1b[2;3H{drawn}\x1b[1;1H"
+    assert wire.squeeze(line) == "\x1b[1;1H"
+    wire.squeeze("\x1b[2;5Hx\x1b[1;1H")
+    assert drawn in wire.squeeze(line)
+    other = line.replace("\x1b[2;3H", "\x1b[2;5H").replace("48;5;2", "48;5;3")
+    assert "48;5;3" in wire.squeeze(other)
+    assert drawn in wire.squeeze(line)  # the other one lies on half of it
 
 
 def test_pixels_pass_whole_and_in_their_place() -> None:

@@ -40,6 +40,7 @@ class LiveCounts:
     overlap: NDArray[np.int64]
     fixed_W: NDArray[np.int32]
     fixed_U: NDArray[np.int32]
+    total: NDArray[np.int64]
     def __init__(
         self,
         T: NDArray[np.int64],

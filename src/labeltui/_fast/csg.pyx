@@ -300,7 +300,7 @@ cdef class LiveCounts:
     cdef int64_t clock
     cdef bint matrices
     cdef int wide
-    cdef readonly object overlap, fixed_W, fixed_U
+    cdef readonly object overlap, fixed_W, fixed_U, total
 
     def __init__(self, T, labels, sizes, indices, rev_indptr, rev_indices, Py_ssize_t k, bint matrices=True,
                  int wide=-1):
@@ -308,7 +308,8 @@ cdef class LiveCounts:
         self.K, self.k, self.N = K, k, labels.shape[0]
         self.T, self.labels, self.sizes = T, labels, sizes
         self.indices, self.rev_indptr, self.rev_indices = indices, rev_indptr, rev_indices
-        self.totals = T.sum(axis=1)
+        self.total = T.sum(axis=1)
+        self.totals = self.total
         self.matrices = matrices
         self.wide = lt_wide() if wide < 0 else wide
         self.stamp = np.zeros(K, dtype=np.int64)

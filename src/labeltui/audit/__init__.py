@@ -22,7 +22,17 @@ from labeltui.audit.evidence import Evidence, Neighbour
 from labeltui.audit.ledger import KINDS
 from labeltui.audit.queue import DROP, ORDERS, QueueSpec
 from labeltui.audit.session import Audit
-from labeltui.audit.views import CLASS_ORDERS, Change, ClassRow, Decision, PairRow, Step, Summary, WhatIf
+from labeltui.audit.views import (
+    CLASS_ORDERS,
+    Change,
+    ClassRow,
+    ClassTable,
+    Decision,
+    PairRow,
+    Step,
+    Summary,
+    WhatIf,
+)
 
 __all__ = [
     "CLASS_ORDERS",
@@ -32,6 +42,7 @@ __all__ = [
     "Audit",
     "Change",
     "ClassRow",
+    "ClassTable",
     "Decision",
     "Evidence",
     "Neighbour",

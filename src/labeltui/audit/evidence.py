@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from labeltui.audit.complexities import Complexities
+    from labeltui.audit.copies import Copies
     from labeltui.store import Store
 
 
@@ -57,7 +58,13 @@ class Evidence:
 
 
 def gather(
-    store: Store, current: NDArray[np.int32], names: list[str], complexities: Complexities, i: int, k: int
+    store: Store,
+    current: NDArray[np.int32],
+    names: list[str],
+    complexities: Complexities,
+    copies: Copies,
+    i: int,
+    k: int,
 ) -> Evidence:
     """Collect the evidence on sample `i` from its `k` nearest neighbours and what the audit holds.
 
@@ -71,6 +78,7 @@ def gather(
         Display names of the classes.
     complexities : Complexities
         Overlaps now.
+    copies : Copies
     i, k : int
     """
     graph = f"graph/{store.embedding_name}"
@@ -90,9 +98,7 @@ def gather(
     overlap = float(complexities.W_entry(given, top)) if pair else None
     share = float(complexities.S_row(given)[top]) if pair else None
     votes = _votes(store, current, i)
-    groups = store.array("groups/duplicate")
-    alike = np.flatnonzero(groups == groups[i])
-    group = alike[alike != i].tolist()
+    group = [other for other in copies.of(i).tolist() if other != i]
     lines = []
     told = [f"{count}/{len(labelled)} neighbours {names[label]}" for label, count in counted[:2]]
     if pair:

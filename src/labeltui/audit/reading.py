@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from labeltui.audit import calibration, generations
 from labeltui.audit import evidence as evidence_
 from labeltui.audit.complexities import Complexities
+from labeltui.audit.copies import Copies
 from labeltui.audit.ledger import EXCLUDE, KINDS, RELABEL, Ledger
 from labeltui.audit.queue import Queues, QueueSpec
-from labeltui.audit.views import CLASS_ORDERS, ClassRow, Decision, PairRow, Summary
+from labeltui.audit.views import CLASS_ORDERS, ClassTable, Decision, PairRow, Summary
 from labeltui.errors import AuditError, DamagedAudit, InputError, MissingImage
 from labeltui.journal import Journal
 from labeltui.store import STATUS_NAMES, Store
@@ -83,6 +84,7 @@ class Reading:
         self._chances: NDArray[np.float32] = store.array("suggest/p")
         self._queues = Queues(store, self._ledger)
         self._complexities = Complexities(store, self._labels_in_s())
+        self._copies = Copies(store.array("groups/duplicate"))
         self.csg_k = self._complexities.k
         self._count()
 
@@ -243,7 +245,7 @@ class Reading:
     def evidence(self, i: int, k: int | None = None) -> evidence_.Evidence:
         """Why this sample: votes, its `k` nearest neighbours (by default those that CSG counts), overlap."""
         return evidence_.gather(
-            self._store, self._current, self.names, self._complexities, i, k or self.csg_k
+            self._store, self._current, self.names, self._complexities, self._copies, i, k or self.csg_k
         )
 
     def detectors(self) -> dict[str, str]:
@@ -345,7 +347,7 @@ class Reading:
         """Solve for CSG of the labels now, from any thread; `summary` shows it from then on."""
         return self._complexities.solve()
 
-    def class_rows(self, order: str = "overlap") -> list[ClassRow]:
+    def class_rows(self, order: str = "overlap") -> ClassTable:
         """All classes by a column of `CLASS_ORDERS`: names and index ascending, numbers descending; ties by
         index.
 
@@ -357,41 +359,23 @@ class Reading:
         if order not in CLASS_ORDERS:
             raise InputError(f"classes are ordered by {', '.join(CLASS_ORDERS)}", f"{safe(order)} came")
         c = self._complexities
-        spectral = c.spectral_share()
         columns: dict[str, NDArray[Any]] = {
+            "samples": self._samples.copy(),
+            "flags": self._left.copy(),
+            "flagged": self._flagged,
             "overlap": c.overlap(),
-            "samples": self._samples,
-            "flags": self._left,
             "self_share": c.self_share(),
-            "spectral_share": spectral if spectral is not None else np.zeros(self.K),
-            "reviewed": self._reviewed,
+            "reviewed": self._reviewed.copy(),
         }
+        if (spectral := c.spectral_share()) is not None:
+            columns["spectral_share"] = spectral
         if order == "name":
-            places = sorted(range(self.K), key=lambda i: (self.names[i].casefold(), i))
-        elif order == "index":
-            places = list(range(self.K))
+            places = np.array(sorted(range(self.K), key=lambda i: (self.names[i].casefold(), i)), np.int64)
+        elif order == "index" or order not in columns:
+            places = np.arange(self.K)
         else:
-            places = np.argsort(-columns[order], kind="stable").tolist()
-        shares = [None] * self.K if spectral is None else spectral.tolist()
-        samples, left = self._samples.tolist(), self._left.tolist()
-        flagged, reviewed = self._flagged.tolist(), self._reviewed.tolist()
-        overlap, self_share = columns["overlap"].tolist(), columns["self_share"].tolist()
-        return [
-            ClassRow(
-                index=i,
-                id=self.class_ids[i],
-                name=self.names[i],
-                samples=samples[i],
-                flags=left[i],
-                flagged=flagged[i],
-                overlap=overlap[i],
-                self_share=self_share[i],
-                spectral_share=shares[i],
-                reviewed=reviewed[i],
-                reliable=samples[i] > self.csg_k,
-            )
-            for i in places
-        ]
+            places = np.argsort(-columns[order], kind="stable")
+        return ClassTable(places, columns, self.class_ids, self.names, self.csg_k)
 
     def pairs(self, by: str = "overlap", limit: int | None = None) -> list[PairRow]:
         """Pairs of classes that overlap, the most overlapping first, ties by class.
@@ -416,12 +400,11 @@ class Reading:
 
     def conflicts(self) -> list[Index]:
         """Groups of (near-)identical samples whose current labels disagree; excluded samples do not count."""
-        groups: NDArray[np.int32] = self._store.array("groups/duplicate")
-        labels = self._labels_in_s()
-        members = np.flatnonzero((np.bincount(groups)[groups] > 1) & (labels >= 0))
-        members = members[np.argsort(groups[members], kind="stable")]
-        parts = np.split(members, np.flatnonzero(np.diff(groups[members])) + 1)
-        return [part for part in parts if len(part) > 1 and (labels[part] != labels[part[0]]).any()]
+        return self._copies.disagreeing(self._labels_in_s())
+
+    def across_splits(self) -> list[Index]:
+        """Groups of (near-)identical samples that lie in more than one split; excluded samples do not count."""
+        return self._copies.disagreeing(np.where(self.excluded, -1, self._store.split))
 
     def decisions(self) -> dict[str, int]:
         """Number of samples by kind of decision."""

@@ -128,7 +128,7 @@ class LiveCsg:
         """(K,) float64, share of its own class among a class's neighbours now; a copy."""
         if not self._dense:
             return self._sparse_overlaps().self_share
-        sums = self._T.sum(axis=1)
+        sums = self._live.total
         share: Floats = np.divide(self._T.diagonal(), sums, out=np.zeros(self.n_classes), where=sums > 0)
         return share
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -231,12 +231,19 @@ class Detector(ABC):
 
 
 class SecondLook(Detector):
-    """A detector that learns from what the others found: it is told the transition matrix that they imply."""
+    """A detector that learns from what the others found: it is told the transition matrix that they imply.
+
+    ``last``
+        Whether it looks when the others have looked.
+    """
+
+    last: ClassVar[bool] = False
 
     @abstractmethod
     def look(
         self,
         transition: npt.NDArray[np.float64],
+        voters: Sequence[Detector],
         progress: Callable[[float], None],
         cancel: Callable[[], bool] | None,
     ) -> None:
@@ -246,6 +253,8 @@ class SecondLook(Detector):
         ----------
         transition : ndarray of float64, shape (K, K)
             T_ty = P(label y | right label t) of `Facts.labels`.
+        voters : sequence of Detector
+            Those that gave probabilities so far.
         progress : callable
             Told the share done.
         cancel : callable, optional

@@ -3,10 +3,10 @@
 Nothing decided: the cosine of a sample and the centroids of the classes. From `LEAST` decisions on:
 
 1. networks compare samples with the reference sets of classes (`cleannet_model`);
-2. their probabilities and those of the head, the neighbours and what else is at hand are weighed against the
-   given label: ``p_t ~ prod_m p_mt ** w_m  T_ty ** v  exp(u [t = y])``. The few exponents are the most probable
-   ones under the decisions and a prior, and are the same for every class: what was found in the classes that
-   somebody looked at holds for the others;
+2. their probabilities and those of heads, neighbours and what else votes are weighed against the given label:
+   ``p_t ~ prod_m p_mt ** w_m  T_ty ** v  exp(u [t = y])``. The few exponents begin as those that make the labels
+   most probable, as they are, behind the noise channel T (v = 1, u = 0); the decisions move them. They are the same
+   for every class: what was found in the classes that somebody looked at holds for the others;
 3. with n decisions that distribution has the weight n / (n + `HANDOVER`) beside the centroids';
 4. P(label right) is calibrated by the decisions (`calibrate`), which the weighing had not seen.
 
@@ -15,7 +15,7 @@ All of it is out of fold.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,19 +27,17 @@ from scipy.special import logsumexp
 from labeltui import threads as _threads
 from labeltui.detect import calibrate, pool
 from labeltui.detect.base import Attribute, Detector, Facts, Floats, Ints, Mask, SecondLook, own
+from labeltui.detect.channel import learn_sharpness
 from labeltui.detect.cleannet_model import NAMES, CleanNetSpec, Codes, Lesson, References, centroids, train
-from labeltui.detect.neighbours import Neighbours
-from labeltui.detect.probabilities import Given, Head, Tuned
 from labeltui.detect.registry import register
 from labeltui.head.components import components, finite_rows, project
 from labeltui.head.training import device_named
 
 LEAST = 20  # decisions, right and wrong ones among them
 HANDOVER = 20
-_BESIDE = (Head, Tuned, Given, Neighbours)  # weighed beside the network, where there are any
 _PROBES = 8  # rows by which an embedding is known again
-_SPREAD = 0.5  # of the exponents a priori
-_DECISIONS = 12_000_000  # values looked at while the exponents are learned
+_LABELLED = 5000  # samples whose labels say where the exponents begin
+_DECISIONS = 12_000_000  # values looked at while the decisions move them
 
 
 @register
@@ -53,11 +51,12 @@ class CleanNet(SecondLook):
     name = "cleannet"
     title = "reference sets and decisions"
     needs = frozenset({"embeddings", "fold"})
+    last = True
     spec = CleanNetSpec()
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
-        self._beside: list[Detector] = []
+        self._voters: list[Detector] = []
         self._kept: dict[str, npt.NDArray[Any]] = {}
         self._attributes: dict[str, Attribute] = {}
         self._log_transition: Floats | None = None
@@ -75,10 +74,11 @@ class CleanNet(SecondLook):
     def look(
         self,
         transition: npt.NDArray[np.float64],
+        voters: Sequence[Detector],
         progress: Callable[[float], None],
         cancel: Callable[[], bool] | None,
     ) -> None:
-        """Measure centroids and, with enough decisions, train the networks behind `transition`, K x K."""
+        """Measure centroids and, with enough decisions, train the networks and weigh them and the voters."""
         facts, spec = self.facts, self.spec
         assert facts.embeddings is not None  # `needs` says so
         assert facts.fold is not None
@@ -118,13 +118,9 @@ class CleanNet(SecondLook):
         self._kept |= self._codes.weights
         self._attributes["steps"] = spec.steps if warm is None else spec.refit_steps
         self._log_transition = np.log(np.maximum(transition, 1e-4)).astype(np.float32)
-        self._beside = [
-            cls(facts) for cls in _BESIDE if all(getattr(facts, need) is not None for need in cls.needs)
-        ]
-        for detector in self._beside:
-            detector.fit()
+        self._voters = list(voters)
         self._share = decisions / (decisions + HANDOVER)
-        self._weigh()
+        self._weigh(transition)
 
     def _checked(self) -> npt.NDArray[np.int8]:
         """What people found of the doubted labels, where it can be learned from."""
@@ -195,12 +191,22 @@ class CleanNet(SecondLook):
     # ------------------------------------------------------------------------------ weighing
 
     def _planes(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Log-probabilities of network and companions, without the samples' own labels, (M, n, K)."""
+        """Log-probabilities of network and voters, without the samples' own labels, then those labels' own say,
+        (M + 2, n, K).
+        """
         assert self._codes is not None
-        beside = [detector.probabilities(start, stop) for detector in self._beside]
-        logs = pool.log_parts([p for p in beside if p is not None]) if beside else None
-        first = self._codes.log_p(start, stop)[None]
-        return first if logs is None else np.concatenate([first, logs])
+        parts = [detector.probabilities(start, stop) for detector in self._voters]
+        logs = [pool.log_parts([part])[0] for part in parts if part is not None]
+        return np.stack([self._codes.log_p(start, stop), *logs, *self._label_planes(start, stop)])
+
+    def _planes_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The same for some rows, ascending."""
+        parts = []
+        for start, stop in self.facts.blocks():
+            first, last = np.searchsorted(rows, [start, stop])
+            if first < last:
+                parts.append(self._planes(start, stop)[:, rows[first:last] - start])
+        return np.concatenate(parts, axis=1)
 
     def _label_planes(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """What the samples' own labels say of all classes: log T_ty, and whether t = y, (2, n, K); 0 without one."""
@@ -212,41 +218,43 @@ class CleanNet(SecondLook):
         planes[1, known, labels[known]] = 1.0
         return planes
 
-    def _weigh(self) -> None:
+    def _weigh(self, transition: npt.NDArray[np.float64]) -> None:
         """Learn the exponents of each fold from the decisions outside it, then calibrate on those inside."""
         facts = self.facts
         assert self._codes is not None
         checked = self._checked()
-        rows = np.flatnonzero(checked != calibrate.UNCHECKED)
-        most = max(1000, _DECISIONS // (facts.n_classes * (len(self._beside) + 3)))
-        if len(rows) > most:
-            rows = np.sort(np.random.default_rng(facts.seed).choice(rows, size=most, replace=False))
-        parts: list[npt.NDArray[np.float32]] = []
-        for start, stop in facts.blocks():
-            first, last = np.searchsorted(rows, [start, stop])
-            if first < last:
-                planes = np.concatenate([self._planes(start, stop), self._label_planes(start, stop)])
-                parts.append(planes[:, rows[first:last] - start])
-        planes = np.concatenate(parts, axis=1).astype(np.float64)
-        named = self._verified()[rows]
-        labels = np.where(named, facts.labels[rows], facts.doubted[rows])
-        home = self._codes.home[rows]
-        m = len(planes) - 2
-        start_at = np.array([1.0 / m] * m + [1.0, 0.0])
+        most = max(1000, _DECISIONS // (facts.n_classes * (len(self._voters) + 3)))
+        decided = self._some(checked != calibrate.UNCHECKED, most)
+        labelled = self._some(facts.judged, _LABELLED)
+        rows = np.union1d(decided, labelled)
+        logs = self._planes_of(rows)
+        plain = logs[:-2, np.searchsorted(rows, labelled)]
+        begin = _behind_channel(plain, facts.doubted[labelled], transition)
+        planes = logs[:, np.searchsorted(rows, decided)].astype(np.float64)
+        named = self._verified()[decided]
+        labels = np.where(named, facts.labels[decided], facts.doubted[decided])
+        home = self._codes.home[decided]
         self._weights = np.stack(
             [
-                exponents(planes[:, home != fold], labels[home != fold], named[home != fold], start_at)
-                for fold in range(len(self._codes.classes))
+                exponents(planes[:, rest], labels[rest], named[rest], begin, self.spec.spread)
+                for rest in (home != fold for fold in range(len(self._codes.classes)))
             ]
         )
-        for number, weight in enumerate(self._weights.mean(axis=0)):
-            names = ["network", *(detector.name for detector in self._beside), "transition", "label"]
-            self._attributes[f"weight_{names[number]}"] = round(float(weight), 4)
+        names = ["network", *(voter.name for voter in self._voters), "transition", "label"]
+        for name, weight in zip(names, self._weights.mean(axis=0), strict=True):
+            self._attributes[f"weight_{name}"] = round(float(weight), 4)
         right = np.full(facts.n, 0.5, dtype=np.float32)
         for start, stop in facts.blocks():
             if (checked[start:stop] != calibrate.UNCHECKED).any():
                 right[start:stop] = own(self._posterior(start, stop), facts.doubted[start:stop])
         self._calibration = calibrate.fit(right, checked)
+
+    def _some(self, among: Mask, most: int) -> npt.NDArray[np.int64]:
+        """Rows that are marked, or a seeded sample of so many."""
+        rows = np.flatnonzero(among)
+        if len(rows) <= most:
+            return rows
+        return np.sort(np.random.default_rng(self.facts.seed).choice(rows, size=most, replace=False))
 
     def _posterior(self, start: int, stop: int) -> Floats:
         """Distribution over right labels: by the centroids and, with enough decisions, by what was weighed."""
@@ -254,7 +262,7 @@ class CleanNet(SecondLook):
         logs = self._centroids.log_p(start, stop)
         if self._codes is not None:
             weights = self._weights[self._codes.home[start:stop]].astype(np.float32)  # (n, M)
-            planes = np.concatenate([self._planes(start, stop), self._label_planes(start, stop)])
+            planes = self._planes(start, stop)
             share = np.float32(self._share)
             logs *= 1 - share
             for plane, weight in zip(planes, weights.T, strict=True):
@@ -284,12 +292,6 @@ class CleanNet(SecondLook):
         assert codes is not None, "look() comes first"
         return own(codes.cosines(start, stop), self.facts.doubted[start:stop])
 
-    @property
-    def coordinates(self) -> Floats:
-        """Principal coordinates of the embedding, rows of length 1, (N, m)."""
-        assert self._centroids is not None, "look() comes first"
-        return self._centroids.samples
-
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The cosines, for sample weights, and what the next fit begins with."""
         cosine = np.concatenate([self.cosines(start, stop) for start, stop in self.facts.blocks()])
@@ -299,6 +301,15 @@ class CleanNet(SecondLook):
     def attributes(self) -> dict[str, Attribute]:
         """Decisions, steps and exponents."""
         return self._attributes
+
+
+def _behind_channel(
+    logs: npt.NDArray[np.float32], labels: Ints, transition: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Exponents that make the labels most probable behind the channel; 1 for the channel and 0 for the label."""
+    weights = pool.learn(logs, labels)
+    weights = weights * learn_sharpness(pool.mix(logs, weights), labels, transition)
+    return np.array([*pool.learn(logs, labels, transition, weights), 1.0, 0.0])
 
 
 @dataclass(frozen=True)
@@ -313,13 +324,16 @@ class Objective:
     named : ndarray of bool, shape (n,)
         True where the label is right, False where it is wrong and nobody said what is right.
     start : ndarray of float64, shape (M,)
-        Mean of the exponents a priori; their standard deviation is 0.5.
+        Mean of the exponents a priori.
+    spread : float
+        Their standard deviation.
     """
 
     planes: npt.NDArray[np.float64]
     labels: Ints
     named: Mask
     start: npt.NDArray[np.float64]
+    spread: float
 
     def __call__(self, weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         """Return minus the logarithm of the posterior density, and its slope."""
@@ -332,17 +346,17 @@ class Objective:
         value = -np.where(self.named, mine, np.log1p(-p_mine)).sum()
         slope = self.planes[:, rows, self.labels] - np.einsum("nk,mnk->mn", p, self.planes)
         factor = np.where(self.named, -1.0, p_mine / (1.0 - p_mine))
-        pull = (weights - self.start) / _SPREAD
-        return float(value + 0.5 * (pull**2).sum()), slope @ factor + pull / _SPREAD
+        pull = (weights - self.start) / self.spread
+        return float(value + 0.5 * (pull**2).sum()), slope @ factor + pull / self.spread
 
 
 def exponents(
-    planes: npt.NDArray[np.float64], labels: Ints, named: Mask, start: npt.NDArray[np.float64]
+    planes: npt.NDArray[np.float64], labels: Ints, named: Mask, start: npt.NDArray[np.float64], spread: float
 ) -> npt.NDArray[np.float64]:
     """Return the most probable exponents under the decisions, shape (M,); see `Objective`."""
     if not len(labels):
         return start
-    objective = Objective(planes, labels, named, start)
+    objective = Objective(planes, labels, named, start, spread)
     best = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 100})
     # A machine's last bits must not decide which samples are flagged.
     return np.asarray([round(float(weight), 4) for weight in best.x])

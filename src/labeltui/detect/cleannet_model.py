@@ -63,6 +63,8 @@ class CleanNetSpec:
         Classes compared in a step: all up to this number, else those that its samples need and so many more.
     learning_rate, weight_decay : float
         Of AdamW, one cosine cycle.
+    spread : float
+        Standard deviation a priori of the exponents with which votes are weighed.
     """
 
     centres: int = 32
@@ -75,6 +77,7 @@ class CleanNetSpec:
     classes: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
+    spread: float = 0.25
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from labeltui import head
-from labeltui.detect.base import Attribute, Facts, Floats, SecondLook
+from labeltui.detect.base import Attribute, Detector, Facts, Floats, SecondLook
 from labeltui.detect.registry import register
 
 MEMBERS = 2  # heads for each fold: the blend leans on this one most, and two disagree where one would be sure
@@ -36,6 +36,7 @@ class Corrected(SecondLook):
     def look(
         self,
         transition: npt.NDArray[np.float64],
+        voters: Sequence[Detector],
         progress: Callable[[float], None],
         cancel: Callable[[], bool] | None,
     ) -> None:

@@ -64,21 +64,25 @@ def run(
     detectors = [cls(facts) for cls in _chosen(facts, only)]
     tell = progress or (lambda share: None)
     first = [detector for detector in detectors if not isinstance(detector, SecondLook)]
-    second = [detector for detector in detectors if isinstance(detector, SecondLook)]
+    second = sorted((each for each in detectors if isinstance(each, SecondLook)), key=lambda each: each.last)
     for detector in detectors:
         detector.fit()
     blend = Blend(facts, [detector for detector in first if detector.votes])
     before = 0.0
     if blend.voters:
         trainings = len(second) + bool(stacked.usable(facts, first, blend.wrong))
+        voters = blend.voters
+        later: list[Detector] = []
         for number, detector in enumerate(second):
-            detector.look(blend.learned, partial(_tell_part, tell, number, trainings), cancel)
+            share = partial(_tell_part, tell, number, trainings)
+            detector.look(blend.learned, [*voters, *later], share, cancel)
+            if detector.votes:
+                later.append(detector)
         if second:
-            blend = Blend(facts, blend.voters, [detector for detector in second if detector.votes])
+            blend = Blend(facts, voters, later)
         if teachable := stacked.usable(facts, first, blend.wrong):  # the second look knows better
-            learned = stacked.learn(
-                teachable, blend.learned, partial(_tell_part, tell, trainings - 1, trainings), cancel
-            )
+            share = partial(_tell_part, tell, trainings - 1, trainings)
+            learned = stacked.learn(teachable, blend.learned, share, cancel)
             if learned is not None:
                 blend.join(learned)
         before = _TRAINING_SHARE if trainings else 0.0

@@ -300,8 +300,10 @@ class H5:
         self._map: mmap.mmap | None = None
         # The file never changes, and HDF5 takes a tenth of a millisecond for each question about it.
         self._links: dict[str, bool] = {}
+        self._datasets: dict[str, h5py.Dataset] = {}
         self._views: dict[str, Array] = {}
         self._attrs: dict[str, dict[str, Any]] = {}
+        self._names: dict[str, list[str]] = {}
         try:
             self._file = h5py.File(path, "r", locking=False)
         except OSError as error:
@@ -328,7 +330,7 @@ class H5:
         """Close the file; arrays already handed out stay valid."""
         self._file.close()
         self._map = None
-        self._links, self._views, self._attrs = {}, {}, {}
+        self._links, self._datasets, self._views, self._attrs, self._names = {}, {}, {}, {}, {}
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str) or name in ("", "/"):
@@ -342,9 +344,11 @@ class H5:
 
     def names(self, group: str = "") -> list[str]:
         """Return the names inside one group, sorted; nothing if it does not exist."""
-        with self._decoding(group):
-            found = self._file.get(group or "/")
-            return sorted(found) if isinstance(found, h5py.Group) else []
+        if group not in self._names:
+            with self._decoding(group):
+                found = self._file.get(group or "/")
+                self._names[group] = sorted(found) if isinstance(found, h5py.Group) else []
+        return list(self._names[group])
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one array without reading it."""
@@ -395,13 +399,15 @@ class H5:
         return dict(self._attrs[name])
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        if name not in self:
-            raise KeyError(name)
-        with self._decoding(name):
-            found = self._file[name]
-        if not isinstance(found, h5py.Dataset):
-            raise KeyError(name)
-        return found
+        if name not in self._datasets:
+            if name not in self:
+                raise KeyError(name)
+            with self._decoding(name):
+                found = self._file[name]
+            if not isinstance(found, h5py.Dataset):
+                raise KeyError(name)
+            self._datasets[name] = found
+        return self._datasets[name]
 
     @contextlib.contextmanager
     def _decoding(self, name: str) -> Iterator[None]:

@@ -48,10 +48,8 @@ MOST_LOST = 0.1  # a larger share of lost pictures means that they lie somewhere
 PARTS = "parts"
 READ_SHARE, SCORE_SHARE = 0.02, 0.05
 WATCH_FOLDS = 10
-LOOK_SHARE, LOOK_LEAST = (
-    0.05,
-    64,
-)  # unseen samples that show how a model learns, as a share of those it trains on
+# Unseen samples that show how a model learns, as a share of those it trains on.
+LOOK_SHARE, LOOK_LEAST = 0.05, 64
 
 
 @dataclass(frozen=True)

@@ -23,24 +23,6 @@ if TYPE_CHECKING:
     from labeltui.audit import Audit
 
 MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
-# Two-sided 95 % quantiles of Student's t, by degrees of freedom; above, the normal one.
-_T95 = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-)
 REDRAWS = 1000
 
 
@@ -248,9 +230,9 @@ def _differences(rows: list[Row], right: list[NDArray[np.bool_]]) -> list[Differ
 
 
 def _t_interval(gaps: NDArray[np.float64]) -> tuple[float, float]:
-    free = len(gaps) - 1
-    factor = _T95[free - 1] if free <= len(_T95) else 1.96
-    half = factor * float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    from scipy.special import stdtrit  # slow to import
+
+    half = float(stdtrit(len(gaps) - 1, 0.975)) * float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
     return float(gaps.mean()) - half, float(gaps.mean()) + half
 
 

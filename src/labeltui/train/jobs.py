@@ -163,7 +163,7 @@ def start(
     if not queue:
         _require_idle(audit)
     launch.launcher_words(launcher)  # a fault there leaves no directory behind
-    directory = _new_directory(audit, spec, arrays)
+    directory = create(audit, spec, arrays)
     try:
         warning = launch.launch(directory, launcher, minutes=minutes, queue=queue)
     except JobError:
@@ -204,7 +204,8 @@ def _require_idle(audit: Path) -> None:
             )
 
 
-def _new_directory(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> Path:
+def create(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> Path:
+    """Make the directory of a new job, as `start` does, and start no process; return ``runs/<id>``."""
     # Ids sort by age: a clock that stands still or goes back must not put a new run before an old one.
     moments = [_started(run.name) for run in _directories(audit)]
     moment = max([time.time(), *(m + 1 for m in moments)])
@@ -326,8 +327,11 @@ def _read(directory: Path, number: int) -> Job:
     spec = _read_json(directory / "spec.json")
     launch_ = _read_json(directory / "launch.json")
     launched = float(launch_.get("time", started))
-    exit_ = _read_json(directory / "exit.json")
     heartbeat = _read_json(directory / "heartbeat.json")
+    alive = bool(heartbeat) and _alive(directory, heartbeat)
+    exit_ = _read_json(
+        directory / "exit.json"
+    )  # after the look at the process: its last word comes before its end
     last = _last_progress(directory / curves.EVENTS)
     if exit_:
         state, message = str(exit_.get("state", "failed")), str(exit_.get("message", ""))
@@ -336,7 +340,7 @@ def _read(directory: Path, number: int) -> Job:
         fresh = abs(time.time() - launched) < START_SECONDS
         state = "starting" if fresh else "lost"
         message = "" if fresh else "it never began; see log.txt"
-    elif _alive(directory, heartbeat):
+    elif alive:
         state, message = "running", ""
     else:
         state, message = "lost", "its process ended without a word (killed, out of memory, or a reboot)"

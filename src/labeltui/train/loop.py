@@ -193,9 +193,8 @@ class Fit:
         while True:
             with suppress(torch.OutOfMemoryError):
                 return self._passes(index, pixels)
-            self._halve(
-                len(index)
-            )  # the same batch in smaller parts: their gradients add up to the same step
+            # The same batch in smaller parts: their gradients add up to the same step.
+            self._halve(len(index))
 
     def _halve(self, size: int) -> None:
         """Halve the passes, of which the last one, of at most `size` samples, did not fit into memory."""

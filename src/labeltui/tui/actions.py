@@ -12,127 +12,28 @@ back ctrl+p), a second one stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from textual.binding import Binding
 
 from labeltui.text import safe
-
-
-@dataclass(frozen=True)
-class Context:
-    """What holds right now on a screen; laws of actions read it.
-
-    Attributes
-    ----------
-    pane : str
-        The focused part: ``classes``, ``queue`` or ``preview`` on the review screen.
-    sample : bool
-        A sample is being looked at.
-    suggestions, recent : int
-        How many suggested classes and classes used last can be taken by a digit.
-    selected : int
-        Selected samples (contact sheet).
-    read_only : bool
-        Decisions cannot be written.
-    training : bool
-        A training job is running.
-    can_train : bool
-        There is something that can train.
-    run : str
-        State of the training run looked at; empty for none.
-    """
-
-    pane: str = ""
-    sample: bool = False
-    suggestions: int = 0
-    recent: int = 0
-    selected: int = 0
-    read_only: bool = False
-    training: bool = False
-    can_train: bool = True
-    run: str = ""
-
-
-Law = Callable[[Context], str]
-"""Says why an action is not possible now; an empty text means it is."""
-
-
-def always(context: Context) -> str:
-    """Hold at any time."""
-    return ""
-
-
-def on_sample(context: Context) -> str:
-    """Hold while a sample is looked at."""
-    return "" if context.sample else "no sample is open"
-
-
-def writable(context: Context) -> str:
-    """Hold unless the audit is open for reading only."""
-    return "this audit is open for reading only" if context.read_only else ""
-
-
-def deciding(context: Context) -> str:
-    """Hold while a sample is looked at and decisions can be written."""
-    return writable(context) or on_sample(context)
-
-
-def _suggested(number: int) -> Law:
-    def law(context: Context) -> str:
-        return deciding(context) or (
-            "" if number <= context.suggestions else f"there is no suggestion {number}"
-        )
-
-    return law
-
-
-def _recent(number: int) -> Law:
-    def law(context: Context) -> str:
-        known = (
-            "" if number <= context.recent else f"{number + 5} has no class yet: it gets one you used before"
-        )
-        return deciding(context) or known
-
-    return law
-
-
-def can_train(context: Context) -> str:
-    """Hold while no training runs."""
-    if not context.can_train:
-        return "training is not available here"
-    return writable(context) or ("a training job is running; T cancels it" if context.training else "")
-
-
-def conflict(context: Context) -> str:
-    """Hold while copies with different labels are looked at."""
-    return writable(context) or ("" if context.sample else "there is no conflict")
-
-
-def training(context: Context) -> str:
-    """Hold while training runs."""
-    return "" if context.training else "no training job is running"
-
-
-def on_run(context: Context) -> str:
-    """Hold while a training run is looked at."""
-    return "" if context.run else "there is no run yet; t on the review screen starts one"
-
-
-def resumable(context: Context) -> str:
-    """Hold while a run is looked at that can go on, and nothing else trains."""
-    ended = on_run(context) or writable(context)
-    if not ended and context.run in ("starting", "running", "done"):
-        return f"this run is {context.run}: one that was lost, paused, cancelled or failed can go on"
-    return ended or can_train(context)
-
-
-def stoppable(context: Context) -> str:
-    """Hold while a run is looked at that works."""
-    works = context.run in ("starting", "running")
-    return on_run(context) or writable(context) or ("" if works else f"this run is {context.run} already")
+from labeltui.tui.laws import (
+    Law,
+    always,
+    can_train,
+    conflict,
+    deciding,
+    on_run,
+    on_sample,
+    recent,
+    resumable,
+    stoppable,
+    suggested,
+    training,
+    writable,
+)
 
 
 @dataclass(frozen=True)
@@ -205,7 +106,7 @@ ACTIONS: tuple[Action, ...] = (
     *(
         Action(
             f"suggestion-{n}", (str(n),), "decide", f"suggested class {n}",
-            "Relabel to the suggested class with this number", ON_SAMPLES, "suggestion", n, _suggested(n),
+            "Relabel to the suggested class with this number", ON_SAMPLES, "suggestion", n, suggested(n),
             footer=1 if n == 1 else 0, family="suggested",
         )
         for n in range(1, 6)
@@ -213,7 +114,7 @@ ACTIONS: tuple[Action, ...] = (
     *(
         Action(
             f"recent-{n}", (str(n + 5),), "decide", f"class used last {n}",
-            "Relabel to a class you used last", ON_SAMPLES, "recent", n, _recent(n),
+            "Relabel to a class you used last", ON_SAMPLES, "recent", n, recent(n),
             footer=9 if n == 1 else 0, family="used last",
         )
         for n in range(1, 5)
@@ -244,9 +145,10 @@ ACTIONS: tuple[Action, ...] = (
            "Decide on all these samples, as one step with one undo", ("bulk",), "confirm", law=writable, footer=1),
     *(
         Action(
-            f"resolve-{n}", (str(n),), "decide", f"label of picture {n}",
-            "Give all copies the label of the picture with this number", ("conflicts",), "resolve", n, conflict,
-            footer=1 if n == 1 else 0, family="label of picture",
+            f"resolve-{n}", (str(n),), "decide", f"as picture {n}",
+            "Give all copies the label of the picture with this number; across splits: exclude those of other splits",
+            ("conflicts",), "resolve", n, conflict,
+            footer=1 if n == 1 else 0, family="as picture",
         )
         for n in range(1, 10)
     ),
@@ -305,6 +207,9 @@ ACTIONS: tuple[Action, ...] = (
            "Which classes overlap: a map and a ranked list", REVIEW, "pairs", footer=14),
     Action("conflicts", ("c",), "view", "label conflicts",
            "Copies of one image whose labels disagree", REVIEW, "conflicts"),
+    Action("across-splits", ("o",), "view", "labels or splits",
+           "Copies whose labels disagree, or copies that lie in several splits, such as train and test",
+           ("conflicts",), "across_splits", footer=4),
     Action("swap", ("r",), "view", "other direction",
            "Look at the pair the other way round", ("pairs",), "swap", footer=2),
     Action("by", ("o",), "view", "order",

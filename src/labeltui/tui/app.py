@@ -7,6 +7,7 @@ import gc
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from textual import work
 from textual._compositor import CompositorUpdate
 from textual.app import App
 
-from labeltui.errors import LabeltuiError
+from labeltui.errors import LabeltuiError, UsageError
 from labeltui.text import safe
 from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
@@ -39,6 +40,9 @@ BUSY_POLL, IDLE_POLL = 0.5, 5.0
 
 PLACE_EVERY = 2.0
 """Seconds between two looks at the place in the queue; a new one is remembered, for the terminal may be lost."""
+
+TURN = 0.001
+"""Seconds that another thread may keep the interpreter while a key waits; Python's own 5 ms add up over a frame."""
 
 SOLVE_AFTER = 0.4
 """Seconds after a decision at which CSG of many classes is worked out."""
@@ -91,14 +95,16 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.wire = Wire()
         for known in THEMES:
             self.register_theme(known)
-        self.theme = theme if theme in self.available_themes else DARK.name
         if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
             self.animation_level = "none"
         remembered = state.load(audit.uuid)
         self.returning = state.restore(self.session, remembered)
         if theme == DARK.name and remembered.get("theme") in self.available_themes:
-            self.theme = remembered["theme"]
+            theme = remembered["theme"]
+        self._begin_with(theme if theme in self.available_themes else DARK.name)
         self.review = ReviewScreen(self.session, self.keymap)
+        self._brought = asyncio.Event()  # the trainer is there
+        self._starting = False
         self._place: object = None  # as last remembered
         self._asked_at = 0  # relabels since the last run when a job was last started by itself
 
@@ -111,7 +117,17 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if self.jobs is not None:
             self._watch_jobs()
 
-    def _first_screen(self) -> None:
+    def _begin_with(self, theme: str) -> None:
+        """Take a theme before anything is painted: set as usual, all styles would be worked out twice at the start."""
+        self.set_reactive(App.theme, theme)
+        dark = self.current_theme.dark
+        names = [name for name in self.classes if name.startswith("-theme-")]
+        classes = {**dict.fromkeys(names, False), f"-theme-{theme}": True}
+        self.update_classes({**classes, "-dark-mode": dark, "-light-mode": not dark}, update=False)
+        self._refresh_truecolor_filter(self.ansi_theme)
+        self.stylesheet.set_variables(self.get_css_variables())
+
+    async def _first_screen(self) -> None:
         """Do what can wait until the first screen stands."""
         if not self.is_headless:
             # What was made so far lives as long as the program: looking through it for garbage again and again costs
@@ -127,6 +143,10 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.audit.warm()
         if self._later is not None:
             self._bring_jobs(self._later)
+        await self.review.bring_panels()
+        self.call_after_refresh(self._greet)
+
+    def _greet(self) -> None:
         review, root = self.review, self.audit.source_root
         if root is not None and not root.exists():
             review.reader.read(
@@ -155,14 +175,20 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     # Training ---------------------------------------------------------------------------
 
     @property
+    def trains(self) -> bool:
+        """Whether there is a trainer, or will be in a moment."""
+        return self.jobs is not None or self._later is not None
+
+    @property
     def training(self) -> bool:
-        """Whether a job runs, as last seen."""
+        """Whether a job runs, as last seen, or is being started."""
         job = self.jobs.status() if self.jobs is not None else None
-        return job is not None and job.active
+        return self._starting or (job is not None and job.active)
 
     @work(group="bring", exclusive=True)
     async def _bring_jobs(self, make: Callable[[], Trainer]) -> None:
         self.jobs = await asyncio.to_thread(make)
+        self._brought.set()
         self._watch_jobs()
         self._train_when_due()  # somebody may have been quicker
 
@@ -199,18 +225,39 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self.review.complain(error)
             return
         if change is not None:
+            self.audit.warm()
             self.review.adopted(change)
 
-    async def start_training(self) -> None:
-        """Start fine-tuning in the background."""
-        jobs = self.jobs
-        assert jobs is not None
+    async def _trainer(self) -> Trainer:
+        if self.jobs is None:
+            await self._brought.wait()
+        assert self.jobs is not None
+        return self.jobs
+
+    def start_training(self) -> None:
+        """Start fine-tuning in the background, once the trainer is there."""
+        if self.training:
+            return
+        if self.jobs is None:
+            self.review.say("training is being loaded; it starts in a moment")
+        self._starting = True
+        self._start_aside()
+
+    @work(group="start")
+    async def _start_aside(self) -> None:
+        jobs = await self._trainer()
         try:
             job = await asyncio.to_thread(jobs.start)
         except LabeltuiError as error:
             self.review.complain(error)
             return
-        self.review.say(f"run {job.number} started; go on, the queue is re-ranked when it ends")
+        finally:
+            self._starting = False
+        if self.audit.summary().flags:
+            words = "go on, the queue is re-ranked when it ends"
+        else:
+            words = "every flag is reviewed: e exports, or wait for what it finds"
+        self.review.say(f"run {job.number} started; {words}")
         if job.warning:
             self.review.say(job.warning, "warn")
         self.review.show_job(job)
@@ -222,22 +269,18 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         await asyncio.to_thread(self.audit.solve_csg)
         self.review.paint_header()
 
-    @work(group="start", exclusive=True)
-    async def _start_aside(self) -> None:
-        await self.start_training()
-
     async def resume_training(self, run_id: str) -> Job:
         """Go on with a run."""
-        assert self.jobs is not None
-        job = await asyncio.to_thread(self.jobs.resume, run_id)
+        jobs = await self._trainer()
+        job = await asyncio.to_thread(jobs.resume, run_id)
         self.review.show_job(job)
         self._watch_jobs()
         return job
 
     async def cancel_training(self, run_id: str = "") -> None:
         """Ask a run, by default the one that works, to stop."""
-        assert self.jobs is not None
-        await asyncio.to_thread(self.jobs.cancel, run_id)
+        jobs = await self._trainer()
+        await asyncio.to_thread(jobs.cancel, run_id)
         self.review.say("training is asked to stop")
 
     def decided(self) -> None:
@@ -254,7 +297,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self._asked_at = 0
         if relabels - self._asked_at >= self.train_after:
             self._asked_at = relabels
-            self._start_aside()
+            self.start_training()
 
     # Export -----------------------------------------------------------------------------
 
@@ -362,12 +405,18 @@ def run(
     Raises
     ------
     LabeltuiError
-        The audit cannot be opened.
+        The audit cannot be opened, or `source` is no directory.
     """
     from labeltui.audit import Audit
     from labeltui.tui.graphics import attach
     from labeltui.tui.graphics.probe import detect
 
+    if source is not None and not source.is_dir():
+        raise UsageError(
+            "--source names the directory that was scanned, where it lies now",
+            f"{safe(str(source))} is no directory",
+            "leave it out to decide without pictures",
+        )
     with Audit.open(audit_path, reviewer=reviewer, read_only=read_only, source_root=source) as audit:
         caps = detect(graphics)
 
@@ -380,5 +429,6 @@ def run(
             audit, later=jobs, keys=keys, theme=theme, train_after=train_after, welcome=state.first_time()
         )
         attach(app, caps, max_kbps or None)
+        sys.setswitchinterval(TURN)
         app.run()
         return app.farewell()

@@ -16,10 +16,12 @@ from labeltui.tui.checks import Checks
 from labeltui.tui.widgets.paint import fit, fit_end, shared
 
 if TYPE_CHECKING:
-    from labeltui.audit import Audit, Change, ClassRow, Step
+    from labeltui.audit import Audit, Change, ClassTable, Step
 
 RECENT = 4
 """Classes that have a digit because they were used last."""
+NEAR = 1024
+"""Rows of the queue looked at together for the next undecided one."""
 
 WORDS = {
     "keep": ("✓", "good"),
@@ -65,9 +67,7 @@ class Session:
         self.recent: list[int] = []
         self._by_use: list[int] = []
         self.class_order = "overlap"
-        self.classes: list[ClassRow] = []
-        self.largest = 1.0
-        self._places: dict[int, int] = {}
+        self.load_classes()
         self.checks = Checks(audit)
         self.reference = ""
         """``TABLE:COLUMN`` of reference labels that runs are measured against."""
@@ -82,16 +82,9 @@ class Session:
 
     def load_classes(self) -> None:
         """Read the class table anew."""
-        self.classes = self.audit.class_rows(self.class_order)
-        self._places = {entry.index: row for row, entry in enumerate(self.classes)}
+        self.classes: ClassTable = self.audit.class_rows(self.class_order)
         column = "overlap" if self.class_order in ("name", "index") else self.class_order
-        self.largest = (
-            max((float(getattr(entry, column) or 0.0) for entry in self.classes), default=0.0) or 1.0
-        )
-
-    def class_row(self, label: int) -> int | None:
-        """Return where a class stands in the table."""
-        return self._places.get(label)
+        self.largest = self.classes.largest(column) or 1.0
 
     def open(self, spec: QueueSpec, keep: int | None = None) -> None:
         """Build the queue of `spec`; `keep` stays the sample looked at, in the queue or not."""
@@ -140,12 +133,14 @@ class Session:
 
     def step(self) -> bool:
         """Go to the next undecided sample, from the end back to the start; False when none is left."""
-        undecided = np.flatnonzero(self.audit.kinds[self.queue] == 0)
-        if not len(undecided):
-            return False
-        after = int(np.searchsorted(undecided, self.row, side="right"))
-        self.row = int(undecided[after % len(undecided)])
-        return True
+        for start, stop in ((self.row + 1, len(self.queue)), (0, self.row + 1)):
+            while start < stop:  # it is near as a rule, and a queue may hold a million
+                part = self.audit.kinds[self.queue[start : min(start + NEAR, stop)]] == 0
+                if part.any():
+                    self.row = start + int(part.argmax())
+                    return True
+                start += NEAR
+        return False
 
     def undecided(self, stop: int | None = None) -> list[int]:
         """Return the queue's samples without a decision, down to a row."""

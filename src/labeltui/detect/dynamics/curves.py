@@ -1,4 +1,4 @@
-"""Training dynamics as curves of one form: five channels over a fixed number of steps.
+"""Training dynamics as curves of one form: channels over a fixed number of steps.
 
 =========  ==================================================================================================
 channel    of the given label at a step, chance level 0, about -3..3
@@ -8,10 +8,14 @@ rank       where its margin stands among all samples of the run at that step, as
 agrees     1 where it is the top class, -1 where not
 top        log-odds of the top class, plus log(K - 1)
 spread     normalised sum of squares: 0 all classes alike, 1 certain
+rival      1 where the sample's rival (`company`) is the top class
+all_agree  the mean of `agrees` over the samples of the run
+all_odds   the mean of `odds` over the samples of the run
 =========  ==================================================================================================
 
 Epochs are put on a line from 0 to 1 and read at `STEPS` places between, so their number does not matter; the
-chance level is that of K classes; margins, whose scale depends on the network, become ranks.
+chance level is that of K classes; margins, whose scale depends on the network, become ranks. The last two are the same
+for all samples of a run: they tell how far it has come.
 """
 
 from __future__ import annotations
@@ -24,12 +28,13 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from labeltui.detect.base import Floats, Mask
+from labeltui.detect.dynamics.company import Company
 from labeltui.detect.dynamics.statistics import recorded
 from labeltui.head import Dynamics
 
 STEPS = 32
-CHANNELS = ("odds", "rank", "agrees", "top", "spread")
-_REFERENCE = 20_000  # samples that ranks are taken among, at most
+CHANNELS = ("odds", "rank", "agrees", "top", "spread", "rival", "all_agree", "all_odds")
+_REFERENCE = 20_000  # samples that ranks and means are taken among, at most
 _QUANTILES = 257
 
 
@@ -41,36 +46,40 @@ class Curves:
     record : Dynamics
     n_classes : int
         K, at least 2.
-    among : ndarray of bool, shape (N,), optional
-        Samples that ranks are taken among; all by default.
 
     Attributes
     ----------
     usable : ndarray of bool, shape (N,)
         Samples with at least one recorded epoch.
+    company : Company
+        What the run says of each sample.
     """
 
-    def __init__(self, record: Dynamics, n_classes: int, among: Mask | None = None) -> None:
+    def __init__(self, record: Dynamics, n_classes: int) -> None:
         self._record = record
         self._chance = math.log(max(n_classes - 1, 1))
         self._floor = 1.0 / n_classes
         known = recorded(record)
         self.usable: Mask = np.asarray(known.any(axis=0))
         self._known = known
-        inside = np.flatnonzero(self.usable if among is None else self.usable & among)
+        self.company = Company(record, n_classes, known)
+        inside = np.flatnonzero(self.usable)
         if len(inside) > _REFERENCE:
             inside = inside[np.linspace(0, len(inside) - 1, _REFERENCE).astype(np.int64)]
         self._levels = np.linspace(0.0, 1.0, _QUANTILES)
         self._quantiles = np.zeros((STEPS, _QUANTILES), dtype=np.float32)
+        self._all: Floats = np.zeros((STEPS, 2), dtype=np.float32)
         if len(inside):
             margin = self._resampled("margin", inside)  # (n, STEPS)
             self._quantiles = np.quantile(margin, self._levels, axis=0).T.astype(np.float32)
+            self._all = np.stack(
+                [self._resampled("agrees", inside).mean(axis=0), self._odds(inside).mean(axis=0)], axis=1
+            )
 
     def read(self, rows: npt.NDArray[np.int64]) -> Floats:
-        """Return the channels of the samples `rows`, all of them usable; float32 (n, STEPS, 5)."""
+        """Return the channels of the samples `rows`, all of them usable; float32 (n, STEPS, 8)."""
         out = np.empty((len(rows), STEPS, len(CHANNELS)), dtype=np.float32)
-        own = self._resampled("log_p", rows)
-        out[:, :, 0] = np.clip((_log_odds(own) + self._chance) / 3.0, -4.0, 4.0)
+        out[:, :, 0] = self._odds(rows)
         margin = self._resampled("margin", rows)
         for step in range(STEPS):
             place = np.interp(margin[:, step], self._quantiles[step], self._levels)
@@ -80,13 +89,22 @@ class Curves:
         out[:, :, 3] = np.clip((_log_odds(top) + self._chance) / 3.0, -4.0, 4.0)
         squares = self._resampled("sum_squares", rows)
         out[:, :, 4] = np.clip((squares - self._floor) / (1.0 - self._floor), 0.0, 1.0)
+        out[:, :, 5] = self._resampled("rival", rows)
+        out[:, :, 6:] = self._all
         return out
+
+    def _odds(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """The first channel of the samples `rows`, (n, STEPS)."""
+        log_odds = _log_odds(self._resampled("log_p", rows))
+        return np.asarray(np.clip((log_odds + self._chance) / 3.0, -4.0, 4.0))
 
     def _resampled(self, field: str, rows: npt.NDArray[np.int64]) -> Floats:
         """One field of the samples `rows` at the fixed steps, (n, STEPS); each over the epochs it was recorded in."""
         out = np.empty((len(rows), STEPS), dtype=np.float32)
         if field == "agrees":
             values = np.where(self._record.top[:, rows] == self._record.labels[rows], 1.0, -1.0)
+        elif field == "rival":
+            values = (self._record.top[:, rows] == self.company.rival[rows]) & self._known[:, rows]
         else:
             values = getattr(self._record, field)[:, rows]
         for places, epochs in _alike(self._known[:, rows]):

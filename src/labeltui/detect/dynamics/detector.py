@@ -45,8 +45,9 @@ class DynamicsDetector(Detector):
         record = facts.dynamics
         curves = Curves(record, facts.n_classes)
         rows = np.flatnonzero(curves.usable)
-        z = network.read(network.shipped(), curves, rows, facts.threads)
-        z = network.steadied(z, aum(record)[rows])
+        shipped = network.shipped()
+        z = network.read(shipped, curves, rows, facts.threads)
+        z = network.steadied(z, aum(record)[rows], float(shipped.share))
         curve = planting.Curve(0.0, 1.0, float("nan"))
         planted = np.zeros(len(rows), dtype=bool) if facts.planted is None else facts.planted[rows]
         self._attributes = {"epochs": len(record.log_p), "recorded": len(rows)}

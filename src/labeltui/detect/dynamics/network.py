@@ -14,6 +14,7 @@ from torch import nn
 
 from labeltui import threads as _threads
 from labeltui.detect.base import Floats
+from labeltui.detect.dynamics.company import FACTS
 from labeltui.detect.dynamics.curves import CHANNELS, Curves
 from labeltui.errors import Cancelled
 
@@ -24,32 +25,45 @@ _BLOCK = 2048  # samples at a time, whatever the number of threads: the bytes fo
 class Network(nn.Module):
     """A small LSTM over the curves; what it gives is the log-odds of a right label.
 
-    It is read at its last step and on the mean over all steps, so that neither the end of training nor its
-    whole course is lost, and beside it the mean of each channel (the second is close to the AUM).
+    At each step it sees the channels and what the run says of the sample. It is read at its last step and on the mean
+    over all steps, so that neither the end of training nor its whole course is lost, and beside it the mean of each
+    channel and what the run says.
 
     Parameters
     ----------
     hidden : int
         Width of the LSTM.
+
+    Attributes
+    ----------
+    share : Tensor
+        How much of the AUM `steadied` puts into the score; the recipe chooses it.
     """
 
     def __init__(self, hidden: int = 32) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(len(CHANNELS), hidden, batch_first=True)
-        self.out = nn.Linear(2 * hidden + len(CHANNELS), 1)
+        seen = len(CHANNELS) + len(FACTS)
+        self.lstm = nn.LSTM(seen, hidden, batch_first=True)
+        self.out = nn.Linear(2 * hidden + seen, 1)
+        self.share: torch.Tensor
+        self.register_buffer("share", torch.zeros(()))
 
-    def forward(self, curves: torch.Tensor) -> torch.Tensor:
-        """Curves (b, STEPS, 5) to log-odds (b,)."""
-        states, _ = self.lstm(curves)  # (b, STEPS, hidden)
-        seen = torch.cat([states[:, -1], states.mean(dim=1), curves.mean(dim=1)], dim=1)
+    def forward(self, curves: torch.Tensor, facts: torch.Tensor) -> torch.Tensor:
+        """Curves (b, STEPS, 8) and facts (b, 6) to log-odds (b,)."""
+        constant = facts[:, None].expand(-1, curves.shape[1], -1)
+        states, _ = self.lstm(torch.cat([curves, constant], dim=2))  # (b, STEPS, hidden)
+        seen = torch.cat([states[:, -1], states.mean(dim=1), curves.mean(dim=1), facts], dim=1)
         log_odds: torch.Tensor = self.out(seen)[:, 0]
         return log_odds
 
 
 def shipped() -> Network:
     """The network with the weights of this package, which `data/noise_detector` made."""
-    file = resources.files(__package__).joinpath(WEIGHTS)
-    tensors = load(file.read_bytes())
+    return loaded(load(resources.files(__package__).joinpath(WEIGHTS).read_bytes()))
+
+
+def loaded(tensors: dict[str, torch.Tensor]) -> Network:
+    """The network with these weights."""
     network = Network(tensors["lstm.weight_hh_l0"].shape[1])
     network.load_state_dict(tensors)
     return network.eval()
@@ -78,7 +92,8 @@ def read(
         torch.set_num_threads(1)
         part = rows[start : start + _BLOCK]
         with torch.inference_mode():
-            out[start : start + _BLOCK] = network(torch.from_numpy(curves.read(part))).numpy()
+            seen = torch.from_numpy(curves.read(part)), torch.from_numpy(curves.company.facts[part])
+            out[start : start + _BLOCK] = network(*seen).numpy()
 
     n_threads = _threads.count(threads)
     before = torch.get_num_threads()
@@ -90,12 +105,11 @@ def read(
     return out
 
 
-def steadied(z: Floats, margins: Floats) -> Floats:
-    """Return the mean of the network's log-odds and the AUM, put on their scale; float32 (n,).
+def steadied(z: Floats, margins: Floats, share: float) -> Floats:
+    """Return the network's log-odds, mixed with a share of the AUM that is put on their scale; float32 (n,).
 
-    The network has learned from small worlds, and reads more out of a curve than there is where data differ from
-    them; the AUM has learned nothing, and reads less. On worlds like its own the mean costs a little average
-    precision (the recipe prints both); where noise is a person's it errs less than the network alone.
+    The network has learned from small worlds, and may read more out of a curve than there is where data differ from
+    them; the AUM has learned nothing, and reads less.
 
     Parameters
     ----------
@@ -103,10 +117,12 @@ def steadied(z: Floats, margins: Floats) -> Floats:
         What the network says.
     margins : ndarray of float32, shape (n,)
         The AUM of the same samples.
+    share : float
+        From 0 to 1.
     """
     spread = float(margins.std(dtype=np.float64)) if len(margins) else 0.0
     if spread == 0.0:
         return z
     centred = (margins - margins.mean(dtype=np.float64)) / spread
     scaled = z.mean(dtype=np.float64) + z.std(dtype=np.float64) * centred
-    return np.asarray((z + scaled) / 2.0, dtype=np.float32)
+    return np.asarray((1.0 - share) * z + share * scaled, dtype=np.float32)

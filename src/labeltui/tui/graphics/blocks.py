@@ -36,6 +36,9 @@ class CompactStrip(Strip):
 
     Textual resets the style after each segment, which costs half of a picture's bytes. Where a strip has to
     be cut, Textual makes ordinary ones from the segments, and the picture looks the same.
+
+    A privacy message, which terminals ignore, names its cells and stands at its end: there is nothing to gain from
+    taking it apart again, so `labeltui.tui.wire` sends it as it is, or not at all.
     """
 
     __slots__ = ["compact"]
@@ -45,7 +48,7 @@ class CompactStrip(Strip):
         self.compact = compact
 
     def render(self, console: Console) -> str:
-        return self.compact
+        return f"\x1b^{self.cell_length}\x1b\\{self.compact}\x1b^\x1b\\"
 
 
 class BlocksEncoder:

@@ -213,16 +213,24 @@ class Picture(Widget):
     def render(self) -> Content:
         return Content("" if self.encoded is not None else self._trouble or self._message)
 
+    def render_line(self, y: int) -> Strip:
+        if self.encoded is None:
+            return super().render_line(y)
+        return Strip.blank(
+            self.size.width, self.visual_style.rich_style
+        )  # what lies around and below a picture
+
     def render_lines(self, crop: Region) -> list[Strip]:
-        strips = super().render_lines(crop)
         picture = self.encoded
-        if isinstance(picture, TextPicture):
-            # The picture's strips bypass the styles' cache, which would take them apart again.
-            left = self.gutter.left + picture.box.x
-            top = self.gutter.top + picture.box.y
-            for row in range(max(crop.y, top), min(crop.bottom, top + picture.box.height)):
-                line = self._inked(picture, row - top)
-                strips[row - crop.y] = _splice(strips[row - crop.y], line, left, crop)
+        if not isinstance(picture, TextPicture):
+            return super().render_lines(crop)
+        # The picture's strips bypass the styles' cache, which would take them apart again.
+        blank = super().render_lines(Region(crop.x, crop.y, crop.width, 1))[0]
+        strips = [blank] * crop.height
+        left = self.gutter.left + picture.box.x
+        top = self.gutter.top + picture.box.y
+        for row in range(max(crop.y, top), min(crop.bottom, top + picture.box.height)):
+            strips[row - crop.y] = _splice(blank, self._inked(picture, row - top), left, crop)
         return strips
 
     def _inked(self, picture: TextPicture, row: int) -> Strip:

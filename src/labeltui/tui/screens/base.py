@@ -14,7 +14,9 @@ from textual.screen import Screen
 from labeltui.errors import LabeltuiError
 from labeltui.text import safe
 from labeltui.tui import guide
-from labeltui.tui.actions import BY_ID, Action, Context, Keymap, collapsed, of_screen, show_key
+from labeltui.tui.actions import BY_ID, Action, Keymap, collapsed, of_screen, show_key
+from labeltui.tui.compositor import Sparing
+from labeltui.tui.laws import Context
 from labeltui.tui.widgets.over import Item, Panel, Reader
 from labeltui.tui.widgets.paint import STYLES, Lines, Piece, fit
 
@@ -41,6 +43,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
 
     def __init__(self, keymap: Keymap) -> None:
         super().__init__()
+        self._compositor = Sparing()
         self.keymap = keymap
         self.panel = Panel()
         self.reader = Reader()

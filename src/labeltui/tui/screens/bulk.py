@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len
 from textual import on, work
 from textual.widget import Widget
 
-from labeltui.tui.actions import Context, Keymap
+from labeltui.tui.actions import Keymap
+from labeltui.tui.laws import Context
 from labeltui.tui.screens.deciding import Deciding
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
@@ -121,9 +123,10 @@ class BulkScreen(WithRows):
     def _show(self) -> None:
         session, effect = self.session, self.shown
         given, counts = np.unique(session.audit.given[self.samples], return_counts=True)
-        lines: list[list[Piece]] = [[("GIVEN ", "title"), (self._shares(given, counts), "plain")]]
+        room = self.effect.content_size.width or self.size.width
+        lines: list[list[Piece]] = [[("GIVEN ", "title"), (self._shares(given, counts, room - 6), "plain")]]
         top, counts = np.unique(session.audit.suggested[self.samples, 0], return_counts=True)
-        lines.append([("SUGGESTED ", "title"), (self._shares(top, counts), "plain")])
+        lines.append([("SUGGESTED ", "title"), (self._shares(top, counts, room - 10), "plain")])
         lines.append([])
         if effect is None:
             lines.append([("working out what it would change …", "faint")])
@@ -152,13 +155,20 @@ class BulkScreen(WithRows):
             ]
         self.effect.show(lines)
 
-    def _shares(self, labels: object, counts: object) -> str:
+    def _shares(self, labels: object, counts: object, room: int) -> str:
+        """Say how many have which label, the most frequent first, as many as there is room for."""
         pairs = sorted(
             zip(np.asarray(counts).tolist(), np.asarray(labels).tolist(), strict=True),
             key=lambda p: (-p[0], p[1]),
         )
-        text = ", ".join(f"{count:,}× {self.session.name(label)}" for count, label in pairs[:5])
-        return text + (f" and {len(pairs) - 5} more" if len(pairs) > 5 else "")
+        words = [f"{count:,}× {self.session.name(label)}" for count, label in pairs]
+        shown = min(5, len(words))
+        while True:
+            left = len(words) - shown
+            text = ", ".join(words[:shown]) + (f" and {left} more" if left else "")
+            if shown == 1 or cell_len(text) <= room:
+                return text
+            shown -= 1
 
     def do_confirm(self) -> None:
         choice = self.choices.choices[self.choices.row]

@@ -1,4 +1,4 @@
-"""Copies of one image whose labels disagree: side by side, one key resolves them."""
+"""Copies of one image whose labels disagree, or that lie in several splits: side by side, one key resolves them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from textual import on
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from labeltui.tui.actions import Context, Keymap
+from labeltui.tui.actions import Keymap
 from labeltui.tui.graphics import Thumb, Thumbnails
+from labeltui.tui.laws import Context
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import WORDS, Session
 from labeltui.tui.widgets.paint import Lines, Piece, fit
@@ -27,6 +28,8 @@ class GroupList(Rows):
         self.session = session
         self.groups: list[NDArray[np.int64]] = []
         self.open: set[int] = set()
+        self.across = False
+        """Whether the groups are those that lie in several splits."""
 
     def count(self) -> int:
         return len(self.groups)
@@ -34,8 +37,13 @@ class GroupList(Rows):
     def pieces(self, row: int, width: int) -> list[Piece]:
         audit = self.session.audit
         members = self.groups[row]
-        labels = dict.fromkeys(audit.current[members].tolist())
-        names = ", ".join(self.session.name(label) for label in labels)
+        if self.across:
+            names = ", ".join(
+                dict.fromkeys(audit.split_of(sample) or "no split" for sample in members.tolist())
+            )
+        else:
+            labels = dict.fromkeys(audit.current[members].tolist())
+            names = ", ".join(self.session.name(label) for label in labels)
         mark: Piece = ("  ", "plain") if row in self.open else ("✓ ", "good")
         return [mark, (f"{len(members):>3} copies  ", "faint"), (fit(names, width - 14), "plain")]
 
@@ -59,11 +67,22 @@ class ConflictsScreen(WithRows):
 
     def on_mount(self) -> None:
         self.list.lit = True
-        self.list.groups = self.session.audit.conflicts()
+        self.list.groups = self._unresolved()
         self._find_open()
 
+    def _unresolved(self) -> list[NDArray[np.int64]]:
+        audit = self.session.audit
+        return audit.across_splits() if self.list.across else audit.conflicts()
+
+    def do_across_splits(self) -> None:
+        self.list.across = not self.list.across
+        self.list.row = 0
+        self.list.groups = self._unresolved()
+        self._find_open()
+        self.paint()
+
     def _find_open(self) -> None:
-        unresolved = {tuple(group.tolist()) for group in self.session.audit.conflicts()}
+        unresolved = {tuple(group.tolist()) for group in self._unresolved()}
         kinds = self.session.audit.kinds
         self.list.open = {
             row
@@ -93,15 +112,16 @@ class ConflictsScreen(WithRows):
         """Paint the copies of the group looked at."""
         session, audit = self.session, self.session.audit
         left = len(self.list.open)
+        title = "COPIES ACROSS SPLITS  " if self.list.across else "LABEL CONFLICTS  "
         if not self.group:
-            self.entitle(
-                ("LABEL CONFLICTS  ", "title"), ("no copies of one image have different labels", "good")
-            )
+            none = "no copies of one image have different labels"
+            if self.list.across:
+                none = "no image lies in several splits"
+            self.entitle((title, "title"), (none, "good"))
+            self.members.show([])
             self.facts.show([[("Copies are images that are identical or nearly so.", "faint")]])
             return
-        self.entitle(
-            ("LABEL CONFLICTS  ", "title"), (f"{left:,} of {len(self.list.groups):,} left", "strong")
-        )
+        self.entitle((title, "title"), (f"{left:,} of {len(self.list.groups):,} left", "strong"))
         rows = 4 if self.size.height < 30 else 8
         self.members.cell_rows, self.members.cell_columns = rows, 2 * rows
         self.members.styles.height = max(rows + 1, self.size.height - 6 - min(9, len(self.group)))
@@ -110,7 +130,7 @@ class ConflictsScreen(WithRows):
                 Thumb(
                     sample,
                     partial(audit.image, sample),
-                    f"{number} {session.name(int(audit.current[sample]))}",
+                    f"{number} {self._told(sample)}",
                 )
                 for number, sample in enumerate(self.group, 1)
             ]
@@ -128,6 +148,10 @@ class ConflictsScreen(WithRows):
         self.facts.styles.height = len(lines)
         self.facts.show(lines)
 
+    def _told(self, sample: int) -> str:
+        audit = self.session.audit
+        return audit.split_of(sample) if self.list.across else self.session.name(int(audit.current[sample]))
+
     @on(Rows.Moved)
     def _moved(self) -> None:
         self.paint_group()
@@ -140,18 +164,23 @@ class ConflictsScreen(WithRows):
                 break
         self.paint()
 
-    def _resolve(self, kind: str, label: int | None = None) -> None:
-        outcome = self.session.decide(self.group, kind, label)
+    def _resolve(self, kind: str, label: int | None = None, samples: Sequence[int] = ()) -> None:
+        outcome = self.session.decide(samples or self.group, kind, label)
         self.decided()
-        self.say(outcome.words if self.list.open else f"{outcome.words}. No conflict is left", outcome.style)
+        done = "No group is left" if self.list.across else "No conflict is left"
+        self.say(outcome.words if self.list.open else f"{outcome.words}. {done}", outcome.style)
         self.labeltui.decided()
 
     def do_resolve(self, number: int) -> None:
         if number > len(self.group):
             self.say(f"there are {len(self.group)} copies", "warn")
             return
-        label = int(self.session.audit.current[self.group[number - 1]])
-        self._resolve("relabel", label)
+        audit, chosen = self.session.audit, self.group[number - 1]
+        if self.list.across:
+            others = [sample for sample in self.group if audit.split_of(sample) != audit.split_of(chosen)]
+            self._resolve("exclude", samples=others)
+        else:
+            self._resolve("relabel", int(audit.current[chosen]))
 
     def do_resolve_class(self) -> None:
         self.panel.find(

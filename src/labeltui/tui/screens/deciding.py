@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from numpy.typing import ArrayLike
 
 from labeltui.text import safe
-from labeltui.tui.actions import Context, Keymap
+from labeltui.tui.actions import Keymap
+from labeltui.tui.laws import Context
 from labeltui.tui.screens.base import TableScreen
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.over import Item
@@ -38,7 +39,7 @@ class Deciding(TableScreen[None]):
             selected=len(session.selected),
             read_only=session.audit.read_only,
             training=self.labeltui.training,
-            can_train=self.labeltui.jobs is not None,
+            can_train=self.labeltui.trains,
         )
 
     def decide(

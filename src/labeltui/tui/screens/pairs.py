@@ -9,7 +9,8 @@ import numpy as np
 from textual import on
 from textual.widget import Widget
 
-from labeltui.tui.actions import Context, Keymap
+from labeltui.tui.actions import Keymap
+from labeltui.tui.laws import Context
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.heat import Heat
@@ -116,7 +117,7 @@ class PairsScreen(WithRows):
             self.entitle(("CLASS PAIRS", "title"), ("  no classes overlap", "faint"))
             return
         a, b = self.pair
-        order = [row.index for row in session.classes]
+        order = session.classes.labels
         self.heat.draw(session.audit.matrix(self.list.by), order, session.audit.names, (a, b))
         flags = self.list.flags.get((a, b), 0)
         what = (

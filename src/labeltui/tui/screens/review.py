@@ -7,22 +7,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 
 from labeltui.text import safe
-from labeltui.train import curves
-from labeltui.tui.actions import Context, Keymap
+from labeltui.tui.actions import Keymap
 from labeltui.tui.checks import EVERY
-from labeltui.tui.screens.narrowing import Narrowing, filters_in_words
+from labeltui.tui.laws import Context
+from labeltui.tui.screens.headlines import audit_line, cells, checks_line, queue_title, run_line
+from labeltui.tui.screens.narrowing import Narrowing
 from labeltui.tui.session import Session
 from labeltui.tui.theme import THEMES
 from labeltui.tui.widgets.classes import Classes
 from labeltui.tui.widgets.over import Item
-from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, number
+from labeltui.tui.widgets.paint import Lines
 from labeltui.tui.widgets.preview import Preview
 from labeltui.tui.widgets.queue import Queue
 from labeltui.tui.widgets.rows import Rows
@@ -77,12 +77,14 @@ class ReviewScreen(Narrowing):
             with Vertical(id="preview-pane", classes="pane"):
                 yield self.preview_title
                 yield self.preview
-            yield self.panel
-            yield self.reader
         yield self.checks_line
         yield self.train_line
         yield self.status
         yield self.footer
+
+    async def bring_panels(self) -> None:
+        """Mount what stands outside the border while closed: a third of the widgets, none of the first picture."""
+        await self.query_one("#panes").mount(self.panel, self.reader)
 
     def on_mount(self) -> None:
         self.session.audit.on_saved = self._tell_saved
@@ -107,7 +109,7 @@ class ReviewScreen(Narrowing):
 
     def paint_titles(self) -> None:
         """Paint header, titles and footer."""
-        session, audit = self.session, self.session.audit
+        session = self.session
         self.paint_header()
         letter = {
             pane: f" {letter} " if self.letters else " " for pane, letter in zip(PANES, LETTERS, strict=False)
@@ -121,36 +123,11 @@ class ReviewScreen(Narrowing):
                 ]
             ]
         )
-        spec = session.spec
-        name = audit.names[spec.given] if spec.given is not None else "all classes"
-        if spec.suggested is not None:
-            name = f"{name} → {audit.names[spec.suggested]}"
-        filters = filters_in_words(spec, audit.split_names)
-        what = filters or ("flagged" if spec.flagged else "")
-        counts = f"  {session.left:,}"
-        marked = f"  ●{len(session.selected):,}" if session.selected else ""
-        # Where room is scarce the plain word goes first, then filters and names are cut; the numbers stay.
-        head = [(letter["queue"], "key"), ("QUEUE ", "title")]
         wide = self.app.size.width  # before the first layout no widget has a size
-        room = (self.queue.size.width or wide) - _cells(head) - cell_len(counts) - cell_len(marked)
-        if not filters and cell_len(name) + cell_len(what) + 1 > room:
-            what = ""
-        name = fit(name, min(cell_len(name), max(8, room - min(cell_len(what), room // 2) - 1)))
-        what = fit(what, min(cell_len(what), room - cell_len(name) - 1))
-        self.queue_title.show(
-            [
-                [
-                    *head,
-                    (name, "strong"),
-                    (counts, "plain"),
-                    (f" {what}" if what else "", "warn" if filters else "faint"),
-                    (marked, "key"),
-                ]
-            ]
-        )
+        self.queue_title.show([queue_title(session, letter["queue"], self.queue.size.width or wide)])
         mark, word = (letter["preview"], "key"), ("PREVIEW  ", "title")
-        room = (self.preview_title.size.width or wide) - _cells([mark])
-        title = self.preview.title(room - _cells([word]))
+        room = (self.preview_title.size.width or wide) - cells([mark])
+        title = self.preview.title(room - cells([word]))
         if title is None:  # the labels are more telling than the word
             title, word = self.preview.title(room, cut=True) or [], ("", "plain")
         self.preview_title.show([[mark, word, *title]])
@@ -163,55 +140,12 @@ class ReviewScreen(Narrowing):
         shown = session.checks.on and session.checks.applies(session.spec)
         if shown != self.checks_line.has_class("shown"):
             self.checks_line.set_class(shown, "shown")
-        if not shown:
-            return
-        known = session.checks.estimate(session.spec)
-        wide = self.size.width >= NARROW
-        pieces: list[Piece] = [(" CHECKS ", "title"), (f"{known.checks:,}{' done' if wide else ''}", "plain")]
-        if known.precision is not None:
-            share, low, high = known.precision
-            pieces.append(("   precision of flags here " if wide else "  precision ", "faint"))
-            pieces += [(f"{share:.0%}", "strong"), (f" ({low:.0%}..{high:.0%})", "faint")]
-        pieces.append(("   errors left about " if wide else "  errors left ", "faint"))
-        if known.errors_left is not None:
-            errors, low, high = known.errors_left
-            pieces += [(f"{errors:,.0f}", "strong"), (f" ({low:,.0f}..{high:,.0f})", "faint")]
-        else:
-            pieces.append(("? after the first check", "faint"))
-        if session.pace is not None and session.left:
-            pieces.append(("   flags take " if wide else "  ", "faint"))
-            pieces += [(duration(session.pace * session.left), "strong"), (" more", "faint")]
-        self.checks_line.show([pieces])
+        if shown:
+            self.checks_line.show([checks_line(session, self.size.width >= NARROW)])
 
     def paint_header(self) -> None:
         """Paint the line at the top."""
-        summary = self.session.audit.summary()
-        csg, interval = summary.csg, summary.interval
-        name = safe(self.session.audit.path.name, 24)
-        # What a narrow terminal leaves out first stands last in this order.
-        parts: list[tuple[int, list[Piece]]] = [
-            (0, [(" labeltui ", "title"), (f" {name} ", "strong")]),
-            (5, [(f"  {summary.samples:,} samples", "plain")]),
-            (6, [(f"  {summary.classes:,} classes", "plain")]),
-            (1, [("  CSG ", "faint"), ("none" if csg is None else f"{csg:.2f}", "strong")]),
-            (4, [(f" ({interval[0]:.2f}..{interval[1]:.2f})" if interval else "", "faint")]),
-            (2, [("  reviewed ", "faint"), (f"{summary.reviewed:,}", "strong")]),
-            (3, [("  relabelled ", "faint"), (f"{summary.relabelled:,}", "strong")]),
-        ]
-        if self.session.audit.read_only:
-            mark: Piece = ("reading only ", "warn")
-        elif summary.failed:
-            mark = ("✗ NOT SAVED ", "bad")
-        elif summary.pending:
-            mark = ("saving… ", "warn")
-        else:
-            mark = ("✓ saved ", "good")
-        room = self.app.size.width - len(mark[0]) - 1
-        while len(parts) > 1 and sum(_cells(pieces) for _, pieces in parts) > room:
-            parts.remove(max(parts, key=lambda part: part[0]))
-        pieces = [piece for _, group in parts for piece in group]
-        pieces += [(" " * max(1, self.app.size.width - _cells(pieces) - len(mark[0])), "plain"), mark]
-        self.header.show([pieces])
+        self.header.show([audit_line(self.session, self.app.size.width)])
 
     # -- what holds ------------------------------------------------------------
 
@@ -441,8 +375,8 @@ class ReviewScreen(Narrowing):
 
     # -- training ------------------------------------------------------------
 
-    async def do_train(self) -> None:
-        await self.labeltui.start_training()
+    def do_train(self) -> None:
+        self.labeltui.start_training()
 
     async def do_cancel_training(self) -> None:
         await self.labeltui.cancel_training()
@@ -453,27 +387,8 @@ class ReviewScreen(Narrowing):
         if shown != self.train_line.has_class("shown"):
             self.train_line.set_class(shown, "shown")
             self.call_after_refresh(self.paint_footer)
-        if job is None or not shown:
-            return
-        wide = self.size.width >= NARROW
-        full, empty = bar(job.progress, 16 if wide else 8)
-        pieces: list[Piece] = [
-            (" TRAIN ", "title"),
-            (f"{fit(job.what, 24).rstrip()} ", "strong"),
-            (full, "bar"),
-            (empty, "plain"),
-            (f" {job.progress:4.0%}  {safe(job.stage)}", "plain"),
-        ]
-        if curve is not None and curve.epoch:
-            pieces.append((f"  epoch {curve.epoch}/{curve.epochs}", "plain"))
-            if curve.accuracy:
-                pieces += [("  acc ", "faint"), (number(curve.accuracy[-1]), "strong")]
-            pieces.append((f" {curves.sparkline(curve.accuracy or curve.loss, 16 if wide else 6)}", "bar"))
-        if job.eta is not None:
-            pieces.append((f"  {duration(job.eta)} left", "plain"))
-        if wide:
-            pieces.append((f"   run {job.number}, goes on after you leave", "faint"))
-        self.train_line.show([pieces])
+        if job is not None and shown:
+            self.train_line.show([run_line(job, curve, self.size.width >= NARROW)])
 
     def adopted(self, change: Change) -> None:
         """Paint after new scores came."""
@@ -515,17 +430,3 @@ class ReviewScreen(Narrowing):
             self.app.theme = name
 
         self.panel.find("Colours", [Item(theme.name, theme.name) for theme in THEMES], take)
-
-
-def duration(seconds: float) -> str:
-    """Write a time span as people say it: ``45s``, ``1m40s``, ``2h05m``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-
-
-def _cells(pieces: list[Piece]) -> int:
-    return sum(cell_len(text) for text, _ in pieces)

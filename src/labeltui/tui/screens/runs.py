@@ -15,10 +15,11 @@ from labeltui.errors import LabeltuiError
 from labeltui.text import safe
 from labeltui.train.curves import Curve, read, sparkline
 from labeltui.train.jobs import Job, list_jobs
-from labeltui.tui.actions import Context, Keymap
+from labeltui.tui.actions import Keymap
+from labeltui.tui.laws import Context
 from labeltui.tui.screens.comparison import ComparisonScreen
+from labeltui.tui.screens.headlines import duration
 from labeltui.tui.screens.opened import WithRows
-from labeltui.tui.screens.review import duration
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end, number
 from labeltui.tui.widgets.rows import Rows
@@ -107,7 +108,7 @@ class RunsScreen(WithRows):
             run=job.state if job is not None else "",
             read_only=self.session.audit.read_only,
             training=any(job.active for job in self.list.jobs),
-            can_train=self.labeltui.jobs is not None,
+            can_train=self.labeltui.trains,
         )
 
     @work(exclusive=True, group="runs")

@@ -31,8 +31,7 @@ class Classes(Rows):
         """Return the row of a class."""
         if label is None:
             return 0
-        place = self.session.class_row(label)
-        return 0 if place is None else place + 1
+        return self.session.classes.row_of(label) + 1
 
     def go(self, row: int, tell: bool = True) -> bool:
         moved = super().go(row, tell)
@@ -53,7 +52,7 @@ class Classes(Rows):
         open_ = self.label(row) == session.spec.given
         mark: Piece = ("▸ " if open_ else "  ", "key")
         if row == 0:
-            flags = sum(entry.flags for entry in session.classes)
+            flags = session.classes.total("flags")
             return [
                 mark,
                 (fit("all classes" if width >= 20 else "all", width - 9), "strong" if open_ else "plain"),

@@ -178,7 +178,8 @@ class Reader(Vertical):
         yield self.hint
 
     def on_mount(self) -> None:
-        self.styles.offset = (0, OUTSIDE)
+        if not self.is_open:  # it may be opened before it is there
+            self.styles.offset = (0, OUTSIDE)
         self.text.lit = True
 
     @property
@@ -235,7 +236,8 @@ class Panel(Vertical):
         yield self.hint
 
     def on_mount(self) -> None:
-        self.styles.offset = (0, OUTSIDE)
+        if not self.is_open:  # it may be asked for before it is there
+            self.styles.offset = (0, OUTSIDE)
         self.matches.lit = True
 
     def find(
