@@ -70,19 +70,19 @@ def run(
     blend = Blend(facts, [detector for detector in first if detector.votes])
     before = 0.0
     if blend.voters:
-        looked: list[Detector] = []
         trainings = len(second) + bool(stacked.usable(facts, first, blend.wrong))
+        voters = blend.voters
+        later: list[Detector] = []
         for number, detector in enumerate(second):
-            voters = [*blend.voters, *looked]
-            detector.look(blend.learned, voters, partial(_tell_part, tell, number, trainings), cancel)
+            share = partial(_tell_part, tell, number, trainings)
+            detector.look(blend.learned, [*voters, *later], share, cancel)
             if detector.votes:
-                looked.append(detector)
+                later.append(detector)
         if second:
-            blend = Blend(facts, blend.voters, looked)
+            blend = Blend(facts, voters, later)
         if teachable := stacked.usable(facts, first, blend.wrong):  # the second look knows better
-            learned = stacked.learn(
-                teachable, blend.learned, partial(_tell_part, tell, trainings - 1, trainings), cancel
-            )
+            share = partial(_tell_part, tell, trainings - 1, trainings)
+            learned = stacked.learn(teachable, blend.learned, share, cancel)
             if learned is not None:
                 blend.join(learned)
         before = _TRAINING_SHARE if trainings else 0.0
