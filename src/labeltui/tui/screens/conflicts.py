@@ -92,11 +92,14 @@ class ConflictsScreen(WithRows):
 
     @property
     def group(self) -> list[int]:
-        """The samples of the group looked at."""
+        """The samples of the group looked at: one of each label (or split) first, for a group may be long."""
         if not self.list.groups:
             return []
-        found: list[int] = self.list.groups[self.list.row].tolist()
-        return found
+        members: list[int] = self.list.groups[self.list.row].tolist()
+        first: dict[str, int] = {}
+        for sample in members:
+            first.setdefault(self._told(sample), sample)
+        return [*first.values(), *(sample for sample in members if sample not in first.values())]
 
     def looked_at(self) -> int | None:
         return self.group[0] if self.group else None
