@@ -291,7 +291,7 @@ async def test_training_asked_for_before_its_program_is_loaded_starts_then(tmp_p
     with Audit.open(make_audit(tmp_path, n=120), reviewer="tester") as audit:
 
         def make() -> Trainer:
-            loaded.wait(20)
+            loaded.wait(120)
             return Trainer(audit, launcher="no-program-of-this-name")
 
         app = LabeltuiApp(audit, later=make)
