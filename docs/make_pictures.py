@@ -21,6 +21,7 @@ LOOKS: dict[str, tuple[list[str], str, tuple[int, int]]] = {
     "contact-sheet": (["g", "v", "v", "right", "v"], "labeltui-dark", (80, 24)),
     "bulk": (["v", "v", "v", "v", "b"], "labeltui-dark", (120, 40)),
     "pairs": (["p", "down"], "labeltui-dark", (120, 40)),
+    "conflicts": (["c"], "labeltui-dark", (80, 24)),
     "checks": (["m", "1", "1", "1", "1", "1", "space", "1"], "labeltui-dark", (120, 40)),
 }
 """Keys pressed, theme and size of each picture."""
@@ -33,6 +34,8 @@ async def take(audit_path: Path) -> None:
 
     PICTURES.mkdir(exist_ok=True)
     for name, (keys, theme, size) in LOOKS.items():
+        # What the program remembers (theme, place in the queue) of one picture is not for the next.
+        os.environ["XDG_STATE_HOME"] = str(audit_path.parent / "state" / name)
         with Audit.open(audit_path, reviewer="demo") as audit:
             while audit.undo() is not None:
                 pass
@@ -51,7 +54,7 @@ def main() -> None:
     from labeltui import demo
 
     with tempfile.TemporaryDirectory() as directory:
-        for name in ("CONFIG", "STATE", "CACHE"):
+        for name in ("CONFIG", "CACHE"):
             os.environ[f"XDG_{name}_HOME"] = f"{directory}/{name.lower()}"
         os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", LANG="C.UTF-8")
         os.environ.pop("NO_COLOR", None)

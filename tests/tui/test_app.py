@@ -291,7 +291,7 @@ async def test_training_asked_for_before_its_program_is_loaded_starts_then(tmp_p
     with Audit.open(make_audit(tmp_path, n=120), reviewer="tester") as audit:
 
         def make() -> Trainer:
-            loaded.wait(20)
+            loaded.wait(120)
             return Trainer(audit, launcher="no-program-of-this-name")
 
         app = LabeltuiApp(audit, later=make)
@@ -304,7 +304,7 @@ async def test_training_asked_for_before_its_program_is_loaded_starts_then(tmp_p
             assert "is running" in desk.status
             loaded.set()
             await desk.until(lambda: "no-program-of-this-name" in desk.text)  # it was started, once
-            assert not app.training
+            await desk.until(lambda: not app.training)
 
 
 def test_reviewing_never_loads_torch(tmp_path: Path) -> None:

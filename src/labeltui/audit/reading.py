@@ -97,10 +97,11 @@ class Reading:
         self._reviewed = np.bincount(given[labelled], minlength=self.K)
         self._left = self._flagged - np.bincount(given[decided[flagged[decided]]], minlength=self.K)
         self._samples = np.bincount(self._current + np.int32(1), minlength=self.K + 1)[1:]
-        excluded = np.flatnonzero(kind == EXCLUDE)
+        excluded = decided[kind[decided] == EXCLUDE]
         excluded = excluded[self._current[excluded] >= 0]
         self._samples -= np.bincount(self._current[excluded], minlength=self.K)
-        self._kinds = np.bincount(kind, minlength=len(KINDS))
+        self._kinds = np.bincount(kind[decided], minlength=len(KINDS))  # most have none: no pass over all
+        self._kinds[0] = self.n - len(decided)
 
     def _labels_after(self, store: Store, samples: Index) -> NDArray[np.int32]:
         """Current labels of samples by their present rows."""

@@ -359,8 +359,11 @@ def _look(jobs: Trainer, before: Job | None) -> tuple[Job | None, Job | None, Cu
     job = jobs.poll()
     ended = None
     if before is not None and before.active:
-        now = job if job is not None and job.id == before.id else read(before.directory)
-        ended = None if now.active else now
+        if job is not None and job.id == before.id:
+            now: Job | None = job
+        else:  # a run whose process could not be launched is taken away again
+            now = read(before.directory) if before.directory.is_dir() else None
+        ended = None if now is None or now.active else now
     return job, ended, curves.read(job.directory) if job is not None and job.active else None
 
 

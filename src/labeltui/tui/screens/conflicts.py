@@ -58,6 +58,7 @@ class ConflictsScreen(WithRows):
         self.list = GroupList(session)
         self.members = Thumbnails(16, 8, id="members")
         self.facts = Lines(id="members-facts")
+        self.leaks = 0
 
     def parts(self) -> Sequence[Widget]:
         return [self.list, Vertical(self.members, self.facts, id="right")]
@@ -67,6 +68,7 @@ class ConflictsScreen(WithRows):
 
     def on_mount(self) -> None:
         self.list.lit = True
+        self.leaks = len(self.session.audit.across_splits())
         self.list.groups = self._unresolved()
         self._find_open()
 
@@ -92,11 +94,14 @@ class ConflictsScreen(WithRows):
 
     @property
     def group(self) -> list[int]:
-        """The samples of the group looked at."""
+        """The samples of the group looked at: one of each label (or split) first, for a group may be long."""
         if not self.list.groups:
             return []
-        found: list[int] = self.list.groups[self.list.row].tolist()
-        return found
+        members: list[int] = self.list.groups[self.list.row].tolist()
+        first: dict[str, int] = {}
+        for sample in members:
+            first.setdefault(self._told(sample), sample)
+        return [*first.values(), *(sample for sample in members if sample not in first.values())]
 
     def looked_at(self) -> int | None:
         return self.group[0] if self.group else None
@@ -117,11 +122,12 @@ class ConflictsScreen(WithRows):
             none = "no copies of one image have different labels"
             if self.list.across:
                 none = "no image lies in several splits"
-            self.entitle((title, "title"), (none, "good"))
+            self.entitle((title, "title"), (none, "good"), (self._others(), "faint"))
             self.members.show([])
             self.facts.show([[("Copies are images that are identical or nearly so.", "faint")]])
             return
-        self.entitle((title, "title"), (f"{left:,} of {len(self.list.groups):,} left", "strong"))
+        told = (f"{left:,} of {len(self.list.groups):,} left", "strong")
+        self.entitle((title, "title"), told, (self._others(), "faint"))
         rows = 4 if self.size.height < 30 else 8
         self.members.cell_rows, self.members.cell_columns = rows, 2 * rows
         self.members.styles.height = max(rows + 1, self.size.height - 6 - min(9, len(self.group)))
@@ -147,6 +153,12 @@ class ConflictsScreen(WithRows):
             lines.append([(f" {number} ", "key"), (fit(label, 16), "strong"), (where, "faint"), done])
         self.facts.styles.height = len(lines)
         self.facts.show(lines)
+
+    def _others(self) -> str:
+        """Say that there are copies across splits too, and which key shows them."""
+        if self.list.across or not self.leaks:
+            return ""
+        return f"   {self.keymap.shown_alone_by_id('across-splits')} shows {self.leaks:,} across splits"
 
     def _told(self, sample: int) -> str:
         audit = self.session.audit
