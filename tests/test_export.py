@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -122,21 +123,28 @@ def test_automatic_corrections_never_touch_a_persons_decision(audit: Audit, tmp_
     assert (audit.current == audit.given).all()
 
 
-def test_a_target_precision_applies_as_many_suggestions_as_it_allows(audit: Audit, tmp_path: Path) -> None:
-    chances = np.sort([audit.suggestions(i)[0][1] for i in audit.queue(QueueSpec()).tolist()])[::-1]
-    target = float(chances[: len(chances) // 2].mean())
-    done = export(audit, tmp_path / "some.csv", target_precision=target - 1e-6)
-    assert len(chances) // 2 <= done.auto < len(chances)
-    assert 1 - done.auto_wrong / done.auto >= target - 1e-5
-    assert done.auto_from == pytest.approx(chances[done.auto - 1])
-    assert chances[: done.auto + 1].mean() < target
-    none = export(audit, tmp_path / "none.csv", target_precision=0.9999999)
-    assert none.auto == 0
-    assert none.auto_from > 1
-    assert export(audit, tmp_path / "plain.csv").auto_from is None
-    every = export(audit, tmp_path / "every.csv", apply_suggestions=0.0)
-    assert every.auto == len(chances)
-    assert every.auto_wrong == pytest.approx((1 - chances).sum(), rel=1e-5)
+def test_a_target_precision_applies_as_many_suggestions_as_it_allows(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    with h5py.File(path / "audit.h5", "r+") as file:  # the blend is all but certain of these few
+        stored = file["suggest/p"]
+        p = stored[:]
+        p[:, 0] = np.random.default_rng(0).uniform(0.5, 0.99, len(p))
+        stored[:] = p
+    with Audit.open(path, reviewer="ada") as audit:
+        chances = np.sort([audit.suggestions(i)[0][1] for i in audit.queue(QueueSpec()).tolist()])[::-1]
+        target = float(chances[: len(chances) // 2].mean())
+        done = export(audit, tmp_path / "some.csv", target_precision=target - 1e-6)
+        assert len(chances) // 2 <= done.auto < len(chances)
+        assert 1 - done.auto_wrong / done.auto >= target - 1e-5
+        assert done.auto_from == pytest.approx(chances[done.auto - 1])
+        assert chances[: done.auto + 1].mean() < target
+        none = export(audit, tmp_path / "none.csv", target_precision=0.9999999)
+        assert none.auto == 0
+        assert none.auto_from > 1
+        assert export(audit, tmp_path / "plain.csv").auto_from is None
+        every = export(audit, tmp_path / "every.csv", apply_suggestions=0.0)
+        assert every.auto == len(chances)
+        assert every.auto_wrong == pytest.approx((1 - chances).sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize(

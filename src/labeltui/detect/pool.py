@@ -63,7 +63,8 @@ def sample_rows(
 def surprise(
     logs: npt.NDArray[np.float32], weights: Weights, labels: Ints, transition: npt.NDArray[np.float64]
 ) -> float:
-    """Return the mean of ``-log sum_t q_t T_ty``: what the labels cost under the pool q and the noise channel.
+    """Return the mean of ``-log sum_t q_t T_ty``: what the labels cost under the pool q and the noise channel; 0 for
+    none.
 
     Parameters
     ----------
@@ -73,6 +74,8 @@ def surprise(
         0..K-1.
     transition : ndarray of float64, shape (K, K)
     """
+    if not len(labels):
+        return 0.0
     p = (mix(logs, weights) * transition.T[labels]).sum(axis=1)
     return -float(np.log(np.maximum(p, 1e-300)).mean())
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 BLOCK = 4096  # rows at a time wherever the whole matrix would cost a second copy
-_COVARIANCE_ROWS = 100_000
+_COVARIANCE_ROWS = 25_000
 
 
 def finite_rows(X: npt.NDArray[np.floating]) -> Mask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -187,7 +187,7 @@ def _run(
     cancel: Callable[[], bool] | None,
 ) -> tuple[list[Epoch], Dynamics | None]:
     """Train the heads on `workers` threads; this thread reports and asks whether to stop."""
-    reports: queue.SimpleQueue[Epoch | None] = queue.SimpleQueue()
+    reports: queue.SimpleQueue[Epoch | BaseException | None] = queue.SimpleQueue()
     stop = [False]
     total = len(tasks) * plan.epochs
     history: list[Epoch] = []
@@ -196,39 +196,44 @@ def _run(
     loose = loose[plan.finite[loose]]
     loose_p = np.zeros((len(tasks), len(loose), plan.n_classes), dtype=np.float32) if len(loose) else None
 
-    def work(number: int) -> None:
+    def work(number: int, training: Iterator[list[torch.Tensor] | None]) -> None:
+        """Train one epoch of a head and stand in line again, or predict when it is trained."""
         try:
-            k, member = tasks[number]
-            model = _train(plan, k, member, reports, stop)
-            if model is None:
+            model = None if stop[0] else next(training)
+            if model is None and not stop[0]:
+                pool.submit(work, number, training)
                 return
-            rows = np.flatnonzero(plan.fold == k)
-            _predict(plan, model, rows, p if held is None else held, add=held is not None)
-            if loose_p is not None:
-                _predict(plan, model, loose, loose_p[number], places=np.arange(len(loose)))
-        finally:
+            if model is not None:
+                rows = np.flatnonzero(plan.fold == tasks[number][0])
+                _predict(plan, model, rows, p if held is None else held, add=held is not None)
+                if loose_p is not None:
+                    _predict(plan, model, loose, loose_p[number], places=np.arange(len(loose)))
             reports.put(None)
+        except BaseException as error:
+            reports.put(error)
 
     with ThreadPoolExecutor(max_workers=min(workers, len(tasks))) as pool:
         # One member after the other: a fold's sum over members is then added up in one fixed order.
         try:
             for start in range(0, len(tasks), plan.n_folds):
                 batch = range(start, min(start + plan.n_folds, len(tasks)))
-                jobs = [pool.submit(work, number) for number in batch]
-                left = len(jobs)
+                # Epoch by epoch in turn, so that two threads end five heads at the same time.
+                for number in batch:
+                    pool.submit(work, number, _train(plan, *tasks[number], reports, stop))
+                left = len(batch)
                 while left:
                     report = reports.get()
                     if report is None:
                         left -= 1
                         continue
+                    if isinstance(report, BaseException):
+                        raise report
                     report = Epoch(**{**report.__dict__, "done": len(history) + 1, "total": total})
                     history.append(report)
                     if cancel is not None and cancel():
                         raise Cancelled("the head was stopped", f"after {len(history)} of {total} epochs")
                     if progress is not None:
                         progress(report)
-                for job in jobs:
-                    job.result()
         except BaseException:
             stop[0] = True
             raise
@@ -242,14 +247,16 @@ def _run(
 
 
 def _train(
-    plan: _Plan, k: int, member: int, reports: queue.SimpleQueue[Epoch | None], stop: list[bool]
-) -> list[torch.Tensor] | None:
-    """Train the head of one fold; None when stopped."""
+    plan: _Plan,
+    k: int,
+    member: int,
+    reports: queue.SimpleQueue[Epoch | BaseException | None],
+    stop: list[bool],
+) -> Iterator[list[torch.Tensor] | None]:
+    """Train the head of one fold: yield None after each epoch, and when stopped; the trained head at last."""
     import torch
     from torch.nn.functional import cross_entropy, linear
 
-    if plan.z.device.type == "cpu":
-        torch.set_num_threads(1)
     spec, z, labels = plan.spec, plan.z, plan.labels
     rng = np.random.default_rng([plan.seed, k, member])
     rows = np.flatnonzero((plan.fold >= 0) & (plan.fold != k) & (plan.weight > 0))
@@ -265,19 +272,24 @@ def _train(
     blind = not plan.seen[k].all()
     watched = plan.fold == (k - 1) % plan.n_folds if plan.dynamics and member == 0 else None
     for epoch in range(plan.epochs):
+        if z.device.type == "cpu":
+            torch.set_num_threads(1)  # of this thread, which need not be that of the epoch before
         loss_sum = 0.0
         for step, chosen in enumerate(np.array_split(rng.permutation(rows), steps)):
             if stop[0]:
-                return None
+                yield None
+                return
             for group in optimiser.param_groups:
                 group["lr"] = plan.rate * one_cycle((epoch * steps + step) / (plan.epochs * steps))
             index = torch.from_numpy(chosen).to(z.device)
             y = labels[index]
-            h = linear(z[index], w1.to(plan.kind), b1.to(plan.kind)).relu()  # (b, hidden)
+            h = linear(z[index], w1.to(plan.kind), b1.to(plan.kind))  # (b, hidden)
             if threshold:
+                # Dropped before the nonlinearity, which is the same, so that both work in place.
                 coins = np.frombuffer(rng.bytes(h.numel()), dtype=np.uint8).reshape(h.shape)
                 # A product of two bfloat16 is several times faster than one of bfloat16 and bool.
-                h = h * torch.from_numpy((coins >= threshold).view(np.int8)).to(z.device, plan.kind)
+                h = h.mul_(torch.from_numpy((coins >= threshold).view(np.int8)).to(z.device, plan.kind))
+            h = h.relu_()
             scale = 256.0 / (256 - threshold)
             logits = linear(h, (w2 * scale).to(plan.kind)).float() + b2  # (b, K)
             if blind:
@@ -298,7 +310,8 @@ def _train(
                 _note(plan.record, epoch, chosen, watched[chosen], logits.detach(), y)
         held_loss, held_accuracy = _held_out(plan, parameters, held)
         reports.put(Epoch(0, 0, k, member, epoch, loss_sum / steps, held_loss, held_accuracy))
-    return [tensor.detach() for tensor in parameters] + [hidden_mask]
+        yield None
+    yield [tensor.detach() for tensor in parameters] + [hidden_mask]
 
 
 def _initial(plan: _Plan, rng: np.random.Generator) -> list[torch.Tensor]:
