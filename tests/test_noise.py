@@ -245,3 +245,15 @@ def test_estimates_with_an_absent_class() -> None:
         noise.consensus(y, near, 101)
     with pytest.raises(InputError):
         noise.anchors(y[:5], p)
+
+
+def test_scaling_meets_the_rate() -> None:
+    labels = np.repeat(np.arange(3), [100, 300, 600]).astype(np.int32)
+    t = np.array([[0.9, 0.1, 0.0], [0.0, 1.0, 0.0], [0.0, 0.3, 0.7]])
+    s = noise.scaled(t, labels, 0.1)
+    np.testing.assert_allclose(s.sum(axis=1), 1.0)
+    assert (1 - np.diag(s)) @ [0.1, 0.3, 0.6] == pytest.approx(0.1)
+    assert s[2, 1] / s[0, 1] == pytest.approx(3.0)
+    np.testing.assert_allclose((1 - np.diag(noise.scaled(np.eye(3), labels, 0.1))), 0.1)
+    with pytest.raises(InputError):
+        noise.scaled(t, labels, 0.0)

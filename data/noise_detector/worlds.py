@@ -22,7 +22,6 @@ from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from labeltui import head, noise
-from labeltui.detect.planted import scaled
 from labeltui.train.dynamics import Recorder
 
 Floats = npt.NDArray[np.float32]
@@ -216,7 +215,7 @@ def _planted(x: Floats, scene: Floats, truth: Labels, rng: np.random.Generator) 
     alike = np.stack([p[truth == label].mean(axis=0) for label in range(n_classes)])
     if kind == "confusable":
         return noise.confusable(truth, alike, rate, seed).labels, kind, rate
-    return noise.matched(truth, scaled(alike, truth, rate), p, seed).labels, kind, rate
+    return noise.matched(truth, noise.scaled(alike, truth, rate), p, seed).labels, kind, rate
 
 
 # ---------------------------------------------------------------------------------------------------- networks

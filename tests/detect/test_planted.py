@@ -190,18 +190,6 @@ class TestLearned:
         )
 
 
-def test_scaling_meets_the_rate() -> None:
-    labels = np.repeat(np.arange(3), [100, 300, 600]).astype(np.int32)
-    t = np.array([[0.9, 0.1, 0.0], [0.0, 1.0, 0.0], [0.0, 0.3, 0.7]])
-    s = planted.scaled(t, labels, 0.1)
-    np.testing.assert_allclose(s.sum(axis=1), 1.0)
-    assert (1 - np.diag(s)) @ [0.1, 0.3, 0.6] == pytest.approx(0.1)
-    assert s[2, 1] / s[0, 1] == pytest.approx(3.0)
-    np.testing.assert_allclose((1 - np.diag(planted.scaled(np.eye(3), labels, 0.1))), 0.1)
-    with pytest.raises(InputError):
-        planted.scaled(t, labels, 0.0)
-
-
 def test_a_copy_needs_embeddings(facts: base.Facts) -> None:
     with pytest.raises(InputError):
         planted.copy(dataclasses.replace(facts, embeddings=None), np.eye(10), 0.08, 0)

@@ -36,32 +36,6 @@ class Copy:
     facts: Facts
 
 
-def scaled(transition: Matrix, labels: Ints, rate: float) -> Matrix:
-    """Return the transition matrix with its errors scaled so that a share `rate` of `labels` becomes wrong.
-
-    Parameters
-    ----------
-    transition : ndarray of float64, shape (K, K)
-    labels : ndarray of int32
-        -1 = none.
-    rate : float
-        Above 0, below 1. No row gives more than nine tenths of a class away.
-    """
-    if not 0.0 < rate < 1.0:
-        raise InputError("the planted rate must lie between 0 and 1", f"{rate} came")
-    k = len(transition)
-    share = np.bincount(labels[labels >= 0], minlength=k) / max(int((labels >= 0).sum()), 1)
-    errors = transition * (1.0 - np.eye(k))
-    mean = float(share @ errors.sum(axis=1))
-    if mean <= 0.0:
-        errors = (1.0 - np.eye(k)) / max(k - 1, 1)
-        mean = float(share @ errors.sum(axis=1))
-    errors = errors * (rate / mean)
-    away = errors.sum(axis=1, keepdims=True)
-    errors = errors * np.minimum(1.0, 0.9 / np.maximum(away, 1e-300))
-    return np.asarray(errors + np.diag(1.0 - errors.sum(axis=1)))
-
-
 def copy(
     facts: Facts,
     transition: Matrix,
@@ -101,7 +75,7 @@ def copy(
         raise InputError("a planted copy needs embeddings and folds", "this audit has none", "scan it again")
     tell = progress or (lambda share: None)
     before = np.where(facts.judged & (facts.labels >= 0), facts.labels, -1).astype(np.int32)
-    labels, planted = noise.class_dependent(before, scaled(transition, before, rate), seed)
+    labels, planted = noise.class_dependent(before, noise.scaled(transition, before, rate), seed)
     learned = facts.fold >= 0
     rows = np.flatnonzero(learned)
     if most is not None and len(rows) > most:

@@ -26,7 +26,7 @@ from labeltui.noise.models import (
     pair_flip,
     symmetric,
 )
-from labeltui.noise.rates import dilution, error_rate, plurality_gap
+from labeltui.noise.rates import dilution, error_rate, plurality_gap, scaled
 
 __all__ = [
     "Planted",
@@ -41,5 +41,6 @@ __all__ = [
     "matched",
     "pair_flip",
     "plurality_gap",
+    "scaled",
     "symmetric",
 ]

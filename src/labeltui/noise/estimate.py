@@ -22,7 +22,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from labeltui.noise.laws import Floats, Labels, checked, law
 
@@ -238,6 +237,8 @@ def consensus(labels: npt.ArrayLike, indices: npt.ArrayLike, n_classes: int) -> 
         slope_rows = t * (slope_t - (slope_t * t).sum(axis=1, keepdims=True))
         slope_shares = s * (slope_s - (slope_s * s).sum())
         return value, np.concatenate([slope_rows.ravel(), slope_shares])
+
+    from scipy.optimize import minimize  # slow to import; what starts training jobs has no need of it
 
     start = np.concatenate([(4.0 * np.eye(k)).ravel(), np.log(np.maximum(singles, 1e-6))])
     best = minimize(

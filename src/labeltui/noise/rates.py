@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.noise.laws import law, transition_matrix
+from labeltui.noise.laws import Floats, Labels, law, transition_matrix
 
 
 def dilution(rate: float, n_classes: int | None = None) -> float:
@@ -42,3 +42,28 @@ def plurality_gap(transition: npt.ArrayLike) -> float:
         return 1.0
     others = matrix - 2.0 * np.eye(len(matrix))
     return float((np.diag(matrix) - others.max(axis=1)).min())
+
+
+def scaled(transition: Floats, labels: Labels, rate: float) -> Floats:
+    """Return the transition matrix with its errors scaled so that a share `rate` of `labels` becomes wrong.
+
+    Parameters
+    ----------
+    transition : ndarray of float64, shape (K, K)
+    labels : ndarray of int32
+        -1 = none.
+    rate : float
+        Above 0, below 1. No row gives more than nine tenths of a class away.
+    """
+    law(0.0 < rate < 1.0, "the planted rate must lie between 0 and 1", rate)
+    k = len(transition)
+    share = np.bincount(labels[labels >= 0], minlength=k) / max(int((labels >= 0).sum()), 1)
+    errors = transition * (1.0 - np.eye(k))
+    mean = float(share @ errors.sum(axis=1))
+    if mean <= 0.0:
+        errors = (1.0 - np.eye(k)) / max(k - 1, 1)
+        mean = float(share @ errors.sum(axis=1))
+    errors = errors * (rate / mean)
+    away = errors.sum(axis=1, keepdims=True)
+    errors = errors * np.minimum(1.0, 0.9 / np.maximum(away, 1e-300))
+    return np.asarray(errors + np.diag(1.0 - errors.sum(axis=1)))

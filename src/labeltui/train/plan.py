@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeltui import head, noise, store, threads
-from labeltui.detect.planted import scaled
 from labeltui.errors import JobError, UsageError
 from labeltui.head import HeadSpec
 from labeltui.sources.pictures import NoPictures, Pictures
@@ -220,7 +219,7 @@ def _planted(
     # A small class must not lose its only samples.
     before = np.where((labels >= 0) & (size[labels] >= LEAST_PLANTED), labels, -1).astype(np.int32)
     transition = opened.array("noise/transition") if "noise/transition" in opened else np.eye(len(size))
-    after, planted = noise.class_dependent(before, scaled(transition, before, share), request.seed)
+    after, planted = noise.class_dependent(before, noise.scaled(transition, before, share), request.seed)
     return np.where(planted, after, -1).astype(np.int32)
 
 
