@@ -24,7 +24,6 @@ from _verify import OURS, Bench, Draw, fitted
 from _worlds import Pictures, World
 from labeltui import head, noise
 from labeltui.detect.cleannet import CleanNet
-from labeltui.detect.planted import scaled
 
 # Cheapest first.
 AXES: tuple[tuple[str, tuple[Any, ...]], ...] = (
@@ -79,7 +78,7 @@ def as_people_err(
     p = np.sqrt(p.astype(np.float64)) + 1e-6
     p /= p.sum(axis=1, keepdims=True)
     alike = np.stack([p[clean == label].mean(axis=0) for label in range(p.shape[1])])
-    return noise.matched(clean, scaled(alike, clean, rate), p, seed).labels
+    return noise.matched(clean, noise.scaled(alike, clean, rate), p, seed).labels
 
 
 def choose(report: Report, seeds: int) -> None:
