@@ -87,11 +87,11 @@ class Progress:
         self._stream.flush()
 
 
-def span(seconds: float) -> str:
-    """Seconds for people: ``4.2s``, ``1m40s``, ``2h05m``."""
-    if seconds < 10:
+def span(seconds: float, tenths: bool = True) -> str:
+    """Seconds for people: ``4.2s`` (or ``4s``), ``1m40s``, ``2h05m``."""
+    if tenths and seconds < 10:
         return f"{seconds:.1f}s"
-    whole = round(seconds)
+    whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole}s"
     minutes, rest = divmod(whole, 60)

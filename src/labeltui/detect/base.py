@@ -154,6 +154,15 @@ class Facts:
         for start in range(0, self.n, rows):
             yield start, min(start + rows, self.n)
 
+    def blocks_of(
+        self, rows: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[int, int, slice, npt.NDArray[np.int64]]]:
+        """The blocks that hold some of `rows`, ascending: start, stop, their places in `rows`, and in the block."""
+        for start, stop in self.blocks():
+            first, last = (int(at) for at in np.searchsorted(rows, [start, stop]))
+            if first < last:
+                yield start, stop, slice(first, last), rows[first:last] - start
+
 
 class Detector(ABC):
     """One opinion about labels.

@@ -106,7 +106,7 @@ class Blend:
         wrong labels as the pool does.
         """
         z, right = np.empty(len(self._rows)), np.empty(len(self._rows))
-        for start, stop, place, inside in self._chosen():
+        for start, stop, place, inside in self.facts.blocks_of(self._rows):
             p = own(self.pooled(start, stop), self.facts.doubted[start:stop])[inside]
             z[place] = calibrate.log_odds(p) + beside.log_odds(start, stop)[inside]
             right[place] = p
@@ -116,21 +116,12 @@ class Blend:
         found = [voter.probabilities(start, stop) for voter in self.voters]
         return [p for p in found if p is not None]
 
-    def _chosen(self) -> list[tuple[int, int, slice, npt.NDArray[np.int64]]]:
-        """Blocks with rows to learn on: their places among those rows, and in the block."""
-        found = []
-        for start, stop in self.facts.blocks():
-            first, last = np.searchsorted(self._rows, [start, stop])
-            if first < last:
-                found.append((start, stop, slice(int(first), int(last)), self._rows[first:last] - start))
-        return found
-
     def _fit(self, first: int) -> None:
         facts = self.facts
         learned_from = facts.judged & (facts.labels >= 0)
         self._rows = pool.sample_rows(learned_from, facts.n_classes, len(self.voters), facts.seed)
         logs = np.empty((len(self.voters), len(self._rows), facts.n_classes), dtype=np.float32)
-        for start, stop, place, inside in self._chosen():
+        for start, stop, place, inside in facts.blocks_of(self._rows):
             logs[:, place] = pool.log_parts([p[inside] for p in self._parts(start, stop)])
         doubted = facts.doubted[self._rows]
         starts = [pool.learn(logs, facts.labels[self._rows])]

@@ -37,7 +37,6 @@ LEAST = 20  # decisions, right and wrong ones among them
 HANDOVER = 20
 _PROBES = 8  # rows by which an embedding is known again
 _LABELLED = 5000  # samples whose labels say where the exponents begin
-_DECISIONS = 12_000_000  # values looked at while the decisions move them
 
 
 @register
@@ -201,11 +200,9 @@ class CleanNet(SecondLook):
 
     def _planes_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The same for some rows, ascending."""
-        parts = []
-        for start, stop in self.facts.blocks():
-            first, last = np.searchsorted(rows, [start, stop])
-            if first < last:
-                parts.append(self._planes(start, stop)[:, rows[first:last] - start])
+        parts = [
+            self._planes(start, stop)[:, inside] for start, stop, _, inside in self.facts.blocks_of(rows)
+        ]
         return np.concatenate(parts, axis=1)
 
     def _label_planes(self, start: int, stop: int) -> npt.NDArray[np.float32]:
@@ -223,9 +220,10 @@ class CleanNet(SecondLook):
         facts = self.facts
         assert self._codes is not None
         checked = self._checked()
-        most = max(1000, _DECISIONS // (facts.n_classes * (len(self._voters) + 3)))
-        decided = self._some(checked != calibrate.UNCHECKED, most)
-        labelled = self._some(facts.judged, _LABELLED)
+        decided = pool.sample_rows(
+            checked != calibrate.UNCHECKED, facts.n_classes, len(self._voters) + 3, facts.seed
+        )
+        labelled = pool.some(facts.judged, _LABELLED, facts.seed)
         rows = np.union1d(decided, labelled)
         logs = self._planes_of(rows)
         plain = logs[:-2, np.searchsorted(rows, labelled)]
@@ -248,13 +246,6 @@ class CleanNet(SecondLook):
             if (checked[start:stop] != calibrate.UNCHECKED).any():
                 right[start:stop] = own(self._posterior(start, stop), facts.doubted[start:stop])
         self._calibration = calibrate.fit(right, checked)
-
-    def _some(self, among: Mask, most: int) -> npt.NDArray[np.int64]:
-        """Rows that are marked, or a seeded sample of so many."""
-        rows = np.flatnonzero(among)
-        if len(rows) <= most:
-            return rows
-        return np.sort(np.random.default_rng(self.facts.seed).choice(rows, size=most, replace=False))
 
     def _posterior(self, start: int, stop: int) -> Floats:
         """Distribution over right labels: by the centroids and, with enough decisions, by what was weighed."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labeltui import head, noise
+from labeltui.detect import pool
 from labeltui.detect.base import Facts, Ints, Mask
 from labeltui.errors import InputError
 from labeltui.noise.laws import Floats as Matrix
@@ -77,10 +78,10 @@ def copy(
     before = np.where(facts.judged & (facts.labels >= 0), facts.labels, -1).astype(np.int32)
     labels, planted = noise.class_dependent(before, noise.scaled(transition, before, rate), seed)
     learned = facts.fold >= 0
-    rows = np.flatnonzero(learned)
-    if most is not None and len(rows) > most:
+    if most is not None:
+        chosen = pool.some(learned, most, seed)
         learned = np.zeros(facts.n, dtype=bool)
-        learned[np.random.default_rng(seed).choice(rows, most, replace=False)] = True
+        learned[chosen] = True
     fold = head.folds(labels, facts.groups, learned, max(2, int(facts.fold.max()) + 1), seed)
     result = head.out_of_fold(
         facts.embeddings,

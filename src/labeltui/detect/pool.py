@@ -49,15 +49,19 @@ def _sum(logs: npt.NDArray[np.float32], weights: Weights) -> npt.NDArray[np.floa
     return total
 
 
+def some(among: npt.NDArray[np.bool_], most: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the rows that are marked, or a seeded sample of `most` of them, ascending."""
+    rows = np.flatnonzero(among)
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, size=most, replace=False))
+    return rows
+
+
 def sample_rows(
     judged: npt.NDArray[np.bool_], n_classes: int, n_parts: int, seed: int
 ) -> npt.NDArray[np.int64]:
     """Return the rows on which exponents are learned: all, or a seeded sample that fits the memory."""
-    rows = np.flatnonzero(judged)
-    most = max(1000, _VALUES // max(1, n_classes * n_parts))
-    if len(rows) > most:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, size=most, replace=False))
-    return rows
+    return some(judged, max(1000, _VALUES // max(1, n_classes * n_parts)), seed)
 
 
 def surprise(

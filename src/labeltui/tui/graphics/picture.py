@@ -216,9 +216,8 @@ class Picture(Widget):
     def render_line(self, y: int) -> Strip:
         if self.encoded is None:
             return super().render_line(y)
-        return Strip.blank(
-            self.size.width, self.visual_style.rich_style
-        )  # what lies around and below a picture
+        # What lies around and below a picture.
+        return Strip.blank(self.size.width, self.visual_style.rich_style)
 
     def render_lines(self, crop: Region) -> list[Strip]:
         picture = self.encoded

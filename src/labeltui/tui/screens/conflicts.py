@@ -69,8 +69,7 @@ class ConflictsScreen(WithRows):
     def on_mount(self) -> None:
         self.list.lit = True
         self.leaks = len(self.session.audit.across_splits())
-        self.list.groups = self._unresolved()
-        self._find_open()
+        self._gather()
 
     def _unresolved(self) -> list[NDArray[np.int64]]:
         audit = self.session.audit
@@ -79,12 +78,16 @@ class ConflictsScreen(WithRows):
     def do_across_splits(self) -> None:
         self.list.across = not self.list.across
         self.list.row = 0
-        self.list.groups = self._unresolved()
-        self._find_open()
+        self._gather()
         self.paint()
 
-    def _find_open(self) -> None:
-        unresolved = {tuple(group.tolist()) for group in self._unresolved()}
+    def _gather(self) -> None:
+        self.list.groups = self._unresolved()
+        self._find_open(self.list.groups)
+
+    def _find_open(self, groups: list[NDArray[np.int64]]) -> None:
+        """Mark those that are among `groups`, the unresolved ones, and not all decided."""
+        unresolved = {tuple(group.tolist()) for group in groups}
         kinds = self.session.audit.kinds
         self.list.open = {
             row
@@ -169,7 +172,7 @@ class ConflictsScreen(WithRows):
         self.paint_group()
 
     def decided(self) -> None:
-        self._find_open()
+        self._find_open(self._unresolved())
         for row in (*range(self.list.row + 1, len(self.list.groups)), *range(self.list.row)):
             if row in self.list.open:
                 self.list.row = row
@@ -207,7 +210,7 @@ class ConflictsScreen(WithRows):
 
     def _history(self, verb: str) -> None:
         outcome = self.session.history(verb)
-        self._find_open()
+        self._find_open(self._unresolved())
         self.paint()
         self.say(outcome.words if outcome else f"nothing to {verb}", outcome.style if outcome else "warn")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from labeltui.progress import span
 from labeltui.text import safe
 from labeltui.train import curves
 from labeltui.tui.screens.narrowing import filters_in_words
@@ -91,7 +92,7 @@ def checks_line(session: Session, wide: bool) -> list[Piece]:
         pieces.append(("? after the first check", "faint"))
     if session.pace is not None and session.left:
         pieces.append(("   flags take " if wide else "  ", "faint"))
-        pieces += [(duration(session.pace * session.left), "strong"), (" more", "faint")]
+        pieces += [(span(session.pace * session.left, tenths=False), "strong"), (" more", "faint")]
     return pieces
 
 
@@ -111,20 +112,10 @@ def run_line(job: Job, curve: Curve | None, wide: bool) -> list[Piece]:
             pieces += [("  acc ", "faint"), (number(curve.accuracy[-1]), "strong")]
         pieces.append((f" {curves.sparkline(curve.accuracy or curve.loss, 16 if wide else 6)}", "bar"))
     if job.eta is not None:
-        pieces.append((f"  {duration(job.eta)} left", "plain"))
+        pieces.append((f"  {span(job.eta, tenths=False)} left", "plain"))
     if wide:
         pieces.append((f"   run {job.number}, goes on after you leave", "faint"))
     return pieces
-
-
-def duration(seconds: float) -> str:
-    """Write a time span as people say it: ``45s``, ``1m40s``, ``2h05m``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
 
 
 def cells(pieces: list[Piece]) -> int:

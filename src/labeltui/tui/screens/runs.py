@@ -12,13 +12,13 @@ from textual.containers import Vertical
 from textual.widget import Widget
 
 from labeltui.errors import LabeltuiError
+from labeltui.progress import span
 from labeltui.text import safe
 from labeltui.train.curves import Curve, read, sparkline
 from labeltui.train.jobs import Job, list_jobs
 from labeltui.tui.actions import Keymap
 from labeltui.tui.laws import Context
 from labeltui.tui.screens.comparison import ComparisonScreen
-from labeltui.tui.screens.headlines import duration
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end, number
@@ -75,7 +75,7 @@ class RunList(Rows):
             (fit_end(job.labels, width - fixed - what - 1) + " ", "plain"),
             (fit(f"seed {job.seed}", 9), "faint"),
             (fit("" if job.accuracy is None else number(job.accuracy), 5), "strong"),
-            (fit(f"{duration(job.seconds)}", 10, right=True), "faint"),
+            (fit(span(job.seconds, tenths=False), 10, right=True), "faint"),
         ]
 
 
@@ -156,7 +156,7 @@ class RunsScreen(WithRows):
         if not job.active:
             return [head]
         full, empty = bar(job.progress, 24)
-        left = f"  {duration(job.eta)} left" if job.eta is not None else ""
+        left = f"  {span(job.eta, tenths=False)} left" if job.eta is not None else ""
         return [
             head,
             [
@@ -271,8 +271,8 @@ def ago(job: Job) -> str:
     """Say when a run ended, or began."""
     began = time.time() - job.began
     if job.active:
-        return f"began {duration(began)} ago"
-    return f"took {duration(job.seconds)}, began {duration(began)} ago"
+        return f"began {span(began, tenths=False)} ago"
+    return f"took {span(job.seconds, tenths=False)}, began {span(began, tenths=False)} ago"
 
 
 def _short(value: float) -> str:
