@@ -1,11 +1,13 @@
-"""Worlds for `detection.py`: embeddings with right labels, and labels made wrong by people or by one noise model.
+"""Worlds to measure detection in: embeddings with right labels, and labels made wrong by people or by one noise model.
 
 Everyone gets the same embeddings, labels and neighbours. Right labels plant noise and measure, and do nothing else.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,6 +113,44 @@ class World:
         ).hexdigest()
 
 
+def add_options(found: argparse.ArgumentParser) -> None:
+    """Add the options by which a benchmark is given real features: see `given`."""
+    found.add_argument("--name", default="features", help="what the data set is called in the table")
+    found.add_argument("--features", type=Path, help="embeddings, .npy, (N, d)")
+    found.add_argument("--clean", type=Path, help="right labels, .npy, (N,)")
+    found.add_argument(
+        "--labels",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="labels that people gave, .npy; may be repeated; named by the file if not otherwise",
+    )
+    found.add_argument(
+        "--neighbours", type=Path, nargs=2, metavar=("INDICES", "SIMILARITY"), help="found if not given"
+    )
+
+
+def named(chosen: argparse.Namespace) -> dict[str, Path]:
+    """People's labels by name, as `--labels` gives them."""
+    pairs = (each.split("=", 1) for each in chosen.labels)
+    return {pair[0] if len(pair) == 2 else Path(pair[0]).stem: Path(pair[-1]) for pair in pairs}
+
+
+def given(chosen: argparse.Namespace) -> Pictures | None:
+    """The features that the options name; None, and a word, without any."""
+    if chosen.features and chosen.clean:
+        near = chosen.neighbours
+        return pictures(
+            chosen.name,
+            np.ascontiguousarray(np.load(chosen.features), dtype=np.float32),
+            np.load(chosen.clean).astype(np.int32),
+            {name: np.load(path).astype(np.int32) for name, path in named(chosen).items()},
+            None if near is None else (np.load(near[0]).astype(np.int32), np.load(near[1])),
+        )
+    print("without --features and --clean only what scikit-learn ships is measured", file=sys.stderr)
+    return None
+
+
 def digits() -> Pictures:
     """The handwritten digits that ship with scikit-learn; their pixels are the embedding."""
     from sklearn.datasets import load_digits
@@ -131,19 +171,6 @@ def pictures(
         made = graph.build(X, k=min(50, len(X) - 1))
         neighbours = made.indices, made.similarity
     return Pictures(name, X, clean, *neighbours, human or {})
-
-
-def load(
-    name: str, features: Path, clean: Path, labels: dict[str, Path], neighbours: tuple[Path, Path] | None
-) -> Pictures:
-    """Read arrays from .npy files."""
-    return pictures(
-        name,
-        np.ascontiguousarray(np.load(features), dtype=np.float32),
-        np.load(clean).astype(np.int32),
-        {key: np.load(path).astype(np.int32) for key, path in labels.items()},
-        None if neighbours is None else (np.load(neighbours[0]).astype(np.int32), np.load(neighbours[1])),
-    )
 
 
 def part(whole: Pictures, count: int, seed: int) -> Pictures:

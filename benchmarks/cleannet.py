@@ -23,7 +23,6 @@ settings`` chooses the settings of our network on digits and on made worlds. ``-
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -60,19 +59,7 @@ Measured = dict[tuple[str, int], list[dict[str, Any]]]
 
 def options() -> argparse.Namespace:
     found = parser(__doc__)
-    found.add_argument("--name", default="features", help="what the data set is called in the table")
-    found.add_argument("--features", type=Path, help="(N, d) embeddings, .npy")
-    found.add_argument("--clean", type=Path, help="(N,) right labels, .npy")
-    found.add_argument(
-        "--labels",
-        type=Path,
-        action="append",
-        default=[],
-        help="(N,) labels of people, .npy; may be repeated",
-    )
-    found.add_argument(
-        "--neighbours", type=Path, nargs=2, metavar=("INDICES", "SIMILARITY"), help="found if not given"
-    )
+    _worlds.add_options(found)
     found.add_argument("--seeds", type=int, default=3, help="draws of classes and samples")
     found.add_argument("--numbers", type=int, nargs="+", default=list(NUMBERS), help="verified samples")
     found.add_argument("--steps", type=int, default=_cleannet.STEPS, help="of the published network")
@@ -88,17 +75,9 @@ def options() -> argparse.Namespace:
 def benches(chosen: argparse.Namespace, report: Report) -> Iterator[tuple[Bench, list[int]]]:
     """Worlds, and how many samples are verified in each."""
     if not chosen.quick:
-        files = [chosen.features, chosen.clean, *chosen.labels]
-        if chosen.labels and all(file is not None and file.exists() for file in files):
-            labels = {file.stem: file for file in chosen.labels}
-            of = _worlds.load(chosen.name, chosen.features, chosen.clean, labels, chosen.neighbours)
-            for world in _worlds.worlds(of, 0, ()):
-                yield Bench(world, report.arrays), chosen.numbers
-        else:
-            print(
-                "--features, --clean and --labels name no .npy files: digits alone are measured",
-                file=sys.stderr,
-            )
+        of = _worlds.given(chosen)
+        for world in () if of is None else _worlds.worlds(of, 0, ()):
+            yield Bench(world, report.arrays), chosen.numbers
     of = _worlds.digits()
     for kind, rate in (("class-dependent", 0.2), ("symmetric", 0.4))[: 1 if chosen.quick else 2]:
         world = _worlds.World(of, kind, rate, _worlds.plant(of, kind, rate, 0), 0)
@@ -168,7 +147,7 @@ def print_tables(measured: Measured) -> None:
 
 def add_targets(chosen: argparse.Namespace, report: Report, measured: Measured) -> None:
     """How far below the others our error is, and how far below it could be."""
-    people = [f"{chosen.name} {file.stem}" for file in chosen.labels]
+    people = [f"{chosen.name} {name}" for name in _worlds.named(chosen)]
     for (world, number), cells in measured.items():
         rows = averaged(cells)
         weak = next(name for name in rows if name in WEAK)

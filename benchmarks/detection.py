@@ -65,15 +65,7 @@ GROUPS: tuple[Group, ...] = (
 
 def options() -> argparse.Namespace:
     found = parser(__doc__)
-    found.add_argument("--name", default="features", help="what the data set is called in the table")
-    found.add_argument("--features", type=Path, help="embeddings, .npy, (N, d)")
-    found.add_argument("--clean", type=Path, help="right labels, .npy, (N,)")
-    found.add_argument(
-        "--labels", action="append", default=[], metavar="NAME=FILE", help="labels that people gave, .npy"
-    )
-    found.add_argument(
-        "--neighbours", type=Path, nargs=2, metavar=("INDICES", "SIMILARITY"), help="found if not given"
-    )
+    _worlds.add_options(found)
     found.add_argument("--audit", type=Path, help="an audit whose embedding and labels are measured too")
     found.add_argument("--truth", type=Path, help="its right labels, a table with the columns path and clean")
     found.add_argument("--seeds", type=int, default=3)
@@ -110,11 +102,8 @@ def worlds(chosen: argparse.Namespace) -> Iterator[World]:
         yield from _worlds.worlds(digits, 0, NOISE[:1])
         return
     whole: list[Pictures] = []
-    if chosen.features and chosen.clean:
-        labels = {key: Path(path) for key, _, path in (each.partition("=") for each in chosen.labels)}
-        whole.append(_worlds.load(chosen.name, chosen.features, chosen.clean, labels, chosen.neighbours))
-    else:
-        print("no --features and --clean: digits alone are measured", file=sys.stderr)
+    if (given := _worlds.given(chosen)) is not None:
+        whole.append(given)
     if chosen.audit and chosen.truth:
         whole.append(truth_of(chosen.audit, chosen.truth))
     for of in whole:

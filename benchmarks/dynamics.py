@@ -203,10 +203,8 @@ def cells(chosen: argparse.Namespace, report: Report) -> Iterator[tuple[str, Wor
     kinds = KINDS[:1] if chosen.quick else KINDS
     shipped = School("digits", lessons(digits, (TAUGHT,), range(runs)), [], report)
     seeds = range(1 if chosen.quick else chosen.seeds)
-    whole = None
-    if not chosen.quick and chosen.features and chosen.clean:
-        labels = {key: Path(path) for key, _, path in (each.partition("=") for each in chosen.labels)}
-        whole = _worlds.load(chosen.name, chosen.features, chosen.clean, labels, chosen.neighbours)
+    whole = None if chosen.quick else _worlds.given(chosen)
+    if whole is not None:
         for world in _worlds.worlds(whole, 0, ()):
             yield f"digits -> {world.name}", world, shipped
         for seed in seeds:
@@ -224,8 +222,6 @@ def cells(chosen: argparse.Namespace, report: Report) -> Iterator[tuple[str, Wor
         for seed in seeds:
             for world in _worlds.worlds(digits, seed, KINDS):
                 yield f"{chosen.name} -> {world.name}", world, back
-    else:
-        print("without --features and --clean nothing is moved to or from pictures", file=sys.stderr)
     for seed in seeds:
         for world in _worlds.worlds(digits, seed, (TAUGHT, *kinds)):
             yield f"at home: {world.name}", world, shipped
@@ -322,15 +318,7 @@ def write_page(measured: Measured) -> None:
 def main() -> None:
     """Measure every cell, print the tables, and hold ours against each rival."""
     options = parser(__doc__)
-    options.add_argument("--name", default="features", help="what the data set is called in the table")
-    options.add_argument("--features", type=Path, help="embeddings, .npy, (N, d)")
-    options.add_argument("--clean", type=Path, help="right labels, .npy, (N,)")
-    options.add_argument(
-        "--labels", action="append", default=[], metavar="NAME=FILE", help="labels that people gave, .npy"
-    )
-    options.add_argument(
-        "--neighbours", type=Path, nargs=2, metavar=("INDICES", "SIMILARITY"), help="found if not given"
-    )
+    _worlds.add_options(options)
     options.add_argument("--sample", type=int, metavar="N", help="measure seeds on N samples, to save time")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--docs", action="store_true", help="write docs/dynamics.md")
