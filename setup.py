@@ -24,6 +24,7 @@ KERNELS: dict[str, tuple[list[str], list[str]]] = {
     "csg": ([], ["src/labeltui/_fast/minsum.h"]),
     "votes": ([], []),
     "sixel": ([], []),
+    "blocks": ([], []),
 }
 
 setup(

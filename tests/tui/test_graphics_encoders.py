@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from rich.console import Console
 
-from labeltui._fast import reference
+from labeltui._fast import blocks, reference
 from labeltui._fast import sixel as kernel
 from labeltui.tui.graphics.ascii import AsciiEncoder
 from labeltui.tui.graphics.base import Box, Encoder, PixelPicture, TextPicture, plain
@@ -347,3 +348,12 @@ def test_transparent_pixels_lie_on_grey() -> None:
 def test_sixteen_bits_use_their_own_range() -> None:
     values = np.array([[1000, 1500, 2000]], np.uint16)
     assert np.asarray(plain(Image.fromarray(values)))[0, :, 0].tolist() == [0, 127, 255]
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(1, 4), st.integers(1, 12), st.integers(2, 5))
+def test_half_blocks_equal_their_twin(data: st.DataObject, rows: int, width: int, colours: int) -> None:
+    for kind, most in ((blocks.TRUECOLOR, 0xFFFFFF), (blocks.INDEXED, 255), (blocks.SIXTEEN, 15)):
+        palette = data.draw(st.lists(st.integers(0, most), min_size=colours, max_size=colours))
+        codes = data.draw(arrays(np.int32, (2 * rows, width), elements=st.sampled_from(palette)))
+        assert blocks.pack(codes, kind) == reference.half_blocks(codes, kind)

@@ -277,3 +277,33 @@ def pack(index: npt.NDArray[np.uint8], edges: npt.NDArray[np.int32], lines: npt.
             pieces = later
         bands.append("$".join(passes))
     return "-".join(bands).encode("ascii")
+
+
+# --- half blocks -------------------------------------------------------------------------------------------------
+
+
+def half_blocks(codes: npt.NDArray[np.int32], kind: int) -> list[str]:
+    """Rows of cells of two dots each; of all ways to draw a cell the one that changes least, of equal ones the first."""
+
+    def colour(code: int, ground: int) -> str:
+        if kind == 2:
+            return str(code + (30 if code < 8 else 82) + ground)
+        if kind == 1:
+            return f"{38 + ground};5;{code}"
+        return f"{38 + ground};2;{code >> 16};{code >> 8 & 255};{code & 255}"
+
+    lines = []
+    for top, bottom in zip(codes[::2].tolist(), codes[1::2].tolist(), strict=True):
+        line, front, back = "", -1, -1
+        for upper, lower in zip(top, bottom, strict=True):
+            if upper == lower:
+                solid = front == upper and back != upper
+                fore, ground, glyph = (upper, back, "█") if solid else (front, upper, " ")
+            else:
+                ways = [(upper, lower, "▀"), (lower, upper, "▄")]
+                fore, ground, glyph = min(ways, key=lambda way: (way[0] != front) + (way[1] != back))
+            change = [colour(fore, 0)] * (fore != front) + [colour(ground, 10)] * (ground != back)
+            line += (f"\x1b[{';'.join(change)}m" if change else "") + glyph
+            front, back = fore, ground
+        lines.append(f"{line}\x1b[0m")
+    return lines

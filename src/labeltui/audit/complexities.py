@@ -92,7 +92,10 @@ class Complexities:
 
     def _build_aside(self) -> None:
         try:
-            self._live = self._build()
+            live = self._build()
+            if self.K <= SOLVE_AT_ONCE:
+                live.snapshot().complexity()  # the first solve looks through all loaded libraries: 15 ms
+            self._live = live
         except BaseException as error:  # raised again in the thread that needs the result
             self._error = error
 

@@ -68,7 +68,7 @@ class TextPicture(Encoded):
 
     @property
     def nbytes(self) -> int:
-        return 400 * self.box.width * self.box.height
+        return 80 * self.box.width * self.box.height
 
     @property
     def wire(self) -> int:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from rich.color import Color
-from rich.console import Console
-from rich.segment import Segment
-from rich.style import Style
-from textual.strip import Strip
 
+from labeltui._fast import blocks as kernel
 from labeltui.tui.graphics.base import WHOLE, Crop, TextPicture, centred, plain, shrunk, text_size
 from labeltui.tui.graphics.capabilities import Cell
+from labeltui.tui.graphics.strips import HalfBlocks
 
-UPPER, LOWER, FULL = "▀", "▄", "█"
+KINDS = {"truecolor": kernel.TRUECOLOR, "256": kernel.INDEXED, "16": kernel.SIXTEEN}
 
 # The sixteen colours as xterm shows them; other terminals differ a little, which dithering hides.
 SIXTEEN = (
@@ -29,26 +25,6 @@ LEVELS = (0, 95, 135, 175, 215, 255)
 CUBE = tuple((r, g, b) for r in LEVELS for g in LEVELS for b in LEVELS) + tuple(
     (v, v, v) for v in range(8, 248, 10)
 )
-
-
-class CompactStrip(Strip):
-    """A strip that sends only what changes from cell to cell.
-
-    Textual resets the style after each segment, which costs half of a picture's bytes. Where a strip has to
-    be cut, Textual makes ordinary ones from the segments, and the picture looks the same.
-
-    A privacy message, which terminals ignore, names its cells and stands at its end: there is nothing to gain from
-    taking it apart again, so `labeltui.tui.wire` sends it as it is, or not at all.
-    """
-
-    __slots__ = ["compact"]
-
-    def __init__(self, segments: Iterable[Segment], cell_length: int, compact: str) -> None:
-        super().__init__(segments, cell_length)
-        self.compact = compact
-
-    def render(self, console: Console) -> str:
-        return f"\x1b^{self.cell_length}\x1b\\{self.compact}\x1b^\x1b\\"
 
 
 class BlocksEncoder:
@@ -90,78 +66,23 @@ class BlocksEncoder:
             sent=sent,
         )
 
-    def _strips(self, image: Image.Image, width: int, height: int) -> list[CompactStrip]:
+    def _strips(self, image: Image.Image, width: int, height: int) -> list[HalfBlocks]:
         dots = _resize(image, width, height)
         if height % 2:  # an odd last row of dots fills its cell
             dots = np.concatenate([dots, dots[-1:]])
-        if self.colours == "truecolor":
-            codes = dots.astype(np.int64) @ np.array([65536, 256, 1])
+        truecolor = self.colours == "truecolor"
+        if truecolor:
+            codes = dots.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
+        elif self.colours == "256":
+            codes = _dither(dots, CUBE) + np.int32(16)
         else:
-            codes = _dither(dots, SIXTEEN if self.colours == "16" else CUBE)
-            codes += 0 if self.colours == "16" else 16
-        pens = {int(code): _Pen(int(code), self.colours) for code in np.unique(codes)}
-        rows = codes.tolist()
-        return [_strip(rows[y], rows[y + 1], pens) for y in range(0, len(rows), 2)]
+            codes = _dither(dots, SIXTEEN)
+        rows = codes.reshape(-1, 2, width)
+        lines = kernel.pack(codes, KINDS[self.colours])
+        return [HalfBlocks(row, truecolor, line) for row, line in zip(rows, lines, strict=True)]
 
 
-class _Pen:
-    """One colour: its escape parameters and its Rich form."""
-
-    __slots__ = ("back", "colour", "front")
-
-    def __init__(self, code: int, colours: str) -> None:
-        if colours == "truecolor":
-            red, green, blue = code >> 16, code >> 8 & 255, code & 255
-            self.front, self.back = f"38;2;{red};{green};{blue}", f"48;2;{red};{green};{blue}"
-            self.colour = Color.from_rgb(red, green, blue)
-        elif colours == "256":
-            self.front, self.back = f"38;5;{code}", f"48;5;{code}"
-            self.colour = Color.from_ansi(code)
-        else:
-            base = code if code < 8 else code + 52  # 30..37, then 90..97
-            self.front, self.back = str(30 + base), str(40 + base)
-            self.colour = Color.from_ansi(code)
-
-
-def _strip(top: list[int], bottom: list[int], pens: dict[int, _Pen]) -> CompactStrip:
-    segments: list[Segment] = []
-    out: list[str] = []
-    front = back = -1  # what the terminal's pen holds now
-    styles: dict[tuple[int, int], Style] = {}
-    for upper, lower in zip(top, bottom, strict=True):
-        style = styles.get((upper, lower))
-        if style is None:
-            style = styles[upper, lower] = Style(color=pens[upper].colour, bgcolor=pens[lower].colour)
-        if segments and segments[-1].style is style:
-            segments[-1] = Segment(segments[-1].text + UPPER, style)
-        else:
-            segments.append(Segment(UPPER, style))
-        # Of all ways to draw the cell take the one that changes least.
-        if upper == lower:
-            if back == upper:
-                out.append(" ")
-            elif front == upper:
-                out.append(FULL)
-            else:
-                out.append(f"\x1b[{pens[upper].back}m ")
-                back = upper
-        else:
-            if (front == lower) + (back == upper) > (front == upper) + (back == lower):
-                glyph, fore, ground = LOWER, lower, upper
-            else:
-                glyph, fore, ground = UPPER, upper, lower
-            change = [pens[fore].front] if front != fore else []
-            if back != ground:
-                change.append(pens[ground].back)
-            if change:
-                out.append(f"\x1b[{';'.join(change)}m")
-            out.append(glyph)
-            front, back = fore, ground
-    out.append("\x1b[0m")
-    return CompactStrip(segments, len(top), "".join(out))
-
-
-def _resize(image: Image.Image, width: int, height: int) -> np.ndarray:
+def _resize(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
     # Shrinking averages; growing repeats, so that a pixel of a small sample stays a pixel.
     for size in ((min(width, image.width), min(height, image.height)), (width, height)):
         if size != image.size:
@@ -170,10 +91,10 @@ def _resize(image: Image.Image, width: int, height: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _dither(dots: np.ndarray, palette: tuple[tuple[int, int, int], ...]) -> np.ndarray:
+def _dither(dots: NDArray[np.uint8], palette: tuple[tuple[int, int, int], ...]) -> NDArray[np.int32]:
     table = Image.new("P", (1, 1))
     flat = [value for colour in palette for value in colour]
     table.putpalette(flat + flat[:3] * (256 - len(palette)))
     drawn = Image.fromarray(dots).quantize(palette=table, dither=Image.Dither.FLOYDSTEINBERG)
-    codes = np.asarray(drawn).astype(np.int64)
-    return np.where(codes < len(palette), codes, 0)
+    codes = np.asarray(drawn).astype(np.int32)
+    return np.where(codes < len(palette), codes, np.int32(0))

@@ -26,6 +26,7 @@ from textual.strip import Strip
 
 from labeltui.tui.graphics.base import Box, PixelPicture
 from labeltui.tui.graphics.kitty import KittyPicture, delete, remove
+from labeltui.tui.graphics.strips import Joined
 
 Spans = dict[int, list[tuple[int, int]]]
 """Cells by row: first column, and the column behind the last."""
@@ -87,7 +88,7 @@ def render(update: CompositorUpdate, holes: Spans, console: Console) -> tuple[st
 
     if isinstance(update, LayoutUpdate):
         for y, line in enumerate(update.strips, update.region.y):
-            write(y, update.region.x, Strip.join(line) if y in holes else _Line(line))
+            write(y, update.region.x, Strip.join(line) if y in holes else Joined(line))
     elif isinstance(update, ChopsUpdate):
         for y, x1, x2 in update.spans:
             for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
@@ -115,17 +116,6 @@ def touched(update: CompositorUpdate | None) -> Callable[[Region], bool]:
         return any(region.y <= y < region.bottom and x2 > region.x for y, _, x2 in spans)
 
     return test
-
-
-class _Line(Strip):
-    """Strips side by side, each rendered its own way."""
-
-    def __init__(self, parts: Iterable[Strip]) -> None:
-        self._parts = list(parts)
-        super().__init__((), sum(part.cell_length for part in self._parts))
-
-    def render(self, console: Console) -> str:
-        return "".join([part.render(console) for part in self._parts])
 
 
 def visible(box: Region, clip: Region, covers: Iterable[Region]) -> Mask:

@@ -19,6 +19,7 @@ from textual.widgets import Static
 
 from labeltui.tui.graphics.base import WHOLE, Crop, Encoded, PixelPicture, TextPicture
 from labeltui.tui.graphics.canvas import Canvas, canvas_of
+from labeltui.tui.graphics.strips import Joined
 from labeltui.tui.graphics.studio import Failure, Load, Order, Result
 
 PATIENCE = 0.12
@@ -250,22 +251,7 @@ def _splice(base: Strip, line: Strip, left: int, crop: Region) -> Strip:
         line = line.crop(start - left, end - left)
     parts = [base.crop(0, start - crop.x), line, base.crop(end - crop.x)]
     parts = [part for part in parts if part.cell_length]
-    return parts[0] if len(parts) == 1 else _Joined(parts)
-
-
-class _Joined(Strip):
-    """Strips side by side, each rendered its own way."""
-
-    __slots__ = ["_parts"]
-
-    def __init__(self, parts: Sequence[Strip]) -> None:
-        super().__init__(
-            [segment for part in parts for segment in part], sum(part.cell_length for part in parts)
-        )
-        self._parts = parts
-
-    def render(self, console: object) -> str:
-        return "".join(part.render(console) for part in self._parts)  # type: ignore[arg-type]
+    return parts[0] if len(parts) == 1 else Joined(parts)
 
 
 def _constant(image: Image.Image) -> Load:
