@@ -337,6 +337,19 @@ class TestFaults:
         with pytest.raises(DamagedAudit, match="bytes"):
             Store.open(audit)
 
+    def test_reading_ahead_leaves_faults_to_the_reader(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.h5"
+        store.write_h5(path, {"g/a": np.arange(5000), "g/sub/c": np.arange(3), "g/z": np.zeros(100_000)})
+        opened = store.H5(path)
+        opened.read_ahead("g")
+        opened.read_ahead("absent")
+        assert opened["g/a"].sum() == 4999 * 2500
+        opened = store.H5(path)
+        opened._size -= 8  # as if the file shrank after HDF5 had looked
+        opened.read_ahead("g")
+        with pytest.raises(DamagedAudit, match="8 bytes too early"):
+            opened["g/z"]
+
     def test_an_array_beyond_the_end_is_damaged(self, tmp_path: Path) -> None:
         path = tmp_path / "x.h5"
         store.write_h5(path, {"x": np.zeros(100_000)})

@@ -100,9 +100,15 @@ class Audit(Reading):
         return self._journal.flush(timeout)
 
     def warm(self) -> None:
-        """Begin in the background what the first relabel needs; call it once the first screen stands."""
+        """Begin in the background what the first moves and relabels need; call it once the first screen stands."""
         self._complexities.warm()
-        threading.Thread(target=self._copies.index, name="copies", daemon=True).start()
+        store, copies = self._store, self._copies
+
+        def fetch() -> None:
+            store.read_ahead()
+            copies.index()
+
+        threading.Thread(target=fetch, name="warm", daemon=True).start()
 
     def _saved(self) -> None:
         if self.on_saved is not None:
