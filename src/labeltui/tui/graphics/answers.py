@@ -110,13 +110,14 @@ class Reader:
         self.done = False
         """Whether the last answer came."""
         self._inside = inside
-        self._held = ""
+        self.held = ""
+        """What may become an answer."""
         self._registers: list[int] = []
 
     def feed(self, text: str) -> str:
         """Return what is no answer; what may become one is held back until the next call."""
-        text = self._held + text
-        self._held = ""
+        text = self.held + text
+        self.held = ""
         rest: list[str] = []
         position = 0
         while match := _ANSWER.search(text, position):
@@ -127,15 +128,10 @@ class Reader:
         if not self._inside and (mode := _SYNCHRONISED.search("".join(rest) + text)):
             self.answers.synchronised = mode["mode"] in "123"
         if (beginning := _BEGINNING.search(text)) and len(text) - beginning.start() <= LONGEST:
-            self._held = text[beginning.start() :]
+            self.held = text[beginning.start() :]
             text = text[: beginning.start()]
         rest.append(text)
         return "".join(rest)
-
-    @property
-    def holds(self) -> bool:
-        """Whether something is held back."""
-        return bool(self._held)
 
     def renew(self) -> None:
         """Begin anew with the next batch of answers, as another object."""
@@ -145,7 +141,7 @@ class Reader:
 
     def release(self) -> str:
         """Return what was held back, when nothing followed: it is no answer."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return held
 
     def _take(self, match: re.Match[str]) -> None:

@@ -39,6 +39,8 @@ IDENTITY = (
 )  # fmt: skip
 PRESENCE = ("TMUX", "KITTY_WINDOW_ID", "WT_SESSION", "STY")  # their values differ from window to window
 REMEMBERED = 50
+MOMENT, LATEST = 0.3, 10.0
+"""Seconds after which what may begin an answer is taken for a key: nobody types more than two of its characters."""
 COMPLETE = ("kitty", "ghostty")
 """Terminals whose kitty protocol is preferred to their sixel."""
 MOST_REGISTERS = 256  # one byte a pixel; more is not seen
@@ -316,7 +318,7 @@ def listening(
             self._since = 0.0
 
         def feed(self, data: str) -> Iterable[Message]:
-            if data and (expecting() or self._reader.holds):
+            if data and (expecting() or self._reader.held):
                 data = self._reader.feed(data)
                 self._since = time.monotonic()
                 if self._reader.done:
@@ -329,8 +331,9 @@ def listening(
             yield from super().feed(data)
 
         def tick(self) -> Iterable[Message]:
-            # A lone Escape looks like the beginning of an answer; after a moment it is a key.
-            if self._reader.holds and time.monotonic() - self._since > 0.05:
+            # Escape, alone or with one key (Alt), looks like the beginning of an answer; after a moment it is a key.
+            patience = MOMENT if len(self._reader.held) <= 2 else LATEST
+            if self._reader.held and time.monotonic() - self._since > patience:
                 yield from super().feed(self._reader.release())
             yield from super().tick()
 
