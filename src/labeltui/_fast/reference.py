@@ -283,7 +283,7 @@ def pack(index: npt.NDArray[np.uint8], edges: npt.NDArray[np.int32], lines: npt.
 
 
 def half_blocks(codes: npt.NDArray[np.int32], kind: int) -> list[str]:
-    """Rows of cells of two dots each; of all ways to draw a cell the one that changes least, of equal ones the first."""
+    """Rows of cells of two dots each; of all ways to draw a cell the first of those that change least."""
 
     def colour(code: int, ground: int) -> str:
         if kind == 2:

@@ -33,7 +33,7 @@ import numpy.typing as npt
 from labeltui import threads as _threads
 from labeltui.detect.base import Floats, Ints, Mask
 from labeltui.errors import Cancelled
-from labeltui.head.training import one_cycle
+from labeltui.head.optimiser import AdamW, one_cycle
 
 if TYPE_CHECKING:
     import torch
@@ -403,20 +403,12 @@ class _Network:
 
     def learn(self, steps: int) -> Iterator[None]:
         """Take the steps; yields after each."""
-        import torch
-
         u, v, w, b, context, scale = self.parameters
-        spec = self.spec
-        decayed: dict[str, object] = {"params": [u, v, w], "weight_decay": spec.weight_decay}
-        free: dict[str, object] = {"params": [b, context, scale], "weight_decay": 0.0}
-        optimiser = torch.optim.AdamW([decayed, free], lr=spec.learning_rate)
+        optimiser = AdamW([u, v, w], [b, context, scale], self.spec.weight_decay)
         for step in range(steps):
-            for group in optimiser.param_groups:
-                group["lr"] = spec.learning_rate * one_cycle(step / steps)
             loss = self._loss()
-            optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimiser.step(self.spec.learning_rate * one_cycle(step / steps))
             yield
 
     def _loss(self) -> torch.Tensor:

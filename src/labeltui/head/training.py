@@ -15,6 +15,7 @@ from labeltui import threads as _threads
 from labeltui.errors import Cancelled, InputError
 from labeltui.head.components import BLOCK, components, finite_rows, project
 from labeltui.head.folds import same_length
+from labeltui.head.optimiser import AdamW, one_cycle
 from labeltui.head.types import Dynamics, Epoch, Floats, HeadResult, HeadSpec, Labels, Mask, Rows
 
 if TYPE_CHECKING:
@@ -263,9 +264,7 @@ def _train(
     held = np.flatnonzero(plan.fold == k)[:_HELD_OUT_SAMPLE]
     parameters = _initial(plan, rng)
     w1, b1, w2, b2 = parameters
-    decayed: dict[str, object] = {"params": [w1, w2], "weight_decay": spec.weight_decay}
-    free: dict[str, object] = {"params": [b1, b2], "weight_decay": 0.0}
-    optimiser = torch.optim.AdamW([decayed, free], lr=plan.rate, fused=True)
+    optimiser = AdamW([w1, w2], [b1, b2], spec.weight_decay)
     steps = max(1, len(rows) // plan.batch)
     threshold = round(spec.dropout * 256)
     hidden_mask = torch.from_numpy(np.where(plan.seen[k], 0.0, -np.inf).astype(np.float32)).to(z.device)
@@ -279,16 +278,14 @@ def _train(
             if stop[0]:
                 yield None
                 return
-            for group in optimiser.param_groups:
-                group["lr"] = plan.rate * one_cycle((epoch * steps + step) / (plan.epochs * steps))
             index = torch.from_numpy(chosen).to(z.device)
             y = labels[index]
             h = linear(z[index], w1.to(plan.kind), b1.to(plan.kind))  # (b, hidden)
             if threshold:
-                # Dropped before the nonlinearity, which is the same, so that both work in place.
-                coins = np.frombuffer(rng.bytes(h.numel()), dtype=np.uint8).reshape(h.shape)
-                # A product of two bfloat16 is several times faster than one of bfloat16 and bool.
-                h = h.mul_(torch.from_numpy((coins >= threshold).view(np.int8)).to(z.device, plan.kind))
+                # Dropped before the nonlinearity, which is the same, so that both work in place. A product of two
+                # bfloat16 is several times faster than one of bfloat16 and bool.
+                kept = torch.from_numpy(_kept(rng, h.numel(), threshold)).to(z.device, plan.kind)
+                h = h.mul_(kept.view(h.shape))
             h = h.relu_()
             scale = 256.0 / (256 - threshold)
             logits = linear(h, (w2 * scale).to(plan.kind)).float() + b2  # (b, K)
@@ -302,9 +299,8 @@ def _train(
             if plan.weighted:
                 loss = loss * torch.from_numpy(plan.weight[chosen]).to(z.device)
             loss = loss.mean()
-            optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimiser.step(plan.rate * one_cycle((epoch * steps + step) / (plan.epochs * steps)))
             loss_sum += float(loss.detach())
             if watched is not None:
                 _note(plan.record, epoch, chosen, watched[chosen], logits.detach(), y)
@@ -312,6 +308,13 @@ def _train(
         reports.put(Epoch(0, 0, k, member, epoch, loss_sum / steps, held_loss, held_accuracy))
         yield None
     yield [tensor.detach() for tensor in parameters] + [hidden_mask]
+
+
+def _kept(rng: np.random.Generator, n: int, threshold: int) -> npt.NDArray[np.int8]:
+    """Return `n` coins that show 0 in `threshold` of 256 cases, else 1; fair ones cost an eighth of the random bits."""
+    if threshold == 128:
+        return np.unpackbits(np.frombuffer(rng.bytes(-(-n // 8)), np.uint8), count=n).view(np.int8)
+    return (np.frombuffer(rng.bytes(n), np.uint8) >= threshold).view(np.int8)
 
 
 def _initial(plan: _Plan, rng: np.random.Generator) -> list[torch.Tensor]:
@@ -323,13 +326,6 @@ def _initial(plan: _Plan, rng: np.random.Generator) -> list[torch.Tensor]:
     w2 = np.zeros((plan.n_classes, hidden), dtype=np.float32)
     values = [w1, np.zeros(hidden, dtype=np.float32), w2, np.zeros(plan.n_classes, dtype=np.float32)]
     return [torch.from_numpy(value).to(plan.z.device).requires_grad_() for value in values]
-
-
-def one_cycle(done: float, warm: float = 0.2) -> float:
-    """Share of the peak learning rate after a share `done` of all steps: cosine up, cosine down."""
-    if done < warm:
-        return 0.04 + 0.96 * 0.5 * (1.0 - math.cos(math.pi * done / warm))
-    return 0.5 * (1.0 + math.cos(math.pi * (done - warm) / (1.0 - warm)))
 
 
 def _logits(plan: _Plan, parameters: list[torch.Tensor], index: torch.Tensor) -> torch.Tensor:

@@ -88,7 +88,7 @@ def render(update: CompositorUpdate, holes: Spans, console: Console) -> tuple[st
 
     if isinstance(update, LayoutUpdate):
         for y, line in enumerate(update.strips, update.region.y):
-            write(y, update.region.x, Strip.join(line) if y in holes else Joined(line))
+            write(y, update.region.x, Strip.join(line) if y in holes else Joined(list(line)))
     elif isinstance(update, ChopsUpdate):
         for y, x1, x2 in update.spans:
             for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
