@@ -322,7 +322,7 @@ def measure_lag(seconds: float) -> dict[str, Any]:
             spec, arrays = prepare(opened, request)
         job = jobs.start(audit, spec, arrays)
         try:
-            while job.active and job.stage != "all":
+            while job.active and not job.progress:
                 time.sleep(0.2)
                 job = jobs.read(job.directory)
             child = json.loads((job.directory / "heartbeat.json").read_text())["pid"]
