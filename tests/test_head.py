@@ -216,6 +216,53 @@ def test_the_output_may_be_a_file(digits: tuple[np.ndarray, np.ndarray], tmp_pat
     np.testing.assert_array_equal(file, head.out_of_fold(x, y, fold, 10, spec=spec).p)
 
 
+def test_the_optimiser_is_that_of_torch() -> None:
+    import torch
+
+    from labeltui.head.optimiser import AdamW
+
+    start = [torch.randn(5, 3, generator=torch.manual_seed(0)), torch.ones(4)]
+    ours, theirs = ([each.clone().requires_grad_() for each in start] for _ in range(2))
+    peer = torch.optim.AdamW(
+        [{"params": theirs[:1], "weight_decay": 0.1}, {"params": theirs[1:], "weight_decay": 0.0}], fused=True
+    )
+    mine = AdamW(ours[:1], ours[1:], 0.1)
+    for rate in (1e-3, 5e-3, 2e-3):
+        for parameters in (ours, theirs):
+            sum((each**3).sum() for each in parameters).backward()
+        for group in peer.param_groups:
+            group["lr"] = rate
+        peer.step()
+        peer.zero_grad()
+        mine.step(rate)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert all(each.grad is None for each in ours)
+
+
+@pytest.mark.parametrize("threshold", [0, 64, 128, 200])
+def test_coins_show_what_they_should(threshold: int) -> None:
+    from labeltui.head.training import _kept
+
+    kept = _kept(np.random.default_rng(0), 100_003, threshold)
+    assert kept.shape == (100_003,)
+    assert set(np.unique(kept)) <= {0, 1}
+    assert abs(kept.mean() - (1 - threshold / 256)) < 0.006
+
+
+def test_heads_start_without_torchs_compiler() -> None:
+    code = """
+import sys
+import numpy as np
+from labeltui import head
+y = np.arange(60) % 2
+X = np.random.default_rng(0).normal(size=(60, 4)).astype("f4")
+head.out_of_fold(X, y, head.folds(y, None, None, 3), 2, threads=1)
+assert "torch" in sys.modules
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_importing_the_head_does_not_import_torch() -> None:
     code = "import sys, labeltui.head; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
