@@ -122,6 +122,24 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
+def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    first = list(head)
+    lines = ["| " + " | ".join(row) + " |" for row in (first, *body)]
+    return [lines[0], "|---" * len(first) + "|", *lines[1:]]
+
+
+def reached(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Lines of a Markdown table of figures, what they should be, and whether they are."""
+    body = []
+    for each in results:
+        bound = "at least" if each["better"] == "higher" else "at most"
+        target = "" if each["target"] is None else f"{bound} {each['target']:g}"
+        met = {None: "", True: "yes", False: "**no**"}[each["met"]]
+        body.append([each["what"], f"{each['value']:g} {each['unit']}".strip(), target, met, each["peer"]])
+    return markdown(("", "figure", "target", "met", "beside"), body)
+
+
 class Report:
     """Collects results, prints them, and keeps finished cells for the next run."""
 

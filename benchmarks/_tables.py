@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from _common import Report
+from _common import Report, markdown, reached
 from _measures import COLUMNS
 from _ours import ORACLE
 from _worlds import NOISE, TARGETED
@@ -179,8 +179,7 @@ def write_page(measured: Measured, report: Report, docs: Path) -> None:
     titles = {
         row: title for row, title in AP_COLUMNS.items() if any(row in rows_of(s) for s in measured.values())
     }
-    lines += ["| labels | wrong | seeds | " + " | ".join(titles.values()) + " |"]
-    lines += ["|---" * (len(titles) + 3) + "|"]
+    table = []
     for world, seeds in measured.items():
         rows = rows_of(seeds)
         values = {row: rows.get(row, {}).get("AP") for row in titles}
@@ -190,31 +189,22 @@ def write_page(measured: Measured, report: Report, docs: Path) -> None:
             for row, v in values.items()
         ]
         share = _mean(cell["wrong"] for cell in seeds.values())
-        lines.append(f"| {world} | {share:.1%} | {len(seeds)} | " + " | ".join(cells) + " |")
+        table.append([world, f"{share:.1%}", str(len(seeds)), *cells])
+    lines += markdown(("labels", "wrong", "seeds", *titles.values()), table)
     people = {w: s for w, s in measured.items() if not any(w.endswith(f"{k} {r:.0%}") for k, r in NOISE)}
     for world, seeds in people.items():
         rows = rows_of(seeds)
-        lines += ["", f"## {heading(world, seeds)}", "", "| | " + " | ".join(COLUMNS.values()) + " |"]
-        lines += ["|---" * (len(COLUMNS) + 1) + "|"]
-        for row in best_first(rows):
-            cells = [shown(rows[row].get(column), column, 0) for column in COLUMNS]
-            lines.append(f"| {row} | " + " | ".join(cell.strip() for cell in cells) + " |")
+        lines += ["", f"## {heading(world, seeds)}", ""]
+        lines += markdown(
+            ("", *COLUMNS.values()),
+            (
+                [row, *(shown(rows[row].get(column), column, 0).strip() for column in COLUMNS)]
+                for row in best_first(rows)
+            ),
+        )
         lines += _corrections(seeds)
-    lines += [
-        "",
-        "## What was to be reached",
-        "",
-        "| | value | target | met | beside |",
-        "|---|---|---|---|---|",
-    ]
-    for result in report.results:
-        if result["target"] is not None and result["value"] is not None:
-            bound = "at least" if result["better"] == "higher" else "at most"
-            met = "yes" if result["met"] else "**no**"
-            value = f"{result['value']:g} {result['unit']}".strip()
-            lines.append(
-                f"| {result['what']} | {value} | {bound} {result['target']:g} | {met} | {result['peer']} |"
-            )
+    aims = [each for each in report.results if each["target"] is not None and each["value"] is not None]
+    lines += ["", "## What was to be reached", "", *reached(aims)]
     (docs / "detection.md").write_text("\n".join(lines) + "\n")
 
 
@@ -231,25 +221,18 @@ def _corrections(seeds: Mapping[int, Mapping[str, Any]]) -> list[str]:
     details = [cell["detail"] for cell in seeds.values() if "without checks" in cell["detail"]]
     if not details:
         return []
-    lines = [
-        "",
-        "Automatic correction:",
-        "",
-        "| | target precision | changes | expected wrong | wrong | labels right |",
-    ]
-    lines += ["|---|---|---|---|---|---|"]
+    rows = []
     found = [("without checks", details[0]["without checks"])]
     found += [("after 300 random checks", draw) for draw in details[0].get("after checks", ())[:1]]
     for title, each in found:
-        lines.append(f"| {title} | none: before | 0 | | | {each['before']:.2%} |")
-        lines += [
-            f"| {title} | {p['target']} | {p['changes']:,} | {p['expected wrong']:,.0f} | {p['wrong']:,} | "
-            f"{p['accuracy']:.2%} |"
-            for p in each["points"]
-        ]
-        lines.append(f"| {title} | every flag | | | | {each['every flag']:.2%} |")
-        lines.append(f"| {title} | oracle threshold | | | | {each['oracle']:.2%} |")
-    return lines
+        rows.append([title, "none: before", "0", "", "", f"{each['before']:.2%}"])
+        for p in each["points"]:
+            counts = f"{p['changes']:,}", f"{p['expected wrong']:,.0f}", f"{p['wrong']:,}"
+            rows.append([title, f"{p['target']}", *counts, f"{p['accuracy']:.2%}"])
+        rows.append([title, "every flag", "", "", "", f"{each['every flag']:.2%}"])
+        rows.append([title, "oracle threshold", "", "", "", f"{each['oracle']:.2%}"])
+    columns = "", "target precision", "changes", "expected wrong", "wrong", "labels right"
+    return ["", "Automatic correction:", "", *markdown(columns, rows)]
 
 
 def draw(measured: Measured, docs: Path) -> None:

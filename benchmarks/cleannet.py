@@ -36,7 +36,7 @@ import _cleannet
 import _settings
 import _verify
 import _worlds
-from _common import Report, median, parser
+from _common import Report, markdown, median, parser, reached
 from _verify import ORACLES, WEAK, Bench, Draw
 from labeltui import threads
 from labeltui.detect.base import Facts
@@ -224,27 +224,19 @@ def write_page(measured: Measured, report: Report, docs: Path) -> None:
         "Written by `python benchmarks/cleannet.py --docs`, whose first lines say what is measured and what the rows "
         "are; [detectors.md](detectors.md) says what the detector does.",
         "",
-        "| | figure | target | met | against |",
-        "|---|---|---|---|---|",
     ]
-    met = {None: "", True: "yes", False: "no"}
-    for each in report.results:
-        if not each["what"].startswith(SETTINGS):
-            aim = "" if each["target"] is None else f"{each['target']:g}"
-            figure = f"{each['value']:g} {each['unit']}"
-            lines.append(f"| {each['what']} | {figure} | {aim} | {met[each['met']]} | {each['peer']} |")
+    lines += reached(each for each in report.results if not each["what"].startswith(SETTINGS))
     lines += [
         "",
         "The limit is the best oracle, for which every label is verified: where even it misses the target, these "
         "features limit the figure, as far as this head and these trees can read them.",
     ]
     for (world, number), cells in measured.items():
-        lines += ["", f"## {heading(world, number, cells)[:-1]}", "", "| | " + " | ".join(COLUMNS) + " |"]
-        lines += ["|---" * (len(COLUMNS) + 1) + "|"]
-        lines += [
-            f"| {name} | " + " | ".join(f"{row[column]:.4f}" for column in COLUMNS) + " |"
-            for name, row in averaged(cells).items()
-        ]
+        lines += ["", f"## {heading(world, number, cells)[:-1]}", ""]
+        lines += markdown(
+            ("", *COLUMNS),
+            ([name, *(f"{row[each]:.4f}" for each in COLUMNS)] for name, row in averaged(cells).items()),
+        )
         lines += ["", course(cells) + "."]
     settings = [each for each in report.results if each["what"].startswith(SETTINGS)]
     if settings:

@@ -39,7 +39,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.datasets import load_digits, load_sample_images
 
 import labeltui
-from _common import Report, parser
+from _common import Report, markdown, parser
 from labeltui import duplicates, graph
 from labeltui.audit.copies import Copies
 from labeltui.embed import Embedder, EmbedSpec, load_embedder
@@ -254,14 +254,9 @@ def derive(report: Report, options: Namespace) -> None:
 
 def shares(joined: dict[str, dict[int, float]], closer: int) -> str:
     """Distinct pictures joined at the number chosen and at the one before, as Markdown."""
-    lines = [
-        f"| distinct pictures joined, % | 1/{closer} of what is usual | 1/{closer - 1} |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {name} | {100 * of[closer]:.3g} | {100 * of[closer - 1]:.3g} |" for name, of in joined.items()
-    ]
-    return "\n".join(lines)
+    columns = "distinct pictures joined, %", f"1/{closer} of what is usual", f"1/{closer - 1}"
+    rows = ([name, f"{100 * of[closer]:.3g}", f"{100 * of[closer - 1]:.3g}"] for name, of in joined.items())
+    return "\n".join(markdown(columns, rows))
 
 
 def join(X: NDArray[np.float32], picture: Callable[[int], Image.Image] | None) -> tuple[Any, graph.Graph]:
@@ -374,24 +369,25 @@ def table(cells: dict[str, dict[str, Any]]) -> str:
     """What copies become, as Markdown: a line a kind, a column a set."""
     key = str(duplicates.THRESHOLD)
 
-    def line(what: str, share: Callable[[dict[str, Any]], float]) -> str:
-        return f"| {what} | " + " | ".join(f"{100 * share(cell):.3g}" for cell in cells.values()) + " |"
+    def line(what: str, share: Callable[[dict[str, Any]], float]) -> list[str]:
+        return [what, *(f"{100 * share(cell):.3g}" for cell in cells.values())]
 
     def alone(cell: dict[str, Any]) -> float:
         return float(np.mean([figures["by_cosine_alone"][key] for figures in cell["kinds"].values()]))
 
     return "\n".join(
-        [
-            "| joined with its original, % | " + " | ".join(cells) + " |",
-            "|---" * (1 + len(cells)) + "|",
-            *(line(kind, lambda cell, kind=kind: cell["kinds"][kind]["joined"]) for kind in COPIES),
-            line("distinct originals joined", lambda cell: cell["distinct_joined"] / cell["samples"]),
-            line(f"by cosine >= {key} alone: all kinds together", alone),
-            line(
-                "... distinct originals with such a neighbour",
-                lambda cell: cell["distinct_joined_by_cosine_alone"][key] / cell["samples"],
-            ),
-        ]
+        markdown(
+            ("joined with its original, %", *cells),
+            [
+                *(line(kind, lambda cell, kind=kind: cell["kinds"][kind]["joined"]) for kind in COPIES),
+                line("distinct originals joined", lambda cell: cell["distinct_joined"] / cell["samples"]),
+                line(f"by cosine >= {key} alone: all kinds together", alone),
+                line(
+                    "... distinct originals with such a neighbour",
+                    lambda cell: cell["distinct_joined_by_cosine_alone"][key] / cell["samples"],
+                ),
+            ],
+        )
     )
 
 
@@ -411,16 +407,11 @@ def confirmed(name: str, cell: dict[str, Any]) -> str:
         ("groups: that span the splits", cell["groups"], cell["across_splits"]),
     ]
     key = str(duplicates.THRESHOLD)
-    return "\n".join(
-        [
-            f"| {name}, {cell['pictures']:,} pictures | found | of these |",
-            "|---|---|---|",
-            *(f"| {what} | {found:,} | {part:,} |" for what, found, part in lines),
-            f"| groups by cosine >= {key} alone | {cell['groups_by_cosine_alone']:,} | |",
-            "| neighbours looked at of another class, % | | "
-            f"{100 * cell['neighbours_looked_at_of_another_class']:.3g} |",
-        ]
-    )
+    rows = [[what, f"{found:,}", f"{part:,}"] for what, found, part in lines]
+    rows.append([f"groups by cosine >= {key} alone", f"{cell['groups_by_cosine_alone']:,}", ""])
+    other = 100 * cell["neighbours_looked_at_of_another_class"]
+    rows.append(["neighbours looked at of another class, %", "", f"{other:.3g}"])
+    return "\n".join(markdown((f"{name}, {cell['pictures']:,} pictures", "found", "of these"), rows))
 
 
 def write(page: Path, mark: str, text: str) -> None:

@@ -40,7 +40,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import _lstm
 import _worlds
 import labeltui
-from _common import Report, parser
+from _common import Report, markdown, parser
 from _worlds import Pictures, World
 from labeltui import head
 from labeltui.detect.dynamics import network as ours
@@ -309,9 +309,7 @@ def write_page(measured: Measured) -> None:
         "Average precision, means over seeds; * is the best of a line.",
     ]
     for rows in (table(measured), seconds(measured)):
-        head_row, *body = rows
-        lines += ["", "| " + " | ".join(head_row) + " |", "|---" * len(head_row) + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in body]
+        lines += ["", *markdown(rows[0], rows[1:])]
     (HERE.parent / "docs" / "dynamics.md").write_text("\n".join(lines) + "\n")
 
 
