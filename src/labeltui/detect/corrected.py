@@ -13,6 +13,9 @@ from labeltui.detect.base import Attribute, Detector, Facts, Floats, SecondLook
 from labeltui.detect.registry import register
 
 MEMBERS = 2  # heads for each fold: the blend leans on this one most, and two disagree where one would be sure
+LONGER = 1.5
+"""Passes, as a multiple of the first head's: behind the matrix more of them still fit the given labels of held-out
+samples better (log-loss 1.185 -> 1.182 and .992 -> .987 on two vectors of 50,000; twice as many gain little more)."""
 
 
 @register
@@ -50,7 +53,7 @@ class Corrected(SecondLook):
             np.where(facts.fold >= 0, facts.labels, -1),
             facts.fold,
             facts.n_classes,
-            spec=replace(spec, members=max(spec.members, MEMBERS)),
+            spec=replace(spec, members=max(spec.members, MEMBERS), epochs=round(spec.epochs * LONGER)),
             seed=facts.seed + 1,
             threads=facts.threads,
             device=facts.device,
