@@ -65,7 +65,8 @@ def write_npz(path: Path, n: int = 60, k: int = 3, **more: Any) -> Path:
 
 class TestWhatAnAuditHolds:
     @pytest.fixture(scope="class")
-    def scanned(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, int, int]]]:
+    @classmethod
+    def scanned(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, int, int]]]:
         directory = tmp_path_factory.mktemp("scan")
         tree = write_tree(directory / "data")
         shutil.copy(tree / "c0" / "000.png", tree / "c1" / "copy.png")
@@ -275,7 +276,8 @@ def embedded(report: Path) -> list[int]:
 
 class TestKilled:
     @pytest.fixture(scope="class")
-    def whole(self, tmp_path_factory: pytest.TempPathFactory, server: Server) -> tuple[Path, str]:
+    @classmethod
+    def whole(cls, tmp_path_factory: pytest.TempPathFactory, server: Server) -> tuple[Path, str]:
         directory = tmp_path_factory.mktemp("whole")
         tree = write_tree(directory / "data", n=90)
         assert server.scan(tree, directory / "a", directory / "report") == 0
