@@ -1,4 +1,4 @@
-"""Rows of `detection.py` that are published recipes, trained as their papers say."""
+"""Rows of `detection.py` that are published recipes, trained as their papers say; the LSTM is in `dynamics.py`."""
 
 from __future__ import annotations
 
@@ -8,32 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import _cleannet
-import _lstm
 from _measures import Row
-from _ours import CHECKS, HEAD, Arrays, Stage
+from _ours import CHECKS, Arrays, Stage
 from _peers import Found
-from _worlds import World, digits, plant
-from labeltui import head
+from _worlds import World
 
-RECIPES = (Path(_lstm.__file__), Path(_cleannet.__file__))
-TAUGHT = (
-    "symmetric",
-    0.2,
-    100,
-)  # kind, rate and seed of the errors planted in the digits that the LSTM learns from
-
-
-def lstm(stage: Stage) -> Found:
-    """The published LSTM: taught on digits with planted errors, moved to this world's record without retraining."""
-    kind, rate, seed = TAUGHT
-    of = digits()
-    teacher = Stage(World(of, kind, rate, plant(of, kind, rate, seed), seed), stage.keep)
-    kept = stage.kept("published LSTM", read, (*HEAD, *RECIPES), teacher, stage.record)
-    return {"published LSTM (taught on digits)": Row(kept["score"], seconds=float(kept["seconds"]))}, {}
-
-
-def read(teacher: Stage, record: head.Dynamics) -> Arrays:
-    return {"score": _lstm.published([teacher.record], [teacher.world.wrong], record)}
+RECIPES = (Path(_cleannet.__file__),)
 
 
 def cleannet(stage: Stage) -> Found:

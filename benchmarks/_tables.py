@@ -30,7 +30,6 @@ AP_COLUMNS = {
     "AUM": "AUM",
     "wrong events": "wrong events",
     "labeltui dynamics": "dynamics",
-    "published LSTM (taught on digits)": "published LSTM",
     "published CleanNet (300 verified)": "published CleanNet",
     "centroid": "centroid",
     ORACLE: "oracle",
@@ -247,7 +246,7 @@ def draw(measured: Measured, docs: Path) -> None:
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(12, 1.5 + 0.26 * len(worlds)), width_ratios=(3, 2), layout="constrained"
     )
-    marks = "oDs^v<>XP*dphH8"
+    marks = "oDs^v<>XP*dphH"
     for (row, title), mark in zip(AP_COLUMNS.items(), marks, strict=True):
         points = [
             (found[row]["AP"], y) for y, w in enumerate(worlds) if row in (found := rows_of(measured[w]))

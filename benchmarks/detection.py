@@ -8,7 +8,8 @@
 Labels are those that people gave (`--labels`, or the audit's) and those of six noise models, seeded. Right labels plant
 noise and measure; nothing is chosen by them. A wrong label is a positive; scores are low = bad. cleanlab gets the very
 out-of-fold probabilities of the head, those of our best head, and those of a logistic regression as its guide has it.
-The row "oracle" knows the right labels: it is what the features themselves allow, and no peer.
+The row "oracle" knows the right labels: it is what the features themselves allow, and no peer. The published LSTM needs
+more curves than one data set gives: `dynamics.py` teaches it.
 
 Columns: F1@k flags as many samples as labels are wrong; "F1 own" is at a row's own threshold; precision and recall of
 the worst 1 to 20 %; ECE, Brier skill ("skill") and the error among the 10 % lowest ("lowest") of rows that claim to
@@ -46,7 +47,7 @@ from labeltui.store import OK, Store
 HERE = Path(__file__).parent
 SHARED = tuple(Path(module.__file__) for module in (_measures, _ours, _worlds))
 PEERS = (*SHARED, Path(_peers.__file__))
-PUBLISHED = (*PEERS, *_ours.HEAD, Path(_published.__file__), *_published.RECIPES)
+PUBLISHED = (*PEERS, Path(_published.__file__), *_published.RECIPES)
 
 Group = tuple[str, Callable[[_ours.Stage], _peers.Found], tuple[Path, ...]]
 GROUPS: tuple[Group, ...] = (
@@ -56,7 +57,6 @@ GROUPS: tuple[Group, ...] = (
     ("dynamics", _peers.dynamics, (*PEERS, *_ours.HEAD)),
     ("cleanlab", _peers.cleanlab, (*PEERS, *_ours.DETECT)),
     ("limit", _ours.limit, (*SHARED, *_ours.HEAD)),
-    ("LSTM", _published.lstm, PUBLISHED),
     ("CleanNet", _published.cleannet, PUBLISHED),
     ("Datalab", _peers.datalab, PEERS),
     ("logistic", _peers.logistic, PEERS),
