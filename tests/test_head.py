@@ -239,16 +239,6 @@ def test_the_optimiser_is_that_of_torch() -> None:
     assert all(each.grad is None for each in ours)
 
 
-@pytest.mark.parametrize("threshold", [0, 64, 128, 200])
-def test_coins_show_what_they_should(threshold: int) -> None:
-    from labeltui.head.training import _kept
-
-    kept = _kept(np.random.default_rng(0), 100_003, threshold)
-    assert kept.shape == (100_003,)
-    assert set(np.unique(kept)) <= {0, 1}
-    assert abs(kept.mean() - (1 - threshold / 256)) < 0.006
-
-
 def test_heads_start_without_torchs_compiler() -> None:
     code = """
 import sys
