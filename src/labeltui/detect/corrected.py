@@ -15,7 +15,7 @@ from labeltui.detect.registry import register
 MEMBERS = 2  # heads for each fold: the blend leans on this one most, and two disagree where one would be sure
 LONGER = 1.5
 """Passes, as a multiple of the first head's, on large data: behind the matrix more of them still fit the given labels
-of held-out samples better (log-loss 1.185 -> 1.182 and .992 -> .987 on two vectors of 50,000; twice as many gain little).
+of held-out samples better (log-loss 1.185 -> 1.182 and .992 -> .987 on two vectors of 50,000; twice as many: little).
 Small data get more passes than the spec's in any case."""
 
 
