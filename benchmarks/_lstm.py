@@ -49,16 +49,6 @@ class Published(nn.Module):
         return logits
 
 
-def published(
-    train_records: Sequence[Dynamics],
-    train_wrong: Sequence[NDArray[np.bool_]],
-    record: Dynamics,
-    seed: int = 0,
-) -> NDArray[np.float32]:
-    """`taught` and `judged` in one."""
-    return judged(taught(train_records, train_wrong, seed), record)
-
-
 def taught(records: Sequence[Dynamics], wrong: Sequence[NDArray[np.bool_]], seed: int = 0) -> Published:
     """Train the published recipe on records whose wrong labels are known.
 

@@ -341,14 +341,21 @@ class TestFaults:
         path = tmp_path / "x.h5"
         store.write_h5(path, {"g/a": np.arange(5000), "g/sub/c": np.arange(3), "g/z": np.zeros(100_000)})
         opened = store.H5(path)
-        opened.read_ahead("g")
-        opened.read_ahead("absent")
+        for name in ("g/a", "g/sub", "absent"):
+            opened.read_ahead(name)
         assert opened["g/a"].sum() == 4999 * 2500
         opened = store.H5(path)
         opened._size -= 8  # as if the file shrank after HDF5 had looked
-        opened.read_ahead("g")
+        opened.read_ahead("g/z")
         with pytest.raises(DamagedAudit, match="8 bytes too early"):
             opened["g/z"]
+
+    def test_reading_ahead_of_a_closed_audit_is_nothing(self, audit: Path) -> None:
+        opened = Store.open(audit)
+        opened.read_ahead()
+        assert opened.array("scores/blend").sum() > 0
+        opened.close()
+        opened.read_ahead()
 
     def test_an_array_beyond_the_end_is_damaged(self, tmp_path: Path) -> None:
         path = tmp_path / "x.h5"

@@ -49,6 +49,7 @@ class Corrected(SecondLook):
         assert facts.embeddings is not None  # `needs` says so
         assert facts.fold is not None
         spec = facts.head or head.HeadSpec()
+        # Large: the spec's number of passes is twice what the least number of steps asks for.
         large = int((facts.fold >= 0).sum()) // spec.batch * spec.epochs >= 2 * spec.least_steps
         epochs = round(spec.epochs * LONGER) if large else spec.epochs
         result = head.out_of_fold(

@@ -44,6 +44,7 @@ class AdamW:
         with torch.no_grad():
             for parameters, first, second, steps, shrink in self._groups:
                 gradients = [each.grad for each in parameters if each.grad is not None]
+                assert len(gradients) == len(parameters)  # else moments would be mixed up
                 adamw(
                     parameters, gradients, first, second, [], steps, fused=True, amsgrad=False, beta1=0.9,
                     beta2=0.999, lr=rate, weight_decay=shrink, eps=1e-8, maximize=False,

@@ -388,18 +388,17 @@ class H5:
         view = self._views[name] = np.frombuffer(self._map, dtype, count, offset).reshape(shape)
         return view
 
-    def read_ahead(self, group: str) -> None:
-        """Ask the system to bring the mapped arrays of a group into memory, without waiting for it.
+    def read_ahead(self, name: str) -> None:
+        """Ask the system to bring one mapped array into memory, without waiting for it.
 
         Any thread may call this, also while the file is closed; what is damaged is said when it is read.
         """
-        for name in (f"{group}/{name}" for name in self.names(group)):
-            with contextlib.suppress(DamagedAudit, KeyError):
-                view, mapped = self[name], self._map
-                offset = self._dataset(name).id.get_offset() if name in self._views else None
-                if mapped is not None and offset is not None:
-                    start = offset - offset % mmap.PAGESIZE
-                    mapped.madvise(mmap.MADV_WILLNEED, start, offset + view.nbytes - start)
+        with contextlib.suppress(DamagedAudit, KeyError):
+            view, mapped = self[name], self._map
+            offset = self._dataset(name).id.get_offset() if name in self._views else None
+            if mapped is not None and offset is not None:
+                start = offset - offset % mmap.PAGESIZE
+                mapped.madvise(mmap.MADV_WILLNEED, start, offset + view.nbytes - start)
 
     def attrs(self, name: str = "") -> dict[str, Any]:
         """Return the attributes of an array or group ("" is the root) as plain Python values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import json
 import os
@@ -168,9 +169,11 @@ class Store:
 
     def read_ahead(self) -> None:
         """Ask the system to bring into memory what every look at a sample reads; cold disks take 40 ms a page."""
-        for group in ("samples", "labels", "scores", "suggest"):
-            for file in self._files.values():
-                file.read_ahead(group)
+        with contextlib.suppress(DamagedAudit, KeyError):  # closed meanwhile
+            for group in ("samples", "labels", "scores", "suggest"):
+                for name in self.names_in(group):
+                    path = f"{group}/{name}"
+                    self._files[self.origin(path)].read_ahead(path)
 
     def matrix(self, name: str) -> Any:
         """Return a matrix between classes, for example ``csg/T``: an array, or a `scipy.sparse.csr_array`.

@@ -332,8 +332,9 @@ def listening(
 
         def tick(self) -> Iterable[Message]:
             # Escape, alone or with one key (Alt), looks like the beginning of an answer; after a moment it is a key.
-            patience = MOMENT if len(self._reader.held) <= 2 else LATEST
-            if self._reader.held and time.monotonic() - self._since > patience:
+            held = self._reader.held
+            patience = MOMENT if len(held) <= 2 else LATEST
+            if held and time.monotonic() - self._since > patience:
                 yield from super().feed(self._reader.release())
             yield from super().tick()
 
