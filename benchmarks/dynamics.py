@@ -146,7 +146,9 @@ class School:
             f"labeltui dynamics, {self.name}", teach, self._ours,
             sources=(*HEAD, *READERS, RECIPE / "make.py"), school=self.digest,
         )  # fmt: skip
-        return ours.loaded({n: torch.from_numpy(v) for n, v in kept.items() if n != "seconds"})
+        network = ours.loaded({n: torch.from_numpy(v) for n, v in kept.items() if n != "seconds"})
+        network.share.copy_(ours.shipped().share)  # as the recipe chose it
+        return network
 
 
 def lessons(of: Pictures, kinds: tuple[tuple[str, float], ...], seeds: range) -> list[World]:
@@ -165,12 +167,10 @@ def measure(stage: Stage, school: School) -> dict[str, Any]:
     """Average precision, AUROC and processor seconds of each reading of one record."""
     record, wrong = stage.record, stage.world.wrong
     taught, published = school.ours, school.published  # before the clock runs
-    share = float(ours.shipped().share)  # of the AUM, as the recipe chose it
 
     def read() -> NDArray[np.float32]:
         curves = Curves(record, stage.world.n_classes)
-        z = ours.read(taught, curves, np.arange(len(wrong)))
-        return ours.steadied(z, STATISTICS["AUM"](record), share)
+        return ours.read(taught, curves, np.arange(len(wrong)))
 
     readings: dict[str, Callable[[], NDArray[np.float32]]] = {
         OURS: read,

@@ -141,28 +141,40 @@ def test_what_a_run_says_of_a_sample_is_what_a_count_says(record: head.Dynamics)
     assert company.facts.shape == (20, len(FACTS))
     assert (company.facts[3] == 0).all()
     assert company.rival[3] == -1
-    share = np.zeros(20)
-    for sample in range(20):
-        tops = [t for t in record.top[known[:, sample], sample] if t != record.labels[sample]]
-        times = np.bincount(tops, minlength=4) if tops else np.zeros(4)
-        if not tops:
-            assert company.rival[sample] == -1
-            continue
-        assert company.rival[sample] == times.argmax()
-        share[sample] = times.max() / known[:, sample].sum()
-    total = np.zeros((4, 4))
-    for sample in np.flatnonzero(company.rival >= 0):
-        total[record.labels[sample], company.rival[sample]] += share[sample]
-    for sample in np.flatnonzero(company.rival >= 0):
+    seen = np.flatnonzero(known.any(axis=0))
+    own, other = np.zeros(20), np.zeros(20)
+    for sample in seen:
+        epochs = np.flatnonzero(known[:, sample])
+        own[sample] = np.mean(np.exp(record.log_p[epochs, sample].astype(np.float32)))
+        tops = [t for t in record.top[epochs, sample] if t != record.labels[sample]]
+        assert company.rival[sample] == (np.bincount(tops, minlength=4).argmax() if tops else -1)
+        on_top = record.top[epochs, sample] == company.rival[sample]
+        other[sample] = np.where(on_top, record.top_p[epochs, sample].astype(np.float64), 0.0).mean()
+    size = np.bincount(record.labels[seen], minlength=4)
+    level = np.array(
+        [(own[seen][record.labels[seen] == c].sum() + 4 * own[seen].mean()) / (size[c] + 4) for c in range(4)]
+    )
+    joint = np.zeros((4, 4))  # samples of a label that another class has at its own level
+    for sample in seen[company.rival[seen] >= 0]:
+        joint[record.labels[sample], company.rival[sample]] += other[sample] >= level[company.rival[sample]]
+    assert joint.sum() >= 3
+    rate = np.log((joint.sum(axis=1) + 4 * joint.sum() / len(seen)) / (size + 4) + 0.01)
+
+    def odds(p: float) -> float:
+        p = min(max(p, 1e-4), 1 - 1e-4)
+        return float(np.log(p / (1 - p)))
+
+    for sample in seen:
         i, j = record.labels[sample], company.rival[sample]
-        _, _, pair, direction, doubt, rival_doubt = company.facts[sample]
-        assert pair == pytest.approx(np.log((total[i, j] + 1) / (total[i].sum() / 3 + 1)) / 2, abs=1e-5)
-        assert direction == pytest.approx(np.log((total[i, j] + 1) / (total[j, i] + 1)) / 2, abs=1e-5)
-        mean = share[known.any(axis=0)].mean()
-        for value, label in ((doubt, i), (rival_doubt, j)):
-            of_it = known.any(axis=0) & (record.labels == label)
-            wanted = (share[of_it].sum() + 4 * mean) / (of_it.sum() + 4)
-            assert value == pytest.approx(2 * wanted, abs=1e-5)
+        j = i if j < 0 else j
+        expected = [
+            (odds(own[sample]) - odds(level[i])) / 3,
+            (odds(other[sample]) - odds(level[j])) / 3,
+            np.log((joint[i, j] + 0.5) / (size[i] + 4)) / 3 + 1,
+            np.log((joint[j, i] + 0.5) / (size[j] + 4)) / 3 + 1,
+            rate[i] / 2 + 1, rate[j] / 2 + 1, odds(level[i]) / 2, odds(level[j]) / 2,
+        ]  # fmt: skip
+        np.testing.assert_allclose(company.facts[sample, 2:], expected, atol=1e-4)
     rows = np.flatnonzero(known.any(axis=0))
     margins = statistics.aum(record)[rows]
     np.testing.assert_array_equal(np.argsort(company.facts[rows, 0]), np.argsort(margins))
@@ -181,10 +193,37 @@ def test_the_shipped_network_beats_what_else_is_read_off_the_record(facts: base.
     ours = average_precision_score(wrong, -findings.scores["dynamics"])
     for name, statistic in statistics.STATISTICS.items():
         assert ours > average_precision_score(wrong, -statistic(facts.dynamics)), name
-    # Shipped, not fitted: it says how sure it is without knowing this noise rate.
-    assert calibration_error(findings.scores["dynamics"], ~wrong) < 0.1
     assert "dynamics" not in findings.proposals
     assert findings.attrs["dynamics"]["epochs"] == len(facts.dynamics.log_p)
+
+
+def test_it_says_how_sure_it_is_at_any_noise_rate(facts: base.Facts) -> None:
+    """Shipped, not fitted: the run's own estimate of the rate sets the level."""
+    settings = [(noise.symmetric, 0.05), (noise.symmetric, 0.2), (noise.symmetric, 0.4)]
+    settings += [(noise.pair_flip, 0.05), (noise.pair_flip, 0.2), (noise.pair_flip, 0.4)]
+    found = [error_of_calibration(facts)]
+    for plant, rate in settings:
+        labels = plant(TRUTH, rate, 5, 10).labels
+        made = head.out_of_fold(X, labels, head.folds(labels, None, None, 2, 0), 10, dynamics=True)
+        found.append(
+            error_of_calibration(base.Facts(labels, 10, facts.judged, p_head=made.p, dynamics=made.dynamics))
+        )
+    assert np.mean(found) < 0.1
+    assert max(found) < 0.16
+
+
+def error_of_calibration(facts: base.Facts) -> float:
+    """Of what the detector alone says of digits."""
+    score = detect.run(facts, only=["dynamics"]).scores["dynamics"]
+    return float(calibration_error(score, facts.labels == TRUTH))
+
+
+def test_the_level_is_that_of_the_rate() -> None:
+    z = np.random.default_rng(5).normal(1.0, 3.0, 500).astype(np.float32)
+    for rate in (0.0, 0.01, 0.3, 0.9, 1.0):
+        found = planting.level(z, rate).apply(z)
+        assert 1 - found.mean() == pytest.approx(min(max(rate, 0.002), 0.98), abs=1e-3)
+        assert (np.diff(found[np.argsort(z)]) >= 0).all()
 
 
 def test_scores_keep_their_law_and_their_bytes_on_any_number_of_threads(

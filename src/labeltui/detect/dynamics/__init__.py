@@ -6,7 +6,7 @@ fine-tuning); a small LSTM, trained on many small data sets with planted errors 
 the curves and says how far the label is to be trusted (after Jia et al., AAAI 2023, arXiv 2212.09321, whose
 network reads one curve of one length)::
 
-    record (E, N) --curves: eight channels, 32 steps--> network --log-odds, steadied by the AUM--> score
+    record (E, N) --curves: eight channels, 32 steps--> network --log-odds--> score
                   --company: what the run says-------->           planting: calibrated by errors planted in the same run
 
 `statistics` has what is commonly computed from the same record instead. ``data/noise_detector`` makes the weights.

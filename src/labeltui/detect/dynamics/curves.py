@@ -4,7 +4,7 @@
 channel    of the given label at a step, chance level 0, about -3..3
 =========  ==================================================================================================
 odds       log-odds of its probability, plus log(K - 1)
-rank       where its margin stands among all samples of the run at that step, as a normal score
+margin     its margin, as a multiple of the deviation of all samples' AUM
 agrees     1 where it is the top class, -1 where not
 top        log-odds of the top class, plus log(K - 1)
 spread     normalised sum of squares: 0 all classes alike, 1 certain
@@ -14,8 +14,8 @@ all_odds   the mean of `odds` over the samples of the run
 =========  ==================================================================================================
 
 Epochs are put on a line from 0 to 1 and read at `STEPS` places between, so their number does not matter; the
-chance level is that of K classes; margins, whose scale depends on the network, become ranks. The last two are the same
-for all samples of a run: they tell how far it has come.
+chance level is that of K classes; margins, whose scale depends on the network, are put on that of the run, and their
+mean is the AUM. The last two are the same for all samples of a run: they tell how far it has come.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from labeltui.detect.base import Floats, Mask
 from labeltui.detect.dynamics.company import Company
@@ -33,9 +32,8 @@ from labeltui.detect.dynamics.statistics import recorded
 from labeltui.head import Dynamics
 
 STEPS = 32
-CHANNELS = ("odds", "rank", "agrees", "top", "spread", "rival", "all_agree", "all_odds")
-_REFERENCE = 20_000  # samples that ranks and means are taken among, at most
-_QUANTILES = 257
+CHANNELS = ("odds", "margin", "agrees", "top", "spread", "rival", "all_agree", "all_odds")
+_REFERENCE = 20_000  # samples that deviations and means are taken among, at most
 
 
 class Curves:
@@ -66,12 +64,11 @@ class Curves:
         inside = np.flatnonzero(self.usable)
         if len(inside) > _REFERENCE:
             inside = inside[np.linspace(0, len(inside) - 1, _REFERENCE).astype(np.int64)]
-        self._levels = np.linspace(0.0, 1.0, _QUANTILES)
-        self._quantiles = np.zeros((STEPS, _QUANTILES), dtype=np.float32)
+        self._spread = 1.0
         self._all: Floats = np.zeros((STEPS, 2), dtype=np.float32)
         if len(inside):
-            margin = self._resampled("margin", inside)  # (n, STEPS)
-            self._quantiles = np.quantile(margin, self._levels, axis=0).T.astype(np.float32)
+            deviation = self._resampled("margin", inside).mean(axis=1).std(dtype=np.float64)
+            self._spread = max(float(deviation), 1e-3)
             self._all = np.stack(
                 [self._resampled("agrees", inside).mean(axis=0), self._odds(inside).mean(axis=0)], axis=1
             )
@@ -80,10 +77,7 @@ class Curves:
         """Return the channels of the samples `rows`, all of them usable; float32 (n, STEPS, 8)."""
         out = np.empty((len(rows), STEPS, len(CHANNELS)), dtype=np.float32)
         out[:, :, 0] = self._odds(rows)
-        margin = self._resampled("margin", rows)
-        for step in range(STEPS):
-            place = np.interp(margin[:, step], self._quantiles[step], self._levels)
-            out[:, step, 1] = ndtri(np.clip(place, 1e-3, 1.0 - 1e-3))
+        out[:, :, 1] = np.clip(self._resampled("margin", rows) / self._spread, -8.0, 8.0)
         out[:, :, 2] = self._resampled("agrees", rows)
         top = np.log(np.clip(self._resampled("top_p", rows), 1e-6, 1.0))
         out[:, :, 3] = np.clip((_log_odds(top) + self._chance) / 3.0, -4.0, 4.0)

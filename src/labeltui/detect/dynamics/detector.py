@@ -7,7 +7,6 @@ import numpy as np
 from labeltui.detect.base import UNKNOWN, Attribute, Detector, Facts, Floats
 from labeltui.detect.dynamics import planting
 from labeltui.detect.dynamics.curves import Curves
-from labeltui.detect.dynamics.statistics import aum
 from labeltui.detect.registry import register
 from labeltui.noise.estimate import Anchors
 
@@ -45,13 +44,14 @@ class DynamicsDetector(Detector):
         record = facts.dynamics
         curves = Curves(record, facts.n_classes)
         rows = np.flatnonzero(curves.usable)
-        shipped = network.shipped()
-        z = network.read(shipped, curves, rows, facts.threads)
-        z = network.steadied(z, aum(record)[rows], float(shipped.share))
+        z = network.read(network.shipped(), curves, rows, facts.threads)
+        rate = self._rate()
         curve = planting.Curve(0.0, 1.0, float("nan"))
+        if rate is not None and len(rows):
+            curve = planting.level(z, rate)
         planted = np.zeros(len(rows), dtype=bool) if facts.planted is None else facts.planted[rows]
         self._attributes = {"epochs": len(record.log_p), "recorded": len(rows)}
-        if (found := planting.fit(z, planted, self._rate() if planted.any() else 0.0)) is not None:
+        if (found := planting.fit(z, planted, 0.1 if rate is None else rate)) is not None:
             curve = found
             self._attributes |= {
                 "planted": int(planted.sum()),
@@ -62,11 +62,11 @@ class DynamicsDetector(Detector):
         same = ~planted & (record.labels[rows] == facts.doubted[rows])
         self._score[rows[same]] = curve.apply(z[same])
 
-    def _rate(self) -> float:
-        """Share of wrong labels, from the samples that look most like their class; .1 without a head."""
+    def _rate(self) -> float | None:
+        """Share of wrong labels, from the samples that look most like their class; None without a head."""
         facts = self.facts
         if facts.p_head is None:
-            return 0.1
+            return None
         labels = np.where(facts.judged & (facts.labels >= 0), facts.labels, -1).astype(np.int32)
         anchors = Anchors(labels, facts.n_classes)
         for start, stop in facts.blocks():

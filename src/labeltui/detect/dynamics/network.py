@@ -22,12 +22,19 @@ WEIGHTS = "weights.safetensors"
 _BLOCK = 2048  # samples at a time, whatever the number of threads: the bytes follow from the block
 
 
-class Network(nn.Module):
-    """A small LSTM over the curves; what it gives is the log-odds of a right label.
+_SUMMED = tuple(CHANNELS.index(name) for name in ("odds", "margin", "all_agree", "all_odds"))
 
-    At each step it sees the channels and what the run says of the sample. It is read at its last step and on the mean
-    over all steps, so that neither the end of training nor its whole course is lost, and beside it the mean of each
-    channel and what the run says.
+
+class Network(nn.Module):
+    """A small LSTM over the curves, and a weighted sum beside it; both give the log-odds of a right label.
+
+    The LSTM is read at its last step and on the mean over all steps, so that neither the end of training nor its whole
+    course is lost; beside it stand the mean of each channel and what the run says of the sample. These enter its
+    output as a weighted sum and nowhere else: few runs were learned from, and a network that may combine such facts
+    knows each run again.
+
+    The other sum has the mean odds, the AUM and the facts alone. It sees less where the LSTM is at home, and errs less
+    where data differ from all that was learned from.
 
     Parameters
     ----------
@@ -37,24 +44,27 @@ class Network(nn.Module):
     Attributes
     ----------
     share : Tensor
-        How much of the AUM `steadied` puts into the score; the recipe chooses it.
+        How much of the plain sum is in the log-odds; the recipe chooses it.
     """
 
     def __init__(self, hidden: int = 32) -> None:
         super().__init__()
-        seen = len(CHANNELS) + len(FACTS)
-        self.lstm = nn.LSTM(seen, hidden, batch_first=True)
-        self.out = nn.Linear(2 * hidden + seen, 1)
+        self.lstm = nn.LSTM(len(CHANNELS), hidden, batch_first=True)
+        self.out = nn.Linear(2 * hidden + len(CHANNELS) + len(FACTS), 1)
+        self.plain = nn.Linear(len(_SUMMED) + len(FACTS), 1)
         self.share: torch.Tensor
         self.register_buffer("share", torch.zeros(()))
 
+    def both(self, curves: torch.Tensor, facts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Curves (b, STEPS, 8) and facts (b, 10) to the log-odds by the LSTM and by the plain sum, (b,) each."""
+        states, _ = self.lstm(curves)  # (b, STEPS, hidden)
+        means = curves.mean(dim=1)
+        seen = torch.cat([states[:, -1], states.mean(dim=1), means, facts], dim=1)
+        return self.out(seen)[:, 0], self.plain(torch.cat([means[:, _SUMMED], facts], dim=1))[:, 0]
+
     def forward(self, curves: torch.Tensor, facts: torch.Tensor) -> torch.Tensor:
-        """Curves (b, STEPS, 8) and facts (b, 6) to log-odds (b,)."""
-        constant = facts[:, None].expand(-1, curves.shape[1], -1)
-        states, _ = self.lstm(torch.cat([curves, constant], dim=2))  # (b, STEPS, hidden)
-        seen = torch.cat([states[:, -1], states.mean(dim=1), curves.mean(dim=1), facts], dim=1)
-        log_odds: torch.Tensor = self.out(seen)[:, 0]
-        return log_odds
+        """Curves and facts to log-odds (b,)."""
+        return torch.lerp(*self.both(curves, facts), self.share)
 
 
 def shipped() -> Network:
@@ -103,26 +113,3 @@ def read(
     finally:
         torch.set_num_threads(before)
     return out
-
-
-def steadied(z: Floats, margins: Floats, share: float) -> Floats:
-    """Return the network's log-odds, mixed with a share of the AUM that is put on their scale; float32 (n,).
-
-    The network has learned from small worlds, and may read more out of a curve than there is where data differ from
-    them; the AUM has learned nothing, and reads less.
-
-    Parameters
-    ----------
-    z : ndarray of float32, shape (n,)
-        What the network says.
-    margins : ndarray of float32, shape (n,)
-        The AUM of the same samples.
-    share : float
-        From 0 to 1.
-    """
-    spread = float(margins.std(dtype=np.float64)) if len(margins) else 0.0
-    if spread == 0.0:
-        return z
-    centred = (margins - margins.mean(dtype=np.float64)) / spread
-    scaled = z.mean(dtype=np.float64) + z.std(dtype=np.float64) * centred
-    return np.asarray((1.0 - share) * z + share * scaled, dtype=np.float32)

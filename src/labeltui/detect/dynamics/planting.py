@@ -1,8 +1,12 @@
-"""Calibration of the dynamics score by labels that were corrupted on purpose in the same run.
+"""Calibration of the dynamics score to the run at hand, which its network was not taught on.
 
-A share of the labels was replaced before training, so their curves are known to be those of wrong labels; the rest
-are right and wrong in unknown proportion. Let z be the network's log-odds, and P(wrong | z) = s(a - b z) with the
-logistic function s. Planted curves are distributed like those of wrong labels, hence by Bayes
+`level` needs a noise rate: how many labels are wrong differs from run to run, and shifts all log-odds alike (prior
+shift: Saerens et al., Neural Computation 2002).
+
+`fit` needs labels that were corrupted on purpose: a share of the labels was replaced before training, so their curves
+are known to be those of wrong labels; the rest are right and wrong in unknown proportion. Let z be the network's
+log-odds, and P(wrong | z) = s(a - b z) with the logistic function s. Planted curves are distributed like those of
+wrong labels, hence by Bayes
 
     P(planted | z) = c s(a - b z) / (1 + c s(a - b z)),    c = (planted / rest) / rate,
 
@@ -21,7 +25,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
+from scipy.special import expit
 
 from labeltui.detect.base import Floats, Mask
 
@@ -49,6 +54,23 @@ class Curve:
         """Return P(label right)."""
         with np.errstate(over="ignore"):
             return np.asarray(1.0 / (1.0 + np.exp(-(self.shift + self.stretch * z))), dtype=np.float32)
+
+
+def level(z: npt.NDArray[np.floating], rate: float) -> Curve:
+    """Return the curve by which as many labels are wrong, in the mean, as the rate says.
+
+    Parameters
+    ----------
+    z : ndarray, shape (n,)
+        The network's log-odds of a right label, finite.
+    rate : float
+        Share of wrong labels; kept within .002 and .98.
+    """
+    wanted = 1.0 - min(max(rate, 0.002), 0.98)
+    x = z.astype(np.float64)
+    far = float(np.abs(x).max(initial=0.0)) + 10.0  # there the mean is beyond either bound
+    shift = brentq(lambda by: float(expit(x + by).mean()) - wanted, -far, far, xtol=1e-4)
+    return Curve(round(float(shift), 4), 1.0, rate)
 
 
 def fit(z: npt.NDArray[np.floating], planted: Mask, rate: float) -> Curve | None:
