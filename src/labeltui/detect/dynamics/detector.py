@@ -51,7 +51,7 @@ class DynamicsDetector(Detector):
             curve = planting.level(z, rate)
         planted = np.zeros(len(rows), dtype=bool) if facts.planted is None else facts.planted[rows]
         self._attributes = {"epochs": len(record.log_p), "recorded": len(rows)}
-        if (found := planting.fit(z, planted, 0.1 if rate is None else rate)) is not None:
+        if (found := planting.fit(z, planted, rate)) is not None:
             curve = found
             self._attributes |= {
                 "planted": int(planted.sum()),

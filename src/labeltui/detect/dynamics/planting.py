@@ -31,7 +31,10 @@ from scipy.special import expit
 from labeltui.detect.base import Floats, Mask
 
 LEAST = 30  # planted labels; with fewer the network's own odds stay
-_OFFSET, _SLOPE, _SHARE = 2.0, 0.5, 0.5  # standard deviations a priori, in a, log b and log c
+_OFFSET, _SLOPE = 2.0, 0.5  # standard deviations a priori, in a and log b
+# ... in log c: anchors tell the noise rate to about a seventh, with right labels to measure by.
+_SHARE, _SHARE_OF_GUESS = 0.2, 0.5
+_GUESS = 0.1  # noise rate
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def level(z: npt.NDArray[np.floating], rate: float) -> Curve:
     return Curve(round(float(shift), 4), 1.0, rate)
 
 
-def fit(z: npt.NDArray[np.floating], planted: Mask, rate: float) -> Curve | None:
+def fit(z: npt.NDArray[np.floating], planted: Mask, rate: float | None) -> Curve | None:
     """Fit the curve; None with fewer than `LEAST` planted or other samples.
 
     Parameters
@@ -81,16 +84,17 @@ def fit(z: npt.NDArray[np.floating], planted: Mask, rate: float) -> Curve | None
     z : ndarray, shape (n,)
         The network's log-odds of a right label.
     planted : ndarray of bool, shape (n,)
-    rate : float
-        Share of wrong labels among the others, as far as is known.
+    rate : float or None
+        Estimated share of wrong labels among the others; None = unknown.
     """
     count = int(planted.sum())
     if min(count, len(planted) - count) < LEAST:
         return None
     odds = count / (len(planted) - count)
     x = z.astype(np.float64)
-    prior = np.array([0.0, 0.0, np.log(odds / np.clip(rate, 0.005, 0.8))])
-    width = np.array([_OFFSET, _SLOPE, _SHARE])
+    expected = _GUESS if rate is None else min(max(rate, 0.005), 0.8)
+    prior = np.array([0.0, 0.0, np.log(odds / expected)])
+    width = np.array([_OFFSET, _SLOPE, _SHARE_OF_GUESS if rate is None else _SHARE])
 
     def loss(v: npt.NDArray[np.float64]) -> float:
         t = v[0] - np.exp(v[1]) * x
