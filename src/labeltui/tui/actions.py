@@ -16,8 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from textual.binding import Binding
-
 from labeltui.text import safe
 from labeltui.tui.laws import (
     Law,
@@ -326,6 +324,7 @@ class Keymap:
                 for screen in action.screens:
                     taken[screen, key] = action
             self._keys[action.id] = tuple(free)
+        self._by_key = taken
 
     def _clash(self, action: Action, key: str, holder: Action, wished: bool) -> None:
         shown = show_key(key)
@@ -357,15 +356,9 @@ class Keymap:
         """Return the shown key of an action by its id."""
         return self.shown_alone(BY_ID[id_])
 
-    def bindings(self, screen: str) -> list[Binding]:
-        """Return the bindings of one screen."""
-        return [
-            Binding(
-                ",".join(self._keys[action.id]), f"do('{action.id}')", action.verb, id=action.id, show=False
-            )
-            for action in ACTIONS
-            if screen in action.screens and self._keys[action.id]
-        ]
+    def action(self, screen: str, key: str) -> Action | None:
+        """Return the action that a key, by Textual's name, starts on a screen."""
+        return self._by_key.get((screen, key))
 
 
 def _long_name(key: str) -> str:

@@ -12,15 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textual import work
+from textual import events, work
 from textual._compositor import CompositorUpdate
 from textual.app import App
+from textual.widget import Widget
 
 from labeltui.errors import LabeltuiError, UsageError
 from labeltui.text import safe
 from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
 from labeltui.tui.graphics import canvas_of
+from labeltui.tui.screens.base import TableScreen
 from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
 from labeltui.tui.theme import DARK, THEMES
@@ -106,6 +108,8 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self._brought = asyncio.Event()  # the trainer is there
         self._starting = False
         self._place: object = None  # as last remembered
+        self._early: list[events.Key | events.Paste] | None = []  # typed before the first screen stood
+        self._clicked: Widget | None = None  # where the mouse was used since the last key
         self._asked_at = 0  # relabels since the last run when a job was last started by itself
 
     def get_default_screen(self) -> ReviewScreen:
@@ -146,7 +150,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         await self.review.bring_panels()
         self.call_after_refresh(self._greet)
 
-    def _greet(self) -> None:
+    async def _greet(self) -> None:
         review, root = self.review, self.audit.source_root
         if root is not None and not root.exists():
             review.reader.read(
@@ -154,6 +158,56 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             )
         elif self.welcome:
             review.reader.read("Welcome", guide.welcome(self.audit, self.keymap, review.reader.room))
+        early, self._early = self._early or [], None
+        for event in early:
+            await self._typed(event)
+
+    # Keys -------------------------------------------------------------------------------
+
+    async def on_event(self, event: events.Event) -> None:
+        """Handle keys here, one after the other; Textual handles all other events.
+
+        Textual would put each key into the message queue of the screen that is on top when the key *arrives*, and let
+        messages follow it. Keys that arrive together (a stalled line, held keys) would then act before the one in
+        front of them has taken effect, and decide on another sample than the one it leads to. Here a key is looked up
+        when the one before it is done, on the screen that is on top then.
+        """
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            if self._early is not None:
+                self._early.append(event)
+            else:
+                await self._typed(event)
+            return
+        if isinstance(event, events.MouseDown | events.MouseUp) and not event.is_forwarded:
+            self._clicked = self.get_widget_at(event.x, event.y)[0]
+        await super().on_event(event)
+
+    async def _typed(self, event: events.Key | events.Paste) -> None:
+        await self._clicks_are_done()
+        for part in _apart(event):
+            screen = self.screen
+            while isinstance(screen, TableScreen) and not screen.on_top.is_set():
+                await screen.on_top.wait()
+                screen = self.screen
+            assert isinstance(screen, TableScreen)
+            await screen.typed(part)
+
+    async def _clicks_are_done(self) -> None:
+        """Wait for the effect of a click, which bubbles from queue to queue up to the screen."""
+        clicked, self._clicked = self._clicked, None
+        for node in clicked.ancestors_with_self if clicked is not None else ():
+            if isinstance(node, Widget) and node.is_running:
+                done = asyncio.Event()
+                node.call_later(done.set)
+                await done.wait()
+
+    def push_screen(self, screen: Any, *arguments: Any, **options: Any) -> Any:
+        """Put a screen on top; the one below it has to be painted anew before it gets keys again."""
+        covered = self.screen if self.screen_stack else None
+        pushed = super().push_screen(screen, *arguments, **options)
+        if isinstance(covered, TableScreen):
+            covered.on_top.clear()
+        return pushed
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         # All of Textual's frames pass here; what the terminal shows already is taken out of them.
@@ -277,6 +331,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self._watch_jobs()
         return job
 
+    @work(group="cancel")
     async def cancel_training(self, run_id: str = "") -> None:
         """Ask a run, by default the one that works, to stop."""
         jobs = await self._trainer()
@@ -301,6 +356,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     # Export -----------------------------------------------------------------------------
 
+    @work(group="export")
     async def export(self, out: Path, only_changed: bool, force: bool) -> None:
         """Write the corrected labels, off the UI thread, and say what came of it."""
         self.review.say(f"writing {safe(str(out))} …")
@@ -349,6 +405,16 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if self.training:
             lines.append(f"training goes on:         labeltui jobs {path}")
         return lines
+
+
+def _apart(event: events.Key | events.Paste) -> list[events.Key | events.Paste]:
+    """Take apart what the parser joined: Escape and a key behind it in one read look like Alt and that key.
+
+    No action has an Alt key, so Escape was typed.
+    """
+    if not isinstance(event, events.Key) or not event.key.startswith("alt+"):
+        return [event]
+    return [events.Key("escape", "\x1b"), events.Key(event.key.removeprefix("alt+"), event.character)]
 
 
 def _look(jobs: Trainer, before: Job | None) -> tuple[Job | None, Job | None, Curve | None]:

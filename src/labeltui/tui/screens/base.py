@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import textwrap
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rich.cells import cell_len
 from textual import events, on
-from textual.binding import BindingsMap
 from textual.screen import Screen
 
 from labeltui.errors import LabeltuiError
@@ -29,12 +29,13 @@ T = TypeVar("T")
 class TableScreen(Screen[T], inherit_bindings=False):
     """A screen whose keys come from the actions table.
 
-    No widget ever takes the focus from Textual's point of view: the screen gets every key, gives it to its panel while
-    that is open, and else to the table. That keeps a change of pane down to the two lines that show it; Textual
-    repaints whole widgets for it.
+    No widget ever takes the focus from Textual's point of view: the application hands the screen every key, one at a
+    time (`typed`), and the screen gives it to its panel while that is open, and else to the table. That keeps a change
+    of pane down to the two lines that show it; Textual repaints whole widgets for it.
 
-    A subclass sets `name_in_table`, yields `panel` in `compose`, answers `context`, shows feedback in `say`, and has a
-    method ``do_HANDLER`` for each handler of its actions.
+    A subclass sets `name_in_table`, yields `panel` in `compose`, answers `context`, paints itself in `paint_all`, and
+    has a method ``do_HANDLER`` for each handler of its actions. A handler changes all that a later key depends on
+    before it returns, never by a message, a timer or a worker; what takes long is a worker.
     """
 
     name_in_table = ""
@@ -49,7 +50,9 @@ class TableScreen(Screen[T], inherit_bindings=False):
         self.reader = Reader()
         self.status = Lines(classes="status")
         self.footer = Lines(classes="footer")
-        self._bindings = BindingsMap(keymap.bindings(self.name_in_table))
+        self.on_top = asyncio.Event()
+        """Set once the screen is painted after it came on top; keys wait for it, since a person decides on what is
+        shown."""
 
     @property
     def labeltui(self) -> LabeltuiApp:
@@ -145,24 +148,32 @@ class TableScreen(Screen[T], inherit_bindings=False):
         """Handle a key before the panel and the table see it; False leaves it to them."""
         return False
 
-    async def on_key(self, event: events.Key) -> None:
-        if self.intercept(event):
-            event.stop()
-            event.prevent_default()
+    async def typed(self, event: events.Key | events.Paste) -> None:
+        """Handle a key, or pasted text, completely."""
+        if isinstance(event, events.Paste):
+            if self.panel.is_open:
+                self.panel.paste(event.text)
+        elif self.intercept(event):
+            pass
         elif self.reader.is_open:
-            event.stop()
-            event.prevent_default()
             self.reader.press(event.key)
         elif self.panel.is_open:
-            event.stop()
-            event.prevent_default()
             taken = self.panel.press(event.key, event.character)
             if taken is not None:
                 await _finish(taken())
+        elif action := self.keymap.action(self.name_in_table, event.key):
+            await self.action_do(action.id)
 
-    def on_paste(self, event: events.Paste) -> None:
-        if self.panel.is_open:
-            self.panel.paste(event.text)
+    def paint_all(self) -> None:
+        """Paint every part."""
+        raise NotImplementedError
+
+    def on_screen_resume(self) -> None:
+        self.call_after_refresh(self._paint_on_top)
+
+    def _paint_on_top(self) -> None:
+        self.paint_all()
+        self.on_top.set()
 
     @on(Panel.Picked)
     async def _picked(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.cells import cell_len
-from textual import on, work
+from textual import work
 from textual.widget import Widget
 
 from labeltui.tui.actions import Keymap
@@ -82,6 +82,7 @@ class BulkScreen(WithRows):
 
     def on_mount(self) -> None:
         self.choices.lit = True
+        self.choices.moved = self._moved
 
     def context(self) -> Context:
         return Context(sample=True, read_only=self.session.audit.read_only)
@@ -95,8 +96,7 @@ class BulkScreen(WithRows):
         )
         self.measure()
 
-    @on(Rows.Moved)
-    def _moved(self) -> None:
+    def _moved(self, row: int) -> None:
         self.measure()
 
     def labels(self) -> int | list[int] | None:

@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from textual import on
 from textual.containers import Vertical
 from textual.widget import Widget
 
@@ -68,6 +67,7 @@ class ConflictsScreen(WithRows):
 
     def on_mount(self) -> None:
         self.list.lit = True
+        self.list.moved = self._moved
         self.leaks = len(self.session.audit.across_splits())
         self._gather()
 
@@ -167,8 +167,7 @@ class ConflictsScreen(WithRows):
         audit = self.session.audit
         return audit.split_of(sample) if self.list.across else self.session.name(int(audit.current[sample]))
 
-    @on(Rows.Moved)
-    def _moved(self) -> None:
+    def _moved(self, row: int) -> None:
         self.paint_group()
 
     def decided(self) -> None:

@@ -49,8 +49,8 @@ class Opened(Deciding):
         self.set_class(event.size.width < 104, "narrow")
         self.call_after_refresh(self.paint)
 
-    def on_screen_resume(self) -> None:
-        self.call_after_refresh(self.paint)
+    def paint_all(self) -> None:
+        self.paint()
 
     def decided(self) -> None:
         self.paint()

@@ -92,6 +92,7 @@ class PairsScreen(WithRows):
 
     def on_mount(self) -> None:
         self.list.lit = True
+        self.list.moved = self._moved
         self.list.load()
 
     def context(self) -> Context:
@@ -125,8 +126,7 @@ class PairsScreen(WithRows):
         )
         self.entitle(("CLASS PAIRS ", "title"), (by + "   ", "faint"), (what, "strong"))
 
-    @on(Rows.Moved)
-    def _moved(self) -> None:
+    def _moved(self, row: int) -> None:
         self.swapped = False
         self.paint_pair()
 

@@ -88,6 +88,7 @@ class ReviewScreen(Narrowing):
 
     def on_mount(self) -> None:
         self.session.audit.on_saved = self._tell_saved
+        self.queue.moved = self._moved
         self.enter_pane("queue")
         self.paint_titles()
         if problems := self.keymap.problems:
@@ -213,9 +214,8 @@ class ReviewScreen(Narrowing):
     def _chosen(self) -> None:
         self.do_open()
 
-    @on(Rows.Moved, "#queue")
-    def _moved(self, event: Rows.Moved) -> None:
-        self.session.row = event.row
+    def _moved(self, row: int) -> None:
+        self.session.row = row
         self.paint_titles()
         self.preview.show()
 
@@ -259,9 +259,6 @@ class ReviewScreen(Narrowing):
 
     def do_large(self) -> None:
         self._push("picture", "PictureScreen")
-
-    def on_screen_resume(self) -> None:
-        self.call_after_refresh(self.paint_all)
 
     def do_checks(self) -> None:
         session = self.session
@@ -378,8 +375,8 @@ class ReviewScreen(Narrowing):
     def do_train(self) -> None:
         self.labeltui.start_training()
 
-    async def do_cancel_training(self) -> None:
-        await self.labeltui.cancel_training()
+    def do_cancel_training(self) -> None:
+        self.labeltui.cancel_training()
 
     def show_job(self, job: Job | None, curve: Curve | None = None) -> None:
         """Paint the line of the training job; hidden while none runs."""
@@ -407,15 +404,15 @@ class ReviewScreen(Narrowing):
         what = [Item("every sample, with its corrected label", False), Item("only what changed", True)]
         self.panel.find("Export which samples?", what, where)
 
-    async def _export(self, path: str, only_changed: bool) -> None:
+    def _export(self, path: str, only_changed: bool) -> None:
         if not path.strip():
             self.say("no file was named", "warn")
             return
         out = Path(path).expanduser()
 
-        async def replace(force: bool) -> None:
+        def replace(force: bool) -> None:
             if force:
-                await self.labeltui.export(out, only_changed, force=True)
+                self.labeltui.export(out, only_changed, force=True)
             else:
                 self.panel.ask("Write to which file?", lambda path: self._export(path, only_changed), path)
 
@@ -423,7 +420,7 @@ class ReviewScreen(Narrowing):
             choices = [Item("choose another name", False), Item("replace it", True)]
             self.panel.find(f"{safe(path)} exists", choices, replace)
         else:
-            await self.labeltui.export(out, only_changed, force=False)
+            self.labeltui.export(out, only_changed, force=False)
 
     def do_theme(self) -> None:
         def take(name: str) -> None:

@@ -99,6 +99,7 @@ class RunsScreen(WithRows):
 
     def on_mount(self) -> None:
         self.list.lit = True
+        self.list.moved = self._moved
         self.list.put(list_jobs(self.session.audit.path))
         self._watch()
 
@@ -210,8 +211,7 @@ class RunsScreen(WithRows):
 
     # -- doing ------------------------------------------------------------
 
-    @on(Rows.Moved)
-    def _moved(self) -> None:
+    def _moved(self, row: int) -> None:
         self.paint_run()
         self._watch()
 
@@ -246,6 +246,7 @@ class RunsScreen(WithRows):
             return
         self.app.push_screen(ComparisonScreen(self.session, self.keymap, chosen or [job.id]))
 
+    @work(group="resume")
     async def do_resume(self) -> None:
         job = self.list.job
         assert job is not None
@@ -260,10 +261,10 @@ class RunsScreen(WithRows):
         )
         self._watch()
 
-    async def do_cancel(self) -> None:
+    def do_cancel(self) -> None:
         job = self.list.job
         assert job is not None
-        await self.labeltui.cancel_training(job.id)
+        self.labeltui.cancel_training(job.id)
         self.say(f"run {job.number} is asked to stop")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual import events
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -16,18 +18,6 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
 
     The keys are the screen's: it calls `move` and its kin.
     """
-
-    class Moved(Message):
-        """The cursor stands on another row."""
-
-        def __init__(self, rows: Rows, row: int) -> None:
-            super().__init__()
-            self.rows = rows
-            self.row = row
-
-        @property
-        def control(self) -> Rows:
-            return self.rows
 
     class Chosen(Message):
         """A row was clicked that the cursor stood on already."""
@@ -44,6 +34,8 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.row = 0
+        self.moved: Callable[[int], object] = lambda row: None
+        """Called with the new row inside each move: by a message it would follow behind the next key."""
         self._lit = False
         self._painted: dict[int, list[Piece]] = {}
         self.letters: dict[int, str] = {}
@@ -92,11 +84,11 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
             self.repaint(old)
             self.repaint(row)
         if tell:
-            self.post_message(self.Moved(self, row))
+            self.moved(row)
         return True
 
     def reset(self, row: int) -> None:
-        """Show changed rows with the cursor on `row`; sends no message."""
+        """Show changed rows with the cursor on `row`; `moved` is not called."""
         self.row = max(0, min(row, self.count() - 1))
         self.virtual_size = Size(self.size.width, self.count())
         self._painted.clear()
@@ -135,7 +127,7 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         third = height // 3
         target = self.row - third if self.row >= top + height else self.row - (height - 1 - third)
         target = max(0, min(target, self.count() - height))
-        self.scroll_to(y=target, animate=False, force=True)
+        self.scroll_to(y=target, animate=False, force=True, immediate=True)
         return target != top
 
     # -- painting ------------------------------------------------------------
