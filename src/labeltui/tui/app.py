@@ -184,13 +184,12 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     async def _typed(self, event: events.Key | events.Paste) -> None:
         await self._clicks_are_done()
-        for part in _apart(event):
+        screen = self.screen
+        while isinstance(screen, TableScreen) and not screen.on_top.is_set():
+            await screen.on_top.wait()
             screen = self.screen
-            while isinstance(screen, TableScreen) and not screen.on_top.is_set():
-                await screen.on_top.wait()
-                screen = self.screen
-            assert isinstance(screen, TableScreen)
-            await screen.typed(part)
+        assert isinstance(screen, TableScreen)
+        await screen.typed(event)
 
     async def _clicks_are_done(self) -> None:
         """Wait for the effect of a click, which bubbles from queue to queue up to the screen."""
@@ -405,16 +404,6 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if self.training:
             lines.append(f"training goes on:         labeltui jobs {path}")
         return lines
-
-
-def _apart(event: events.Key | events.Paste) -> list[events.Key | events.Paste]:
-    """Take apart what the parser joined: Escape and a key behind it in one read look like Alt and that key.
-
-    No action has an Alt key, so Escape was typed.
-    """
-    if not isinstance(event, events.Key) or not event.key.startswith("alt+"):
-        return [event]
-    return [events.Key("escape", "\x1b"), events.Key(event.key.removeprefix("alt+"), event.character)]
 
 
 def _look(jobs: Trainer, before: Job | None) -> tuple[Job | None, Job | None, Curve | None]:

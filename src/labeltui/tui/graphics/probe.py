@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import select
 import struct
 import sys
@@ -287,6 +288,9 @@ def remember(name: str, answers: Answers, file: Path) -> None:
 
 # While the program runs
 
+_ESCAPE = re.compile(r"\x1b\[20[01]~|\x1b(?![\[OP_^X]|\]\d)")
+"""Begin and end of pasted text, and an Escape that begins none of the sequences that terminals send."""
+
 
 def listening(
     base: type[Driver], heard: Callable[[Answers], None], expecting: Callable[[], bool]
@@ -302,6 +306,7 @@ def listening(
     expecting : callable
         Tells whether answers may still come; otherwise the keys are left alone.
     """
+    from textual import constants, events
     from textual._xterm_parser import XTermParser
     from textual.drivers import linux_driver
 
@@ -316,6 +321,8 @@ def listening(
             super().__init__(debug)
             self._reader = Reader(inside=True)
             self._since = 0.0
+            self._escape = 0.0  # when a last Escape came that nothing has followed yet; 0 = none
+            self._pasting = False
 
         def feed(self, data: str) -> Iterable[Message]:
             if data and (expecting() or self._reader.held):
@@ -327,15 +334,43 @@ def listening(
                 if not data:
                     return
             elif not data and (held := self._reader.release()):
-                yield from super().feed(held)
-            yield from super().feed(data)
+                yield from self._keys(held)
+            if data:
+                yield from self._keys(data)
+            else:
+                yield from super().feed(data)
+
+        def _keys(self, data: str) -> Iterable[Message]:
+            """Read keys; an Escape that begins no sequence is a key, whatever arrives together with it.
+
+            Textual takes Escape and the key behind it for Alt and that key, or for a character such as ¡ (Escape 1),
+            and so loses both.
+            """
+            if self._escape:
+                self._escape, data = 0.0, "\x1b" + data
+            position = 0
+            for match in _ESCAPE.finditer(data):
+                yield from super().feed(data[position : match.start()]) if match.start() > position else ()
+                position = match.start()
+                if match[0] != "\x1b":
+                    self._pasting = match[0].endswith("200~")
+                elif not self._pasting and match.end() == len(data):
+                    self._escape, position = time.monotonic(), match.end()
+                elif not self._pasting:
+                    yield events.Key("escape", "\x1b")
+                    position = match.end()
+            if position < len(data):
+                yield from super().feed(data[position:])
 
         def tick(self) -> Iterable[Message]:
             # Escape, alone or with one key (Alt), looks like the beginning of an answer; after a moment it is a key.
             held = self._reader.held
             patience = MOMENT if len(held) <= 2 else LATEST
             if held and time.monotonic() - self._since > patience:
-                yield from super().feed(self._reader.release())
+                yield from self._keys(self._reader.release())
+            if self._escape and time.monotonic() - self._escape > constants.ESCAPE_DELAY:
+                self._escape = 0.0
+                yield events.Key("escape", "\x1b")
             yield from super().tick()
 
     class Listening(base):  # type: ignore[misc,valid-type]
