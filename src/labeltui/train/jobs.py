@@ -40,6 +40,9 @@ LOST_AFTER_SECONDS = 60.0
 # A child needs some seconds to import torch before its first heartbeat; a cluster's launcher may queue it for long.
 START_SECONDS = 120.0
 
+ENDED = ("done", "failed", "cancelled", "paused")
+"""States that a job gives itself in exit.json."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -335,6 +338,8 @@ def _read(directory: Path, number: int) -> Job:
     last = _last_progress(directory / curves.EVENTS)
     if exit_:
         state, message = str(exit_.get("state", "failed")), str(exit_.get("message", ""))
+        if state not in ENDED:
+            state, message = "failed", f"its exit.json names an unknown state: {safe(state, 40)}"
     elif not heartbeat:
         # A clock that was set back must not keep a dead job starting for ever.
         fresh = abs(time.time() - launched) < START_SECONDS

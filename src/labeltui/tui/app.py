@@ -16,13 +16,14 @@ from textual import events, work
 from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.widget import Widget
+from textual.worker import Worker
 
 from labeltui.errors import LabeltuiError, UsageError
 from labeltui.text import safe
 from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
 from labeltui.tui.graphics import canvas_of
-from labeltui.tui.screens.base import TableScreen
+from labeltui.tui.screens.base import TableScreen, parts_of
 from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
 from labeltui.tui.theme import DARK, THEMES
@@ -117,6 +118,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._first_screen)
+        self.app_resume_signal.subscribe(self, lambda app: self.redraw())  # after SIGTSTP and SIGCONT
         self.set_interval(PLACE_EVERY, self._keep_place)
         if self.jobs is not None:
             self._watch_jobs()
@@ -223,6 +225,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     def redraw(self) -> None:
         """Paint everything anew: something else may have written on the terminal."""
         self.wire.forget(*self.size)
+        canvas_of(self).redraw()
         self.refresh(layout=True)
 
     # Training ---------------------------------------------------------------------------
@@ -238,14 +241,14 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         job = self.jobs.status() if self.jobs is not None else None
         return self._starting or (job is not None and job.active)
 
-    @work(group="bring", exclusive=True)
+    @work(group="bring", exclusive=True, exit_on_error=False)
     async def _bring_jobs(self, make: Callable[[], Trainer]) -> None:
         self.jobs = await asyncio.to_thread(make)
         self._brought.set()
         self._watch_jobs()
         self._train_when_due()  # somebody may have been quicker
 
-    @work(group="jobs", exclusive=True)
+    @work(group="jobs", exclusive=True, exit_on_error=False)
     async def _watch_jobs(self) -> None:
         jobs = self.jobs
         assert jobs is not None
@@ -253,7 +256,12 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         await self._adopt()
         before: Job | None = None
         while True:
-            job, ended, curve = await asyncio.to_thread(_look, jobs, before)
+            try:
+                job, ended, curve = await asyncio.to_thread(_look, jobs, before)
+            except OSError as error:  # a network file system that does not answer for a while
+                self.top.complain(error)
+                await asyncio.sleep(IDLE_POLL)
+                continue
             self.review.show_job(job, curve)
             if ended is not None and ended.state == "done":
                 await self._adopt()
@@ -269,17 +277,29 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         key = self.keymap.shown_alone_by_id("runs")
         self.review.say(f"run {job.number} {job.state}{why}. {key} shows it, and can go on with it", "warn")
 
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        self.top.on_worker_state_changed(event)
+
+    @property
+    def top(self) -> TableScreen[Any]:
+        """The screen that a person looks at."""
+        return self.screen if isinstance(self.screen, TableScreen) else self.review
+
     async def _adopt(self) -> None:
         """Show the results of finished runs; the copying is done off the UI thread."""
         try:
             ready = await asyncio.to_thread(self.audit.prepare)
             change = self.session.refresh() if ready else None
-        except LabeltuiError as error:
-            self.review.complain(error)
+        except (LabeltuiError, OSError) as error:
+            self.top.complain(error)
             return
-        if change is not None:
-            self.audit.warm()
-            self.review.adopted(change)
+        if change is None:
+            return
+        self.audit.warm()
+        self.review.adopted(change)
+        if self.top is not self.review:
+            self.top.paint_all()
+            self.top.say(self.review.status.text.strip(), "good")
 
     async def _trainer(self) -> Trainer:
         if self.jobs is None:
@@ -287,36 +307,36 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         assert self.jobs is not None
         return self.jobs
 
-    def start_training(self) -> None:
-        """Start fine-tuning in the background, once the trainer is there."""
+    def start_training(self, why: str = "") -> None:
+        """Start fine-tuning in the background, once the trainer is there; `why`, if nobody asked for it."""
         if self.training:
             return
         if self.jobs is None:
             self.review.say("training is being loaded; it starts in a moment")
         self._starting = True
-        self._start_aside()
+        self._start_aside(why)
 
-    @work(group="start")
-    async def _start_aside(self) -> None:
+    @work(group="start", exit_on_error=False)
+    async def _start_aside(self, why: str) -> None:
         jobs = await self._trainer()
         try:
             job = await asyncio.to_thread(jobs.start)
-        except LabeltuiError as error:
-            self.review.complain(error)
+        except (LabeltuiError, OSError) as error:
+            self.top.say(f"training did not start: {'. '.join(parts_of(error))}", "bad")
             return
         finally:
             self._starting = False
         if self.audit.summary().flags:
-            words = "go on, the queue is re-ranked when it ends"
+            words = "keep reviewing, the queue is re-ranked when it ends"
         else:
             words = "every flag is reviewed: e exports, or wait for what it finds"
-        self.review.say(f"run {job.number} started; {words}")
+        self.top.say(f"run {job.number} started {why}".rstrip() + f"; {words}")
         if job.warning:
             self.review.say(job.warning, "warn")
         self.review.show_job(job)
         self._watch_jobs()
 
-    @work(group="csg", exclusive=True)
+    @work(group="csg", exclusive=True, exit_on_error=False)
     async def _solve(self) -> None:
         await asyncio.sleep(SOLVE_AFTER)  # the next decision within it starts anew
         await asyncio.to_thread(self.audit.solve_csg)
@@ -330,18 +350,22 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self._watch_jobs()
         return job
 
-    @work(group="cancel")
+    @work(group="cancel", exit_on_error=False)
     async def cancel_training(self, run_id: str = "") -> None:
         """Ask a run, by default the one that works, to stop."""
         jobs = await self._trainer()
         await asyncio.to_thread(jobs.cancel, run_id)
         self.review.say("training is asked to stop")
 
-    def decided(self) -> None:
-        """Follow a decision: solve for CSG where that takes long, train when enough was relabelled."""
+    def decided(self, bulk: bool = False) -> None:
+        """Follow a decision: solve for CSG where that takes long, train when enough was relabelled.
+
+        Training does not start right behind a `bulk` decision, which may still be undone, but at the next decision.
+        """
         if self.audit.summary().csg_stale:
             self._solve()
-        self._train_when_due()
+        if not bulk:
+            self._train_when_due()
 
     def _train_when_due(self) -> None:
         if self.jobs is None or not self.train_after or self.training:
@@ -351,17 +375,17 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self._asked_at = 0
         if relabels - self._asked_at >= self.train_after:
             self._asked_at = relabels
-            self.start_training()
+            self.start_training(f"after {relabels:,} relabels")
 
     # Export -----------------------------------------------------------------------------
 
-    @work(group="export")
+    @work(group="export", exit_on_error=False)
     async def export(self, out: Path, only_changed: bool, force: bool) -> None:
         """Write the corrected labels, off the UI thread, and say what came of it."""
         self.review.say(f"writing {safe(str(out))} …")
         try:
             done = await asyncio.to_thread(self._export, out, only_changed, force)
-        except LabeltuiError as error:
+        except (LabeltuiError, OSError) as error:
             self.review.complain(error)
             return
         counts = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"

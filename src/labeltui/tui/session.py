@@ -101,7 +101,7 @@ class Session:
                 row = min(self.row, len(queue))
                 queue = np.insert(queue, row, keep)
         self.queue, self.row = queue, row
-        self.selected.clear()
+        self.selected = set()
 
     def open_class(self, label: int | None) -> None:
         """Open the flagged samples of a given class, or of all, with the filters that are on."""
@@ -127,7 +127,9 @@ class Session:
         """Adopt finished training runs and re-rank around the sample looked at."""
         change = self.audit.refresh()
         if change is not None:
+            marked = self.selected
             self.open(self.spec, self.sample)
+            self.selected = marked.intersection(self.queue.tolist())
             self.load_classes()
         return change
 

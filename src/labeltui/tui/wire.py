@@ -37,6 +37,9 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 
+_MARK = re.compile(r"\x1b\^\d*\x1b\\")
+"""What encloses a line of an image in a frame; terminals get only what stands between."""
+
 Style = tuple[str, str, frozenset[str]]
 """Foreground, background (SGR parameters, empty = the terminal's own), and attributes that are on."""
 PLAIN: Style = ("", "", frozenset())
@@ -250,6 +253,8 @@ class Wire:
 
     def _draw(self, drawn: str, x: int, y: int, width: int) -> bool:
         """Note a line of a picture; False where it stands already."""
+        if not 0 <= x < self.width:
+            return False
         characters, strips = self._characters[y], self._drawn[y]
         stop = min(x + width, self.width)
         unknown: list[str | None] = [None] * (stop - x)
@@ -309,7 +314,14 @@ class Squeezed(CompositorUpdate):
         self._update = update
 
     def render_segments(self, console: Console) -> str:
-        return self._wire.squeeze(self._update.render_segments(console))
+        frame = self._update.render_segments(console)
+        try:
+            return self._wire.squeeze(frame)
+        except Exception:
+            # Fewer bytes are not worth a crash: the frame goes out as Textual made it, and the next ones are compared
+            # with nothing.
+            self._wire.forget(self._wire.width, self._wire.height)
+            return _MARK.sub("", frame)
 
     def __rich_console__(self, *arguments: Any) -> Any:
         return self._update.__rich_console__(*arguments)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import textwrap
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from rich.cells import cell_len
 from textual import events, on
 from textual.screen import Screen
+from textual.worker import Worker, WorkerState
 
 from labeltui.errors import LabeltuiError
 from labeltui.text import safe
@@ -68,14 +70,20 @@ class TableScreen(Screen[T], inherit_bindings=False):
         room = self.app.size.width - 2
         self.status.show([[(" ", "plain"), (fit(text, min(cell_len(text), room)), style)]])
 
-    def complain(self, error: LabeltuiError) -> None:
+    def complain(self, error: BaseException) -> None:
         """Show an error: in one line, or to read where it takes more."""
-        parts = [safe(part) for part in (error.law, error.came, error.cure) if part]
+        parts = parts_of(error)
         text = ". ".join(parts)
         self.say(text, "bad")
         if cell_len(text) > self.app.size.width - 2:
             lines = [line for part in parts for line in textwrap.wrap(part, self.reader.room)]
             self.reader.read("This was not possible", [[(line, "plain")] for line in lines])
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        # Workers of screens and of the application (which calls this) are started with exit_on_error=False: what goes
+        # wrong behind the screen must not end a program that may hold unsaved decisions.
+        if event.state is WorkerState.ERROR and event.worker.error is not None:
+            self.complain(event.worker.error)
 
     def paint_footer(self) -> None:
         """Paint the keys that do something now, most useful first, as many as fit."""
@@ -180,6 +188,16 @@ class TableScreen(Screen[T], inherit_bindings=False):
         taken = self.panel.press("enter", None)
         if taken is not None:
             await _finish(taken())
+
+
+def parts_of(error: BaseException) -> list[str]:
+    """Return what to say of an error."""
+    if isinstance(error, LabeltuiError):
+        return [safe(part) for part in (error.law, error.came, error.cure) if part]
+    if isinstance(error, OSError):
+        where = f": {safe(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
+        return [f"{error.strerror or type(error).__name__}{where}"]
+    return [f"unexpected {type(error).__name__}: {safe(str(error), 200)}", "your decisions are not affected"]
 
 
 async def _finish(result: Any) -> None:

@@ -109,7 +109,7 @@ class BulkScreen(WithRows):
         own: list[int] = np.where(top >= 0, top, given).tolist()
         return own
 
-    @work(group="what-if", exclusive=True)
+    @work(group="what-if", exclusive=True, exit_on_error=False)
     async def measure(self) -> None:
         """Work out, off the UI thread, what the choice at the cursor would change."""
         choice = self.choices.choices[self.choices.row]
@@ -173,7 +173,7 @@ class BulkScreen(WithRows):
     def do_confirm(self) -> None:
         choice = self.choices.choices[self.choices.row]
         outcome = self.session.decide(self.samples, choice.kind, self.labels())
-        self.labeltui.decided()
+        self.labeltui.decided(bulk=True)
         self.dismiss(None)
         self.labeltui.review.say(f"{outcome.words}   u takes it back", outcome.style)
 

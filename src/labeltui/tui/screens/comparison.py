@@ -81,7 +81,7 @@ class ComparisonScreen(WithRows):
     def context(self) -> Context:
         return Context(read_only=self.session.audit.read_only)
 
-    @work(exclusive=True, group="measure")
+    @work(exclusive=True, group="measure", exit_on_error=False)
     async def _measure(self) -> None:
         """Measure off the UI thread: predictions of many samples take a moment."""
         audit, reference = self.session.audit, self.session.reference

@@ -97,10 +97,13 @@ class RunsScreen(WithRows):
     def rows(self) -> Rows:
         return self.list
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
         self.list.lit = True
         self.list.moved = self._moved
-        self.list.put(list_jobs(self.session.audit.path))
+        try:
+            self.list.put(await asyncio.to_thread(list_jobs, self.session.audit.path))
+        except OSError as error:
+            self.complain(error)
         self._watch()
 
     def context(self) -> Context:
@@ -112,13 +115,18 @@ class RunsScreen(WithRows):
             can_train=self.labeltui.trains,
         )
 
-    @work(exclusive=True, group="runs")
+    @work(exclusive=True, group="runs", exit_on_error=False)
     async def _watch(self) -> None:
         while True:
             job = self.list.job
-            jobs = await asyncio.to_thread(list_jobs, self.session.audit.path)
-            if job is not None:
-                self._curve, self._curve_of = await asyncio.to_thread(read, job.directory), job.id
+            try:
+                jobs = await asyncio.to_thread(list_jobs, self.session.audit.path)
+                if job is not None:
+                    self._curve, self._curve_of = await asyncio.to_thread(read, job.directory), job.id
+            except OSError as error:  # a network file system that does not answer for a while
+                self.complain(error)
+                await asyncio.sleep(POLL)
+                continue
             self.list.put(jobs)
             self.paint_run()
             now = self.list.job
@@ -246,7 +254,7 @@ class RunsScreen(WithRows):
             return
         self.app.push_screen(ComparisonScreen(self.session, self.keymap, chosen or [job.id]))
 
-    @work(group="resume")
+    @work(group="resume", exit_on_error=False)
     async def do_resume(self) -> None:
         job = self.list.job
         assert job is not None
