@@ -328,11 +328,28 @@ def test_what_is_no_audit(tmp_path: Path, path: Path) -> None:
 
 def test_a_journal_with_a_foreign_class_is_named(path: Path) -> None:
     with store.Store.open(path) as s:
-        uuid = s.uuid
+        uuid, name = s.uuid, s.ids[0]
     with journal.Journal.open(path, uuid) as j:
-        j.append("decide", [(0, b"x", "relabel", b"class0", b"a\x1bclass", None, None)])
+        j.append("decide", [(0, name, "relabel", b"class0", b"a\x1bclass", None, None)])
     with pytest.raises(DamagedAudit, match=r"class a\\x1bclass"):
         Audit.open(path)
+
+
+def test_the_sample_id_of_a_decision_counts_not_its_index(path: Path) -> None:
+    with store.Store.open(path) as s:
+        uuid, name = s.uuid, s.ids[7]
+    with journal.Journal.open(path, uuid) as j:
+        j.append("decide", [(3, name, "exclude", b"class0", b"class0", None, None)])
+        j.append("decide", [(10**9, name, "keep", b"class0", b"class0", None, None)])
+    with Audit.open(path, read_only=True) as audit:
+        assert audit.decision(3) is None
+        decision = audit.decision(7)
+        assert decision is not None
+        assert decision.kind == "keep"
+    with journal.Journal.open(path, uuid) as j:
+        j.append("decide", [(5, b"of another data set", "keep", b"class0", b"class0", None, None)])
+    with pytest.raises(DamagedAudit, match="1 are on others, the first on of another data set"):
+        Audit.open(path, read_only=True)
 
 
 def test_importing_the_audit_is_light() -> None:

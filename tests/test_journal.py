@@ -68,8 +68,8 @@ def test_actions_come_back_in_order_with_all_columns(directory: Path) -> None:
         assert actions[0].reviewer == "ada"
         assert actions[0].time.endswith("Z")
         assert rows == [
-            (1, 1, "relabel", b"d\xfeg", None, "a 'quoted'\nnote"),
-            (1, 2, "relabel", b"d\xfeg", None, None),
+            (1, 1, "relabel", b"d\xfeg", None, "a 'quoted'\nnote", row(1)[1]),
+            (1, 2, "relabel", b"d\xfeg", None, None, row(2)[1]),
         ]
         assert generations == [journal.GenerationRow(3, 1, "ab", "20261120T140000Z-k3fa")]
         assert j.read(after=2)[0] == [made]
@@ -470,3 +470,126 @@ def test_no_thread_is_left(directory: Path) -> None:
     with Journal.open(directory, UUID) as j:
         j.append("decide", [ROW])
     assert not [t for t in threading.enumerate() if t.name == "journal"]
+
+
+def test_a_late_failure_is_flushed_before_it_counts_as_saved(directory: Path, tmp_path: Path) -> None:
+    """Every fsync fails for a while: the rows are in the page cache, and an empty transaction would "succeed"."""
+    shim = tmp_path / "shim.so"
+    source = tmp_path / "shim.c"
+    source.write_text(FAILING_FSYNC)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    switch = tmp_path / "fail"
+    code = """
+        import sys, time
+        from pathlib import Path
+        from labeltui.journal import Journal
+        switch = Path(sys.argv[3])
+        with Journal.open(Path(sys.argv[1]), sys.argv[2]) as j:
+            j.append("decide", [(1, b"1", "keep", b"a", b"a", None, None)])
+            assert j.flush(10)
+            switch.touch()
+            j.append("decide", [(2, b"2", "keep", b"a", b"a", None, None)])
+            for _ in range(4):
+                assert not j.flush(10), "shown as saved while no flush succeeds"
+                assert j.failed is not None
+            switch.unlink()
+            assert j.flush(10), j.failed
+        print("well")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), directory, UUID, switch],
+        env={**os.environ, "LD_PRELOAD": str(shim), "FAIL_FSYNC": str(switch)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "well\n", done.stderr
+    with Journal.open(directory, UUID, read_only=True) as j:
+        assert [r[1] for r in j.read()[1]] == [1, 2]
+
+
+FAILING_FSYNC = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+static int fails(void) { const char *path = getenv("FAIL_FSYNC"); return path && access(path, F_OK) == 0; }
+int fsync(int fd) {
+    static int (*real)(int);
+    if (!real) real = dlsym(RTLD_NEXT, "fsync");
+    if (fails()) { errno = EIO; return -1; }
+    return real(fd);
+}
+int fdatasync(int fd) {
+    static int (*real)(int);
+    if (!real) real = dlsym(RTLD_NEXT, "fdatasync");
+    if (fails()) { errno = EIO; return -1; }
+    return real(fd);
+}
+"""
+
+
+def test_rollback_mode_flushes_the_directory_too(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal.open(directory, UUID) as j:
+        j.append("decide", [row(1)])
+        assert j.flush(10)
+    for module in (journal.database, journal.lock):
+        monkeypatch.setattr(module, "on_shared_file_system", lambda path: True)
+    with Journal.open(directory, UUID) as j:
+        db = j._open_for_writing()
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert db.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA
+        j._disconnect()
+
+
+def test_a_deleted_lock_does_not_let_two_write(directory: Path) -> None:
+    with Journal.open(directory, UUID) as first:
+        first.append("decide", [row(1)])
+        assert first.flush(10)
+        (directory / "journal.lock").unlink()
+        with Journal.open(directory, UUID) as second:
+            second.append("decide", [row(2)])
+            assert second.flush(10)
+            first.append("decide", [row(3)])
+            assert not first.flush(10)
+            assert isinstance(first.failed, AuditError)
+            with pytest.raises(AuditError, match="could not be saved"):
+                first.close()
+    with Journal.open(directory, UUID, read_only=True) as j:
+        assert [r[1] for r in j.read()[1]] == [1, 2]
+
+
+def test_a_lock_deleted_in_vain_is_taken_again(directory: Path) -> None:
+    with Journal.open(directory, UUID) as j:
+        (directory / "journal.lock").unlink()
+        j.append("decide", [row(1)])
+        assert j.flush(10)
+        with pytest.raises(AuditBusy):
+            Journal.open(directory, UUID)
+
+
+def test_the_lock_is_never_written_through_a_link(directory: Path, tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("mine")
+    (directory / "journal.lock").unlink(missing_ok=True)
+    (directory / "journal.lock").symlink_to(target)
+    with pytest.raises(AuditError):
+        Journal.open(directory, UUID)
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON action BEGIN DELETE FROM decision; END",
+        "CREATE VIEW v AS SELECT * FROM action",
+        "DROP TABLE decision",
+    ],
+)
+def test_a_journal_with_a_schema_of_its_own_is_refused(directory: Path, program: str) -> None:
+    with sqlite3.connect(directory / "journal.db") as db:
+        db.execute(program)
+    db.close()
+    for read_only in (True, False):
+        with pytest.raises(DamagedAudit):
+            Journal.open(directory, UUID, read_only=read_only)

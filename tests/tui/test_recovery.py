@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from rich.console import Console
+from textual import events
 from textual._compositor import CompositorUpdate
+from textual.geometry import Size
 
 from labeltui.audit import Audit
+from labeltui.errors import AuditError
 from labeltui.tui.wire import Squeezed, Wire
 from tests.factories import make_audit
 from tests.tui.desk import at_desk
@@ -148,3 +155,92 @@ async def test_training_waits_until_a_bulk_decision_can_be_undone(tmp_path: Path
         assert not desk.app.training
         await desk.do("redo", "suggestion-1")
         await desk.until(lambda: "started after" in desk.status, 60)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[bool], None]]:
+    """Limits the size of files: to the process a disk that is full."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda full: resource.setrlimit(resource.RLIMIT_FSIZE, (0 if full else old[0], old[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+async def test_unsaved_decisions_are_neither_exported_nor_left_silently(
+    tmp_path: Path, full_disk: Callable[[bool], None]
+) -> None:
+    path = make_audit(tmp_path, n=240)
+    out = tmp_path / "labels.csv"
+    with pytest.raises(AuditError, match="1 actions could not be saved"):  # noqa: PT012
+        async with at_desk(path, size=(160, 40)) as desk:
+            full_disk(True)
+            await desk.do("suggestion-1")
+            await desk.until(lambda: desk.audit.failed is not None)
+            desk.app.export(out, only_changed=False, force=False)
+            await desk.until(lambda: "not saved yet" in desk.text)
+            assert not out.exists()
+            await desk.press("escape", "q")
+            await desk.until(lambda: "NOT SAVED" in desk.text)
+            assert desk.app.is_running
+            assert desk.audit.pending == 1
+    full_disk(False)
+
+
+def test_unsaved_decisions_can_be_written_elsewhere(
+    tmp_path: Path, full_disk: Callable[[bool], None]
+) -> None:
+    path = make_audit(tmp_path, n=60)
+    elsewhere = tmp_path / "unsaved.jsonl"
+    audit = Audit.open(path, reviewer="ada")
+    full_disk(True)
+    audit.decide([3], "relabel", label=1)
+    assert not audit.flush(10)
+    # One process has one limit: the pause after a failure is the other disk.
+    audit._journal._commit = lambda batch: (_ for _ in ()).throw(OSError("full"))  # type: ignore[method-assign]
+    full_disk(False)
+    assert audit.write_unsaved(elsewhere) == 1
+    with pytest.raises(AuditError, match="1 actions could not be saved"):
+        audit.close()
+    action = json.loads(elsewhere.read_text())
+    assert action["reviewer"] == "ada"
+    assert action["rows"][0]["sample_id"] == os.fsdecode(audit_id(path, 3))
+    assert action["rows"][0]["new_label"] == "class1"
+    with pytest.raises(AuditError, match="new file"), Audit.open(path) as again:
+        again.write_unsaved(elsewhere)
+
+
+def audit_id(path: Path, sample: int) -> bytes:
+    with Audit.open(path, read_only=True) as audit:
+        return audit.sample_id(sample)
+
+
+@pytest.mark.parametrize("size", [(59, 24), (80, 14)])
+async def test_nothing_is_decided_on_a_screen_that_is_too_small(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    path = make_audit(tmp_path, n=120)
+    async with at_desk(path, size=size) as desk:
+        assert "too small" in desk.status
+        await desk.press("1", "d", "space")
+        assert desk.audit.summary().reviewed == 0
+        desk.app.post_message(events.Resize(Size(80, 24), Size(80, 24)))
+        await desk.until(lambda: desk.app.size == (80, 24))
+        await desk.press("1")
+        assert desk.audit.summary().reviewed == 1
+
+
+def test_a_terminal_without_a_cursor_is_refused(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=60)
+    terminal = Terminal(answer=PLAIN)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "labeltui", "review", str(path)],
+            env={**os.environ, "TERM": "dumb"},
+            stdin=terminal.slave,
+            stderr=terminal.slave,
+        )
+        assert done.returncode == 2
+        wait(lambda: "TERM is dumb" in "\n".join(seen(terminal)[0]))
+    finally:
+        terminal.close()

@@ -99,6 +99,10 @@ class Audit(Reading):
         """Wait until everything is on disk; False when it failed or took longer than `timeout` seconds."""
         return self._journal.flush(timeout)
 
+    def write_unsaved(self, path: Path) -> int:
+        """Write the decisions that are not on disk yet into a new file; see `Journal.write_pending`."""
+        return self._journal.write_pending(path)
+
     def warm(self) -> None:
         """Begin in the background what the first moves and relabels need; call it once the first screen stands."""
         self._complexities.warm()
@@ -368,7 +372,7 @@ class Audit(Reading):
         self._read_seq = actions[-1].seq
         old = self._ledger
         self._ledger = Ledger(self.n)
-        self._ledger.load(actions, rows, self._label_index)
+        self._ledger.load(actions, self._by_id(self._store, rows), self._label_index)
         changed = np.union1d(old.touched(), self._ledger.touched())
         self._current[changed] = self._labels_after(self._store, changed)
         self._show(self._store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import shutil
 import socket
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from labeltui.errors import AuditError, AuditExists, DamagedAudit, NewerFormat, NotAnAudit
+from labeltui.errors import AuditBusy, AuditError, AuditExists, DamagedAudit, NewerFormat, NotAnAudit
 from labeltui.journal.lock import LOCK, OwnerLock, on_shared_file_system, utc_now
 from labeltui.text import safe
 
@@ -53,9 +54,16 @@ CREATE TABLE generation (
     run TEXT NOT NULL
 );
 """
+_SCHEMA_OBJECTS = {
+    ("table", "meta"),
+    ("table", "action"),
+    ("table", "decision"),
+    ("table", "generation"),
+    ("index", "decision_of_action"),
+}
 _ACTIONS = "SELECT seq, uuid, time, reviewer, host, kind, undoes FROM action WHERE seq > ? ORDER BY seq"
 _DECISIONS = (
-    "SELECT action, sample_index, kind, new_label, second_label, note FROM decision"
+    "SELECT action, sample_index, kind, new_label, second_label, note, sample_id FROM decision"
     " WHERE action > ? ORDER BY action, rowid"
 )
 _GENERATIONS = "SELECT seq, n, sha256, run FROM generation WHERE seq > ? ORDER BY seq"
@@ -104,8 +112,8 @@ class GenerationRow:
 
 # sample_index, sample_id, kind, old_label, new_label, second_label, note
 Row = tuple[int, bytes, str, bytes | None, bytes | None, bytes | None, str | None]
-# action, sample_index, kind, new_label, second_label, note
-StoredRow = tuple[int, int, str, bytes | None, bytes | None, str | None]
+# action, sample_index, kind, new_label, second_label, note, sample_id
+StoredRow = tuple[int, int, str, bytes | None, bytes | None, str | None, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +150,7 @@ def create(path: Path, audit_uuid: str) -> Path:
         path = path / NAME
     if path.exists():
         raise AuditExists("a journal is created once", f"{safe(str(path))} exists", "choose another place")
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         hidden.unlink(missing_ok=True)
         with closing(sqlite3.connect(hidden, isolation_level=None)) as db:
@@ -198,6 +206,7 @@ class Journal:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._db: sqlite3.Connection | None = None
+        self._doubted = False  # a commit failed: what of it lies in the file may not be on the disk
         self._local = not on_shared_file_system(path)
 
     @classmethod
@@ -309,6 +318,21 @@ class Journal:
                 shutil.rmtree(scratch, ignore_errors=True)
 
     def _check_meta(self, db: sqlite3.Connection, audit_uuid: str) -> None:
+        # Views and triggers are programs; a journal that somebody else made must hold none.
+        foreign = [
+            f"{kind} {safe(name)}"
+            for kind, name in db.execute("SELECT type, name FROM sqlite_master ORDER BY name")
+            if (kind, name) not in _SCHEMA_OBJECTS and not name.startswith("sqlite_autoindex_")
+        ]
+        missing = _SCHEMA_OBJECTS - set(db.execute("SELECT type, name FROM sqlite_master"))
+        if foreign or missing:
+            raise DamagedAudit(
+                "a journal holds the tables that labeltui makes, and nothing else",
+                f"{safe(str(self.path))} holds {', '.join(foreign[:5])}"
+                if foreign
+                else f"{safe(str(self.path))} lacks {', '.join(sorted(name for _, name in missing))}",
+                "restore it from a copy",
+            )
         meta: dict[str, str] = dict(db.execute("SELECT key, value FROM meta"))
         where = safe(str(self.path))
         if not meta.get("format", "").isdecimal():
@@ -390,6 +414,49 @@ class Journal:
             self._wake.wait_for(lambda: not self.pending or self.failed is not None, timeout)
             return not self.pending
 
+    def write_pending(self, path: Path) -> int:
+        """Write the actions that are not on disk yet into a file of JSON lines, for a disk that takes no more.
+
+        Parameters
+        ----------
+        path : Path
+            A new file. Each line is one action with its columns, and its decisions under ``rows``; names are decoded
+            as `os.fsdecode` does.
+
+        Returns
+        -------
+        int
+            How many actions were written.
+
+        Raises
+        ------
+        AuditError
+            The file exists or cannot be written.
+        """
+        with self._wake:
+            pending = list(self._queue)
+        keys = ("sample_index", "sample_id", "kind", "old_label", "new_label", "second_label", "note")
+        try:
+            with open(path, "x", encoding="ascii") as file:
+                for item in pending:
+                    rows = [
+                        {
+                            key: os.fsdecode(value) if isinstance(value, bytes) else value
+                            for key, value in zip(keys, row, strict=True)
+                        }
+                        for row in item.rows
+                    ]
+                    file.write(json.dumps({**item.action._asdict(), "rows": rows}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise AuditError(
+                "unsaved decisions go into a new file",
+                f"{safe(str(path))}: {error.strerror}",
+                "name another one",
+            ) from None
+        return len(pending)
+
     def close(self) -> None:
         """Save what is pending, tidy up and give the lock back.
 
@@ -437,6 +504,7 @@ class Journal:
                     f"{safe(str(self.path))}: {error}",
                     "free some space or mend the disk; until then all is kept in memory and tried again",
                 )
+                self._doubted = True
                 self._disconnect()
             with self._wake:
                 self.failed = failed
@@ -467,12 +535,20 @@ class Journal:
             )
 
     def _commit(self, batch: Sequence[_Pending]) -> None:
+        if self._lock is not None:
+            self._lock.check()
         db = self._open_for_writing()
         db.execute("BEGIN IMMEDIATE")
         try:
-            # A commit that failed late may be on disk all the same.
+            # A commit that failed late may be in the file all the same.
             first = batch[0].action.seq
             there = {row[0] for row in db.execute("SELECT uuid FROM action WHERE seq >= ?", (first,))}
+            if there - {item.action.uuid for item in batch}:
+                raise AuditBusy(
+                    "one process at a time writes an audit",
+                    "another one wrote decisions while this one was open",
+                    "write the unsaved decisions to a file, then open the audit again",
+                )
             for item in batch:
                 a = item.action
                 if a.uuid in there:
@@ -486,25 +562,46 @@ class Journal:
                 if item.generation is not None:
                     g = item.generation
                     db.execute("INSERT INTO generation VALUES (?, ?, ?, ?)", (g.seq, g.n, g.sha256, g.run))
+            if self._doubted:  # a transaction that changes nothing flushes nothing
+                db.execute(
+                    "INSERT OR REPLACE INTO meta VALUES ('flushed', ?)",
+                    (f"{batch[-1].action.uuid} {utc_now()}",),
+                )
             db.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             raise
+        if self._doubted:
+            self._force_to_disk(db)
+            self._doubted = False
+
+    def _force_to_disk(self, db: sqlite3.Connection) -> None:
+        """Flush the whole log and the file, after a flush that failed.
+
+        The kernel forgets pages whose write-back failed, so that the next flush of the same file succeeds without
+        them. Moving the log into the file writes every page of it anew.
+        """
+        if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            busy, in_log, moved = db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            if busy or in_log != moved:
+                raise sqlite3.OperationalError("a reader keeps the log from being moved into the file")
 
     def _open_for_writing(self) -> sqlite3.Connection:
         if self._db is None:
             db = _connect(self.path, "mode=rw")
             try:
+                mode = ""
                 if self._local:
-                    db.execute("PRAGMA journal_mode=WAL")
+                    mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
                 else:
                     # The copy of a crashed local audit is still in WAL mode, which without shared memory only
                     # an exclusive user can leave.
                     db.execute("PRAGMA locking_mode=EXCLUSIVE")
                     db.execute("PRAGMA journal_mode=DELETE")
                     db.execute("PRAGMA locking_mode=NORMAL")
-                db.execute("PRAGMA synchronous=FULL")
+                # A rollback journal commits by its deletion, and only EXTRA flushes the directory after that.
+                db.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
             except BaseException:
                 db.close()
                 raise
@@ -519,9 +616,15 @@ class Journal:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
+    db = sqlite3.connect(
         f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=_BUSY_SECONDS
     )
+    try:
+        db.execute("PRAGMA trusted_schema=OFF")
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _answers(db: sqlite3.Connection) -> bool:

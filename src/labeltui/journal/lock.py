@@ -62,19 +62,45 @@ class OwnerLock:
 
     def __init__(self, path: Path, reviewer: str) -> None:
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise AuditError(
                 "reviewing needs an audit that can be written",
                 f"{safe(str(path))}: {error.strerror}",
                 "copy the audit to a place where you can write, or open it with --read-only",
             ) from None
+        self._path, self._reviewer = path, reviewer
         try:
             self._lock(path)
             self._write({**identity(), "reviewer": reviewer, "since": utc_now()})
+        except OSError as error:
+            os.close(self._descriptor)
+            raise AuditError(
+                "reviewing needs an audit that can be written",
+                f"{safe(str(path))}: {error.strerror}",
+                "free some space, or open it with --read-only",
+            ) from None
         except BaseException:
             os.close(self._descriptor)
             raise
+
+    def check(self) -> None:
+        """See that the lock file is still the one that was locked; take the lock again if it was deleted.
+
+        Raises
+        ------
+        AuditBusy
+            It was deleted or replaced, and another process has a lock of its own since.
+        """
+        ours = os.fstat(self._descriptor)
+        try:
+            there = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            again = OwnerLock(self._path, self._reviewer)
+            os.close(self._descriptor)
+            self._descriptor = again._descriptor
 
     def release(self) -> None:
         """Clear the record and drop the lock."""

@@ -18,7 +18,7 @@ from textual.app import App
 from textual.widget import Widget
 from textual.worker import Worker
 
-from labeltui.errors import LabeltuiError, UsageError
+from labeltui.errors import AuditError, LabeltuiError, UsageError
 from labeltui.text import safe
 from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
@@ -27,6 +27,7 @@ from labeltui.tui.screens.base import TableScreen, parts_of
 from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
 from labeltui.tui.theme import DARK, THEMES
+from labeltui.tui.widgets.over import Item
 from labeltui.tui.wire import Squeezed, Wire
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ PLACE_EVERY = 2.0
 
 TURN = 0.001
 """Seconds that another thread may keep the interpreter while a key waits; Python's own 5 ms add up over a frame."""
+
+SAVE_WAIT = 10.0
+"""Seconds that leaving and exporting wait for a slow disk."""
+
+SMALLEST = 60, 15
+"""Columns and rows below which too little is shown to decide on."""
 
 SOLVE_AFTER = 0.4
 """Seconds after a decision at which CSG of many classes is worked out."""
@@ -186,6 +193,10 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     async def _typed(self, event: events.Key | events.Paste) -> None:
         await self._clicks_are_done()
+        if self.size.width < SMALLEST[0] or self.size.height < SMALLEST[1]:
+            if isinstance(event, events.Key) and event.key in self.keymap.keys("quit"):
+                self.leave()
+            return
         screen = self.screen
         while isinstance(screen, TableScreen) and not screen.on_top.is_set():
             await screen.on_top.wait()
@@ -209,6 +220,12 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if isinstance(covered, TableScreen):
             covered.on_top.clear()
         return pushed
+
+    def on_resize(self, event: events.Resize) -> None:
+        too_small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
+        self.review.set_class(too_small, "too-small")
+        if too_small:
+            self.top.say(f"too small: {SMALLEST[0]}x{SMALLEST[1]} at least", "bad")
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         # All of Textual's frames pass here; what the terminal shows already is taken out of them.
@@ -396,9 +413,51 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         from labeltui.export import export
 
         # A second look at the audit: decisions made while the file is written do not disturb it.
-        self.audit.flush()
+        if not self.audit.flush(SAVE_WAIT):
+            failed = self.audit.failed
+            raise AuditError(
+                "an export holds every decision",
+                f"{self.audit.pending:,} are not saved yet" + (f": {failed.came}" if failed else ""),
+                "free some space or mend the disk; q can write the unsaved ones to another file",
+            )
         with Audit.open(self.audit.path, read_only=True, source_root=self.audit.source_root) as snapshot:
             return export(snapshot, out, only_changed=only_changed, force=force)
+
+    # Leaving
+
+    @work(group="leave", exclusive=True, exit_on_error=False)
+    async def leave(self) -> None:
+        """End the program; ask first where decisions cannot be saved."""
+        if not self.audit.pending or await asyncio.to_thread(self.audit.flush, SAVE_WAIT):
+            self.exit()
+            return
+        count = self.audit.pending
+        failed = self.audit.failed
+        why = f": {failed.came}" if failed else ""
+        items = [
+            Item("stay; saving is tried again all the time", "stay"),
+            Item("write them to another file, then leave", "write"),
+            Item("leave without them", "leave"),
+        ]
+        self.top.panel.find(f"{count:,} decisions are NOT SAVED", items, self._leave_so)
+        self.top.say(f"{count:,} decisions are not saved{why}", "bad")
+
+    def _leave_so(self, choice: str) -> None:
+        if choice == "write":
+            name = self.audit.path.name.removesuffix(".audit") + ".unsaved.jsonl"
+            self.top.panel.ask(
+                "Write the unsaved decisions to which file?", self._write_unsaved, str(Path.home() / name)
+            )
+        elif choice == "leave":
+            self.exit()
+
+    def _write_unsaved(self, path: str) -> None:
+        try:
+            self.audit.write_unsaved(Path(path).expanduser())
+        except LabeltuiError as error:
+            self.top.complain(error)
+        else:
+            self.exit()
 
     # Place
 
@@ -493,6 +552,12 @@ def run(
     from labeltui.tui.graphics import attach
     from labeltui.tui.graphics.probe import detect
 
+    if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        raise UsageError(
+            "the review needs a terminal that can move its cursor",
+            f"TERM is {safe(os.environ.get('TERM', '')) or 'not set'}",
+            "use another terminal; status, explain and export need none",
+        )
     if source is not None and not source.is_dir():
         raise UsageError(
             "--source names the directory that was scanned, where it lies now",
@@ -513,4 +578,6 @@ def run(
         attach(app, caps, max_kbps or None)
         sys.setswitchinterval(TURN)
         app.run()
+        if app.return_code:
+            raise SystemExit(app.return_code)
         return app.farewell()

@@ -131,8 +131,8 @@ class TableScreen(Screen[T], inherit_bindings=False):
         self.panel.find("What do you want to do?", items, self.action_do)
 
     def do_quit(self) -> None:
-        """Leave the program."""
-        self.app.exit()
+        """Leave the program, once everything is saved."""
+        self.labeltui.leave()
 
     def possible(self) -> list[Action]:
         """Return the actions that are valid now."""
