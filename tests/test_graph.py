@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -346,22 +347,68 @@ def test_ranking_proposals_drops_repetitions_and_self() -> None:
     assert similarity[0, 2] == 0
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_the_steps_of_the_cuda_backend_give_the_same_bytes(metric: str, dtype: type) -> None:
-    pytest.importorskip("torch")
-    x = np.concatenate([blobs(300, 27), np.repeat(blobs(2, 27, seed=9), 30, axis=0)]).astype(dtype)
-    want = graph.build(x, 8, metric=metric)
+def searched_by_torch(
+    x: np.ndarray, k: int, metric: str, half: bool, cancel: Callable[[], bool] | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Indices, similarities and the number of rows without a proof: the CUDA backend's steps on the CPU."""
+    torch = pytest.importorskip("torch")
     rows = knn.Rows(x, METRICS.index(metric))
     facts = knn.Facts(rows)
     run(facts, 1)
     rows.measured(facts.squared)
-    indices, similarity = np.empty((360, 8), np.int32), np.empty((360, 8), np.float32)
-    searcher = partial(cuda.filtered, progress=None, cancel=None, device="cpu")
+    indices, similarity = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
+    searcher = partial(cuda.filtered, progress=None, cancel=cancel, device=torch.device("cpu"), half=half)
     again = exact.search(rows, facts.hash, indices, similarity, searcher, 1, None, None)
+    return indices, similarity, again
+
+
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_steps_of_the_cuda_backend_give_the_same_bytes(metric: str, dtype: type, half: bool) -> None:
+    x = np.concatenate([blobs(300, 27), np.repeat(blobs(2, 27, seed=9), 30, axis=0)]).astype(dtype)
+    want = graph.build(x, 8, metric=metric)
+    indices, similarity, again = searched_by_torch(x, 8, metric, half)
     assert again < 36
     assert indices.tobytes() == want.indices.tobytes()
     assert similarity.tobytes() == want.similarity.tobytes()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_closer_than_half_precision_are_not_certified(metric: str) -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([blobs(200, 16), blobs(1, 16, seed=5) + 1e-5 * rng.normal(size=(100, 16))]).astype(
+        np.float32
+    )
+    want = graph.build(x, 8, metric=metric)
+    indices, similarity, again = searched_by_torch(x, 8, metric, half=True)
+    assert 100 <= again < 300
+    assert indices.tobytes() == want.indices.tobytes()
+    assert similarity.tobytes() == want.similarity.tobytes()
+
+
+def test_a_full_gpu_gets_smaller_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    x = blobs(300, 20)
+    want = graph.build(x, 8)
+    block, fits, sizes = cuda._Search._block, 20, []
+
+    def limited(search: object, begin: int, end: int) -> object:
+        sizes.append(end - begin)
+        if end - begin > fits:
+            raise torch.OutOfMemoryError("injected")
+        return block(search, begin, end)
+
+    monkeypatch.setattr(cuda._Search, "_block", limited)
+    indices, similarity, _ = searched_by_torch(x, 8, "cosine", half=True)
+    assert sizes[:6] == [300, 150, 75, 37, 18, 18]
+    assert indices.tobytes() == want.indices.tobytes()
+    assert similarity.tobytes() == want.similarity.tobytes()
+    fits = 0
+    with pytest.raises(UsageError, match="memory ran out"):
+        searched_by_torch(x, 8, "cosine", half=True)
+    with pytest.raises(Cancelled):
+        searched_by_torch(x, 8, "cosine", half=True, cancel=lambda: True)
 
 
 def test_cuda_without_a_gpu_is_refused() -> None:

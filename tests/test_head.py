@@ -162,6 +162,27 @@ def test_a_class_of_one_sample_is_never_predicted_by_the_head_that_has_not_seen_
     assert np.isfinite(result.p).all()
 
 
+def test_accuracy_of_a_run_survives_a_class_that_one_fold_alone_has() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4, dtype=np.int32), (200, 200, 200, 8))
+    x = np.eye(4, 12, dtype=np.float32)[labels] * 4 + rng.normal(0, 0.3, (len(labels), 12)).astype(np.float32)
+    fold = np.arange(len(labels), dtype=np.int8) % 4
+    fold[labels == 3] = 1  # duplicates of each other, for example
+    result = head.out_of_fold(x, labels, fold, 4, dynamics=True)
+    last = {epoch.fold: epoch for epoch in result.history}
+    assert not result.seen[1, 3]
+    for number in range(4):
+        inside = fold == number
+        right = (result.p[inside].argmax(axis=1) == labels[inside]).mean()
+        assert last[number].held_accuracy == pytest.approx(right)
+        assert right > 0.9
+        assert np.isfinite(last[number].held_loss)
+    # Fold 1's model is recorded on fold 0; nothing there may look like the class it has not seen.
+    assert result.dynamics is not None
+    log_p = result.dynamics.log_p[-1].astype(np.float64)
+    assert log_p[fold == 0].mean() == pytest.approx(log_p[fold == 2].mean(), abs=0.1)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 def test_tiny_data_gives_probabilities(n: int) -> None:
     x = np.eye(3, 4, dtype=np.float32)[:n]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeltui.embed import EmbedSpec, borders, load_embedder, stream
+from labeltui.embed import EmbedSpec, Transform, borders, load_embedder, stream
 from labeltui.errors import ModelError, UsageError
 from labeltui.sources import open_source
 
@@ -20,11 +20,12 @@ import timm.data  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from labeltui.embed import hub  # noqa: E402
-from labeltui.embed.backbone import preprocessing, shrinking  # noqa: E402
+from labeltui.embed.backbone import Backbone, fastest_batch, preprocessing, shrinking  # noqa: E402
 from labeltui.embed.fuse import fuse  # noqa: E402
 from labeltui.embed.weights import load_checkpoint  # noqa: E402
 
 TINY = "test_efficientnet"
+CPU = torch.device("cpu")
 
 
 def pixels(n: int, size: int, seed: int = 0) -> np.ndarray:
@@ -276,7 +277,7 @@ def test_a_pass_shrinks_until_it_fits() -> None:
         return part[:, :1].astype(np.float32)
 
     batch = np.arange(20, dtype=np.uint8).reshape(10, 2)
-    rows, fits = shrinking(forward, batch, 16)
+    rows, fits = shrinking(forward, batch, 16, CPU)
     np.testing.assert_array_equal(rows, batch[:, :1])
     assert fits == 2
     assert sizes == [10, 5, 2, 2, 2, 2, 2]
@@ -285,7 +286,68 @@ def test_a_pass_shrinks_until_it_fits() -> None:
         raise torch.OutOfMemoryError
 
     with pytest.raises(ModelError, match="one picture must fit"):
-        shrinking(never, batch, 4)
+        shrinking(never, batch, 4, CPU)
+
+
+@pytest.mark.parametrize(
+    ("rates", "fits", "expected"),
+    [
+        ({64: 10, 128: 20, 256: 20.5}, 4096, 128),  # no gain worth the memory
+        ({64: 10, 128: 20, 256: 40, 512: 80, 1024: 160}, 4096, 1024),
+        ({64: 10, 128: 20}, 200, 128),
+        ({}, 1, 64),  # the passes themselves shrink further
+    ],
+)
+def test_the_batch_size_is_the_fastest_that_fits(rates: dict[int, float], fits: int, expected: int) -> None:
+    def seconds(size: int) -> float:
+        if size > fits:
+            raise torch.OutOfMemoryError("injected")
+        return size / rates[size]
+
+    assert fastest_batch(seconds, CPU) == expected
+
+
+class Wide(torch.nn.Module):
+    """Features beyond the range of float16 for bright images; memory for `room` images a pass."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.dense = torch.nn.Linear(3, 4)
+        with torch.no_grad():
+            self.dense.weight.copy_(torch.linspace(-1, 1, 12).view(4, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("injected")
+        return self.dense(images.mean((2, 3)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_large_passes_as_on_a_gpu(precision: str) -> None:
+    batch = np.concatenate([pixels(30, 8) // 16, np.full((2, 8, 8, 3), 255, np.uint8)])
+    std = (2e-6,) * 3  # the last two images have features of some 1e5, float16 ends at 65,504
+    rows = {}
+    for room, side_by_side in ((1000, True), (9, False)):
+        model = Wide(room).eval()
+        backbone = Backbone(
+            "wide", model, Transform(8, 8), (0.0,) * 3, std, CPU, precision if not side_by_side else "float32",
+            None if side_by_side else 32, {}, torch.get_num_threads(), side_by_side,
+        )  # fmt: skip
+        rows[side_by_side] = backbone.encode(batch)
+        assert (backbone.parallel, backbone.unit) == ((None, 16) if side_by_side else (1, 32))
+    tolerance = {"float32": 1e-6, "bfloat16": 2e-2, "float16": 3e-3}[precision]
+    assert np.isfinite(rows[False]).all()
+    np.testing.assert_allclose(rows[False], rows[True], atol=tolerance * abs(rows[True]).max())
+    if precision == "float16":  # repeated in float32
+        np.testing.assert_allclose(rows[False][30:], rows[True][30:], rtol=1e-5)
+
+
+def test_a_large_pass_finds_its_batch_size() -> None:
+    backbone = Backbone(
+        "wide", Wide(100).eval(), Transform(8, 8), (0.5,) * 3, (0.5,) * 3, CPU, "float32", None, {}, 1, False
+    )
+    assert backbone.batch_size == backbone.unit == 64
 
 
 @pytest.mark.cuda

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,11 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from labeltui.audit import Audit
+from labeltui.detect.calibrate import calibration_error
 from labeltui.errors import JobError, SourceError
 from labeltui.train.compare import compare
-from labeltui.train.metrics import calibration_error, measure
 from labeltui.train.plan import Request, prepare
+from labeltui.train.predictions import measure
 from tests.factories import make_audit
 from tests.runs import finished
 
@@ -32,12 +35,26 @@ def test_measures_agree_with_scikit_learn() -> None:
     assert made.macro_f1 == pytest.approx(f[:4].mean())
 
 
-def test_the_calibration_error_is_the_mean_gap_over_bins() -> None:
-    confidence = np.repeat([0.95, 0.55], [10, 30])
-    right = np.arange(40) < 8  # 8 of 10 and 0 of 30
-    assert calibration_error(right, confidence) == pytest.approx((10 * 0.15 + 30 * 0.55) / 40)
-    assert calibration_error(np.ones(3, bool), np.ones(3)) == 0
-    assert calibration_error(np.ones(0, bool), np.ones(0)) == 0
+def test_calibration_is_measured_as_it_is_for_detectors() -> None:
+    confidence = np.repeat([0.95, 0.55], [10, 30]).astype(np.float32)
+    predicted = np.zeros(40, np.int32)
+    labels = np.where(np.arange(40) < 8, 0, 1)  # 8 of 10 and 0 of 30 are right
+    made = measure(labels, predicted, confidence, 2)
+    assert made.ece == calibration_error(confidence, labels == predicted)
+    assert made.ece > 0.4
+    assert made.n == 40
+
+
+def test_no_samples_measure_as_zero() -> None:
+    nothing = np.zeros(0, np.int32)
+    made = measure(nothing, nothing, np.zeros(0, np.float32), 3)
+    assert made.summary() == {"n": 0, "accuracy": 0, "balanced_accuracy": 0, "macro_f1": 0, "ece": 0}
+    assert made.confusion.shape == (3, 3)
+
+
+def test_reading_runs_does_not_load_scikit_learn() -> None:
+    code = "import sys, labeltui.train.compare; assert 'sklearn.metrics' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_runs_are_paired_over_seeds(tmp_path: Path) -> None:

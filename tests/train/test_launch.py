@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from labeltui.audit import Audit
 from labeltui.errors import Cancelled, JobError
 from labeltui.journal import identity
 from labeltui.train import child, device, jobs, launch
-from tests.factories import make_audit
+from labeltui.train.plan import Request, prepare
+from tests.factories import HEAD, make_audit
 from tests.train.test_backbone import TINY, arrays_of, finished, prepared
 
 
@@ -96,6 +98,17 @@ def test_a_queued_run_waits_for_the_one_before(tmp_path: Path) -> None:
     assert child.run(third) == "cancelled"
 
 
+def test_a_resumed_run_waits_for_a_younger_one_that_works(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    older, younger = prepared(path, folds=0), prepared(path, folds=0)
+    now = time.time()
+    (younger / "launch.json").write_text(json.dumps({"time": now}))
+    (younger / "heartbeat.json").write_text(json.dumps(identity()))
+    (older / "launch.json").write_text(json.dumps({"time": now + 1, "queue": False}))
+    assert child.run(older) == "failed"
+    assert younger.name in jobs.read(older).message
+
+
 def test_only_a_gpu_is_waited_for() -> None:
     for name in ("cpu", "cuda:99"):
         with device.held(name, lambda: pytest.fail("waited"), lambda: False):
@@ -124,6 +137,44 @@ def test_a_run_that_never_began_is_lost_whatever_the_clock_says(tmp_path: Path) 
         assert jobs.read(directory).state == "lost"
     (directory / "launch.json").write_text(json.dumps({"time": time.time()}))
     assert jobs.read(directory).state == "starting"
+
+
+def test_a_run_in_the_queue_of_a_launcher_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stand-in for srun: it waits for a node, then runs the command it was given.
+    program(tmp_path, "srun", f'while [ ! -e "{tmp_path}/node" ]; do sleep 0.05; done\nexec "$@"')
+    monkeypatch.setattr(jobs, "START_SECONDS", 0.3)
+    path = make_audit(tmp_path)
+    launcher = str(tmp_path / "srun")
+    with Audit.open(path, read_only=True) as audit:
+        spec, arrays = prepare(audit, Request(head=HEAD))
+    job = jobs.start(path, spec, arrays, launcher=launcher)
+    time.sleep(0.6)
+    assert jobs.read(job.directory).state == "starting"
+    with pytest.raises(JobError, match="one training job at a time"):
+        jobs.start(path, spec, arrays)
+    # Stopped before a node was free: nothing is left in the queue, and another run may start.
+    jobs.cancel(job)
+    end = time.monotonic() + 30
+    while jobs.read(job.directory).active:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert jobs.read(job.directory).state == "cancelled"
+    assert child.run(job.directory) == "cancelled"  # a child that was on its way stops too
+    job = jobs.resume(path, job.id, launcher=launcher)
+    assert job.state == "starting"
+    (tmp_path / "node").touch()
+    assert list(jobs.follow(job))[-1].state == "done", (job.directory / "log.txt").read_text()
+
+
+def test_a_launcher_on_another_host_may_wait_for_days(tmp_path: Path) -> None:
+    directory = prepared(make_audit(tmp_path))
+    (directory / "launch.json").write_text(json.dumps({"time": time.time() - 1e6}))
+    (directory / launch.LAUNCHER).write_text(json.dumps({**identity(), "host": "login1"}))
+    assert jobs.read(directory).state == "starting"
+    jobs.cancel(jobs.read(directory))
+    assert jobs.read(directory).state == "cancelled"
 
 
 def test_what_a_run_was_told_stands_beside_it(tmp_path: Path) -> None:

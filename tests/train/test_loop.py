@@ -125,6 +125,20 @@ def test_weights_of_zero_leave_samples_out() -> None:
     assert not all(torch.equal(without[name], other[name]) for name in without)
 
 
+def test_label_smoothing_leaves_classes_without_samples_alone() -> None:
+    made = course()
+    labels = np.where(made.labels == 2, 0, made.labels).astype(np.int32)
+    spec = replace(made.spec, epochs=100, learning_rate=0.05, label_smoothing=0.2, weight_decay=0.0)
+    record = Recorder(np.ones(N, bool), CPU)
+    fit, _ = trained(labels=labels, spec=spec, seen=np.array([True, True, False]), record=record)
+    bias = fit.model.get_parameter("head.bias")
+    torch.manual_seed(0)
+    assert bias[2] == Small().head.bias[2]  # it took no step
+    assert (fit.predict(np.arange(N))[:, 2] == 0).all()
+    _, _, top_p, squares = record.tensors()["values"][:, :N].float()
+    assert np.allclose(squares, top_p**2 + (1 - top_p) ** 2, atol=2e-3)  # two classes share all of it
+
+
 def test_early_stopping_goes_back_to_the_best_epoch() -> None:
     rows, watch = np.arange(32), np.arange(32, N)
     spec = replace(course().spec, epochs=60, patience=3, learning_rate=0.02, weight_decay=0.0)

@@ -31,7 +31,15 @@ HEADS = ("fc", "classifier", "head", "heads")  # where torchvision's models keep
 
 
 class Backbone:
-    """A model without its classifier, on one device; see `labeltui.embed.Embedder`."""
+    """A model without its classifier, on one device; see `labeltui.embed.Embedder`.
+
+    Parameters
+    ----------
+    side_by_side : bool
+        Whether small passes run side by side, one a thread, as suits a CPU. Otherwise one large pass runs at a time:
+        its size is found by trial where `batch_size` is None, shrinks when memory runs out, and what 16 bits cannot
+        hold is repeated in float32. Independent of `device`, so that both can be tested on a CPU.
+    """
 
     def __init__(
         self,
@@ -45,12 +53,13 @@ class Backbone:
         batch_size: int | None,
         attrs: Mapping[str, Value],
         threads: int,
+        side_by_side: bool,
     ) -> None:
         self.name = name
         self.transform = transform
         self.device = device
         self.precision = precision
-        self.parallel = None if device.type == "cpu" else 1
+        self.parallel = None if side_by_side else 1
         self._threads = threads
         self._model = model
         # (pixel / 255 - mean) / std, as one multiplication and one addition.
@@ -59,25 +68,29 @@ class Backbone:
         shift = -np.asarray(mean) / np.asarray(std)
         self._shift = torch.tensor(shift, dtype=torch.float32).view(1, -1, 1, 1).to(device)
         self.dim = self._probe()
-        if device.type == "cpu":
+        if side_by_side:
             self.batch_size = batch_size or CPU_BATCH
             self.unit = min(self.batch_size, CPU_UNIT)
         else:
-            self.batch_size = batch_size or self._find_batch()
+            self.batch_size = batch_size or fastest_batch(self._try, device)
             self.unit = self.batch_size
         self._fits = self.unit  # the largest pass that has not run out of memory
         self.attrs = {**attrs, "precision": precision, "device": device.type, "batch_size": self.batch_size}
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return (n, d) float32 rows for (n, H, W, 3) uint8 pixels; callable from several threads."""
-        if self.device.type == "cpu":
+        if self.parallel is None:
             with one_thread(self._threads):
                 return self._forward(pixels, self.precision)
-        features, self._fits = shrinking(lambda part: self._forward(part, self.precision), pixels, self._fits)
+        features, self._fits = shrinking(
+            lambda part: self._forward(part, self.precision), pixels, self._fits, self.device
+        )
         overflown = ~np.isfinite(features).all(1)
         if self.precision != "float32" and overflown.any():
             # Beyond the range of 16 bits, perhaps: only what is non-finite in float32 is.
-            again, _ = shrinking(lambda part: self._forward(part, "float32"), pixels[overflown], self._fits)
+            again, _ = shrinking(
+                lambda part: self._forward(part, "float32"), pixels[overflown], self._fits, self.device
+            )
             features[overflown] = again
         return features
 
@@ -112,24 +125,43 @@ class Backbone:
             )
         return int(features.shape[1])
 
-    def _find_batch(self) -> int:
-        """Return the number of pictures after which a GPU gains little, or has no memory."""
-        best, rate = CUDA_START, 0.0
-        size = CUDA_START
-        while size <= CUDA_LIMIT:
-            blank = np.zeros((size, self.transform.height, self.transform.width, 3), np.uint8)
-            try:
-                self._forward(blank, self.precision)
-                start = time.perf_counter()
-                self._forward(blank, self.precision)
-                now = size / (time.perf_counter() - start)
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                break
-            if now < rate * 1.05:
-                break
-            best, rate, size = size, now, size * 2
-        return best
+    def _try(self, size: int) -> float:
+        """Return the seconds that a pass of `size` images takes."""
+        blank = np.zeros((size, self.transform.height, self.transform.width, 3), np.uint8)
+        self._forward(blank, self.precision)
+        start = time.perf_counter()
+        self._forward(blank, self.precision)
+        return time.perf_counter() - start
+
+
+def fastest_batch(seconds: Callable[[int], float], device: torch.device) -> int:
+    """Return the batch size after which twice as many images gain less than 5 % speed, or do not fit.
+
+    Parameters
+    ----------
+    seconds : callable
+        Maps a number of images to the time of one pass; may raise torch.OutOfMemoryError.
+    device : torch.device
+        Whose memory it takes.
+    """
+    best, rate = CUDA_START, 0.0
+    size = CUDA_START
+    while size <= CUDA_LIMIT:
+        try:
+            now = size / seconds(size)
+        except torch.OutOfMemoryError:
+            release(device)
+            break
+        if now < rate * 1.05:
+            break
+        best, rate, size = size, now, size * 2
+    return best
+
+
+def release(device: torch.device) -> None:
+    """Give memory that torch keeps for later back to `device`, after an allocation failed."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -149,6 +181,7 @@ def shrinking(
     forward: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
     pixels: npt.NDArray[np.uint8],
     fits: int,
+    device: torch.device,
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Run a pass in parts that fit into memory.
 
@@ -159,6 +192,8 @@ def shrinking(
     pixels : (n, ...) array
     fits : int
         The most rows to try at once.
+    device : torch.device
+        Whose memory it takes.
 
     Returns
     -------
@@ -184,8 +219,7 @@ def shrinking(
                     "give --device cpu or a smaller --image-size",
                 ) from None
             fits = min(fits, len(pixels) - start) // 2 or 1
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            release(device)
         else:
             start += fits
     return np.concatenate(rows), fits
@@ -216,7 +250,19 @@ def load_backbone(spec: EmbedSpec) -> Backbone:
         if device.type == "cpu" and precision == "float32":
             model = _fused(model, transform)
         name = slug(spec.model, transform.height)
-        return Backbone(name, model, transform, mean, std, device, precision, spec.batch_size, attrs, threads)
+        return Backbone(
+            name,
+            model,
+            transform,
+            mean,
+            std,
+            device,
+            precision,
+            spec.batch_size,
+            attrs,
+            threads,
+            side_by_side=device.type == "cpu",
+        )
 
 
 def load_model(spec: EmbedSpec, seed: int = 0) -> tuple[Any, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from labeltui._fast import knn
 from labeltui.errors import InputError, UsageError
 from labeltui.graph import approximate, cuda, exact
 from labeltui.graph.loops import Cancel, Progress, run
+
+if TYPE_CHECKING:
+    import torch
 
 BACKENDS = ("exact", "cuda", "approximate")
 
@@ -94,6 +97,7 @@ def build(
     rows: npt.NDArray[Any] | None = None,
     path: str | None = None,
     seed: int = 0,
+    device: torch.device | None = None,
 ) -> Graph:
     """Find the k nearest neighbours of every row.
 
@@ -119,6 +123,8 @@ def build(
         ``LABELTUI_KNN``. Every path gives the same bytes.
     seed : int
         For the approximate backend.
+    device : torch.device, optional
+        For the cuda backend; by default the first GPU. On a CPU it takes the same steps, to test them.
 
     Returns
     -------
@@ -153,7 +159,7 @@ def build(
         recall = approximate.search(view, indices, similarity, seed, workers, progress, cancel)
         return Graph(indices, similarity, metric, k, backend, False, 0, 0, recall)
     if backend == "cuda":
-        searcher: exact.Searcher = partial(cuda.filtered, progress=progress, cancel=cancel)
+        searcher: exact.Searcher = partial(cuda.filtered, progress=progress, cancel=cancel, device=device)
     else:
         searcher = exact.on_cpu(exact.choose(path, view.n, view.d), workers, progress, cancel)
     recomputed = exact.search(view, facts.hash, indices, similarity, searcher, workers, progress, cancel)

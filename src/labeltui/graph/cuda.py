@@ -9,6 +9,7 @@ bytes as that of the exact backend; the caller searches unproven rows again.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,29 +45,61 @@ def filtered(
     similarity: npt.NDArray[np.float32],
     progress: Progress | None,
     cancel: Cancel | None,
-    device: str = "cuda",
+    device: torch.device | None = None,
+    half: bool = True,
 ) -> npt.NDArray[np.bool_]:
     """Fill what the bound proves; return which rows it does not.
 
-    `device` "cpu" runs the same steps with float32 products, to test them where there is no GPU.
+    Parameters
+    ----------
+    rows : Rows
+        Measured.
+    indices : ndarray of int32, shape (n, k)
+    similarity : ndarray of float32, shape (n, k)
+        Both written, of rows that are not proven too.
+    progress, cancel : callable, optional
+    device : torch.device, optional
+        By default the GPU that torch names first. Nothing but speed depends on it.
+    half : bool
+        Filter with float16 products, else with those of float32, which prove more rows.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+
+    Raises
+    ------
+    UsageError
+        There is no GPU, or its memory holds neither the rows nor the products of one with all.
+    Cancelled
     """
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
-            "the cuda backend needs an NVIDIA GPU that torch sees", "there is none", "use the exact backend"
-        )
+    if device is None:
+        if not torch.cuda.is_available():
+            raise UsageError(
+                "the cuda backend needs an NVIDIA GPU that torch sees",
+                "there is none",
+                "use the exact backend",
+            )
+        device = torch.device("cuda")
     try:
         with torch.inference_mode():
-            return _Search(rows, indices.shape[1], torch.device(device)).run(
-                indices, similarity, progress, cancel
-            )
+            return _Search(rows, indices.shape[1], device, half).run(indices, similarity, progress, cancel)
     except torch.OutOfMemoryError:
         raise UsageError(
             f"the rows and one block of products must fit the GPU: about {memory(rows.n, rows.d) / 1e9:.1f} GB",
             "its memory ran out",
             "use the exact backend",
         ) from None
+
+
+def release(device: torch.device) -> None:
+    """Give memory that torch keeps for later back to `device`, after an allocation failed."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def memory(n: int, d: int) -> int:
@@ -77,13 +110,12 @@ def memory(n: int, d: int) -> int:
 class _Search:
     """Rows on the device with what bounds their products; see knn_sketch_end in filter.c for the bound."""
 
-    def __init__(self, rows: knn.Rows, k: int, device: torch.device) -> None:
+    def __init__(self, rows: knn.Rows, k: int, device: torch.device, half: bool) -> None:
         import torch
 
         self.rows, self.k, self.device = rows, k, device
         self.metric = knn.METRICS[rows.metric]
         self.kept = min(rows.n - 1, 2 * k + 44)
-        half = device.type == "cuda"
         longest = float(np.sqrt(rows.squared.max()))
         self.scale = 1.0 if self.metric == "cosine" else 2.0 ** -int(np.frexp(longest)[1])
         self.inverse = torch.as_tensor(rows.inverse, device=device)
@@ -150,16 +182,26 @@ class _Search:
         reduced = torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         try:
-            for begin in range(0, n, step):
+            begin = 0
+            while begin < n:
                 if cancel is not None and cancel():
                     raise Cancelled("the search was stopped")
-                end = min(begin + step, n)
-                best, proven = self._block(begin, end)
+                end, found = min(begin + step, n), None
+                with suppress(torch.OutOfMemoryError):
+                    found = self._block(begin, end)
+                if found is None:  # here, where the tensors of the failed block are gone
+                    if end - begin == 1:
+                        raise torch.OutOfMemoryError("the products of one row with all others do not fit")
+                    step = (end - begin) // 2
+                    release(self.device)
+                    continue
+                best, proven = found
                 indices[begin:end] = ((1 << 32) - 1 - (best & 0xFFFFFFFF)).to(torch.int32).cpu().numpy()
                 similarity[begin:end] = _value(best).cpu().numpy()
                 unproven[begin:end] = ~proven.cpu().numpy()
                 if progress is not None:
                     progress(0.95 * end / n)
+                begin = end
         finally:
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = reduced
         return unproven

@@ -269,6 +269,8 @@ def _train(
     threshold = round(spec.dropout * 256)
     hidden_mask = torch.from_numpy(np.where(plan.seen[k], 0.0, -np.inf).astype(np.float32)).to(z.device)
     blind = not plan.seen[k].all()
+    columns = torch.from_numpy(np.flatnonzero(plan.seen[k])).to(z.device)
+    column_of = torch.from_numpy(np.cumsum(plan.seen[k]) - 1).to(z.device)  # (K,)
     watched = plan.fold == (k - 1) % plan.n_folds if plan.dynamics and member == 0 else None
     for epoch in range(plan.epochs):
         if z.device.type == "cpu":
@@ -290,12 +292,14 @@ def _train(
             scale = 256.0 / (256 - threshold)
             logits = linear(h, (w2 * scale).to(plan.kind)).float() + b2  # (b, K)
             if blind:
-                # Label smoothing must not reach for a class that has no samples here.
                 logits = logits + hidden_mask.clamp(min=-30.0)
             if plan.transition is not None:
                 # Forward correction: what is given is what is right, passed through the transition matrix.
                 logits = torch.log(torch.softmax(logits, dim=1) @ plan.transition + 1e-9)
-            loss = cross_entropy(logits, y, label_smoothing=spec.label_smoothing, reduction="none")
+            # Label smoothing spreads over the classes that have samples here: a term for another class would be
+            # large at any finite mask, and raise its logit step after step.
+            judged, target = (logits[:, columns], column_of[y]) if blind else (logits, y)
+            loss = cross_entropy(judged, target, label_smoothing=spec.label_smoothing, reduction="none")
             if plan.weighted:
                 loss = loss * torch.from_numpy(plan.weight[chosen]).to(z.device)
             loss = loss.mean()
@@ -304,7 +308,7 @@ def _train(
             loss_sum += float(loss.detach())
             if watched is not None:
                 _note(plan.record, epoch, chosen, watched[chosen], logits.detach(), y)
-        held_loss, held_accuracy = _held_out(plan, parameters, held)
+        held_loss, held_accuracy = _held_out(plan, [*parameters, hidden_mask.clamp(min=-30.0)], held)
         reports.put(Epoch(0, 0, k, member, epoch, loss_sum / steps, held_loss, held_accuracy))
         yield None
     yield [tensor.detach() for tensor in parameters] + [hidden_mask]
@@ -350,7 +354,8 @@ def _predict(
             out[at] = out[at] + p if add else p
 
 
-def _held_out(plan: _Plan, parameters: list[torch.Tensor], rows: Rows) -> tuple[float, float]:
+def _held_out(plan: _Plan, model: list[torch.Tensor], rows: Rows) -> tuple[float, float]:
+    """Loss and accuracy on the samples `rows`; the mask of the model is finite, so that the loss is too."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -358,7 +363,7 @@ def _held_out(plan: _Plan, parameters: list[torch.Tensor], rows: Rows) -> tuple[
         return math.nan, math.nan
     with torch.no_grad():
         index = torch.from_numpy(rows).to(plan.z.device)
-        logits = _logits(plan, parameters, index)
+        logits = _logits(plan, model, index)
         y = plan.labels[index]
         return float(cross_entropy(logits, y)), float((logits.argmax(dim=1) == y).float().mean())
 

@@ -134,9 +134,15 @@ class OwnerLock:
             os.pwrite(self._descriptor, json.dumps(record).encode(), 0)
 
 
-def identity() -> dict[str, str | int]:
-    """What tells this process from every other, on any host, across reboots: host, boot_id, pid, start."""
-    pid = os.getpid()
+def identity(pid: int | None = None) -> dict[str, str | int]:
+    """What tells this process, or that of `pid`, from every other on any host, across reboots.
+
+    Returns
+    -------
+    dict
+        ``host``, ``boot_id``, ``pid`` and ``start``, which is empty where there is no such process.
+    """
+    pid = os.getpid() if pid is None else pid
     return {"host": socket.gethostname(), "boot_id": _boot_id(), "pid": pid, "start": _start_time(pid)}
 
 

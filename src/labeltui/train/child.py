@@ -96,8 +96,10 @@ def _wait_for_turn(job: Run) -> None:
 
 
 def _before(job: Run) -> Job | None:
-    others = list_jobs(job.directory.parent.parent)
-    return next((each for each in others if each.active and each.id < job.directory.name), None)
+    """A job that was launched before this one and is active; a resumed one goes by its resumption."""
+    jobs = list_jobs(job.directory.parent.parent)
+    own = next(each for each in jobs if each.directory.name == job.directory.name)
+    return next((each for each in jobs if each.active and each.turn < own.turn), None)
 
 
 def _train(job: Run) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from labeltui import store
 from labeltui.errors import JobError
 from labeltui.text import safe
 from labeltui.train.jobs import Job, find
-from labeltui.train.metrics import Metrics
 from labeltui.train.plan import named_labels
-from labeltui.train.predictions import Predictions
+from labeltui.train.predictions import Metrics, Predictions
 from labeltui.train.spec import TrainSpec
 
 if TYPE_CHECKING:

@@ -6,12 +6,14 @@ process, on any day, sees the same.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import re
 import shlex
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 2.0
 # Another host's process cannot be looked up; a network file system may show its heartbeat late.
 LOST_AFTER_SECONDS = 60.0
-# A child needs some seconds to import torch before its first heartbeat; a cluster's launcher may queue it for long.
+# A child needs some seconds to import torch before its first heartbeat. One that a launcher such as srun starts waits
+# as long as the launcher does; this is for a launcher that hands the child on and ends.
 START_SECONDS = 120.0
 
 ENDED = ("done", "failed", "cancelled", "paused")
@@ -72,6 +75,8 @@ class Job:
         What it does at the moment.
     seconds : float
         Since its start, or in all when it has ended.
+    launched : float
+        When its process was last started, in seconds since 1970.
     eta : float or None
         Seconds left, extrapolated from its pace since it was last started; None before anything is known.
     result : mapping
@@ -91,6 +96,7 @@ class Job:
     progress: float
     stage: str
     seconds: float
+    launched: float
     eta: float | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
     warning: str = ""
@@ -104,6 +110,11 @@ class Job:
     def began(self) -> float:
         """Seconds since 1970."""
         return _started(self.id)
+
+    @property
+    def turn(self) -> tuple[float, str]:
+        """Jobs of an audit run in ascending order of this."""
+        return self.launched, self.id
 
     @property
     def resumable(self) -> bool:
@@ -191,7 +202,7 @@ def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0
     if not queue:
         _require_idle(audit)
     launch.launcher_words(launcher)
-    for name in ("cancel", "exit.json", "heartbeat.json"):
+    for name in ("cancel", "exit.json", "heartbeat.json", launch.LAUNCHER):
         (job.directory / name).unlink(missing_ok=True)
     warning = launch.launch(job.directory, launcher, minutes=minutes, queue=queue, progress=job.progress)
     return replace(read(job.directory), warning=warning)
@@ -341,10 +352,7 @@ def _read(directory: Path, number: int) -> Job:
         if state not in ENDED:
             state, message = "failed", f"its exit.json names an unknown state: {safe(state, 40)}"
     elif not heartbeat:
-        # A clock that was set back must not keep a dead job starting for ever.
-        fresh = abs(time.time() - launched) < START_SECONDS
-        state = "starting" if fresh else "lost"
-        message = "" if fresh else "it never began; see log.txt"
+        state, message = _before_its_start(directory, launched)
     elif alive:
         state, message = "running", ""
     else:
@@ -367,9 +375,26 @@ def _read(directory: Path, number: int) -> Job:
         progress=progress,
         stage=str(last.get("stage", "")),
         seconds=max(0.0, end - started),
+        launched=launched,
         eta=eta,
         result={key: exit_[key] for key in exit_.keys() - {"state", "message", "time"}},
     )
+
+
+def _before_its_start(directory: Path, launched: float) -> tuple[str, str]:
+    """State and message of a job whose child has not begun."""
+    launcher = _read_json(directory / launch.LAUNCHER)
+    cancelled = (directory / "cancel").exists()
+    if lives_here(launcher):
+        return "starting", ""
+    if cancelled:  # a child that begins after all reads the request, and stops
+        return "cancelled", "stopped before it began"
+    if launcher and launcher.get("host") != socket.gethostname():
+        return "starting", ""  # a launcher on another host may wait for days, and cannot be looked up
+    # A clock that was set back must not keep a dead job starting for ever.
+    if abs(time.time() - launched) < START_SECONDS:
+        return "starting", ""
+    return "lost", "it never began; see log.txt"
 
 
 def _what(spec: dict[str, Any]) -> str:
@@ -378,8 +403,12 @@ def _what(spec: dict[str, Any]) -> str:
 
 
 def cancel(job: Job) -> None:
-    """Ask a job to stop; it does so within a training step."""
+    """Ask a job to stop; it does so within a training step, or leaves the queue of the launcher at once."""
     (job.directory / "cancel").touch()
+    launcher = _read_json(job.directory / launch.LAUNCHER)
+    if not (job.directory / "heartbeat.json").exists() and lives_here(launcher):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(launcher["pid"], signal.SIGTERM)
 
 
 def follow(job: Job, poll_seconds: float = 0.5) -> Iterator[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -12,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from labeltui.errors import JobError, UsageError
+from labeltui.journal import identity
 from labeltui.store import write_json
 
 ASK_SECONDS = 5.0
 LIBRARIES = ("labeltui", "numpy", "torch", "timm", "torchvision", "scikit-learn")
+LAUNCHER = (
+    "launcher.json"  # the process that was started: the child itself, or a launcher that starts it later
+)
 _BUS = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
 
 
@@ -88,7 +93,7 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
         with open(directory / "log.txt", "ab") as log:
             # A session of its own: closing the terminal must not reach it. All three streams are given, for inside
             # a full-screen program the inherited ones are not usable.
-            subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -102,6 +107,9 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
             f"{shlex.join(command)}: {error}",
             "check train.launcher",
         ) from None
+    # A file of its own, written without a temporary one: by now the child may read launch.json, and sweeps the
+    # directory when it begins. A reader takes half a file for none.
+    (directory / LAUNCHER).write_text(json.dumps(identity(process.pid)))
     return warning
 
 

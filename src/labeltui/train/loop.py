@@ -21,6 +21,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from labeltui.embed.backbone import release
 from labeltui.errors import JobError, ModelError
 from labeltui.train import checkpoints
 from labeltui.train.dynamics import Recorder
@@ -141,6 +142,8 @@ class Fit:
         self._labels = torch.from_numpy(course.labels.astype(np.int64)).to(course.device)
         weights = np.ones(len(course.labels), np.float32) if course.weights is None else course.weights
         self._weights = weights / max(float(weights[course.rows].mean(dtype=np.float64)), 1e-12)
+        self._columns = torch.from_numpy(np.flatnonzero(course.seen)).to(course.device)
+        self._column_of = torch.from_numpy(np.cumsum(course.seen) - 1).to(course.device)  # (K,)
         self._absent = torch.from_numpy(np.where(course.seen, 0.0, ABSENT).astype(np.float32)).to(
             course.device
         )
@@ -210,8 +213,7 @@ class Fit:
             f"out of GPU memory: from epoch {place.epoch + 1} on a step of {spec.batch_size} is made of passes of "
             f"{place.fits}"
         )
-        if self.course.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release(self.course.device)
 
     def _passes(self, index: Rows, pixels: torch.Tensor) -> torch.Tensor:
         course, device = self.course, self.course.device
@@ -231,13 +233,18 @@ class Fit:
                 logits = self.model(self._normal(pixels[part]))  # (b, K)
             logits = logits.float()
             labels = self._labels[at]
-            smooth = course.spec.label_smoothing
-            losses = cross_entropy(logits + self._absent, labels, reduction="none", label_smoothing=smooth)
+            # Only among classes with training samples: label smoothing would raise the logits of the others.
+            losses = cross_entropy(
+                logits[:, self._columns],
+                self._column_of[labels],
+                reduction="none",
+                label_smoothing=course.spec.label_smoothing,
+            )
             loss = (losses * weight).sum() / len(index)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             if course.record is not None:
-                course.record.note(at, logits, labels)
+                course.record.note(at, logits + self._absent, labels)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return total
@@ -280,7 +287,7 @@ class Fit:
     def _pass(self, rows: Rows, recorder: Recorder) -> None:
         for index, logits in self._logits(rows):
             at = torch.from_numpy(index).to(self.course.device)
-            recorder.note(at, logits, self._labels[at])
+            recorder.note(at, logits + self._absent, self._labels[at])
 
     def _logits(self, rows: Rows) -> Iterator[tuple[Rows, torch.Tensor]]:
         """Samples and their logits (b, K), a batch at a time."""

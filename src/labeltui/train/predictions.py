@@ -1,9 +1,14 @@
-"""What a run predicted for samples its model had not seen: predictions.npz and metrics.json of its directory."""
+"""What a run predicted for samples its model was not trained on, and how good that is.
+
+These are ``predictions.npz`` and ``metrics.json`` of its directory.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +16,101 @@ from numpy.typing import NDArray
 from labeltui.errors import JobError
 from labeltui.store import replacing, write_json
 from labeltui.text import safe
-from labeltui.train.metrics import Metrics, measure
 
 FILE = "predictions.npz"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Measures of one run on one set of samples.
+
+    Attributes
+    ----------
+    n : int
+        Samples measured.
+    confusion : ndarray of int64, shape (K, K)
+        Row: label, column: prediction.
+    accuracy, balanced_accuracy, macro_f1, ece : float
+        Balanced accuracy and macro F1 are means over the classes that have samples; ece is the calibration error
+        of the predictions, see `labeltui.detect.calibrate.calibration_error`.
+    precision, recall, f1 : ndarray of float64, shape (K,)
+        0 where nothing was predicted (precision) or there is no sample (recall).
+    """
+
+    n: int
+    confusion: NDArray[np.int64]
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    ece: float
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+
+    def summary(self) -> dict[str, float]:
+        """The single numbers, as JSON."""
+        names = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+        return {"n": self.n, **{name: round(float(getattr(self, name)), 6) for name in names}}
+
+    def as_json(self, names: list[str]) -> Mapping[str, Any]:
+        """Everything, as JSON; `names` are the classes'."""
+        rows = zip(names, self.precision, self.recall, self.f1, self.confusion.sum(axis=1), strict=True)
+        return {
+            **self.summary(),
+            "classes": [
+                {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "samples": int(n)}
+                for name, p, r, f, n in rows
+            ],
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def measure(
+    labels: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    confidence: NDArray[np.floating],
+    n_classes: int,
+) -> Metrics:
+    """Measure predictions, by scikit-learn's definitions.
+
+    Parameters
+    ----------
+    labels, predicted : ndarray of int, shape (n,)
+        0..K-1.
+    confidence : ndarray of float, shape (n,)
+        Probability of the predicted class.
+    n_classes : int
+        K.
+
+    Returns
+    -------
+    Metrics
+        All 0 when there are no samples.
+    """
+    if not len(labels):
+        nothing = np.zeros(n_classes)
+        return Metrics(0, np.zeros((n_classes, n_classes), np.int64), 0, 0, 0, 0, nothing, nothing, nothing)
+    # Slow to import, and the terminal UI starts with this module.
+    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+    from labeltui.detect.calibrate import calibration_error
+
+    known = np.arange(n_classes)
+    precision, recall, f1, samples = precision_recall_fscore_support(
+        labels, predicted, labels=known, zero_division=0.0
+    )
+    present = samples > 0
+    return Metrics(
+        n=len(labels),
+        confusion=confusion_matrix(labels, predicted, labels=known).astype(np.int64),
+        accuracy=float(accuracy_score(labels, predicted)),
+        balanced_accuracy=float(recall[present].mean()),
+        macro_f1=float(f1[present].mean()),
+        ece=calibration_error(confidence, labels == predicted),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+    )
 
 
 @dataclass(frozen=True)
