@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from labeltui import cli
 from labeltui.audit import Audit
@@ -44,6 +45,23 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     return call
 
 
+def test_photographs_without_a_model_are_a_smoke_test(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{i}.png")
+    scanned = run("scan", tmp_path / "data", "-o", tmp_path / "my.audit")
+    assert scanned.code == 0, scanned.err
+    assert "SMOKE TEST" in scanned.out
+    assert "--model resnet50" in scanned.out
+    assert "labels are wrong" not in scanned.out
+    named = run("scan", tmp_path / "data", "-o", tmp_path / "named.audit", "--model", "pixels")
+    assert "SMOKE TEST" not in named.out
+    assert "unchecked estimate" in named.out
+
+
 def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
     make_audit(tmp_path)
     truth = np.load(tmp_path / "truth.npy")
@@ -64,6 +82,7 @@ def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
         "flags",
         "decisions",
         "calibration",
+        "smoke_test",
         "generation",
         "jobs",
         "next",
@@ -195,14 +214,14 @@ def test_a_reader_that_leaves_early(tmp_path: Path) -> None:
 
 
 def test_the_path_of_an_audit_opens_it(tmp_path: Path) -> None:
-    """`labeltui my.audit` in a terminal draws the review and `q` leaves it."""
+    """`labeltui my.audit` in a terminal draws the review, greets, and `q` leaves it."""
     audit = make_audit(tmp_path)
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
         os.environ |= {
             "TERM": "xterm-256color",
-            "XDG_CACHE_HOME": str(tmp_path),
+            **{f"XDG_{name}_HOME": str(tmp_path / name) for name in ("CACHE", "CONFIG", "STATE")},
             "COLUMNS": "100",
             "LINES": "30",
         }
@@ -210,7 +229,7 @@ def test_the_path_of_an_audit_opens_it(tmp_path: Path) -> None:
     seen = b""
     while b"QUEUE" not in seen:
         seen += os.read(terminal, 65536)
-    os.write(terminal, b"q")
+    os.write(terminal, b"qq")  # the first one closes the welcome, also when it comes before that is painted
     try:
         while chunk := os.read(terminal, 65536):
             seen += chunk

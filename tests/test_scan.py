@@ -480,6 +480,16 @@ class TestTargets:
                 scan(source, audit, options(resume=resume))
         assert store.sha256(audit / store.AUDIT_FILE) == before
 
+    def test_the_remains_of_a_killed_scan_vouch_for_no_other_data(self, tmp_path: Path) -> None:
+        tree, other = write_tree(tmp_path / "data"), write_tree(tmp_path / "other")
+        (other / "c0" / "000.png").rename(other / "c0" / "moved.png")
+        audit = scan(tree, tmp_path / "x.audit", options())
+        (audit / store.PARTIAL).mkdir()  # killed between renaming and clearing away
+        with pytest.raises(AuditExists, match="made from other data"):
+            scan(other, audit, options())
+        assert scan(tree, audit, options()) == audit
+        assert not (audit / store.PARTIAL).exists()
+
     def test_other_directories_and_files_are_left_alone(self, tmp_path: Path) -> None:
         source = write_npz(tmp_path / "x.npz")
         with pytest.raises(UsageError, match="holds other files"):

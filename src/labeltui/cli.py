@@ -136,9 +136,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
 )
 @click.option(
     "--model",
-    default="pixels",
-    show_default=True,
-    help="A timm name, torchvision/NAME, or pixels (no network).",
+    help="A timm name such as resnet50, torchvision/NAME, or pixels (8 x 8, for digits).  [default: pixels]",
 )
 @click.option(
     "--pretrained/--no-pretrained", default=True, help="Published weights, or none.  [default: published]"
@@ -207,12 +205,13 @@ def scan(source: Path, out: Path, as_json: bool, **given: Any) -> None:
             class_order=None if order is None else [name.strip() for name in order.split(",")],
         ),
         embed=EmbedSpec(
-            given["model"],
+            given["model"] or "pixels",
             pretrained=given["pretrained"] and given["checkpoint"] is None,
             checkpoint=given["checkpoint"],
             model_args=parse_model_args(given["model_args"]),
             **{name: given[name] for name in BACKBONE_OPTIONS},
         ),
+        model_named=given["model"] is not None,
         splits=None
         if given["splits"] is None
         else tuple(name.strip() for name in given["splits"].split(",")),

@@ -35,7 +35,11 @@ def status_lines(status: Mapping[str, Any], classes: int = 20) -> list[str]:
         f"{status['samples']:,} samples{_listed(not_ok)}, {len(rows):,} classes, "
         f"CSG {_number(csg['value'])} (k={csg['k']}, {csg['embedding']})",
         f"{status['flags']:,} flags; decisions{_listed(decisions) or ': none yet'}",
-        *_calibration_lines(status["calibration"]),
+        *(
+            ["SMOKE TEST: no --model was named, so no number of wrong labels is stated"]
+            if status["smoke_test"]
+            else _calibration_lines(status["calibration"])
+        ),
     ]
     for job in status["jobs"]:
         if job["state"] in ("starting", "running"):
@@ -48,12 +52,14 @@ def status_lines(status: Mapping[str, Any], classes: int = 20) -> list[str]:
 
 def _calibration_lines(calibration: Mapping[str, Any]) -> list[str]:
     fitted = calibration["fitted_on"]
-    by = (
-        f"calibrated by {fitted:,} decisions"
-        if fitted
-        else "not calibrated: decide on some random samples, train"
-    )
-    lines = [f"about {calibration['expected_wrong']:,.0f} labels are wrong by P(label right), {by}"]
+    number = f"{calibration['expected_wrong']:,.0f}"
+    if fitted:
+        lines = [f"about {number} labels are wrong by P(label right), calibrated by {fitted:,} decisions"]
+    else:
+        lines = [
+            f"unchecked estimate: {number} labels are wrong; it can be several times too high where errors are rare",
+            "for a number to trust: review random checks (m in the review), then train",
+        ]
     if calibration["bins"]:
         told = ", ".join(f"{each['stated']:.2f} ({each['found']:.2f})" for each in calibration["bins"])
         lines.append(f"P(label right) where you decided, and in brackets the share you found right: {told}")

@@ -469,6 +469,7 @@ class Reading:
             "flags": summary.flagged,
             "decisions": self.decisions(),
             "calibration": calibration.report(self, self._store),
+            "smoke_test": self.generation == 0 and bool(self._store.scan.get("smoke_test")),
             "generation": self.generation,
             "jobs": [dict(job) for job in jobs],
             "next": self._next(summary),

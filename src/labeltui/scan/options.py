@@ -14,6 +14,10 @@ from labeltui.sources import SourceOptions
 STORED_NEIGHBOURS = 50
 
 
+SMALL_IMAGE = 16
+"""Side in pixels up to which 8 x 8 colours say something of an image."""
+
+
 @dataclass(frozen=True)
 class ScanOptions:
     """Everything that decides a scan besides the data.
@@ -47,6 +51,9 @@ class ScanOptions:
         None goes on with an unfinished scan where there is one; True demands one; False discards it.
     command : str
         The command line, for scan.json.
+    model_named : bool
+        Whether somebody chose the model. Where nobody did, a scan of images above `SMALL_IMAGE` pixels is marked as a
+        smoke test.
     """
 
     source: SourceOptions = field(default_factory=SourceOptions)
@@ -63,6 +70,7 @@ class ScanOptions:
     threads: int | None = None
     resume: bool | None = None
     command: str = ""
+    model_named: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= STORED_NEIGHBOURS:

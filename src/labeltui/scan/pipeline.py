@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui import detect, journal, sources, store
-from labeltui.errors import AuditError, AuditExists, Cancelled, UsageError
-from labeltui.scan.options import ScanOptions
+from labeltui.errors import AuditError, AuditExists, Cancelled, SourceError, UsageError
+from labeltui.scan.options import SMALL_IMAGE, ScanOptions
 from labeltui.scan.partial import Partial, Rows
 from labeltui.scan.record import ScanSummary, count_not_ok, list_faults, record
 from labeltui.scan.sheet import Sheet, read_sheet
@@ -39,6 +39,11 @@ from labeltui.text import safe
 UNWRITABLE = {
     getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR")
 }
+
+SMOKE_TEST = (
+    f"SMOKE TEST: no --model was named, and of images above {SMALL_IMAGE} pixels the built-in `pixels` sees only 8 x 8 "
+    "colours, so its flags say little; scan again with, for example, --model resnet50"
+)
 
 Array = npt.NDArray[Any]
 
@@ -97,13 +102,16 @@ def scan(
         pred_probs = sources.align_probabilities(source, sheet.class_ids)
         if source.embeddings is not None and options.embed.model != "pixels":
             sheet.notes.append(f"the data brings its embeddings: {safe(options.embed.model)} was not used")
+        smoke_test = not options.model_named and _largest_side(source) > SMALL_IMAGE
+        if smoke_test:
+            sheet.notes.insert(0, SMOKE_TEST)
     try:
         if options.resume is False and (out / store.PARTIAL).is_dir():
             with Partial(out) as unfinished:
                 unfinished.discard()
         with Partial(out) as partial:
-            if not _finished_before(run, out, partial):
-                _scan(run, source, sheet, pred_probs, partial)
+            if not _finished_before(run, source, out, partial):
+                _scan(run, source, sheet, pred_probs, partial, smoke_test)
     except Cancelled:  # of whichever room was at work
         raise run.stopped() from None
     except OSError as error:
@@ -138,24 +146,48 @@ def _check_target(out: Path, options: ScanOptions) -> None:
             raise UsageError("-o names a new directory", f"{shown} holds other files", "choose another -o")
 
 
-def _finished_before(run: Run, out: Path, partial: Partial) -> bool:
+def _finished_before(run: Run, source: sources.Source, out: Path, partial: Partial) -> bool:
     """Whether an earlier run was killed after its audit appeared; then only the remains are cleared away."""
     if not (out / store.AUDIT_FILE).exists():
         return False
     with store.Store.open(out) as opened:
-        same = opened.scan.get("options") == _told(run.options)
-    if not same:
+        other = ""
+        if opened.scan.get("options") != _told(run.options):
+            other = "made with other options"
+        elif opened.scan.get("root") != os.fsdecode(source.root) or list(opened.ids) != list(source.ids):
+            other = "made from other data"
+    if other:
         raise AuditExists(
             "a scan never overwrites an audit",
-            f"{safe(str(out))} is a finished one, made with other options",
+            f"{safe(str(out))} is a finished one, {other}",
             "choose another -o",
         )
     partial.discard()
     return True
 
 
-def _scan(run: Run, source: sources.Source, sheet: Sheet, pred_probs: Array | None, partial: Partial) -> None:
+def _largest_side(source: sources.Source) -> int:
+    """Return the median of the larger sides of a few images, in pixels; 0 where there are none that can be read."""
+    if not source.has_images:
+        return 0
+    sides = []
+    for index in np.linspace(0, len(source.ids) - 1, min(16, len(source.ids))).astype(int).tolist():
+        with suppress(SourceError):
+            sides.append(max(source.image(index).size))
+    return int(np.median(sides)) if sides else 0
+
+
+def _scan(
+    run: Run,
+    source: sources.Source,
+    sheet: Sheet,
+    pred_probs: Array | None,
+    partial: Partial,
+    smoke_test: bool,
+) -> None:
     found = Findings()
+    if smoke_test:
+        found.aside["smoke_test"] = True
     warm = threading.Thread(target=_warm_up, name="warm-up")
     if len(sheet.class_ids) > 1:  # else there is nothing to learn
         warm.start()
@@ -214,7 +246,7 @@ def _warm_up() -> None:
 def _told(options: ScanOptions) -> dict[str, Any]:
     """Return the options that decide the result, as JSON values."""
     told = {key: _plain(value) for key, value in asdict(options).items()}
-    for name in ("threads", "resume", "command"):
+    for name in ("threads", "resume", "command", "model_named"):
         del told[name]
     del told["embed"]["workers"]
     return told
