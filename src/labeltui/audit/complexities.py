@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeltui.audit.views import PairRow
-from labeltui.errors import InputError
+from labeltui.errors import DamagedAudit, InputError
 from labeltui.store import Store
 from labeltui.text import safe
 
@@ -103,15 +103,22 @@ class Complexities:
         from labeltui.csg import LiveCsg
 
         store, graph = self._store, self._graph
-        return LiveCsg(
-            store.matrix("csg/T"),
-            store.array(f"{graph}/indices"),
-            store.given,
-            store.array(f"{graph}/rev_indptr"),
-            store.array(f"{graph}/rev_indices"),
-            self.K,
-            self.k,
-        )
+        try:
+            return LiveCsg(
+                store.matrix("csg/T"),
+                store.array(f"{graph}/indices"),
+                store.given,
+                store.array(f"{graph}/rev_indptr"),
+                store.array(f"{graph}/rev_indices"),
+                self.K,
+                self.k,
+            )
+        except InputError as error:
+            raise DamagedAudit(
+                f"{graph} of the audit must fit its samples",
+                str(error),
+                "copy the audit again, or scan again",
+            ) from None
 
     def _catch_up(self) -> LiveCsg:
         """The live state with everything that `follow` was told."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from labeltui.errors import DamagedAudit
+
 if TYPE_CHECKING:
     from labeltui.audit.complexities import Complexities
     from labeltui.audit.copies import Copies
@@ -84,6 +86,12 @@ def gather(
     graph = f"graph/{store.embedding_name}"
     rows = store.array(f"{graph}/indices")[i][:k]
     near = rows[rows >= 0]
+    if len(near) and near.max() >= store.n:
+        raise DamagedAudit(
+            f"{graph}/indices must name samples of the audit",
+            f"row {i} names others",
+            "copy the audit again, or scan again",
+        )
     similarity = store.array(f"{graph}/similarity")[i][: len(near)]
     labels, given = current[near], int(store.given[i])
     neighbours = [

@@ -87,6 +87,15 @@ class LiveCsg:
                 f"{len(self._rev_indptr)} pointers for {n} samples and {len(self._rev_indices)} indices came",
                 "take them from Graph.reverse(csg_k)",
             )
+        # Checked here, once: the kernels follow these numbers without looking.
+        if self._indices.size and not (self._indices.min() >= -1 and self._indices.max() < n):
+            raise InputError(f"neighbours are sample indices below {n}, or -1", "others are among them")
+        if self._rev_indices.size and not (self._rev_indices.min() >= 0 and self._rev_indices.max() < n):
+            raise InputError(f"reverse neighbours are sample indices below {n}", "others are among them")
+        if self._rev_indptr[0] != 0 or (np.diff(self._rev_indptr) < 0).any():
+            raise InputError("reverse lists begin at 0 and never go back", "other pointers are among them")
+        if checked_labels.size and checked_labels.min() < -1:
+            raise InputError(f"labels are -1 or class indices below {n_classes}", f"{checked_labels.min()}")
         self.n_classes = n_classes
         self.csg_k = csg_k
         self._labels = checked_labels.copy()

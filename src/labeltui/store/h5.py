@@ -278,6 +278,12 @@ def _as_uuid(digest: bytes) -> str:
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
+UNWRITTEN_BYTES = 64 << 20
+"""An array may declare as much without a byte in the file (it was never written)."""
+INFLATED = 64
+"""How many times the file's size an array may declare."""
+
+
 class H5:
     """One HDF5 file, open for reading; its arrays are read-only views of the file.
 
@@ -304,6 +310,10 @@ class H5:
         self._views: dict[str, Array] = {}
         self._attrs: dict[str, dict[str, Any]] = {}
         self._names: dict[str, list[str]] = {}
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise DamagedAudit(
+                f"{safe(path.name)} must be a complete HDF5 file", "it is no regular file", "copy it again"
+            )
         try:
             self._file = h5py.File(path, "r", locking=False)
         except OSError as error:
@@ -338,6 +348,7 @@ class H5:
         known = self._links.get(name)
         if known is None:
             with self._decoding(name):
+                self._refuse_links(name)
                 # The link, not what it leads to: a broken array must not look like an absent one.
                 known = self._links[name] = self._file.get(name, getlink=True) is not None
         return known
@@ -346,6 +357,7 @@ class H5:
         """Return the names inside one group, sorted; nothing if it does not exist."""
         if group not in self._names:
             with self._decoding(group):
+                self._refuse_links(group)
                 found = self._file.get(group or "/")
                 self._names[group] = sorted(found) if isinstance(found, h5py.Group) else []
         return list(self._names[group])
@@ -416,16 +428,49 @@ class H5:
                 raise KeyError(name)
             with self._decoding(name):
                 found = self._file[name]
+                if isinstance(found, h5py.Dataset):
+                    self._refuse_foreign(name, found)
             if not isinstance(found, h5py.Dataset):
                 raise KeyError(name)
             self._datasets[name] = found
         return self._datasets[name]
+
+    def _refuse_links(self, name: str) -> None:
+        """See that no part of a path is a link, which could lead into another file."""
+        parts = [part for part in name.split("/") if part]
+        for stop in range(1, len(parts) + 1):
+            path = "/".join(parts[:stop])
+            link = self._file.get(path, getlink=True)
+            if link is None:
+                return
+            if not isinstance(link, h5py.HardLink):
+                raise DamagedAudit(
+                    f"{safe(self.path.name)} must hold its own arrays", f"{path} is a link", "scan again"
+                )
+
+    def _refuse_foreign(self, name: str, found: h5py.Dataset) -> None:
+        """See that an array's bytes lie in this file, and are not far more than the file has."""
+        if found.is_virtual or found.external:
+            raise DamagedAudit(
+                f"{safe(self.path.name)} must hold its own arrays",
+                f"{name} lies in other files",
+                "scan again",
+            )
+        declared = math.prod(found.shape) * found.dtype.itemsize
+        if declared > max(UNWRITTEN_BYTES, INFLATED * self.path.stat().st_size):
+            raise DamagedAudit(
+                f"{safe(self.path.name)} must hold all of {name}",
+                f"it declares {declared:,} bytes, far more than the file has",
+                "copy it again from where it was made, or scan again",
+            )
 
     @contextlib.contextmanager
     def _decoding(self, name: str) -> Iterator[None]:
         # What h5py raises for broken bytes depends on where they are broken.
         try:
             yield
+        except DamagedAudit:
+            raise
         except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
             raise DamagedAudit(
                 f"{safe(self.path.name)} must be a complete HDF5 file",

@@ -78,7 +78,7 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
     prefix, warning = launcher_words(launcher), ""
     if not prefix:
         prefix, warning = scope()
-    command = [*prefix, sys.executable, "-m", "labeltui.train.child", str(directory)]
+    command = [*prefix, sys.executable, "-P", "-m", "labeltui.train.child", str(directory)]
     write_json(
         directory / "launch.json",
         {

@@ -1,0 +1,136 @@
+"""An audit that somebody else made, or that a disk damaged, is refused by name, and never followed out of its files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from labeltui.audit import Audit
+from labeltui.errors import DamagedAudit
+from labeltui.store import H5
+from tests.factories import make_audit
+
+
+def changed(path: Path, name: str, change: Callable[[np.ndarray], None]) -> None:
+    """Change an array where it lies, as a bad disk does."""
+    with h5py.File(path / "audit.h5", "r+", locking=False) as file:
+        array = file[name][()]
+        change(array)
+        file[name][...] = array
+
+
+def graph(path: Path) -> str:
+    with h5py.File(path / "audit.h5", "r", locking=False) as file:
+        return f"graph/{next(iter(file['graph']))}"
+
+
+LOOK = """
+    import sys
+    from pathlib import Path
+    from labeltui.audit import Audit
+    from labeltui.errors import DamagedAudit
+    try:
+        with Audit.open(Path(sys.argv[1])) as audit:
+            audit.decide([1], "relabel", label=2)
+            audit.summary()
+            audit.solve_csg()
+            audit.evidence(60)
+    except DamagedAudit as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("indices", 10**9), ("indices", -7), ("rev_indices", 2**30), ("rev_indices", -1), ("rev_indptr", 10**7)],
+)
+def test_an_index_outside_the_audit_is_damage_not_a_crash(tmp_path: Path, name: str, value: int) -> None:
+    path = make_audit(tmp_path, n=120)
+
+    def change(array: np.ndarray) -> None:
+        array.reshape(-1)[len(array.reshape(-1)) // 2] = value
+
+    changed(path, f"{graph(path)}/{name}", change)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(LOOK), path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "graph/" in done.stdout
+
+
+def replaced(path: Path, make: Callable[[h5py.File], None]) -> Path:
+    with h5py.File(path, "w", locking=False) as file:
+        file["own"] = np.arange(3)
+        make(file)
+    return path
+
+
+def test_links_and_foreign_storage_are_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["x"] = np.arange(5)
+    raw = tmp_path / "raw"
+    raw.write_bytes(b"root:x:0:0")
+
+    def virtual(file: h5py.File) -> None:
+        layout = h5py.VirtualLayout((5,), "i8")
+        layout[:] = h5py.VirtualSource(str(secret), "x", (5,))
+        file.create_virtual_dataset("a", layout)
+
+    makers: list[Callable[[h5py.File], object]] = [
+        lambda file: file.__setitem__("a", h5py.ExternalLink(str(secret), "x")),
+        lambda file: file.__setitem__("a", h5py.SoftLink("/own")),
+        lambda file: file.create_dataset("a", (10,), "u1", external=[(str(raw), 0, 10)]),
+        virtual,
+        lambda file: file.create_dataset("a", (2**36,), "u1", chunks=(2**20,)),
+    ]
+    for number, make in enumerate(makers):
+        path = replaced(tmp_path / f"{number}.h5", make)
+        with H5(path) as file:
+            assert file["own"].tolist() == [0, 1, 2]
+            with pytest.raises(DamagedAudit):
+                file["a"]
+    path = replaced(
+        tmp_path / "group.h5", lambda file: file.__setitem__("g", h5py.ExternalLink(str(secret), "/"))
+    )
+    with H5(path) as file:
+        for use in (
+            lambda: file["g/x"],
+            lambda: file.names("g"),
+            lambda: "g/x" in file,
+            lambda: file.attrs("g"),
+        ):
+            with pytest.raises(DamagedAudit, match="g is a link"):
+                use()
+
+
+def test_a_pipe_is_no_audit(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=60)
+    (path / "audit.h5").unlink()
+    os.mkfifo(path / "audit.h5")
+    with pytest.raises(DamagedAudit, match="no regular file"):
+        H5(path / "audit.h5")
+
+
+def test_the_training_process_imports_nothing_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from labeltui.train.jobs import Trainer, read
+    from labeltui.train.plan import Request
+    from tests.factories import HEAD
+
+    path = make_audit(tmp_path, n=120)
+    (tmp_path / "secrets.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    with Audit.open(path) as audit:
+        job = Trainer(audit, request=Request(head=HEAD)).start()
+        while read(job.directory).active:
+            pass
+    assert read(job.directory).state == "done"
+    assert not (tmp_path / "ran").exists()
