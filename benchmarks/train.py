@@ -157,9 +157,9 @@ class Workshop:
         """The real loop, with what a job does at each step."""
         import torch
 
-        from labeltui.train.loop import Course, Fit
+        from labeltui.train.loop import Fit, TrainingContext
 
-        course = Course(
+        context = TrainingContext(
             spec=self.spec,
             images=self.images,
             labels=(np.arange(self.n) % 10).astype(np.int32),
@@ -180,7 +180,7 @@ class Workshop:
             finish_epoch=lambda epoch: record.finish(self.job.directory, epoch),
             note=self.job.note,
         )
-        return Fit(self.model().to(memory_format=torch.channels_last), course)
+        return Fit(self.model().to(memory_format=torch.channels_last), context)
 
 
 def once_more(fit: Fit) -> None:

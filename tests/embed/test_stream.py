@@ -32,7 +32,7 @@ from labeltui.embed import (
     embedder_for,
     stream,
 )
-from labeltui.embed.board import DECODED, FAILED, Board
+from labeltui.embed.buffer import DECODED, FAILED, SharedBuffer
 from labeltui.embed.decoders import ProcessDecoder
 from labeltui.errors import Cancelled, InputError, LabeltuiError
 from labeltui.sources import Source, SourceOptions, open_source
@@ -245,13 +245,13 @@ def test_a_picture_that_ends_or_blocks_its_process_is_marked(
     for name in names:
         Image.new("RGB", (3, 3), "red").save(tmp_path / name, "PNG")
     (tmp_path / "empty").write_bytes(b"")
-    board = Board(12, 4, 4)
-    decoder = ProcessDecoder(board, bad(tmp_path), Transform(4, 4), workers=1, patience=1.0)
+    buffer = SharedBuffer(12, 4, 4)
+    decoder = ProcessDecoder(buffer, bad(tmp_path), Transform(4, 4), workers=1, patience=1.0)
     try:
         reasons = dict(decoder.decode(2, [(name.encode(), index) for index, name in enumerate(names)]))
     finally:
         decoder.close()
-    assert board.state[2:].tolist() == [
+    assert buffer.state[2:].tolist() == [
         FAILED if name in ("crash1", "empty", "leave", "hang", "crash2") else DECODED for name in names
     ]
     assert {names[offset]: reason for offset, reason in reasons.items()} == {
@@ -261,14 +261,14 @@ def test_a_picture_that_ends_or_blocks_its_process_is_marked(
         "hang": "it took longer than 1 s to decode",
         "crash2": "the decoder crashed on it (SIGSEGV)",
     }
-    assert board.pixels[2, 0, 0].tolist() == [255, 0, 0]
-    assert not board.pixels[3].any()
+    assert buffer.pixels[2, 0, 0].tolist() == [255, 0, 0]
+    assert not buffer.pixels[3].any()
 
 
 def test_a_process_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("raise SystemExit('no luck today')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    decoder = ProcessDecoder(Board(1, 4, 4), FilePictures(tmp_path), Transform(4, 4), workers=1)
+    decoder = ProcessDecoder(SharedBuffer(1, 4, 4), FilePictures(tmp_path), Transform(4, 4), workers=1)
     try:
         with pytest.raises(LabeltuiError, match=r"no luck today.*--workers 0"):
             decoder.decode(0, [(b"a", 0)])
@@ -300,3 +300,26 @@ def test_killing_the_parent_ends_the_processes(tree: Source) -> None:
     while any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
         assert time.monotonic() < deadline, "a decoding process outlived its parent"
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_the_allocator_is_as_before_after_passes() -> None:
+    code = """
+import ctypes
+from labeltui.embed.memory import retain_heap
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd a b c d e".split()]
+libc.mallinfo2.restype = Info
+def mapped():
+    before = libc.mallinfo2().hblks
+    libc.malloc(8 << 20)
+    return libc.mallinfo2().hblks - before
+print(mapped(), end=" ")
+with retain_heap():
+    print(mapped(), end=" ")
+print(mapped())
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["1", "0", "1"]

@@ -18,7 +18,7 @@ from labeltui.sources.pictures import ArrayPictures
 from labeltui.store import Names
 from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
-from labeltui.train.loop import Course, Fit, schedule
+from labeltui.train.loop import Fit, TrainingContext, schedule
 from labeltui.train.pictures import Augmenter, Images
 from labeltui.train.spec import AUGMENTATIONS, BackboneSpec
 from labeltui.train.tuning import layers, optimiser_for, training_mode
@@ -46,7 +46,7 @@ class Small(nn.Module):
         return out
 
 
-def course(**changes: Any) -> Course:
+def context(**changes: Any) -> TrainingContext:
     rng = np.random.default_rng(0)
     labels = rng.integers(K, size=N).astype(np.int32)
     array = rng.integers(0, 256, (N, 8, 8, 3), dtype=np.uint8)
@@ -54,7 +54,7 @@ def course(**changes: Any) -> Course:
     images = Images(ArrayPictures(Path("none"), None, array), names, Transform(8, 8), np.arange(N), 2)
     images.read(lambda share: None, lambda: False)
     spec = BackboneSpec("small", weights="scratch", epochs=3, batch_size=16, augment=())
-    made = Course(
+    made = TrainingContext(
         spec=spec,
         images=images,
         labels=labels,
@@ -80,7 +80,7 @@ def course(**changes: Any) -> Course:
 
 def trained(room: int = 1000, **changes: Any) -> tuple[Fit, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    fit = Fit(Small(room), course(**changes))
+    fit = Fit(Small(room), context(**changes))
     return fit, fit.run().state_dict()
 
 
@@ -110,12 +110,12 @@ def test_samples_watched_without_patience_change_nothing(tmp_path: Path) -> None
     assert all(torch.equal(alone[name], watched[name]) for name in alone)
     epochs = [entry for entry in said if entry]
     assert [entry["epoch"] for entry in epochs] == [1, 2, 3]
-    right = fit.predict(watch).argmax(axis=1) == fit.course.labels[watch]
+    right = fit.predict(watch).argmax(axis=1) == fit.context.labels[watch]
     assert epochs[-1]["accuracy"] == pytest.approx(right.mean())
 
 
 def test_weights_of_zero_leave_samples_out() -> None:
-    labels = course().labels
+    labels = context().labels
     wrong = np.where(np.arange(N) < 8, (labels + 1) % K, labels).astype(np.int32)
     weights = (np.arange(N) >= 8).astype(np.float32)
     _, without = trained(labels=labels, weights=weights)
@@ -126,7 +126,7 @@ def test_weights_of_zero_leave_samples_out() -> None:
 
 
 def test_label_smoothing_leaves_classes_without_samples_alone() -> None:
-    made = course()
+    made = context()
     labels = np.where(made.labels == 2, 0, made.labels).astype(np.int32)
     spec = replace(made.spec, epochs=100, learning_rate=0.05, label_smoothing=0.2, weight_decay=0.0)
     record = Recorder(np.ones(N, bool), CPU)
@@ -141,13 +141,13 @@ def test_label_smoothing_leaves_classes_without_samples_alone() -> None:
 
 def test_early_stopping_goes_back_to_the_best_epoch() -> None:
     rows, watch = np.arange(32), np.arange(32, N)
-    spec = replace(course().spec, epochs=60, patience=3, learning_rate=0.02, weight_decay=0.0)
+    spec = replace(context().spec, epochs=60, patience=3, learning_rate=0.02, weight_decay=0.0)
     fit, _ = trained(rows=rows, watch=watch, spec=spec)
     losses = [entry["watch_loss"] for entry in fit.place.history]
     assert len(losses) < 60  # noise cannot be learned: the loss on others rises
     assert len(losses) == int(np.argmin(losses)) + 1 + 3
     p = fit.predict(watch)
-    own = -np.log(p[np.arange(len(watch)), fit.course.labels[watch]]).mean()
+    own = -np.log(p[np.arange(len(watch)), fit.context.labels[watch]]).mean()
     assert own == pytest.approx(min(losses), rel=1e-5)
 
 

@@ -383,7 +383,7 @@ def _create(build: Callable[[], nn.Module], name: str, pretrained: bool) -> Any:
     """Build a model; what its library raises becomes a ModelError."""
     try:
         # A name with a colon is looked up on the hub even without weights.
-        with hub.quick() if pretrained or ":" in name else nullcontext():
+        with hub.offline_if_unreachable() if pretrained or ":" in name else nullcontext():
             return build()
     except TypeError as error:
         raise ModelError(

@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 
 import labeltui
-from labeltui.embed.board import FAILED, PENDING, Board
+from labeltui.embed.buffer import FAILED, PENDING, SharedBuffer
 from labeltui.embed.transform import Transform
 from labeltui.embed.worker import Item, decode_into
 from labeltui.errors import Cancelled, LabeltuiError
@@ -33,7 +33,7 @@ START_PATIENCE = 120.0  # seconds for a process to start
 
 
 class Decoder(Protocol):
-    """Fills consecutive rows of a board; callable from several threads."""
+    """Fills consecutive rows of a buffer; callable from several threads."""
 
     def decode(self, row: int, samples: Sequence[Item]) -> list[tuple[int, str]]:
         """Decode `samples` into the rows from `row` on; return (offset, reason) of those that failed."""
@@ -48,8 +48,8 @@ class Decoder(Protocol):
 class HereDecoder:
     """Decodes in the calling thread: for arrays of pixels, where nothing can crash."""
 
-    def __init__(self, board: Board, pictures: Pictures, transform: Transform) -> None:
-        self._board = board
+    def __init__(self, buffer: SharedBuffer, pictures: Pictures, transform: Transform) -> None:
+        self._buffer = buffer
         self._pictures = pictures
         self._transform = transform
 
@@ -57,7 +57,7 @@ class HereDecoder:
         return [
             (offset, reason)
             for offset, sample in enumerate(samples)
-            if (reason := decode_into(self._board, row + offset, self._pictures, self._transform, sample))
+            if (reason := decode_into(self._buffer, row + offset, self._pictures, self._transform, sample))
             is not None
         ]
 
@@ -73,7 +73,7 @@ class ProcessDecoder:
 
     Parameters
     ----------
-    board : Board
+    buffer : SharedBuffer
     pictures : Pictures
     transform : Transform
     workers : int
@@ -83,10 +83,15 @@ class ProcessDecoder:
     """
 
     def __init__(
-        self, board: Board, pictures: Pictures, transform: Transform, workers: int, patience: float = PATIENCE
+        self,
+        buffer: SharedBuffer,
+        pictures: Pictures,
+        transform: Transform,
+        workers: int,
+        patience: float = PATIENCE,
     ) -> None:
-        self._board = board
-        self._hello = (board.shape, pictures, transform)
+        self._buffer = buffer
+        self._hello = (buffer.shape, pictures, transform)
         self._patience = patience
         self._stopped = threading.Event()
         self._idle: queue.SimpleQueue[_Process | None] = queue.SimpleQueue()
@@ -105,7 +110,7 @@ class ProcessDecoder:
                 if process is None:
                     process = self._start()
                 failed, end = process.run(
-                    row + done, samples[done:], self._board, self._patience, self._stopped
+                    row + done, samples[done:], self._buffer, self._patience, self._stopped
                 )
                 reasons += [(done + offset, reason) for offset, reason in failed]
                 if end is None:
@@ -113,11 +118,11 @@ class ProcessDecoder:
                 # It ended, or hangs, on the first row that is still pending.
                 self._end(process)
                 process = None
-                pending = np.flatnonzero(self._board.state[row : row + len(samples)] == PENDING)
+                pending = np.flatnonzero(self._buffer.state[row : row + len(samples)] == PENDING)
                 done = int(pending[0]) if len(pending) else len(samples)
                 if done < len(samples) and (done == crashed or not end.may_pass):
-                    self._board.clear(row + done, row + done + 1)
-                    self._board.state[row + done] = FAILED
+                    self._buffer.clear(row + done, row + done + 1)
+                    self._buffer.state[row + done] = FAILED
                     reasons.append((done, end.reason))
                     done += 1
                 else:
@@ -139,7 +144,7 @@ class ProcessDecoder:
         self._all.clear()
 
     def _start(self) -> _Process:
-        process = _Process(self._board)
+        process = _Process(self._buffer)
         with self._lock:
             self._all.add(process)
         process.greet(self._hello, self._stopped)
@@ -162,7 +167,7 @@ class _End:
 class _Process:
     """One decoding process and the connection to it."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, buffer: SharedBuffer) -> None:
         ours, theirs = socket.socketpair()
         # -P: a directory of pictures may be the working directory, and may hold a numpy.py.
         home = str(Path(labeltui.__file__).parent.parent)
@@ -176,12 +181,12 @@ class _Process:
                     "-c",
                     SERVE,
                     str(theirs.fileno()),
-                    str(board.descriptor),
+                    str(buffer.descriptor),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                pass_fds=(theirs.fileno(), board.descriptor),
+                pass_fds=(theirs.fileno(), buffer.descriptor),
                 env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
         self._connection = Connection(ours.detach())
@@ -207,7 +212,12 @@ class _Process:
             ) from None
 
     def run(
-        self, row: int, samples: Sequence[Item], board: Board, patience: float, stopped: threading.Event
+        self,
+        row: int,
+        samples: Sequence[Item],
+        buffer: SharedBuffer,
+        patience: float,
+        stopped: threading.Event,
     ) -> tuple[list[tuple[int, str]], _End | None]:
         """Return (offset, reason) of what failed, and what became of the process if it did not finish."""
         failed: list[tuple[int, str]] = []
@@ -223,7 +233,7 @@ class _Process:
                     continue
                 if stopped.is_set():
                     raise Cancelled("stopped while pictures were decoded")
-                left = int((board.state[row : row + len(samples)] == PENDING).sum())
+                left = int((buffer.state[row : row + len(samples)] == PENDING).sum())
                 if left < pending:
                     pending, since = left, time.monotonic()
                 elif time.monotonic() - since > patience:

@@ -14,10 +14,10 @@ PATIENCE = 3.0  # seconds for a connection
 
 
 @contextmanager
-def quick() -> Iterator[None]:
+def offline_if_unreachable() -> Iterator[None]:
     """Let the hub's client look into its cache only, inside the block, if its server cannot be reached.
 
-    It would find out itself, after a minute of retries that it reports on stderr.
+    Otherwise the client retries for about a minute.
     """
     if constants.HF_HUB_OFFLINE or reachable(constants.ENDPOINT):
         yield

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 # mallopt's parameters, and the largest threshold that glibc accepts on 64-bit systems
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 32 * 1024 * 1024
-DEFAULT_TRIM = 128 * 1024
+DEFAULT_THRESHOLD = 128 * 1024
 NEVER = 2**31 - 1
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def retain_heap() -> Iterator[None]:
     """Keep freed memory inside the block and give it back afterwards; nothing happens without glibc."""
     try:
         library = ctypes.CDLL(None)
@@ -31,5 +31,6 @@ def kept() -> Iterator[None]:
     try:
         yield
     finally:
-        mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM)
+        mallopt(M_MMAP_THRESHOLD, DEFAULT_THRESHOLD)
+        mallopt(M_TRIM_THRESHOLD, DEFAULT_THRESHOLD)
         malloc_trim(ctypes.c_size_t(0))

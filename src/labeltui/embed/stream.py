@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui import threads as cores
-from labeltui.embed.board import DECODED, Board
+from labeltui.embed.buffer import DECODED, SharedBuffer
 from labeltui.embed.decoders import Decoder, HereDecoder, ProcessDecoder
 from labeltui.embed.embedders import Embedder
-from labeltui.embed.memory import kept
+from labeltui.embed.memory import retain_heap
 from labeltui.errors import Cancelled, InputError
 from labeltui.sources import Source
 from labeltui.sources.pictures import FilePictures
@@ -114,7 +114,7 @@ def stream(
     return _embedded(source, embedder, borders, workers, cancel, cores.count(threads))
 
 
-def judge(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], list[tuple[int, str]]]:
+def validate_rows(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], list[tuple[int, str]]]:
     """Set the rows that cannot be compared to zero, in place.
 
     Returns
@@ -153,7 +153,7 @@ def _given(
         hashes = [np.frombuffer(hashlib.sha256(row.tobytes()).digest(), np.uint8) for row in stored]
         with np.errstate(over="ignore"):
             features = stored.astype(np.float32)
-        status, reasons = judge(features)
+        status, reasons = validate_rows(features)
         content = np.stack(hashes)
         yield Block(
             start,
@@ -179,18 +179,18 @@ def _embedded(
 
 
 @dataclass
-class _Part:
+class _Microbatch:
     """A unit in the making: rows of one block that make one forward pass."""
 
     first: int  # position in the block
     samples: range
-    row: int  # of the board
+    row: int  # of the buffer
     left: int  # decoding tasks
     reasons: list[tuple[int, str]] = field(default_factory=list)  # offset in the unit
 
 
 @dataclass
-class _Work:
+class _PendingBlock:
     """A block in the making."""
 
     block: Block
@@ -202,7 +202,7 @@ class _Pipeline:
     """Decoding ahead and passing units through the model, both in threads that mostly wait or run outside
     Python.
 
-    The board is a ring of units; a unit's rows are given out again when its features are there.
+    The buffer is a ring of units; a unit's rows are given out again when its features are there.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class _Pipeline:
         self.embedder = embedder
         self.cancel = cancel
         self.borders = deque(borders)
-        self.pending: deque[_Work] = deque()
+        self.pending: deque[_PendingBlock] = deque()
         self.lock = threading.Lock()
         pictures = source.pictures()
         crashable = isinstance(pictures, FilePictures) and workers != 0
@@ -229,19 +229,21 @@ class _Pipeline:
         # Enough units for every pass to run while the next ones are decoded.
         self.units = 2 * passes + max(1, -(-decoding * TASK // embedder.unit))
         self.free = deque(range(self.units))
-        self.board = Board(self.units * embedder.unit, transform.height, transform.width)
+        self.buffer = SharedBuffer(self.units * embedder.unit, transform.height, transform.width)
         self.decoder: Decoder = (
-            ProcessDecoder(self.board, pictures, transform, decoding)
+            ProcessDecoder(self.buffer, pictures, transform, decoding)
             if crashable
-            else HereDecoder(self.board, pictures, transform)
+            else HereDecoder(self.buffer, pictures, transform)
         )
         self.decoding = ThreadPoolExecutor(decoding, "labeltui-decode")
         self.passing = ThreadPoolExecutor(passes, "labeltui-embed")
-        self.queue: deque[tuple[_Work, int]] = deque()  # units that wait for rows: work, first position
+        self.queue: deque[tuple[_PendingBlock, int]] = (
+            deque()
+        )  # units that wait for rows: work, first position
 
     def run(self) -> Iterator[Block]:
         try:
-            with kept():
+            with retain_heap():
                 while self.borders or self.pending:
                     self._feed()
                     block = self._wait(self.pending[0].done)
@@ -252,7 +254,7 @@ class _Pipeline:
             self.decoding.shutdown(cancel_futures=True)
             self.passing.shutdown(cancel_futures=True)
             self.decoder.close()
-            self.board.close()
+            self.buffer.close()
 
     def _wait(self, done: Future[Block]) -> Block:
         while True:
@@ -279,7 +281,7 @@ class _Pipeline:
                     np.zeros(n, np.uint8),
                 )
                 firsts = range(0, n, self.embedder.unit)
-                work = _Work(block, len(firsts), Future())
+                work = _PendingBlock(block, len(firsts), Future())
                 self.pending.append(work)
                 self.queue.extend((work, first) for first in firsts)
             self._assign()
@@ -292,13 +294,13 @@ class _Pipeline:
             row = self.free.popleft() * unit
             samples = range(work.block.start + first, min(work.block.start + first + unit, work.block.stop))
             starts = range(0, len(samples), TASK)
-            part = _Part(first, samples, row, len(starts))
-            self.board.clear(row, row + unit)
+            part = _Microbatch(first, samples, row, len(starts))
+            self.buffer.clear(row, row + unit)
             for offset in starts:
                 self._submit(self.decoding, work, self._decode, part, offset)
 
     def _submit(
-        self, pool: ThreadPoolExecutor, work: _Work, call: Callable[..., None], *arguments: object
+        self, pool: ThreadPoolExecutor, work: _PendingBlock, call: Callable[..., None], *arguments: object
     ) -> None:
         def guarded() -> None:
             try:
@@ -314,7 +316,7 @@ class _Pipeline:
             if not work.done.done():
                 work.done.set_exception(Cancelled("stopped while pictures were embedded"))
 
-    def _decode(self, work: _Work, part: _Part, offset: int) -> None:
+    def _decode(self, work: _PendingBlock, part: _Microbatch, offset: int) -> None:
         samples = part.samples[offset : offset + TASK]
         reasons = self.decoder.decode(
             part.row + offset, [(self.source.ids[index], index) for index in samples]
@@ -326,20 +328,20 @@ class _Pipeline:
         if ready:
             self._submit(self.passing, work, self._pass, part)
 
-    def _pass(self, work: _Work, part: _Part) -> None:
+    def _pass(self, work: _PendingBlock, part: _Microbatch) -> None:
         rows = slice(part.row, part.row + self.embedder.unit)
         n = len(part.samples)
-        features = self.embedder.encode(self.board.pixels[rows])[:n]
-        status, reasons = judge(features)
-        unreadable = self.board.state[rows][:n] != DECODED
+        features = self.embedder.encode(self.buffer.pixels[rows])[:n]
+        status, reasons = validate_rows(features)
+        unreadable = self.buffer.state[rows][:n] != DECODED
         features[unreadable] = 0
         status[unreadable] = UNREADABLE
         faults = [(row, reason) for row, reason in reasons if not unreadable[row]] + part.reasons
         block = work.block
         into = slice(part.first, part.first + n)
         block.features[into] = features
-        block.sha256[into] = self.board.content[rows][:n]
-        block.pixels[into] = self.board.picture[rows][:n]
+        block.sha256[into] = self.buffer.content[rows][:n]
+        block.pixels[into] = self.buffer.picture[rows][:n]
         block.pixels[into][unreadable] = 0
         block.status[into] = status
         with self.lock:

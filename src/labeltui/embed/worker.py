@@ -1,7 +1,7 @@
 """Decoding one picture, and the process that does nothing else.
 
 The process is started by `labeltui.embed.decoders`, gets tasks over a socket and writes pixels into a
-`Board`. It ends when the socket does, so it never outlives the process that started it.
+`SharedBuffer`. It ends when the socket does, so it never outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from labeltui.embed.board import DECODED, FAILED, Board
+from labeltui.embed.buffer import DECODED, FAILED, SharedBuffer
 from labeltui.embed.transform import Transform
 from labeltui.errors import LabeltuiError
 from labeltui.sources import Pictures
@@ -24,8 +24,10 @@ from labeltui.sources.decode import decode, from_array, pixel_hash
 Item = tuple[bytes, int]  # id and index of a sample
 
 
-def decode_into(board: Board, row: int, pictures: Pictures, transform: Transform, sample: Item) -> str | None:
-    """Fill one row of a board.
+def decode_into(
+    buffer: SharedBuffer, row: int, pictures: Pictures, transform: Transform, sample: Item
+) -> str | None:
+    """Fill one row of a buffer.
 
     Returns
     -------
@@ -36,15 +38,15 @@ def decode_into(board: Board, row: int, pictures: Pictures, transform: Transform
     try:
         data = pictures.read(*sample)
         raw = data if isinstance(data, bytes) else data.tobytes()
-        board.content[row] = np.frombuffer(hashlib.sha256(raw).digest(), np.uint8)
+        buffer.content[row] = np.frombuffer(hashlib.sha256(raw).digest(), np.uint8)
         image = decode(data) if isinstance(data, bytes) else from_array(data)
-        board.picture[row] = np.frombuffer(pixel_hash(image), np.uint8)
-        board.pixels[row] = transform(image)
+        buffer.picture[row] = np.frombuffer(pixel_hash(image), np.uint8)
+        buffer.pixels[row] = transform(image)
     except LabeltuiError as error:
         reason = error.law
     except Exception as error:  # whatever it is, it is this picture's fault, and others wait
         reason = f"{type(error).__name__}: {error}"
-    board.state[row] = DECODED if reason is None else FAILED
+    buffer.state[row] = DECODED if reason is None else FAILED
     return reason
 
 
@@ -54,7 +56,7 @@ def main(socket: int, memory: int) -> None:
     Parameters
     ----------
     socket, memory : int
-        Inherited descriptors of the connection and of the board's file.
+        Inherited descriptors of the connection and of the buffer's file.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that embeds; it hangs up
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -63,14 +65,14 @@ def main(socket: int, memory: int) -> None:
     transform: Transform
     try:
         (rows, height, width), pictures, transform = connection.recv()
-        board = Board(rows, height, width, memory)
+        buffer = SharedBuffer(rows, height, width, memory)
         connection.send("ready")
         while True:
             row: int
             samples: Sequence[Item]
             row, samples = connection.recv()
             for offset, sample in enumerate(samples):
-                reason = decode_into(board, row + offset, pictures, transform, sample)
+                reason = decode_into(buffer, row + offset, pictures, transform, sample)
                 if reason is not None:
                     connection.send((offset, reason))
             connection.send(None)

@@ -28,14 +28,14 @@ import torch
 from labeltui import head, store, threads
 from labeltui.embed import EmbedSpec
 from labeltui.embed.backbone import choose_device, load_model, preprocessing, triple
-from labeltui.embed.memory import kept
+from labeltui.embed.memory import retain_heap
 from labeltui.embed.spec import slug
 from labeltui.errors import Cancelled, JobError, UsageError
 from labeltui.sources import Pictures
 from labeltui.text import safe
 from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
-from labeltui.train.loop import Clock, Course, Fit
+from labeltui.train.loop import Clock, Fit, TrainingContext
 from labeltui.train.pictures import Images, Rows
 from labeltui.train.predictions import Predictions
 from labeltui.train.reembed import reembed
@@ -88,8 +88,8 @@ def train_backbone(task: Task) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(threads.blas(spec.threads))
         stack.enter_context(_deterministic(spec.threads))
-        stack.enter_context(kept())
-        return _Work(task, spec.backbone, where).run()
+        stack.enter_context(retain_heap())
+        return _BackboneJob(task, spec.backbone, where).run()
 
 
 @contextlib.contextmanager
@@ -106,7 +106,7 @@ def _deterministic(n_threads: int) -> Iterator[None]:
         torch.use_deterministic_algorithms(was)
 
 
-class _Work:
+class _BackboneJob:
     def __init__(self, task: Task, spec: BackboneSpec, where: torch.device) -> None:
         self.task = task
         self.spec = spec
@@ -252,21 +252,21 @@ class _Work:
 
         def stop(fit: Fit) -> None:
             check(fit)
-            if job.over():
+            if job.time_limit_reached():
                 keep(fit)
                 raise Paused
             if clock.due():
                 keep(fit)
 
         def finish_epoch(epoch: int) -> None:
-            for recorder, name in ((course.record, ""), (course.clean, "clean-")):
+            for recorder, name in ((context.record, ""), (context.clean, "clean-")):
                 if recorder is not None:
                     recorder.finish(self.directory, number + epoch, name)
 
         key = (task.spec.seed, part.number)
         record = Recorder(part.watched, self.device) if part.watched.any() else None
         clean = Recorder(part.watched, self.device) if spec.clean_pass and record is not None else None
-        course = Course(
+        context = TrainingContext(
             spec=spec,
             images=images,
             labels=task.taught,
@@ -287,7 +287,7 @@ class _Work:
             finish_epoch=finish_epoch,
             note=job.note,
         )
-        fit = Fit(self._model(part), course)
+        fit = Fit(self._model(part), context)
         self._go_on(part, fit)
         fit.run()
         self.fit = fit
@@ -401,7 +401,7 @@ class _Work:
         part = next(part for part in self.parts if part.name == "all")
         if self.fit is None:  # trained before a resume
             nothing = np.zeros(0, dtype=np.int64)
-            self.fit = Fit(self._model(part), self._idle(images, nothing))
+            self.fit = Fit(self._model(part), self._without_training(images, nothing))
             tensors, _ = checkpoints.read(self.directory / checkpoints.FOLDER / checkpoints.MODEL)
             self.fit.shown.load_state_dict(tensors)
         rows = np.flatnonzero(self.task.audit.status == store.OK)
@@ -412,12 +412,12 @@ class _Work:
         digest = hashlib.sha256(json.dumps(asdict(self.task.spec), sort_keys=True).encode()).hexdigest()[:8]
         return out, f"{slug(self.spec.model, images.transform.height)}-tuned-{digest}"
 
-    def _idle(self, images: Images, nothing: Rows) -> Course:
+    def _without_training(self, images: Images, nothing: Rows) -> TrainingContext:
         def stop(fit: Fit) -> None:
             if self.task.job.cancelled():
                 raise Cancelled("the run was stopped", "while pictures were embedded")
 
-        return Course(
+        return TrainingContext(
             spec=self.spec,
             images=images,
             labels=self.task.labels,

@@ -47,7 +47,7 @@ def _run(directory: Path) -> str:
     for folder in (directory, *(each for each in directory.iterdir() if each.is_dir())):
         store.sweep(folder)  # what a process killed in the middle of a file has left
     job = Run(directory)
-    with job.beating():
+    with job.heartbeat():
         more: dict[str, Any] = {}
         try:
             _wait_for_turn(job)
@@ -122,7 +122,7 @@ def _train(job: Run) -> dict[str, Any]:
         task = Task(job, spec, audit, labels, roles, weights, checked, planted)
         with device.held(spec.device, lambda: job.event("waiting for the GPU", 0.0), job.cancelled):
             if spec.kind == "head":
-                from labeltui.train.heading import train_head
+                from labeltui.train.head_job import train_head
 
                 return train_head(task)
             if spec.kind == "backbone" and spec.backbone is not None:

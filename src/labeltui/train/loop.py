@@ -37,7 +37,7 @@ State = dict[str, Any]
 
 
 @dataclass
-class Place:
+class TrainState:
     """How far a fit has come.
 
     Attributes
@@ -64,7 +64,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingContext:
     """What a fit learns from, and whom it tells.
 
     Attributes
@@ -126,28 +126,28 @@ class Fit:
     ----------
     model : nn.Module
         On the device.
-    course : Course
+    context : TrainingContext
     """
 
-    def __init__(self, model: nn.Module, course: Course) -> None:
-        spec = course.spec
+    def __init__(self, model: nn.Module, context: TrainingContext) -> None:
+        spec = context.spec
         self.model = model
-        self.course = course
+        self.context = context
         self.optimiser = optimiser_for(model, spec)
         self.ema = ModelEmaV3(model, decay=spec.ema, use_warmup=True) if spec.ema else None
-        self.half = half_type(spec.precision, course.device)
-        self.scaler = torch.amp.GradScaler(course.device.type, enabled=self.half == torch.float16)
-        self.place = Place(fits=spec.micro_batch or 2 * spec.batch_size)
-        self.steps = max(1, round(len(course.rows) / spec.batch_size))
-        self._labels = torch.from_numpy(course.labels.astype(np.int64)).to(course.device)
-        weights = np.ones(len(course.labels), np.float32) if course.weights is None else course.weights
-        self._weights = weights / max(float(weights[course.rows].mean(dtype=np.float64)), 1e-12)
-        self._columns = torch.from_numpy(np.flatnonzero(course.seen)).to(course.device)
-        self._column_of = torch.from_numpy(np.cumsum(course.seen) - 1).to(course.device)  # (K,)
-        self._absent = torch.from_numpy(np.where(course.seen, 0.0, ABSENT).astype(np.float32)).to(
-            course.device
+        self.half = half_type(spec.precision, context.device)
+        self.scaler = torch.amp.GradScaler(context.device.type, enabled=self.half == torch.float16)
+        self.place = TrainState(fits=spec.micro_batch or 2 * spec.batch_size)
+        self.steps = max(1, round(len(context.rows) / spec.batch_size))
+        self._labels = torch.from_numpy(context.labels.astype(np.int64)).to(context.device)
+        weights = np.ones(len(context.labels), np.float32) if context.weights is None else context.weights
+        self._weights = weights / max(float(weights[context.rows].mean(dtype=np.float64)), 1e-12)
+        self._columns = torch.from_numpy(np.flatnonzero(context.seen)).to(context.device)
+        self._column_of = torch.from_numpy(np.cumsum(context.seen) - 1).to(context.device)  # (K,)
+        self._absent = torch.from_numpy(np.where(context.seen, 0.0, ABSENT).astype(np.float32)).to(
+            context.device
         )
-        self._normal = Normal(course.mean, course.std, course.device)
+        self._normalize = Normalize(context.mean, context.std, context.device)
         self._best: dict[str, torch.Tensor] = {}
         self._waiting: list[torch.Tensor] = []  # losses that were not looked at yet
 
@@ -158,14 +158,14 @@ class Fit:
 
     def run(self) -> nn.Module:
         """Train from where `place` is to the end, and return the model that predicts."""
-        course, spec, place = self.course, self.course.spec, self.place
+        context, spec, place = self.context, self.context.spec, self.place
         total = spec.epochs * self.steps
         while place.epoch < spec.epochs and not (spec.patience and place.worse >= spec.patience):
-            order = np.random.default_rng([*course.key, place.epoch]).permutation(course.rows)
+            order = np.random.default_rng([*context.key, place.epoch]).permutation(context.rows)
             parts = np.array_split(order, self.steps)[place.step :]
-            augment = Augmenter(spec.augment, [*course.key, place.epoch], place.step)
+            augment = Augmenter(spec.augment, [*context.key, place.epoch], place.step)
             training_mode(self.model)
-            for index, pixels in batches(course.images, parts, augment):
+            for index, pixels in batches(context.images, parts, augment):
                 done = place.epoch * self.steps + place.step
                 for group in self.optimiser.param_groups:
                     group["lr"] = spec.learning_rate * group["lr_scale"] * schedule(done / total, spec.warmup)
@@ -174,19 +174,19 @@ class Fit:
                     self.ema.update(self.model, step=done + 2)
                 place.step += 1
                 self._add(loss)
-                course.report((done + 1) / total)
-                course.stop(self)
+                context.report((done + 1) / total)
+                context.stop(self)
             self._settle()
             entry = {"loss": place.loss_sum / self.steps}
-            if len(course.watch):
+            if len(context.watch):
                 entry |= self._watch()
-            if course.clean is not None:
-                self._pass(course.rows, course.clean)
+            if context.clean is not None:
+                self._pass(context.rows, context.clean)
             place.history.append(entry)
-            course.finish_epoch(place.epoch)
+            context.finish_epoch(place.epoch)
             place.epoch, place.step, place.loss_sum = place.epoch + 1, 0, 0.0
-            course.report(place.epoch / spec.epochs, epoch=place.epoch, epochs=spec.epochs, **entry)
-            course.keep(self)
+            context.report(place.epoch / spec.epochs, epoch=place.epoch, epochs=spec.epochs, **entry)
+            context.keep(self)
         if self._best:
             self.shown.load_state_dict(self._best)
         return self.shown
@@ -201,7 +201,7 @@ class Fit:
 
     def _halve(self, size: int) -> None:
         """Halve the passes, of which the last one, of at most `size` samples, did not fit into memory."""
-        place, spec = self.place, self.course.spec
+        place, spec = self.place, self.context.spec
         if place.fits == 1:
             raise ModelError(
                 "the training of one picture must fit into the GPU's memory",
@@ -209,20 +209,20 @@ class Fit:
                 "give a smaller --image-size or model, or --device cpu",
             )
         place.fits = max(1, min(place.fits, size) // 2)
-        self.course.note(
+        self.context.note(
             f"out of GPU memory: from epoch {place.epoch + 1} on a step of {spec.batch_size} is made of passes of "
             f"{place.fits}"
         )
-        release(self.course.device)
+        release(self.context.device)
 
     def _passes(self, index: Rows, pixels: torch.Tensor) -> torch.Tensor:
-        course, device = self.course, self.course.device
+        context, device = self.context, self.context.device
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
         weights = self._weights[index]
-        if course.images.lost:
+        if context.images.lost:
             weights = np.where(
-                [int(sample) in course.images.lost for sample in index], np.float32(0), weights
+                [int(sample) in context.images.lost for sample in index], np.float32(0), weights
             )
         passes = -(-len(index) // self.place.fits)
         for places in np.array_split(np.arange(len(index)), passes):
@@ -230,7 +230,7 @@ class Fit:
             at = torch.from_numpy(index[part]).to(device)
             weight = torch.from_numpy(weights[part]).to(device)
             with torch.autocast(device.type, self.half) if self.half else nullcontext():
-                logits = self.model(self._normal(pixels[part]))  # (b, K)
+                logits = self.model(self._normalize(pixels[part]))  # (b, K)
             logits = logits.float()
             labels = self._labels[at]
             # Only among classes with training samples: label smoothing would raise the logits of the others.
@@ -238,13 +238,13 @@ class Fit:
                 logits[:, self._columns],
                 self._column_of[labels],
                 reduction="none",
-                label_smoothing=course.spec.label_smoothing,
+                label_smoothing=context.spec.label_smoothing,
             )
             loss = (losses * weight).sum() / len(index)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-            if course.record is not None:
-                course.record.note(at, logits + self._absent, labels)
+            if context.record is not None:
+                context.record.note(at, logits + self._absent, labels)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return total
@@ -252,7 +252,7 @@ class Fit:
     def _add(self, loss: torch.Tensor) -> None:
         """Sum the losses up; on a GPU a few steps at a time."""
         self._waiting.append(loss)
-        if self.course.device.type == "cpu" or len(self._waiting) >= LOOK_EVERY:
+        if self.context.device.type == "cpu" or len(self._waiting) >= LOOK_EVERY:
             self._settle()
 
     def _settle(self) -> None:
@@ -271,12 +271,12 @@ class Fit:
 
     def _watch(self) -> dict[str, float]:
         """Loss and accuracy on the samples watched; with patience, keeps the weights of the best epoch."""
-        place, watch = self.place, self.course.watch
+        place, watch = self.place, self.context.watch
         p = self.predict(watch)
-        labels = self.course.labels[watch]
+        labels = self.context.labels[watch]
         own = p[np.arange(len(watch)), labels]
         loss = float(-np.log(np.maximum(own, 1e-12)).mean())
-        if self.course.spec.patience:
+        if self.context.spec.patience:
             if loss < place.best:
                 place.best, place.best_epoch, place.worse = loss, place.epoch, 0
                 self._best = {name: each.detach().clone() for name, each in self.shown.state_dict().items()}
@@ -286,14 +286,14 @@ class Fit:
 
     def _pass(self, rows: Rows, recorder: Recorder) -> None:
         for index, logits in self._logits(rows):
-            at = torch.from_numpy(index).to(self.course.device)
+            at = torch.from_numpy(index).to(self.context.device)
             recorder.note(at, logits + self._absent, self._labels[at])
 
     def _logits(self, rows: Rows) -> Iterator[tuple[Rows, torch.Tensor]]:
         """Samples and their logits (b, K), a batch at a time."""
 
         def logits(images: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(self.course.device.type, self.half) if self.half else nullcontext():
+            with torch.autocast(self.context.device.type, self.half) if self.half else nullcontext():
                 made: torch.Tensor = self.shown(images)
             return made
 
@@ -305,22 +305,22 @@ class Fit:
         """Samples, and what `look` makes of their pictures as they are, float32, in passes that fit into memory."""
         self.shown.eval()
         parts = [rows[start : start + PREDICT_BATCH] for start in range(0, len(rows), PREDICT_BATCH)]
-        for index, pixels in batches(self.course.images, parts, plain):
+        for index, pixels in batches(self.context.images, parts, plain):
             start = 0
             while start < len(index):
                 part, made = slice(start, start + self.place.fits), None
                 with suppress(torch.OutOfMemoryError), torch.inference_mode():
-                    made = look(self._normal(pixels[part])).float()
+                    made = look(self._normalize(pixels[part])).float()
                 if made is None:
                     self._halve(len(index) - start)
                 else:
                     yield index[part], made
                     start = part.stop
-            self.course.check(self)
+            self.context.check(self)
 
     def predict(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Probabilities (n, K) of the samples `rows`; those of classes without training samples are 0."""
-        out = np.empty((len(rows), len(self.course.seen)), dtype=np.float32)
+        out = np.empty((len(rows), len(self.context.seen)), dtype=np.float32)
         start = 0
         hidden = torch.where(self._absent < 0, -torch.inf, 0.0)
         for index, logits in self._logits(rows):
@@ -347,12 +347,12 @@ class Fit:
         made = checkpoints.prefixed("model", self.model.state_dict())
         made |= checkpoints.prefixed("optimiser", checkpoints.optimiser_tensors(self.optimiser))
         made["random.cpu"] = torch.get_rng_state()
-        if self.course.device.type == "cuda":
-            made["random.cuda"] = torch.cuda.get_rng_state(self.course.device)
+        if self.context.device.type == "cuda":
+            made["random.cuda"] = torch.cuda.get_rng_state(self.context.device)
         if self.ema is not None:
             made |= checkpoints.prefixed("ema", self.ema.module.state_dict())
-        if self.course.record is not None and self.place.step:
-            made |= checkpoints.prefixed("record", self.course.record.tensors())
+        if self.context.record is not None and self.place.step:
+            made |= checkpoints.prefixed("record", self.context.record.tensors())
         return made | checkpoints.prefixed("best", self._best)
 
     def state(self) -> State:
@@ -366,20 +366,20 @@ class Fit:
         self.model.load_state_dict(checkpoints.part("model", tensors))
         checkpoints.load_optimiser(self.optimiser, checkpoints.part("optimiser", tensors))
         torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors and self.course.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.course.device)
+        if "random.cuda" in tensors and self.context.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.context.device)
         if self.ema is not None:
             self.ema.module.load_state_dict(checkpoints.part("ema", tensors))
-        if self.course.record is not None and (record := checkpoints.part("record", tensors)):
-            self.course.record.load(record)
+        if self.context.record is not None and (record := checkpoints.part("record", tensors)):
+            self.context.record.load(record)
         best = checkpoints.part("best", tensors)
-        self._best = {name: tensor.to(self.course.device) for name, tensor in best.items()}
-        self.place = Place(**state)
+        self._best = {name: tensor.to(self.context.device) for name, tensor in best.items()}
+        self.place = TrainState(**state)
         if self.place.scale:
             self.scaler.load_state_dict(self.place.scale)
 
 
-class Normal:
+class Normalize:
     """uint8 pictures to what a model takes: (pixel / 255 - mean) / std, on the device, channels last."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:

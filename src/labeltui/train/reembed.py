@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui import graph, store
-from labeltui.embed.stream import judge
+from labeltui.embed.stream import validate_rows
 from labeltui.errors import JobError
 from labeltui.scan import ScanOptions
 from labeltui.scan.options import STORED_NEIGHBOURS
@@ -43,7 +43,7 @@ def reembed(
     old = f"graph/{audit.embedding_name}"
     inside = (audit.status == store.OK) & (audit.array(f"{old}/indices")[:, 0] >= 0)
     chosen = np.flatnonzero(inside)
-    _, reasons = judge(features[chosen])
+    _, reasons = validate_rows(features[chosen])
     if reasons:
         raise JobError(
             "the tuned features must be finite and not zero",

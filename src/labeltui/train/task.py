@@ -23,12 +23,12 @@ from labeltui.train import curves
 from labeltui.train.jobs import HEARTBEAT_SECONDS
 from labeltui.train.spec import TrainSpec
 
-ROOM = ".room"
-ROOM_BYTES = 8192
+RESERVE = ".reserve"
+RESERVE_BYTES = 8192
 
 
 class Paused(Exception):
-    """The minutes of this piece are over; a checkpoint was written."""
+    """Time limit reached; checkpoint saved."""
 
 
 class Run:
@@ -46,7 +46,7 @@ class Run:
         self._begun = time.monotonic()
 
     @contextlib.contextmanager
-    def beating(self) -> Iterator[None]:
+    def heartbeat(self) -> Iterator[None]:
         """Keep the heartbeat fresh, and take SIGTERM as a wish to stop."""
 
         def on_terminate(number: int, frame: FrameType | None) -> None:
@@ -55,7 +55,7 @@ class Run:
         signal.signal(signal.SIGTERM, on_terminate)
         # Held for the last word: a run that filled the disk must still be able to say so.
         with contextlib.suppress(OSError):
-            (self.directory / ROOM).write_bytes(bytes(ROOM_BYTES))
+            (self.directory / RESERVE).write_bytes(bytes(RESERVE_BYTES))
         beat = {**identity(), "time": time.time()}
         store.write_json(self.directory / "heartbeat.json", beat)
         thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -78,8 +78,8 @@ class Run:
         """Whether someone asked this job to stop."""
         return self._stop.is_set() or (self.directory / "cancel").exists()
 
-    def over(self) -> bool:
-        """Whether the minutes of this piece are over."""
+    def time_limit_reached(self) -> bool:
+        """Whether the minutes of this start have passed."""
         minutes = float(self.launch.get("minutes", 0.0))
         return minutes > 0 and time.monotonic() - self._begun > 60 * minutes
 
@@ -103,7 +103,7 @@ class Run:
 
     def exit(self, state: str, message: str = "", **more: Any) -> None:
         """Say how it ended; the last thing a job writes."""
-        (self.directory / ROOM).unlink(missing_ok=True)
+        (self.directory / RESERVE).unlink(missing_ok=True)
         store.write_json(
             self.directory / "exit.json",
             {"state": state, "message": message, "time": time.time(), "notes": self.notes, **more},

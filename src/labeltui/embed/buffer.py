@@ -13,7 +13,7 @@ import numpy.typing as npt
 PENDING, DECODED, FAILED = 0, 1, 2
 
 
-class Board:
+class SharedBuffer:
     """Rows of prepared pixels with their hashes, in a file without a name.
 
     Attributes
