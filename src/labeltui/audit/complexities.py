@@ -180,19 +180,15 @@ class Complexities:
 
     def W(self) -> Any:
         """(K, K) overlap of each pair of classes; a csr_array above 2,000 classes."""
-        stored = self._stored("W")
-        if self.moved or stored is None:
-            return self._catch_up().W
-        return stored
+        return self._catch_up().W if self.moved else self._store.matrix("csg/W")
 
     def S(self) -> Any:
         """(K, K) share of class j among the neighbours of class i; a csr_array above 2,000 classes."""
-        stored = self._stored("S")
-        if self.moved or stored is None:
+        if self.moved:
             from labeltui.csg import similarity
 
             return similarity(self.T)
-        return stored
+        return self._store.matrix("csg/S")
 
     def S_row(self, label: int) -> NDArray[np.float64]:
         """(K,) row of S."""
@@ -203,9 +199,8 @@ class Complexities:
 
     def W_entry(self, a: int, b: int) -> float:
         """Overlap of two classes."""
-        stored = self._stored("W")
-        if not self.moved and stored is not None:
-            return float(stored[a, b])
+        if not self.moved:
+            return float(self._store.matrix("csg/W")[a, b])
         return float(np.minimum(self.S_row(a), self.S_row(b)).sum())
 
     def pairs(self, by: str, limit: int | None) -> list[PairRow]:

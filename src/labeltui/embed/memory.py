@@ -13,7 +13,7 @@ from contextlib import contextmanager
 # mallopt's parameters, and the largest threshold that glibc accepts on 64-bit systems
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 32 * 1024 * 1024
-DEFAULT_TRIM = 128 * 1024
+DEFAULT_TRIM = DEFAULT_MMAP = 128 * 1024
 NEVER = 2**31 - 1
 
 
@@ -32,4 +32,5 @@ def kept() -> Iterator[None]:
         yield
     finally:
         mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM)
+        mallopt(M_MMAP_THRESHOLD, DEFAULT_MMAP)
         malloc_trim(ctypes.c_size_t(0))
