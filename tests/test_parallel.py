@@ -42,25 +42,16 @@ def test_overlapping_blas_limits_restore_what_was_before() -> None:
     def pools() -> list[int]:
         return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
 
-    def hold(entered: threading.Event, leave: threading.Event) -> None:
-        with parallel.limit_blas(1):
-            entered.set()
-            leave.wait()
-
+    before = pools()
     with parallel.limit_blas(2):
-        before = pools()
-        holders = []
-        for _ in range(2):
-            entered, leave = threading.Event(), threading.Event()
-            holder = threading.Thread(target=hold, args=(entered, leave), daemon=True)
-            holder.start()
-            entered.wait()
-            holders.append((holder, leave))
-        for holder, leave in holders:  # the first to enter is the first to leave
-            assert set(pools()) == {1}
-            leave.set()
-            holder.join()
-        assert pools() == before == [2] * len(before)
+        first, second = parallel.limit_blas(1), parallel.limit_blas(1)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)  # the first to enter is the first to leave
+        assert set(pools()) == {1}
+        second.__exit__(None, None, None)
+        assert set(pools()) == {2}
+    assert pools() == before
 
 
 def test_calls_run_in_order_of_results_and_report_progress() -> None:
