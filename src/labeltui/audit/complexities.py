@@ -65,6 +65,12 @@ class Complexities:
         name = f"csg/{name}"
         return self._store.array(name) if name in self._store else None
 
+    def _matrix(self, name: str) -> Any:
+        try:
+            return self._store.matrix(f"csg/{name}")
+        except KeyError:
+            return None
+
     def _interval(self, attrs: dict[str, Any]) -> tuple[float, float] | None:
         found = self._stored("interval")
         if found is None or found.size != 2 or not np.isfinite(found).all():
@@ -180,15 +186,17 @@ class Complexities:
 
     def W(self) -> Any:
         """(K, K) overlap of each pair of classes; a csr_array above 2,000 classes."""
-        return self._catch_up().W if self.moved else self._store.matrix("csg/W")
+        stored = self._matrix("W")
+        return self._catch_up().W if self.moved or stored is None else stored
 
     def S(self) -> Any:
         """(K, K) share of class j among the neighbours of class i; a csr_array above 2,000 classes."""
-        if self.moved:
+        stored = self._matrix("S")
+        if self.moved or stored is None:
             from labeltui.csg import similarity
 
             return similarity(self.T)
-        return self._store.matrix("csg/S")
+        return stored
 
     def S_row(self, label: int) -> NDArray[np.float64]:
         """(K,) row of S."""
@@ -199,8 +207,9 @@ class Complexities:
 
     def W_entry(self, a: int, b: int) -> float:
         """Overlap of two classes."""
-        if not self.moved:
-            return float(self._store.matrix("csg/W")[a, b])
+        stored = self._matrix("W")
+        if not self.moved and stored is not None:
+            return float(stored[a, b])
         return float(np.minimum(self.S_row(a), self.S_row(b)).sum())
 
     def pairs(self, by: str, limit: int | None) -> list[PairRow]:
