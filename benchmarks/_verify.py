@@ -23,7 +23,7 @@ import _cleannet
 import _peers
 from _ours import FOLDS, HEAD, SOURCE, Arrays, Stage
 from _worlds import Pictures
-from labeltui import detect, head, threads
+from labeltui import detect, head, parallel
 from labeltui.detect import calibrate
 from labeltui.detect.base import Facts, own
 from labeltui.detect.blend import Blend
@@ -100,8 +100,8 @@ def first_look(facts: Facts) -> Arrays:
 
 def coordinates(of: Pictures) -> Arrays:
     everyone = np.ones(len(of.X), dtype=bool)
-    basis = components(of.X, everyone, 256, threads.count())
-    z = project(of.X, everyone, basis, torch.float32, threads.count()).numpy()
+    basis = components(of.X, everyone, 256, parallel.count_threads())
+    z = project(of.X, everyone, basis, torch.float32, parallel.count_threads()).numpy()
     return {"z": z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)}
 
 

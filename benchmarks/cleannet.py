@@ -38,7 +38,7 @@ import _verify
 import _worlds
 from _common import Report, markdown, median, parser, reached
 from _verify import ORACLES, WEAK, Bench, Draw
-from labeltui import threads
+from labeltui import parallel
 from labeltui.detect.base import Facts
 from labeltui.detect.cleannet import CleanNet
 
@@ -203,7 +203,7 @@ def add_times(chosen: argparse.Namespace, report: Report) -> None:
     for _ in range(chosen.rounds):
         kept = timed("first fit", draw.facts).arrays()
         timed("refit", replace(draw.facts, kept={CleanNet.name: kept}))
-    size = f"{bench.facts.n:,} x {bench.world.pictures.X.shape[1]:,}, {threads.count()} threads"
+    size = f"{bench.facts.n:,} x {bench.world.pictures.X.shape[1]:,}, {parallel.count_threads()} threads"
     aimed = not chosen.quick and chosen.features is not None
     for name, target in (("first fit", 60), ("refit", 5)):
         report.add(

@@ -41,7 +41,7 @@ import _worlds
 from _common import Report, parser
 from _tables import add_targets, draw, print_tables, write_page
 from _worlds import NOISE, TARGETED, Pictures, World
-from labeltui import detect, threads
+from labeltui import detect, parallel
 from labeltui.store import OK, Store
 
 HERE = Path(__file__).parent
@@ -125,7 +125,7 @@ def measure(world: World, group: Group, report: Report) -> dict[str, Any]:
 
 def add_time(report: Report, world: World, kept: bool) -> None:
     """Seconds on all cores, graph and head at hand, and those of Datalab from features in the same run."""
-    identity = {"world": world.digest, "cores": threads.count()}
+    identity = {"world": world.digest, "cores": parallel.count_threads()}
     if kept and not report.measured("time", *_ours.DETECT, **identity):
         return
     facts = _ours.Stage(world, report.arrays).facts
@@ -147,7 +147,7 @@ def add_time(report: Report, world: World, kept: bool) -> None:
 
     cell = report.cell("time", measured, *_ours.DETECT, **identity)
     against = f"Datalab from features {cell['Datalab']:.0f} s"
-    size = f"{facts.n:,} x {world.pictures.X.shape[1]:,}, {threads.count()} threads"
+    size = f"{facts.n:,} x {world.pictures.X.shape[1]:,}, {parallel.count_threads()} threads"
     report.add(
         f"time: neighbours, confident, csg and duplicates, {size}", cell["detectors"], "s", better="lower", target=10,
         peer=against, detail=cell,

@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from _common import Report, median, parser, version
-from labeltui import threads
+from labeltui import parallel
 from labeltui.embed import EmbedSpec, borders, load_embedder, parse_model_args, stream
 from labeltui.embed.backbone import Backbone
 from labeltui.sources import Source, open_source
@@ -37,7 +37,7 @@ TARGET = 0.8
 
 def main() -> None:
     options = arguments()
-    cores = threads.count()
+    cores = parallel.count_threads()
     spec = EmbedSpec(
         options.model,
         pretrained=False,

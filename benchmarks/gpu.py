@@ -29,7 +29,7 @@ from PIL import Image
 
 from _common import Report, median, parser, version
 from embed import cpu_seconds
-from labeltui import graph, threads
+from labeltui import graph, parallel
 from labeltui.embed import EmbedSpec, borders, load_embedder, stream
 from labeltui.embed.backbone import Backbone
 from labeltui.sources import open_source
@@ -209,11 +209,11 @@ def extraction(report: Report, options: argparse.Namespace, device: torch.device
             done = sum(block.stop - block.start for block in stream(source, embedder, blocks))
             wall = time.perf_counter() - begin
             rates["files"].append(done / wall)
-            busy = (cpu_seconds() - spent) / wall / threads.count()
+            busy = (cpu_seconds() - spent) / wall / parallel.count_threads()
     detail = {
         "images_per_second": {key: [round(value, 1) for value in values] for key, values in rates.items()},
         "batch_size": embedder.batch_size,
-        "cores": threads.count(),
+        "cores": parallel.count_threads(),
         "cores_busy": round(busy, 2),  # decoding processes count when the stream has ended them
     }
     limit = target(options, device, 0.9)

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 import labeltui
 from _common import CACHE, Report, parser
-from labeltui import noise, threads
+from labeltui import noise, parallel
 from labeltui.audit import Audit
 from labeltui.export import export
 from labeltui.scan import ScanOptions, scan
@@ -222,7 +222,7 @@ def cells(report: Report, data: Data, name: str) -> dict[str, Any] | None:
             folds=0,
             seed=seed,
             device="cpu",
-            n_threads=threads.count(),
+            n_threads=parallel.count_threads(),
         )
         with Audit.open(folder / "audit") as opened:
             spec, arrays = prepare(opened, request)

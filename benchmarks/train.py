@@ -27,7 +27,7 @@ import labeltui
 import proof
 import tui
 from _common import Report, interleaved, median, parser, version
-from labeltui import head, threads
+from labeltui import head, parallel
 
 if TYPE_CHECKING:
     from labeltui.train.dynamics import Recorder
@@ -108,7 +108,7 @@ def measure_head(n: int, d: int, n_classes: int, rounds: int) -> dict[str, Any]:
 
     return {
         "seconds": seconds,
-        "threads": [threads.count(), torch.get_num_threads()],
+        "threads": [parallel.count_threads(), torch.get_num_threads()],
         "ours": quality(found["ours"]),
         "theirs": quality(found["theirs"]),
         "fits of the peer that did not converge": unfinished,
@@ -317,7 +317,7 @@ def measure_lag(seconds: float) -> dict[str, Any]:
 
         idle = watch(root / "idle")
         backbone = BackboneSpec("resnet18", weights="scratch", image_size=96, epochs=1000, batch_size=32)
-        request = Request(backbone=backbone, labels="given", folds=0, n_threads=threads.count())
+        request = Request(backbone=backbone, labels="given", folds=0, n_threads=parallel.count_threads())
         with Audit.open(audit) as opened:
             spec, arrays = prepare(opened, request)
         job = jobs.start(audit, spec, arrays)
@@ -368,7 +368,7 @@ def main() -> None:
         report.add(f"{name}: AP gained", gap, "", target=None if quick else 0, peer=peer)
     if report.wanted("loop"):
         side, batch, steps, rounds = (64, 16, 2, 2) if quick else (96, 16, 2, 12)
-        for n_threads, clock in ((threads.count(), "wall"), (1, "processor")):
+        for n_threads, clock in ((parallel.count_threads(), "wall"), (1, "processor")):
             cell = report.cell(
                 f"loop, {n_threads} threads",
                 lambda n_threads=n_threads: measure_loop(rounds, side, batch, steps, n_threads),
@@ -395,7 +395,7 @@ def main() -> None:
             "lag", lambda: measure_lag(2 if quick else 20), TRAINING, SOURCE / "tui", quick=quick
         )
         report.add(
-            f"lag of the program's event loop beside a job on {threads.count()} cores, p95", cell["p95"], "ms",
+            f"lag of the program's event loop beside a job on {parallel.count_threads()} cores, p95", cell["p95"], "ms",
             better="lower", target=None if quick else 20, detail=cell,
         )  # fmt: skip
     report.finish()

@@ -121,10 +121,10 @@ def test_the_number_of_threads_comes_by_argument_and_environment(monkeypatch: py
         return set(started)
 
     monkeypatch.setattr(threading.Thread, "start", counted)
-    assert team(threads=2) == {"knn-0", "knn-1"}
+    assert team(threads=2) == {"labeltui-0", "labeltui-1"}
     monkeypatch.setenv("LABELTUI_THREADS", "3")
-    assert team() == {"knn-0", "knn-1", "knn-2"}
-    assert team(threads=1) == {"knn-0"}
+    assert team() == {"labeltui-0", "labeltui-1", "labeltui-2"}
+    assert team(threads=1) == {"labeltui-0"}
 
 
 def test_progress_rises_to_the_end_and_its_errors_come_through() -> None:

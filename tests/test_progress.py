@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 
 import pytest
 
@@ -73,3 +78,20 @@ def test_nothing_to_do() -> None:
 )
 def test_span(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+def test_the_line_fits_the_terminal_that_it_is_drawn_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # what stdout would give
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+        with open(theirs, "w", closefd=False) as stream:
+            show = Progress(stream)
+            show("embed", 500, 1000)
+            show.finish()
+        drawn = os.read(ours, 4096).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    line = drawn.replace("\x1b[K", "").replace("\n", "").split("\r")[1]
+    assert len(line) == 29

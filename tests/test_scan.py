@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from labeltui import csg, graph, store
+from labeltui.audit.complexities import Complexities
 from labeltui.embed import EmbedSpec
 from labeltui.errors import (
     AuditBusy,
@@ -626,6 +627,9 @@ class TestSmall:
             assert "csg/T" not in two
             for name in ("csg/T", "csg/S", "csg/W"):
                 assert np.allclose(two.matrix(name).toarray(), one.matrix(name), rtol=1e-12)
+            shown = Complexities(two, two.given)
+            assert np.allclose(shown.W().toarray(), one.matrix("csg/W"), rtol=1e-12)
+            assert shown._live is None  # read from the file, not counted again
             assert two.attrs("csg")["csg"] == pytest.approx(one.attrs("csg")["csg"])
             assert "csg/interval" not in two
             assert "csg" not in three.attrs("csg")

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import average_precision_score
 
 import labeltui.detect.dynamics as room
-from labeltui import threads
+from labeltui import parallel
 from labeltui.detect.dynamics.curves import Curves
 from labeltui.detect.dynamics.network import WEIGHTS, Network, loaded
 from labeltui.detect.dynamics.statistics import STATISTICS
@@ -250,7 +250,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=OWN)
     given = options.parse_args()
     torch.set_num_threads(1)
-    with threads.blas(1):
+    with parallel.limit_blas(1):
         everything = [held(kept(number)) for number in range(given.worlds)]
         known = [each for number, each in enumerate(everything) if number % HELD_OUT_EVERY]
         unseen = everything[::HELD_OUT_EVERY]

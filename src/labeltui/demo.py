@@ -91,7 +91,7 @@ def demo(
     cancel : callable, optional
         As for `labeltui.scan.scan`.
     threads : int, optional
-        See `labeltui.threads.count`.
+        See `labeltui.parallel.count_threads`.
 
     Returns
     -------

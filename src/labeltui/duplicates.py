@@ -37,7 +37,7 @@ from scipy import sparse
 from scipy.ndimage import uniform_filter
 from scipy.sparse.csgraph import connected_components
 
-from labeltui import threads as threading_rules
+from labeltui import parallel
 from labeltui.errors import Cancelled, InputError, SourceError
 
 Groups: TypeAlias = NDArray[np.int32]
@@ -339,7 +339,7 @@ def _compare(
         return picture_distance(np.stack([a for _, a, _ in part]), np.stack([b for _, _, b in part]))
 
     distance = np.full(len(first), np.inf, dtype=np.float32)
-    with ThreadPoolExecutor(threading_rules.count(threads)) as pool:
+    with ThreadPoolExecutor(parallel.count_threads(threads)) as pool:
         for start, stop in _blocks(len(first)):
             if cancel is not None and cancel():
                 raise Cancelled("looking for near copies was stopped")

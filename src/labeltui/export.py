@@ -3,17 +3,19 @@ r"""Corrected labels as a table.
 One row a sample, in the order of the source: CSV in UTF-8 with a header, fields quoted only where they need
 it, lines ended by ``\n``. Columns:
 
-====================  ==================================================================================
+====================  ========================================================================================
 path                  the sample's path below the source's root, or its own key
 given_label           class id, empty = none
-corrected_label       class id now: another one after a relabel (or an automatic correction), else the given
-one decision              keep, relabel, exclude, ambiguous, unsure, skip, auto, or empty exclude
-True where somebody decided that the sample belongs to no class second_label          class id: the other
-right label of an ambiguous sample note                  free text is_label_issue        True where the given
-label is not the blend's top class label_score           P(given label right), low = bad predicted_label
-class id: the blend's top class reviewer, decided_at  who decided, and when (ISO 8601, UTC); ``auto`` for
-automatic corrections ====================
-==================================================================================
+corrected_label       class id now: another one after a relabel (or an automatic correction), else the given one
+decision              keep, relabel, exclude, ambiguous, unsure, skip, auto, or empty
+exclude               True where somebody decided that the sample belongs to no class
+second_label          class id: the other right label of an ambiguous sample
+note                  free text
+is_label_issue        True where the given label is not the blend's top class
+label_score           P(given label right), low = bad
+predicted_label       class id: the blend's top class
+reviewer, decided_at  who decided, and when (ISO 8601, UTC); ``auto`` for automatic corrections
+====================  ========================================================================================
 
 Names of files are bytes and need not be UTF-8. In `path` and in the label columns an undecodable byte is
 written ``\xHH``, and a backslash that is followed by ``x`` as ``\x5c``; every other name stays as it is. So

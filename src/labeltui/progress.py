@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
 
 BAR = 24
+DEFAULT_COLUMNS = 80
 REDRAW_SECONDS = 0.1
 LOG_SECONDS = 30.0
 
@@ -80,11 +81,17 @@ class Progress:
 
     def _draw(self) -> None:
         if self._terminal:
-            width = shutil.get_terminal_size().columns - 1
-            self._stream.write("\r\x1b[K" + self._line[:width])
+            self._stream.write("\r\x1b[K" + self._line[: self._columns() - 1])
         else:
             self._stream.write(self._line + "\n")
         self._stream.flush()
+
+    def _columns(self) -> int:
+        """Width of the terminal that the line is drawn on; stdout may be another one, or a pipe."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or DEFAULT_COLUMNS
+        except (OSError, ValueError):  # no descriptor, or no terminal behind it
+            return DEFAULT_COLUMNS
 
 
 def span(seconds: float, tenths: bool = True) -> str:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 import labeltui
-from labeltui import threads
+from labeltui import parallel
 from labeltui.detect.dynamics import network
 from labeltui.detect.dynamics.curves import Curves
 
@@ -36,7 +36,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_worlds_and_weights_follow_from_their_numbers_and_seed(make: ModuleType) -> None:
     files = []
-    with threads.blas(1):
+    with parallel.limit_blas(1):
         for _ in range(2):
             made = [make.worlds.make(number) for number in SMALL]
             rng = np.random.default_rng(0)

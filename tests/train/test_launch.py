@@ -130,6 +130,24 @@ def test_a_gpu_has_one_job_at_a_time(tmp_path: Path) -> None:
         assert waited == [1]
 
 
+def test_the_lock_of_another_user_is_opened_without_creating_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with device.turn("gpu", lambda: None, lambda: False, tmp_path):
+        pass
+    opened, open_file = [], os.open
+
+    def protected(path: Path, flags: int, mode: int = 0o777) -> int:
+        opened.append(flags)
+        return open_file(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", protected)  # fs.protected_regular itself needs a second user
+    with device.turn("gpu", lambda: None, lambda: False, tmp_path):
+        pass
+    assert opened
+    assert not any(flags & os.O_CREAT for flags in opened)
+
+
 def test_a_run_that_never_began_is_lost_whatever_the_clock_says(tmp_path: Path) -> None:
     directory = prepared(make_audit(tmp_path))
     for shift in (-2 * jobs.START_SECONDS, 2 * jobs.START_SECONDS):

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labeltui.audit.ledger import KINDS
-from labeltui.store import OK
-
-if TYPE_CHECKING:
-    from labeltui.audit.reading import Reading
-    from labeltui.store import Store
+from labeltui.store import OK, Store
 
 PER_BIN = 30  # decisions; fewer say nothing of a share
 MOST_BINS = 5
 
 
-def checked(audit: Reading) -> NDArray[np.int8]:
+def checked(
+    kinds: NDArray[np.int8], given: NDArray[np.int32], current: NDArray[np.int32]
+) -> NDArray[np.int8]:
     """What people found of the given labels, (N,): 1 right, 0 wrong, -1 not decided (or not decidable)."""
-    kinds = audit.kinds
-    found = np.full(audit.n, -1, dtype=np.int8)
+    found = np.full(len(kinds), -1, dtype=np.int8)
     decided = (kinds == KINDS.index("keep")) | (kinds == KINDS.index("relabel"))
-    found[decided] = audit.current[decided] == audit.given[decided]
+    found[decided] = current[decided] == given[decided]
     found[kinds == KINDS.index("exclude")] = 0
     return found
 
 
-def report(audit: Reading, store: Store) -> dict[str, Any]:
+def report(scores: NDArray[np.float32], verdict: NDArray[np.int8], store: Store) -> dict[str, Any]:
     """What ``labeltui status --json`` says of the calibration.
+
+    Parameters
+    ----------
+    scores : (N,) float32
+        P(given label right).
+    verdict : (N,) int8
+        As `checked` returns it.
+    store : Store
 
     Returns
     -------
@@ -40,9 +45,8 @@ def report(audit: Reading, store: Store) -> dict[str, Any]:
         share of right labels and ``decided``; none below 30 decisions. People decide on the worst first: the groups
         speak of samples with such probabilities, not of all.
     """
-    known = (store.status == OK) & (audit.given >= 0)
-    right = np.asarray(audit.scores, dtype=np.float64)
-    verdict = checked(audit)
+    known = (store.status == OK) & (store.given >= 0)
+    right = np.asarray(scores, dtype=np.float64)
     decided = np.flatnonzero((verdict >= 0) & known)
     order = decided[np.argsort(right[decided], kind="stable")]
     count = min(MOST_BINS, len(order) // PER_BIN)

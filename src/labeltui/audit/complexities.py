@@ -65,6 +65,12 @@ class Complexities:
         name = f"csg/{name}"
         return self._store.array(name) if name in self._store else None
 
+    def _matrix(self, name: str) -> Any:
+        try:
+            return self._store.matrix(f"csg/{name}")
+        except KeyError:
+            return None
+
     def _interval(self, attrs: dict[str, Any]) -> tuple[float, float] | None:
         found = self._stored("interval")
         if found is None or found.size != 2 or not np.isfinite(found).all():
@@ -187,14 +193,12 @@ class Complexities:
 
     def W(self) -> Any:
         """(K, K) overlap of each pair of classes; a csr_array above 2,000 classes."""
-        stored = self._stored("W")
-        if self.moved or stored is None:
-            return self._catch_up().W
-        return stored
+        stored = self._matrix("W")
+        return self._catch_up().W if self.moved or stored is None else stored
 
     def S(self) -> Any:
         """(K, K) share of class j among the neighbours of class i; a csr_array above 2,000 classes."""
-        stored = self._stored("S")
+        stored = self._matrix("S")
         if self.moved or stored is None:
             from labeltui.csg import similarity
 
@@ -210,7 +214,7 @@ class Complexities:
 
     def W_entry(self, a: int, b: int) -> float:
         """Overlap of two classes."""
-        stored = self._stored("W")
+        stored = self._matrix("W")
         if not self.moved and stored is not None:
             return float(stored[a, b])
         return float(np.minimum(self.S_row(a), self.S_row(b)).sum())

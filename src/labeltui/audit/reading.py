@@ -217,7 +217,7 @@ class Reading:
     @property
     def checked(self) -> NDArray[np.int8]:
         """(N,) what people found of the given labels: 1 right, 0 wrong, -1 not decided (or not decidable)."""
-        return calibration.checked(self)
+        return calibration.checked(self.kinds, self.given, self._current)
 
     def flagged(self, i: int) -> bool:
         """Whether the given label is not the blend's top class."""
@@ -468,7 +468,7 @@ class Reading:
             "csg": {"value": csg, "k": self.csg_k, "embedding": self.embedding_name},
             "flags": summary.flagged,
             "decisions": self.decisions(),
-            "calibration": calibration.report(self, self._store),
+            "calibration": calibration.report(self.scores, self.checked, self._store),
             "smoke_test": self.generation == 0 and bool(self._store.scan.get("smoke_test")),
             "generation": self.generation,
             "jobs": [dict(job) for job in jobs],

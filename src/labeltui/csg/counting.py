@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from labeltui import threads as threading_rules
+from labeltui import parallel
 from labeltui._fast import csg as kernels
 from labeltui.errors import InputError
 
@@ -82,7 +82,7 @@ def pooled_counts(
         return kernels.pooled_counts(indices, labels, multiples, T, start, stop, first, k), T
 
     least = max(1, max(LEAST_COUNTS, n_classes**2) // max(1, k - first))
-    results = threading_rules.share(part, 0, len(labels), threads, least)
+    results = parallel.share(part, 0, len(labels), threads, least)
     for bad, _ in results:
         if bad >= 0:
             raise _out_of_range(bad, len(labels))
@@ -146,10 +146,8 @@ def overlap(S: Matrix, threads: int | None = None) -> Matrix:
     transposed = np.ascontiguousarray(S.T)
     W = np.zeros((K, K))
     # Rows get shorter downwards, so threads take interleaved ones instead of consecutive pieces.
-    pieces = max(1, min(threading_rules.count(threads), K // LEAST_CLASSES))
-    threading_rules.share(
-        lambda piece, _: kernels.overlap(S, transposed, W, piece, pieces), 0, pieces, pieces
-    )
+    pieces = max(1, min(parallel.count_threads(threads), K // LEAST_CLASSES))
+    parallel.share(lambda piece, _: kernels.overlap(S, transposed, W, piece, pieces), 0, pieces, pieces)
     rows, columns = np.tril_indices(K, -1)
     W[rows, columns] = W[columns, rows]
     return W
@@ -205,7 +203,7 @@ def _sparse_overlap(S: Matrix, threads: int | None) -> Matrix:
     pointers = [m.indptr.astype(np.int64) for m in (rows, columns)]
     entries = [m.indices.astype(np.int32) for m in (rows, columns)]
     values = [np.ascontiguousarray(m.data, dtype=np.float64) for m in (rows, columns)]
-    parts = threading_rules.share(
+    parts = parallel.share(
         lambda a, b: kernels.sparse_overlap(
             pointers[0], entries[0], values[0], pointers[1], entries[1], values[1], a, b
         ),

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp
 
-from labeltui import threads as _threads
+from labeltui import parallel
 from labeltui.detect import calibrate, pool
 from labeltui.detect.base import Attribute, Detector, Facts, Floats, Ints, Mask, SecondLook, own
 from labeltui.detect.channel import learn_sharpness
@@ -162,9 +162,9 @@ class CleanNet(SecondLook):
 
         facts = self.facts
         assert facts.embeddings is not None
-        n_threads = _threads.count(facts.threads)
+        n_threads = parallel.count_threads(facts.threads)
         finite = facts.ok & finite_rows(facts.embeddings)
-        with _threads.blas(1):
+        with parallel.limit_blas(1):
             if warm is not None:
                 basis = warm["mean"], warm["axes"]
             else:

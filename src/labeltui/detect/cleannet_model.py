@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import threads as _threads
+from labeltui import parallel
 from labeltui.detect.base import Floats, Ints, Mask
 from labeltui.errors import Cancelled
 from labeltui.head.optimiser import AdamW, one_cycle
@@ -181,7 +181,7 @@ class References:
             if not len(rows):
                 continue
             amount = min(r, len(rows))
-            with _threads.blas(1):  # more threads add up in another order each time
+            with parallel.limit_blas(1):  # more threads add up in another order each time
                 first_guess = None if begin is None else centres[label]
                 where = _clusters(z[rows], weight[rows], amount, seed, first_guess)
             sums = np.zeros((folds, amount, m))
@@ -264,7 +264,7 @@ class Codes:
         """Return the cosines of the samples start..stop and all classes, shape (n, K)."""
         home = self.home[start:stop]
         found = np.zeros((stop - start, self.classes.shape[1]), dtype=np.float32)
-        with _threads.blas(1):
+        with parallel.limit_blas(1):
             for number, classes in enumerate(self.classes):
                 rows = np.flatnonzero(home == number)
                 found[rows] = self.samples[start:stop][rows] @ classes.T
@@ -332,9 +332,9 @@ def train(
         return net.samples(rows), net.classes().cpu().numpy(), net.arrays()
 
     before = torch.get_num_threads()
-    workers = _threads.count(threads) if device.type == "cpu" else 1
+    workers = parallel.count_threads(threads) if device.type == "cpu" else 1
     try:
-        with _threads.blas(1), ThreadPoolExecutor(min(workers, folds)) as pool:
+        with parallel.limit_blas(1), ThreadPoolExecutor(min(workers, folds)) as pool:
             jobs = [pool.submit(work, fold) for fold in range(folds)]
             try:
                 for job in jobs:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import threads
+from labeltui import parallel
 from labeltui.detect import planted
 from labeltui.detect.base import Attribute, Detector, Facts, Floats, own
 from labeltui.detect.blend import Blend
@@ -168,7 +168,7 @@ def learn(
     if min(int(wrong[train].sum()) for train, _ in folds) < LEAST // 2:
         return None
     model = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=500))
-    with threads.blas(1):
+    with parallel.limit_blas(1):
         aside = cross_val_predict(model, features, wrong, cv=folds, method="decision_function")
         model.fit(features, wrong)
     found = float(average_precision_score(wrong, aside))

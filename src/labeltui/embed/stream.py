@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import threads as cores
+from labeltui import parallel
 from labeltui.embed.buffer import DECODED, SharedBuffer
 from labeltui.embed.decoders import Decoder, HereDecoder, ProcessDecoder
 from labeltui.embed.embedders import Embedder
@@ -93,7 +93,7 @@ def stream(
     cancel : callable, optional
         Asked several times a second; True stops.
     threads : int, optional
-        Passes at a time on a CPU; None is `labeltui.threads.count`.
+        Passes at a time on a CPU; None is `labeltui.parallel.count_threads`.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def stream(
             )
     if embedder.transform is None:
         return _given(source, borders, cancel)
-    return _embedded(source, embedder, borders, workers, cancel, cores.count(threads))
+    return _embedded(source, embedder, borders, workers, cancel, parallel.count_threads(threads))
 
 
 def validate_rows(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], list[tuple[int, str]]]:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from labeltui._fast import knn
 from labeltui.errors import UsageError
-from labeltui.graph.loops import Cancel, Progress, run
+from labeltui.graph.loops import run
+from labeltui.parallel import Cancel, Progress
 
 _SAMPLE = 1000  # rows whose recall is measured: a standard error of about half a point at recall .97
 _SPARE = 10  # proposals beyond k: the search keeps better lists than it is asked for

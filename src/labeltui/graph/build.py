@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import threads as threading_room
+from labeltui import parallel
 from labeltui._fast import knn
 from labeltui.errors import InputError, UsageError
 from labeltui.graph import approximate, cuda, exact
-from labeltui.graph.loops import Cancel, Progress, run
+from labeltui.graph.loops import run
+from labeltui.parallel import Cancel, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -111,7 +112,7 @@ def build(
     metric : {"cosine", "inner_product", "euclidean"}
     backend : {"exact", "cuda", "approximate"}
     threads : int, optional
-        See `labeltui.threads.count`. It changes the time, never the result.
+        See `labeltui.parallel.count_threads`. It changes the time, never the result.
     progress : callable, optional
         Called with the share done, 0 to 1, a few times a second, from the calling thread.
     cancel : callable, optional
@@ -144,7 +145,7 @@ def build(
         raise UsageError(f"metric must be one of {', '.join(knn.METRICS)}", f"{metric!r} came")
     if k < 1:
         raise InputError("k must be 1 or more", f"{k} came")
-    workers = threading_room.count(threads)
+    workers = parallel.count_threads(threads)
     if progress is not None:
         progress = _rising(progress)
     view = _rows(X, metric, rows)
@@ -275,7 +276,7 @@ _CHUNK = 1 << 16  # rows renumbered at once, so that the copies on the way stay 
 
 def memory(n: int, d: int, k: int = 50, threads: int | None = None) -> int:
     """Return the most bytes that an exact `build` needs beside X, its result included."""
-    return exact.memory(n, d, min(k, max(n - 1, 0)), threading_room.count(threads))
+    return exact.memory(n, d, min(k, max(n - 1, 0)), parallel.count_threads(threads))
 
 
 # An exact search grows with N squared. Beyond this many element products a thread (about ten minutes at the rate of an
@@ -290,7 +291,7 @@ def advice(n: int, d: int, threads: int | None = None) -> Advice:
     -------
     Advice
     """
-    work = 0.5 * n * n * d / threading_room.count(threads)
+    work = 0.5 * n * n * d / parallel.count_threads(threads)
     if work < _LARGE:
         return Advice("exact", f"{n:,} x {d:,} is quick enough to search exactly")
     if importlib.util.find_spec("torch") is not None and cuda.available():

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from labeltui._fast import knn
 from labeltui.errors import Cancelled, UsageError
-from labeltui.graph.loops import Cancel, Progress
+from labeltui.parallel import Cancel, Progress
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from labeltui._fast import knn
 from labeltui.errors import UsageError
-from labeltui.graph.loops import Cancel, Progress, run
+from labeltui.graph.loops import run
+from labeltui.parallel import Cancel, Progress
 
 VARIABLE = "LABELTUI_KNN"
 

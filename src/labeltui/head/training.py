@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import threads as _threads
+from labeltui import parallel
 from labeltui.errors import Cancelled, InputError
 from labeltui.head.components import BLOCK, components, finite_rows, project
 from labeltui.head.folds import same_length
@@ -100,12 +100,12 @@ def out_of_fold(
 
     import torch
 
-    n_threads = _threads.count(threads)
+    n_threads = parallel.count_threads(threads)
     chosen = device_named(device)
     kind = _precision(spec.precision, chosen)
     workers = n_threads if chosen.type == "cpu" else 1
     before = torch.get_num_threads()
-    with _threads.blas(1):
+    with parallel.limit_blas(1):
         basis = components(X, finite & (fold >= 0), spec.components, n_threads)
         z = project(X, finite, basis, kind, n_threads).to(chosen)
         plan = _Plan(

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from labeltui.errors import AuditBusy, AuditError, AuditExists, DamagedAudit, NewerFormat, NotAnAudit
 from labeltui.journal.lock import LOCK, OwnerLock, on_shared_file_system, utc_now
+from labeltui.store import replacing
 from labeltui.text import safe
 
 FORMAT = 1
@@ -150,24 +151,14 @@ def create(path: Path, audit_uuid: str) -> Path:
         path = path / NAME
     if path.exists():
         raise AuditExists("a journal is created once", f"{safe(str(path))} exists", "choose another place")
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        hidden.unlink(missing_ok=True)
-        with closing(sqlite3.connect(hidden, isolation_level=None)) as db:
+        with replacing(path) as hidden, closing(sqlite3.connect(hidden, isolation_level=None)) as db:
             db.execute("PRAGMA synchronous=FULL")
             db.executescript("BEGIN;" + SCHEMA)
             meta = {"format": str(FORMAT), "audit_uuid": audit_uuid}
             db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             db.execute("COMMIT")
-        os.rename(hidden, path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
     except (OSError, sqlite3.Error) as error:
-        with suppress(OSError):
-            hidden.unlink(missing_ok=True)
         raise AuditError(
             "an audit needs a journal beside it", f"{safe(str(path))}: {error}", "check space and permissions"
         ) from None

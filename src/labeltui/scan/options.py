@@ -46,7 +46,7 @@ class ScanOptions:
     backend : str
         Of the neighbour graph, see `labeltui.graph.build`.
     threads : int, optional
-        See `labeltui.threads.count`; never changes the result.
+        See `labeltui.parallel.count_threads`; never changes the result.
     resume : bool, optional
         None goes on with an unfinished scan where there is one; True demands one; False discards it.
     command : str

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from labeltui.errors import SourceError
 from labeltui.sources.base import Source, SourceOptions, faults, listed
 from labeltui.sources.pictures import load_array
-from labeltui.sources.rows import read_rows, read_text
+from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.text import safe
 
 TOLERANCE = 1e-3  # of a row's sum: float16 probabilities of 1,000 classes stay within it
@@ -174,7 +174,7 @@ def _read_table(
 ) -> tuple[npt.NDArray[np.float64], list[bytes], bool]:
     """Return (values, classes, whether the rows were matched by path)."""
     text = read_text(path)
-    delimiter = options.delimiter or ("\t" if path.suffix.lower() in (".tsv", ".tab") else ",")
+    delimiter = options.delimiter or find_delimiter(path, text, {options.path_column})
     rows = read_rows(text, delimiter)
     _, header = next(rows, (1, "it is empty"))
     if isinstance(header, str):

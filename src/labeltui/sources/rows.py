@@ -7,13 +7,15 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from labeltui.errors import SourceError
 from labeltui.text import safe
 
 csv.field_size_limit(min(sys.maxsize, 1 << 31 - 1))
+
+DELIMITERS = (",", ";", "\t", "|")
 
 
 def read_text(path: Path) -> str:
@@ -61,3 +63,14 @@ def read_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]
             continue
         if fields:
             yield line, fields
+
+
+def find_delimiter(path: Path, text: str, wanted: Collection[str]) -> str:
+    """Return the delimiter whose header has most of the wanted columns; ties go to the usual one of the file's name."""
+    usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+
+    def matches(delimiter: str) -> int:
+        _, header = next(read_rows(text[:100_000], delimiter), (1, ""))
+        return 0 if isinstance(header, str) else len(set(wanted).intersection(header))
+
+    return max((usual, *DELIMITERS), key=matches)

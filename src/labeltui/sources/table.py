@@ -11,11 +11,10 @@ from labeltui.errors import SourceError, UsageError
 from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
 from labeltui.sources.pictures import FilePictures, Pictures
 from labeltui.sources.probabilities import read_probabilities
-from labeltui.sources.rows import read_rows, read_text
+from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.text import safe
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
-DELIMITERS = (",", ";", "\t", "|")
 
 
 @dataclass(eq=False)
@@ -196,11 +195,4 @@ def _delimiter(path: Path, text: str, options: SourceOptions) -> str:
                 f"{safe(options.delimiter)!r} came",
             )
         return options.delimiter
-    usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
-    wanted = {options.path_column, options.label_column}
-
-    def matches(delimiter: str) -> int:
-        _, header = next(read_rows(text[:100_000], delimiter), (1, ""))
-        return 0 if isinstance(header, str) else len(wanted.intersection(header))
-
-    return max((usual, *DELIMITERS), key=matches)
+    return find_delimiter(path, text, {options.path_column, options.label_column})

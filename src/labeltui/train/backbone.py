@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labeltui import head, store, threads
+from labeltui import head, parallel, store
 from labeltui.embed import EmbedSpec
 from labeltui.embed.backbone import choose_device, load_model, preprocessing, triple
 from labeltui.embed.memory import retain_heap
@@ -86,7 +86,7 @@ def train_backbone(task: Task) -> dict[str, Any]:
     assert spec.backbone is not None
     where = choose_device(spec.device)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(threads.blas(spec.threads))
+        stack.enter_context(parallel.limit_blas(spec.threads))
         stack.enter_context(_deterministic(spec.threads))
         stack.enter_context(retain_heap())
         return _BackboneJob(task, spec.backbone, where).run()

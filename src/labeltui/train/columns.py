@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
-from labeltui.sources.rows import read_rows, read_text
+from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.store import Names
 from labeltui.text import safe
 
@@ -39,8 +39,8 @@ def read_column(table: Path, column: str, ids: Names) -> list[str | None]:
     Parameters
     ----------
     table : Path
-        CSV, or TSV by its name's end, with a header and a column ``path`` of sample ids, as ``labeltui export``
-        writes it.
+        Separated by commas, semicolons, tabs or |, with a header and a column ``path`` of sample ids, as
+        ``labeltui export`` writes it.
     column : str
     ids : Names
         The audit's samples.
@@ -56,7 +56,8 @@ def read_column(table: Path, column: str, ids: Names) -> list[str | None]:
         There is no such file or column, or a row is broken, unknown, or repeated.
     """
     name = safe(str(table))
-    rows = read_rows(read_text(table), "\t" if table.suffix.lower() == ".tsv" else ",")
+    text = read_text(table)
+    rows = read_rows(text, find_delimiter(table, text, {PATH_COLUMN, column}))
     _, header = next(rows, (1, []))
     if isinstance(header, str):
         raise SourceError(f"{name} must be a table", f"line 1: {safe(header)}")

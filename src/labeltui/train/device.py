@@ -51,11 +51,16 @@ def turn(
         Where the lock lies; by default the system's temporary directory, which all users share.
     """
     path = (folder or Path(tempfile.gettempdir())) / f"labeltui-{name}.lock"
-    before = os.umask(0)
+    # Read-only where it exists: under fs.protected_regular no user may open another one's file with O_CREAT in a
+    # sticky directory, not even to lock it. 0o444 lets all others open it.
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    finally:
-        os.umask(before)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        before = os.umask(0)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o444)
+        finally:
+            os.umask(before)
     try:
         while True:
             try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import head, noise, store, threads
+from labeltui import head, noise, parallel, store
 from labeltui.errors import JobError, UsageError
 from labeltui.head import HeadSpec
 from labeltui.sources.pictures import NoPictures, Pictures
@@ -129,7 +129,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         folds=folds,
         seed=request.seed,
         device=request.device,
-        threads=request.n_threads or max(1, threads.count() - 1),
+        threads=request.n_threads or max(1, parallel.count_threads() - 1),
         labels=request.labels,
         held_out=said,
         roles_sha256=array_hash(roles, "u1"),

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labeltui import threads
+from labeltui import parallel
 from labeltui.errors import LabeltuiError
 from labeltui.text import safe
 from labeltui.tui.graphics.answers import Answers
@@ -319,10 +319,12 @@ def _packages() -> Finding:
 
 def _cores(env: Mapping[str, str]) -> Finding:
     try:
-        number = threads.count()
+        number = parallel.count_threads()
     except LabeltuiError as error:
         return Finding("threads", f"{error.law}: {error.came}", "change", error.cure)
-    why = f"{threads.VARIABLE} is set" if env.get(threads.VARIABLE) else "the cores that this process may use"
+    why = (
+        f"{parallel.VARIABLE} is set" if env.get(parallel.VARIABLE) else "the cores that this process may use"
+    )
     return Finding("threads", f"{number} ({why})")
 
 

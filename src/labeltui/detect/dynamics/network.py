@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
-from labeltui import threads as _threads
+from labeltui import parallel
 from labeltui.detect.base import Floats
 from labeltui.detect.dynamics.company import FACTS
 from labeltui.detect.dynamics.curves import CHANNELS, Curves
@@ -105,10 +105,10 @@ def read(
             seen = torch.from_numpy(curves.read(part)), torch.from_numpy(curves.company.facts[part])
             out[start : start + _BLOCK] = network(*seen).numpy()
 
-    n_threads = _threads.count(threads)
+    n_threads = parallel.count_threads(threads)
     before = torch.get_num_threads()
     try:
-        with _threads.blas(1), ThreadPoolExecutor(max_workers=n_threads) as pool:
+        with parallel.limit_blas(1), ThreadPoolExecutor(max_workers=n_threads) as pool:
             list(pool.map(block, range(0, len(rows), _BLOCK)))
     finally:
         torch.set_num_threads(before)
