@@ -17,8 +17,8 @@ Who writes
     Others may read beside it.
 How it is written
     The caller's thread appends in memory and goes on; a thread of the journal commits in order with
-    ``synchronous=FULL``. What is not committed counts as pending; when the disk fails it stays pending and is
-    tried again (`database`).
+    ``synchronous=FULL`` (``EXTRA`` in rollback mode). What is not committed counts as pending; when the disk fails it
+    stays pending and is tried again (`database`).
 Where it lies
     SQLite's write-ahead log needs memory that all its users share, so it is used on local file systems only;
     on network file systems a rollback journal is used. At rest the file is in rollback mode everywhere, so an

@@ -193,7 +193,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     async def _typed(self, event: events.Key | events.Paste) -> None:
         await self._clicks_are_done()
-        if self.size.width < SMALLEST[0] or self.size.height < SMALLEST[1]:
+        if self.too_small:
             if isinstance(event, events.Key) and event.key in self.keymap.keys("quit"):
                 self.leave()
             return
@@ -221,10 +221,13 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             covered.on_top.clear()
         return pushed
 
+    @property
+    def too_small(self) -> bool:
+        """Whether the terminal shows too little to decide on."""
+        return self.size.width < SMALLEST[0] or self.size.height < SMALLEST[1]
+
     def on_resize(self, event: events.Resize) -> None:
-        too_small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
-        self.review.set_class(too_small, "too-small")
-        if too_small:
+        if self.too_small:
             self.top.say(f"too small: {SMALLEST[0]}x{SMALLEST[1]} at least", "bad")
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
