@@ -22,6 +22,7 @@ from textual.geometry import Size
 
 from labeltui.audit import Audit
 from labeltui.errors import AuditError
+from labeltui.train.jobs import Trainer
 from labeltui.tui.wire import Squeezed, Wire
 from tests.factories import make_audit
 from tests.tui.desk import at_desk
@@ -244,3 +245,26 @@ def test_a_terminal_without_a_cursor_is_refused(tmp_path: Path) -> None:
         wait(lambda: "TERM is dumb" in "\n".join(seen(terminal)[0]))
     finally:
         terminal.close()
+
+
+async def test_a_trainer_that_cannot_be_loaded_leaves_the_review_as_it_is(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=120)
+
+    def broken() -> Trainer:
+        raise ImportError("no such library")
+
+    async with at_desk(path, later=broken) as desk:
+        await desk.until(lambda: "no such library" in desk.status)
+        assert not desk.app.trains
+        await desk.do("train", "suggestion-1")
+        assert not desk.app.training
+        assert desk.audit.summary().reviewed == 1
+
+
+async def test_a_click_on_a_screen_that_is_too_small_does_nothing(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=120)
+    async with at_desk(path, size=(59, 20)) as desk:
+        row = desk.session.row
+        await desk.pilot.click(offset=(5, 8))
+        await desk.pilot.pause()
+        assert desk.session.row == row

@@ -18,7 +18,7 @@ from textual.app import App
 from textual.widget import Widget
 from textual.worker import Worker
 
-from labeltui.errors import AuditError, LabeltuiError, UsageError
+from labeltui.errors import AuditError, JobError, LabeltuiError, UsageError
 from labeltui.text import safe
 from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
@@ -187,6 +187,8 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             else:
                 await self._typed(event)
             return
+        if isinstance(event, events.MouseEvent) and self.too_small:
+            return
         if isinstance(event, events.MouseDown | events.MouseUp) and not event.is_forwarded:
             self._clicked = self.get_widget_at(event.x, event.y)[0]
         await super().on_event(event)
@@ -263,8 +265,13 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     @work(group="bring", exclusive=True, exit_on_error=False)
     async def _bring_jobs(self, make: Callable[[], Trainer]) -> None:
-        self.jobs = await asyncio.to_thread(make)
-        self._brought.set()
+        try:
+            self.jobs = await asyncio.to_thread(make)
+        except BaseException:
+            self._later = None  # nothing can be trained; review goes on
+            raise
+        finally:
+            self._brought.set()
         self._watch_jobs()
         self._train_when_due()  # somebody may have been quicker
 
@@ -278,7 +285,9 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         while True:
             try:
                 job, ended, curve = await asyncio.to_thread(_look, jobs, before)
-            except OSError as error:  # a network file system that does not answer for a while
+            except (
+                Exception
+            ) as error:  # a network file system that does not answer, a file that is being replaced
                 self.top.complain(error)
                 await asyncio.sleep(IDLE_POLL)
                 continue
@@ -295,7 +304,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     def _say_ended(self, job: Job) -> None:
         why = f": {job.message}" if job.message else ""
         key = self.keymap.shown_alone_by_id("runs")
-        self.review.say(f"run {job.number} {job.state}{why}. {key} shows it, and can go on with it", "warn")
+        self.top.say(f"run {job.number} {job.state}{why}. {key} shows it, and can go on with it", "warn")
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         self.top.on_worker_state_changed(event)
@@ -324,7 +333,10 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     async def _trainer(self) -> Trainer:
         if self.jobs is None:
             await self._brought.wait()
-        assert self.jobs is not None
+        if self.jobs is None:
+            raise JobError(
+                "training must be loaded before a run starts", "loading it failed", "see labeltui doctor"
+            )
         return self.jobs
 
     def start_training(self, why: str = "") -> None:
@@ -332,14 +344,14 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if self.training:
             return
         if self.jobs is None:
-            self.review.say("training is being loaded; it starts in a moment")
+            self.top.say("training is being loaded; it starts in a moment")
         self._starting = True
         self._start_aside(why)
 
     @work(group="start", exit_on_error=False)
     async def _start_aside(self, why: str) -> None:
-        jobs = await self._trainer()
         try:
+            jobs = await self._trainer()
             job = await asyncio.to_thread(jobs.start)
         except (LabeltuiError, OSError) as error:
             self.top.say(f"training did not start: {'. '.join(parts_of(error))}", "bad")
@@ -352,7 +364,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             words = "every flag is reviewed: e exports, or wait for what it finds"
         self.top.say(f"run {job.number} started {why}".rstrip() + f"; {words}")
         if job.warning:
-            self.review.say(job.warning, "warn")
+            self.top.say(job.warning, "warn")
         self.review.show_job(job)
         self._watch_jobs()
 
@@ -375,7 +387,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         """Ask a run, by default the one that works, to stop."""
         jobs = await self._trainer()
         await asyncio.to_thread(jobs.cancel, run_id)
-        self.review.say("training is asked to stop")
+        self.top.say("training is asked to stop")
 
     def decided(self, bulk: bool = False) -> None:
         """Follow a decision: solve for CSG where that takes long, train when enough was relabelled.
@@ -402,14 +414,14 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     @work(group="export", exit_on_error=False)
     async def export(self, out: Path, only_changed: bool, force: bool) -> None:
         """Write the corrected labels, off the UI thread, and say what came of it."""
-        self.review.say(f"writing {safe(str(out))} …")
+        self.top.say(f"writing {safe(str(out))} …")
         try:
             done = await asyncio.to_thread(self._export, out, only_changed, force)
         except (LabeltuiError, OSError) as error:
-            self.review.complain(error)
+            self.top.complain(error)
             return
         counts = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
-        self.review.say(f"✓ wrote {safe(str(out))}: {counts}", "good")
+        self.top.say(f"✓ wrote {safe(str(out))}: {counts}", "good")
 
     def _export(self, out: Path, only_changed: bool, force: bool) -> Exported:
         from labeltui.audit import Audit

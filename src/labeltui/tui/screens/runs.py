@@ -102,7 +102,7 @@ class RunsScreen(WithRows):
         self.list.moved = self._moved
         try:
             self.list.put(await asyncio.to_thread(list_jobs, self.session.audit.path))
-        except OSError as error:
+        except Exception as error:
             self.complain(error)
         self._watch()
 
@@ -123,7 +123,9 @@ class RunsScreen(WithRows):
                 jobs = await asyncio.to_thread(list_jobs, self.session.audit.path)
                 if job is not None:
                     self._curve, self._curve_of = await asyncio.to_thread(read, job.directory), job.id
-            except OSError as error:  # a network file system that does not answer for a while
+            except (
+                Exception
+            ) as error:  # a network file system that does not answer, a file that is being replaced
                 self.complain(error)
                 await asyncio.sleep(POLL)
                 continue
