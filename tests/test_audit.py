@@ -515,6 +515,7 @@ def test_summary_and_status(audit: Audit) -> None:
             "flags",
             "decisions",
             "calibration",
+            "smoke_test",
             "generation",
             "jobs",
         ),

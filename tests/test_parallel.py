@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
@@ -80,4 +81,4 @@ def test_cancel_and_failure_end_all_threads() -> None:
             cancel=lambda: True,
             what="the test",
         )
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("labeltui-")]
+    assert not [thread for thread in threading.enumerate() if re.fullmatch(r"labeltui-\d+", thread.name)]

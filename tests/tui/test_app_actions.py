@@ -434,7 +434,7 @@ async def moves_in_the_queue(desk: Desk) -> None:
     assert desk.session.row == last
     await desk.do("top")
     assert desk.session.row == 0
-    await desk.pilot.resize_terminal(120, 14)
+    await desk.pilot.resize_terminal(120, 16)
     await desk.pilot.pause()
     await desk.do("page-down")
     assert 1 < desk.session.row <= last
