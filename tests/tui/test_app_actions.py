@@ -523,7 +523,7 @@ async def goes_on_with_a_lost_run_and_cancels_it(desk: Desk) -> None:
     await desk.until(lambda: "▶ running" in desk.text)
     assert len(list_jobs(desk.audit.path)) == 1
     await desk.do("cancel-run")
-    assert desk.status == "run 1 is asked to stop"
+    await desk.until(lambda: desk.status == "run 1 is asked to stop")
     assert (job.directory / "cancel").exists()
     end(job.directory, "cancelled")
     await desk.until(lambda: "× cancelled" in desk.text)

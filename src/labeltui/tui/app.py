@@ -383,11 +383,11 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         return job
 
     @work(group="cancel", exit_on_error=False)
-    async def cancel_training(self, run_id: str = "") -> None:
+    async def cancel_training(self, run_id: str = "", what: str = "training") -> None:
         """Ask a run, by default the one that works, to stop."""
         jobs = await self._trainer()
         await asyncio.to_thread(jobs.cancel, run_id)
-        self.top.say("training is asked to stop")
+        self.top.say(f"{what} is asked to stop")
 
     def decided(self, bulk: bool = False) -> None:
         """Follow a decision: solve for CSG where that takes long, train when enough was relabelled.

@@ -274,8 +274,7 @@ class RunsScreen(WithRows):
     def do_cancel(self) -> None:
         job = self.list.job
         assert job is not None
-        self.labeltui.cancel_training(job.id)
-        self.say(f"run {job.number} is asked to stop")
+        self.labeltui.cancel_training(job.id, f"run {job.number}")
 
 
 def ago(job: Job) -> str:
