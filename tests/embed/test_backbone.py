@@ -277,7 +277,7 @@ def test_a_pass_shrinks_until_it_fits() -> None:
         return part[:, :1].astype(np.float32)
 
     batch = np.arange(20, dtype=np.uint8).reshape(10, 2)
-    rows, fits = shrinking(forward, batch, 16, CPU)
+    rows, fits = shrinking(forward, batch, 16)
     np.testing.assert_array_equal(rows, batch[:, :1])
     assert fits == 2
     assert sizes == [10, 5, 2, 2, 2, 2, 2]
@@ -286,7 +286,7 @@ def test_a_pass_shrinks_until_it_fits() -> None:
         raise torch.OutOfMemoryError
 
     with pytest.raises(ModelError, match="one picture must fit"):
-        shrinking(never, batch, 4, CPU)
+        shrinking(never, batch, 4)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_the_batch_size_is_the_fastest_that_fits(rates: dict[int, float], fits: 
             raise torch.OutOfMemoryError("injected")
         return size / rates[size]
 
-    assert fastest_batch(seconds, CPU) == expected
+    assert fastest_batch(seconds) == expected
 
 
 class Wide(torch.nn.Module):

@@ -72,7 +72,7 @@ class Backbone:
             self.batch_size = batch_size or CPU_BATCH
             self.unit = min(self.batch_size, CPU_UNIT)
         else:
-            self.batch_size = batch_size or fastest_batch(self._try, device)
+            self.batch_size = batch_size or fastest_batch(self._try)
             self.unit = self.batch_size
         self._fits = self.unit  # the largest pass that has not run out of memory
         self.attrs = {**attrs, "precision": precision, "device": device.type, "batch_size": self.batch_size}
@@ -82,15 +82,11 @@ class Backbone:
         if self.parallel is None:
             with one_thread(self._threads):
                 return self._forward(pixels, self.precision)
-        features, self._fits = shrinking(
-            lambda part: self._forward(part, self.precision), pixels, self._fits, self.device
-        )
+        features, self._fits = shrinking(lambda part: self._forward(part, self.precision), pixels, self._fits)
         overflown = ~np.isfinite(features).all(1)
         if self.precision != "float32" and overflown.any():
             # Beyond the range of 16 bits, perhaps: only what is non-finite in float32 is.
-            again, _ = shrinking(
-                lambda part: self._forward(part, "float32"), pixels[overflown], self._fits, self.device
-            )
+            again, _ = shrinking(lambda part: self._forward(part, "float32"), pixels[overflown], self._fits)
             features[overflown] = again
         return features
 
@@ -134,15 +130,13 @@ class Backbone:
         return time.perf_counter() - start
 
 
-def fastest_batch(seconds: Callable[[int], float], device: torch.device) -> int:
+def fastest_batch(seconds: Callable[[int], float]) -> int:
     """Return the batch size after which twice as many images gain less than 5 % speed, or do not fit.
 
     Parameters
     ----------
     seconds : callable
         Maps a number of images to the time of one pass; may raise torch.OutOfMemoryError.
-    device : torch.device
-        Whose memory it takes.
     """
     best, rate = CUDA_START, 0.0
     size = CUDA_START
@@ -150,18 +144,12 @@ def fastest_batch(seconds: Callable[[int], float], device: torch.device) -> int:
         try:
             now = size / seconds(size)
         except torch.OutOfMemoryError:
-            release(device)
+            torch.cuda.empty_cache()  # does nothing where CUDA was never used
             break
         if now < rate * 1.05:
             break
         best, rate, size = size, now, size * 2
     return best
-
-
-def release(device: torch.device) -> None:
-    """Give memory that torch keeps for later back to `device`, after an allocation failed."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -181,7 +169,6 @@ def shrinking(
     forward: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
     pixels: npt.NDArray[np.uint8],
     fits: int,
-    device: torch.device,
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Run a pass in parts that fit into memory.
 
@@ -192,8 +179,6 @@ def shrinking(
     pixels : (n, ...) array
     fits : int
         The most rows to try at once.
-    device : torch.device
-        Whose memory it takes.
 
     Returns
     -------
@@ -219,7 +204,7 @@ def shrinking(
                     "give --device cpu or a smaller --image-size",
                 ) from None
             fits = min(fits, len(pixels) - start) // 2 or 1
-            release(device)
+            torch.cuda.empty_cache()
         else:
             start += fits
     return np.concatenate(rows), fits

@@ -457,7 +457,7 @@ class H5:
                 "scan again",
             )
         declared = math.prod(found.shape) * found.dtype.itemsize
-        if declared > max(UNWRITTEN_BYTES, INFLATED * self.path.stat().st_size):
+        if declared > max(UNWRITTEN_BYTES, INFLATED * self._size):
             raise DamagedAudit(
                 f"{safe(self.path.name)} must hold all of {name}",
                 f"it declares {declared:,} bytes, far more than the file has",
@@ -469,8 +469,6 @@ class H5:
         # What h5py raises for broken bytes depends on where they are broken.
         try:
             yield
-        except DamagedAudit:
-            raise
         except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
             raise DamagedAudit(
                 f"{safe(self.path.name)} must be a complete HDF5 file",

@@ -21,7 +21,6 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from labeltui.embed.backbone import release
 from labeltui.errors import JobError, ModelError
 from labeltui.train import checkpoints
 from labeltui.train.dynamics import Recorder
@@ -213,7 +212,7 @@ class Fit:
             f"out of GPU memory: from epoch {place.epoch + 1} on a step of {spec.batch_size} is made of passes of "
             f"{place.fits}"
         )
-        release(self.context.device)
+        torch.cuda.empty_cache()
 
     def _passes(self, index: Rows, pixels: torch.Tensor) -> torch.Tensor:
         context, device = self.context, self.context.device

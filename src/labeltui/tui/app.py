@@ -24,6 +24,7 @@ from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
 from labeltui.tui.graphics import canvas_of
 from labeltui.tui.screens.base import TableScreen, parts_of
+from labeltui.tui.screens.headlines import new_scores
 from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
 from labeltui.tui.theme import DARK, THEMES
@@ -328,7 +329,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.review.adopted(change)
         if self.top is not self.review:
             self.top.paint_all()
-            self.top.say(self.review.status.text.strip(), "good")
+            self.top.say(new_scores(change), "good")
 
     async def _trainer(self) -> Trainer:
         if self.jobs is None:

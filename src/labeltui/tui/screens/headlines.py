@@ -14,6 +14,7 @@ from labeltui.tui.session import Session
 from labeltui.tui.widgets.paint import Piece, bar, fit, number
 
 if TYPE_CHECKING:
+    from labeltui.audit import Change
     from labeltui.train.curves import Curve
     from labeltui.train.jobs import Job
 
@@ -94,6 +95,11 @@ def checks_line(session: Session, wide: bool) -> list[Piece]:
         pieces.append(("   flags take " if wide else "  ", "faint"))
         pieces += [(span(session.pace * session.left, tenths=False), "strong"), (" more", "faint")]
     return pieces
+
+
+def new_scores(change: Change) -> str:
+    """Say what a finished training run changed."""
+    return f"new scores: {change.rose:,} flags rose, {change.fell:,} fell; the queue is re-ranked"
 
 
 def run_line(job: Job, curve: Curve | None, wide: bool) -> list[Piece]:

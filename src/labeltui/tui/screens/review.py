@@ -16,7 +16,7 @@ from labeltui.text import safe
 from labeltui.tui.actions import Keymap
 from labeltui.tui.checks import EVERY
 from labeltui.tui.laws import Context
-from labeltui.tui.screens.headlines import audit_line, cells, checks_line, queue_title, run_line
+from labeltui.tui.screens.headlines import audit_line, cells, checks_line, new_scores, queue_title, run_line
 from labeltui.tui.screens.narrowing import Narrowing
 from labeltui.tui.session import Session
 from labeltui.tui.theme import THEMES
@@ -390,9 +390,7 @@ class ReviewScreen(Narrowing):
     def adopted(self, change: Change) -> None:
         """Paint after new scores came."""
         self.paint_all()
-        self.say(
-            f"new scores: {change.rose:,} flags rose, {change.fell:,} fell; the queue is re-ranked", "good"
-        )
+        self.say(new_scores(change), "good")
 
     # -- others ------------------------------------------------------------
 
