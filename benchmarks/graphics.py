@@ -24,11 +24,11 @@ from textual.geometry import Size
 from textual.widgets import Static
 
 from _common import Report, interleaved, median, parser, peer, version
-from labeltui.tui.graphics import Capabilities, Cell, Picture, attach
-from labeltui.tui.graphics.ascii import AsciiEncoder
-from labeltui.tui.graphics.blocks import BlocksEncoder
-from labeltui.tui.graphics.kitty import KittyEncoder
-from labeltui.tui.graphics.sixel import SixelEncoder
+from labeltui.graphics import Capabilities, Cell, Picture, attach
+from labeltui.graphics.ascii import AsciiEncoder
+from labeltui.graphics.blocks import BlocksEncoder
+from labeltui.graphics.kitty import KittyEncoder
+from labeltui.graphics.sixel import SixelEncoder
 
 COLUMNS, ROWS = 40, 20
 CELL = Cell(10, 20)
@@ -153,7 +153,7 @@ def main() -> None:
     report = Report("graphics", options)
     rounds = 5 if options.quick else 5 * options.rounds
     small, large = samples(4 if options.quick else 12), photo()
-    sources = sorted(Path(__file__).parents[1].glob("src/labeltui/tui/graphics"))
+    sources = sorted(Path(__file__).parents[1].glob("src/labeltui/graphics"))
 
     ours: dict[str, Any] = {
         "sixel": SixelEncoder(CELL),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import textual
 
-from labeltui.tui.graphics import Picture
+from labeltui.graphics import Picture
 from labeltui.tui.screens.bulk import BulkScreen
 from tests.tui.desk import Desk, at_desk
 from tests.tui.drawn import draw_audit

@@ -16,12 +16,12 @@ from rich.console import Console
 
 from labeltui._fast import blocks, reference
 from labeltui._fast import sixel as kernel
-from labeltui.tui.graphics.ascii import AsciiEncoder
-from labeltui.tui.graphics.base import Box, Encoder, PixelPicture, TextPicture, plain
-from labeltui.tui.graphics.blocks import BlocksEncoder
-from labeltui.tui.graphics.capabilities import Cell
-from labeltui.tui.graphics.kitty import KittyEncoder, KittyPicture
-from labeltui.tui.graphics.sixel import SixelEncoder, SixelPicture
+from labeltui.graphics.ascii import AsciiEncoder
+from labeltui.graphics.base import Box, Encoder, PixelPicture, TextPicture, plain
+from labeltui.graphics.blocks import BlocksEncoder
+from labeltui.graphics.capabilities import Cell
+from labeltui.graphics.kitty import KittyEncoder, KittyPicture
+from labeltui.graphics.sixel import SixelEncoder, SixelPicture
 from tests.tui.terminal import Screen, decode_sixel
 
 CELL = Cell(10, 20)

@@ -16,9 +16,9 @@ from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
-from labeltui.tui.graphics.capabilities import Cell
-from labeltui.tui.graphics.layer import SixelPainter, Target, rectangles, render, touched, visible
-from labeltui.tui.graphics.sixel import SixelEncoder
+from labeltui.graphics.capabilities import Cell
+from labeltui.graphics.layer import SixelPainter, Target, rectangles, render, touched, visible
+from labeltui.graphics.sixel import SixelEncoder
 from tests.tui.terminal import Screen
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9))

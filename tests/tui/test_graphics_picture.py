@@ -21,9 +21,9 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
 from labeltui.errors import UnreadableImage
-from labeltui.tui.graphics import Capabilities, Cell, Picture, Thumb, Thumbnails, attach, canvas_of, layer
-from labeltui.tui.graphics.base import PixelPicture
-from labeltui.tui.graphics.sixel import SixelPicture
+from labeltui.graphics import Capabilities, Cell, Picture, Thumb, Thumbnails, attach, canvas_of, layer
+from labeltui.graphics.base import PixelPicture
+from labeltui.graphics.sixel import SixelPicture
 from tests.tui.terminal import Screen, decode_sixel
 
 CELL = Cell(10, 20)

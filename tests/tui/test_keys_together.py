@@ -23,8 +23,8 @@ PROGRAM = """
     from pathlib import Path
     from labeltui.audit import Audit
     from labeltui.tui.app import LabeltuiApp
-    from labeltui.tui.graphics import attach
-    from labeltui.tui.graphics.probe import detect
+    from labeltui.graphics import attach
+    from labeltui.graphics.probe import detect
 
     path = Path({path!r})
     caps = detect("ascii")

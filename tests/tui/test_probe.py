@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from labeltui.errors import UsageError
-from labeltui.tui.graphics.answers import Answers, Reader, question
-from labeltui.tui.graphics.capabilities import Capabilities, Cell, choose, from_environment
-from labeltui.tui.graphics.probe import decide, detect, identity, recall, remember
+from labeltui.graphics.answers import Answers, Reader, question
+from labeltui.graphics.capabilities import Capabilities, Cell, choose, from_environment
+from labeltui.graphics.probe import decide, detect, identity, recall, remember
 from tests.tui.pseudo import KITTY, PLAIN, UTF8, XTERM, Terminal, child, line
 
 
@@ -21,7 +21,7 @@ def test_answers_after_any_time(tmp_path: Path) -> None:
     terminal = Terminal()
     script = """
         import termios, time, select
-        from labeltui.tui.graphics.probe import detect
+        from labeltui.graphics.probe import detect
         print(json.dumps("ready"), file=OUT)
         while True:
             input()
@@ -58,8 +58,8 @@ def test_answers_after_any_time(tmp_path: Path) -> None:
 APP = """
     from textual.app import App
     from PIL import Image
-    from labeltui.tui.graphics import Picture, attach, canvas_of
-    from labeltui.tui.graphics.probe import detect
+    from labeltui.graphics import Picture, attach, canvas_of
+    from labeltui.graphics.probe import detect
 
     class Log(App):
         ENABLE_COMMAND_PALETTE = False
@@ -126,7 +126,7 @@ def test_remembered_answers_save_the_wait_and_are_checked(tmp_path: Path) -> Non
 
 
 def test_no_terminal_is_no_wait(tmp_path: Path) -> None:
-    script = "from labeltui.tui.graphics.probe import detect; import time; s = time.monotonic();"
+    script = "from labeltui.graphics.probe import detect; import time; s = time.monotonic();"
     script += "c = detect(); print(c.kind, c.source, time.monotonic() - s < 0.5)"
     done = subprocess.run(
         [sys.executable, "-c", script],

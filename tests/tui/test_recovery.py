@@ -32,8 +32,8 @@ PROGRAM = """
     from pathlib import Path
     from labeltui.audit import Audit
     from labeltui.tui.app import LabeltuiApp
-    from labeltui.tui.graphics import attach
-    from labeltui.tui.graphics.probe import detect
+    from labeltui.graphics import attach
+    from labeltui.graphics.probe import detect
 
     caps = detect("auto")
     print(json.dumps(caps.kind), file=OUT)

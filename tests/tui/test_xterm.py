@@ -38,7 +38,7 @@ from textual.app import App
 from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
-from labeltui.tui.graphics import Picture, attach, detect
+from labeltui.graphics import Picture, attach, detect
 
 class Modal(ModalScreen):
     CSS = "Modal { align: center middle; background: $background; }"

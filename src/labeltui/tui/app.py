@@ -19,10 +19,10 @@ from textual.widget import Widget
 from textual.worker import Worker
 
 from labeltui.errors import AuditError, JobError, LabeltuiError, UsageError
+from labeltui.graphics import canvas_of
 from labeltui.text import safe
 from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
-from labeltui.tui.graphics import canvas_of
 from labeltui.tui.screens.base import TableScreen, parts_of
 from labeltui.tui.screens.headlines import new_scores
 from labeltui.tui.screens.review import ReviewScreen
@@ -565,8 +565,8 @@ def run(
         The audit cannot be opened, or `source` is no directory.
     """
     from labeltui.audit import Audit
-    from labeltui.tui.graphics import attach
-    from labeltui.tui.graphics.probe import detect
+    from labeltui.graphics import attach
+    from labeltui.graphics.probe import detect
 
     if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
         raise UsageError(

@@ -18,10 +18,10 @@ from typing import Any
 
 from labeltui import parallel
 from labeltui.errors import LabeltuiError
+from labeltui.graphics.answers import Answers
+from labeltui.graphics.capabilities import Capabilities, choose, from_environment
+from labeltui.graphics.probe import BUDGET, ask, cache_file, decide, identity, remember, window_size
 from labeltui.text import safe
-from labeltui.tui.graphics.answers import Answers
-from labeltui.tui.graphics.capabilities import Capabilities, choose, from_environment
-from labeltui.tui.graphics.probe import BUDGET, ask, cache_file, decide, identity, remember, window_size
 
 SMALLEST = (80, 24)
 SLOW = 0.1

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from textual.containers import Vertical
 from textual.widget import Widget
 
+from labeltui.graphics import Thumb, Thumbnails
 from labeltui.tui.actions import Keymap
-from labeltui.tui.graphics import Thumb, Thumbnails
 from labeltui.tui.laws import Context
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import WORDS, Session

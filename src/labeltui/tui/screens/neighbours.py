@@ -8,8 +8,8 @@ from functools import partial
 from textual.containers import Vertical
 from textual.widget import Widget
 
+from labeltui.graphics import Picture, Thumb, Thumbnails
 from labeltui.tui.actions import Keymap
-from labeltui.tui.graphics import Picture, Thumb, Thumbnails
 from labeltui.tui.screens.opened import Opened
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, number

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from textual.widget import Widget
 
+from labeltui.graphics import Picture
 from labeltui.tui.actions import Keymap
-from labeltui.tui.graphics import Picture
 from labeltui.tui.screens.opened import Opened
 from labeltui.tui.session import WORDS, Session
 from labeltui.tui.widgets.paint import number

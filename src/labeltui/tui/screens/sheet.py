@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from textual import events
 from textual.widget import Widget
 
+from labeltui.graphics import Thumb, Thumbnails
 from labeltui.tui.actions import Keymap
-from labeltui.tui.graphics import Thumb, Thumbnails
 from labeltui.tui.screens.opened import Opened
 from labeltui.tui.session import WORDS, Session
 

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.timer import Timer
 
-from labeltui.tui.graphics import Picture, Thumb, Thumbnails
+from labeltui.graphics import Picture, Thumb, Thumbnails
 from labeltui.tui.session import WORDS, Session
 from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end, number
 

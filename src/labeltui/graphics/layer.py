@@ -24,9 +24,9 @@ from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
-from labeltui.tui.graphics.base import Box, PixelPicture
-from labeltui.tui.graphics.kitty import KittyPicture, delete, remove
-from labeltui.tui.graphics.strips import Joined
+from labeltui.graphics.base import Box, PixelPicture
+from labeltui.graphics.kitty import KittyPicture, delete, remove
+from labeltui.graphics.strips import Joined
 
 Spans = dict[int, list[tuple[int, int]]]
 """Cells by row: first column, and the column behind the last."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from PIL import Image
 from textual.strip import Strip
 
-from labeltui.tui.graphics.capabilities import Cell
+from labeltui.graphics.capabilities import Cell
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 """The crop that shows all of an image."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from labeltui.tui.graphics.base import WHOLE, Box, Crop, PixelPicture, centred, fit, plain, reduce, shrunk
-from labeltui.tui.graphics.capabilities import Cell
+from labeltui.graphics.base import WHOLE, Box, Crop, PixelPicture, centred, fit, plain, reduce, shrunk
+from labeltui.graphics.capabilities import Cell
 
 CHUNK = 4096
 
@@ -45,7 +45,7 @@ class KittyPicture(PixelPicture):
         return len(self.transmit(1)) + len(self.place(1, 1, Box(0, 0, self.box.width, self.box.height)))
 
     def draw(self, part: Box) -> str:
-        """See `labeltui.tui.graphics.base.PixelPicture.draw`; under a fixed number."""
+        """See `labeltui.graphics.base.PixelPicture.draw`; under a fixed number."""
         return self.transmit(1) + self.place(1, 1, part)
 
     def transmit(self, image: int) -> str:
@@ -95,7 +95,7 @@ class KittyEncoder:
     def encode(
         self, image: Image.Image, columns: int, rows: int, crop: Crop = WHOLE, budget: int | None = None
     ) -> KittyPicture:
-        """See `labeltui.tui.graphics.base.Encoder.encode`."""
+        """See `labeltui.graphics.base.Encoder.encode`."""
         image = plain(image, crop)
         area = columns, rows
         while True:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from labeltui.errors import LabeltuiError
+from labeltui.graphics.base import WHOLE, Crop, Encoded, Encoder
 from labeltui.text import safe
-from labeltui.tui.graphics.base import WHOLE, Crop, Encoded, Encoder
 
 Load = Callable[[], Image.Image]
 MEMORY = 48 << 20

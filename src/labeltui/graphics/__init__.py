@@ -15,9 +15,9 @@ to send, behind its text, and only where pixels are missing or were overwritten.
 
 from __future__ import annotations
 
-from labeltui.tui.graphics.canvas import attach, canvas_of
-from labeltui.tui.graphics.capabilities import KINDS, Capabilities, Cell
-from labeltui.tui.graphics.picture import Picture, Thumb, Thumbnails
-from labeltui.tui.graphics.probe import detect
+from labeltui.graphics.canvas import attach, canvas_of
+from labeltui.graphics.capabilities import KINDS, Capabilities, Cell
+from labeltui.graphics.picture import Picture, Thumb, Thumbnails
+from labeltui.graphics.probe import detect
 
 __all__ = ["KINDS", "Capabilities", "Cell", "Picture", "Thumb", "Thumbnails", "attach", "canvas_of", "detect"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labeltui._fast.sixel import calm, few_colours, pack, quantise
-from labeltui.tui.graphics.base import (
+from labeltui.graphics.base import (
     WHOLE,
     Box,
     Crop,
@@ -30,7 +30,7 @@ from labeltui.tui.graphics.base import (
     reduce,
     shrunk,
 )
-from labeltui.tui.graphics.capabilities import Cell
+from labeltui.graphics.capabilities import Cell
 
 BAND = 6
 ALIGN = 0.06
@@ -77,7 +77,7 @@ class SixelPicture(PixelPicture):
         return len(self.whole)
 
     def draw(self, part: Box) -> str:
-        """See `labeltui.tui.graphics.base.PixelPicture.draw`."""
+        """See `labeltui.graphics.base.PixelPicture.draw`."""
         if (part.x, part.y, part.width, part.height) == (0, 0, self.box.width, self.box.height):
             return self.whole
         x0, y0 = part.x * self.cell.width, part.y * self.cell.height
@@ -124,7 +124,7 @@ class SixelEncoder:
     def encode(
         self, image: Image.Image, columns: int, rows: int, crop: Crop = WHOLE, budget: int | None = None
     ) -> SixelPicture:
-        """See `labeltui.tui.graphics.base.Encoder.encode`."""
+        """See `labeltui.graphics.base.Encoder.encode`."""
         image = plain(image, crop)
         if self.most_bytes is not None:
             budget = self.most_bytes if budget is None else min(budget, self.most_bytes)

@@ -25,8 +25,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeltui.tui.graphics.answers import Answers, Reader, question
-from labeltui.tui.graphics.capabilities import Capabilities, Cell, choose, from_environment
+from labeltui.graphics.answers import Answers, Reader, question
+from labeltui.graphics.capabilities import Capabilities, Cell, choose, from_environment
 
 if TYPE_CHECKING:
     from textual.driver import Driver

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labeltui._fast import blocks as kernel
-from labeltui.tui.graphics.base import WHOLE, Crop, TextPicture, centred, plain, shrunk, text_size
-from labeltui.tui.graphics.capabilities import Cell
-from labeltui.tui.graphics.strips import HalfBlocks
+from labeltui.graphics.base import WHOLE, Crop, TextPicture, centred, plain, shrunk, text_size
+from labeltui.graphics.capabilities import Cell
+from labeltui.graphics.strips import HalfBlocks
 
 KINDS = {"truecolor": kernel.TRUECOLOR, "256": kernel.INDEXED, "16": kernel.SIXTEEN}
 
@@ -47,7 +47,7 @@ class BlocksEncoder:
     def encode(
         self, image: Image.Image, columns: int, rows: int, crop: Crop = WHOLE, budget: int | None = None
     ) -> TextPicture:
-        """See `labeltui.tui.graphics.base.Encoder.encode`."""
+        """See `labeltui.graphics.base.Encoder.encode`."""
         image = plain(image, crop)
         area = columns, rows
         while True:

@@ -14,20 +14,20 @@ import os
 import time
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rich.console import Console
 from textual._compositor import CompositorUpdate
 from textual.app import App, ScreenStackError
 from textual.geometry import Region
 
-from labeltui.tui.graphics.answers import Answers, question
-from labeltui.tui.graphics.ascii import AsciiEncoder
-from labeltui.tui.graphics.base import Encoder, PixelPicture
-from labeltui.tui.graphics.blocks import BlocksEncoder
-from labeltui.tui.graphics.capabilities import Capabilities, choose, from_environment
-from labeltui.tui.graphics.kitty import KittyEncoder
-from labeltui.tui.graphics.layer import (
+from labeltui.graphics.answers import Answers, question
+from labeltui.graphics.ascii import AsciiEncoder
+from labeltui.graphics.base import Encoded, Encoder, PixelPicture
+from labeltui.graphics.blocks import BlocksEncoder
+from labeltui.graphics.capabilities import Capabilities, choose, from_environment
+from labeltui.graphics.kitty import KittyEncoder
+from labeltui.graphics.layer import (
     KittyPainter,
     Painter,
     SixelPainter,
@@ -37,15 +37,13 @@ from labeltui.tui.graphics.layer import (
     touched,
     visible,
 )
-from labeltui.tui.graphics.probe import cache_file, decide, identity, listening, remember, window_size
-from labeltui.tui.graphics.sixel import SixelEncoder
-from labeltui.tui.graphics.studio import Studio
+from labeltui.graphics.probe import cache_file, decide, identity, listening, remember, window_size
+from labeltui.graphics.sixel import SixelEncoder
+from labeltui.graphics.studio import Studio
 
 if TYPE_CHECKING:
     from textual.screen import Screen
     from textual.widget import Widget
-
-    from labeltui.tui.graphics.picture import Picture
 
 LINE_SHARE = 0.5
 """Seconds that one picture may occupy a line whose speed was given."""
@@ -66,6 +64,30 @@ def encoder_for(caps: Capabilities, light: bool = False) -> Encoder:
     return AsciiEncoder(caps.cell, light)
 
 
+class Shown(Protocol):
+    """What the canvas needs of a widget that shows an image."""
+
+    encoded: Encoded | None
+
+    @property
+    def region(self) -> Region:
+        """Where the widget is on the screen."""
+        ...
+
+    @property
+    def fits(self) -> bool:
+        """Whether `encoded` was made for the size that the widget has now."""
+        ...
+
+    def encode(self) -> None:
+        """Have the image encoded for the canvas as it is now."""
+        ...
+
+    def refresh(self) -> Any:
+        """Paint the widget again."""
+        ...
+
+
 class Canvas:
     """Pictures of one app.
 
@@ -82,7 +104,7 @@ class Canvas:
         self.caps = caps
         self.budget = None if max_kbps is None else max(64, int(max_kbps * 1000 / 8 * LINE_SHARE))
         self.studio = Studio(encoder_for(caps, self._light), self.budget)
-        self.pictures: set[Picture] = set()
+        self.pictures: set[Shown] = set()
         self._drawn_light = self._light
         self._forced = caps.kind if caps.forced else "auto"
         self._painter = _painter(caps)
@@ -113,7 +135,7 @@ class Canvas:
         """Whether pictures are pixels, drawn by the canvas, and not text."""
         return self._painter is not None
 
-    def add(self, picture: Picture) -> None:
+    def add(self, picture: Shown) -> None:
         """Take care of a mounted picture."""
         self.pictures.add(picture)
         self._hook()
@@ -123,7 +145,7 @@ class Canvas:
             if self.caps.source == "cache" or self.caps.set_registers or not self.caps.answered:
                 self.app.call_after_refresh(self.ask)
 
-    def remove(self, picture: Picture) -> None:
+    def remove(self, picture: Shown) -> None:
         """Forget an unmounted picture."""
         self.pictures.discard(picture)
         self.studio.forget(id(picture))
@@ -276,7 +298,7 @@ class Canvas:
         return targets
 
     def _find_covers(self, shown: dict[Widget, tuple[Region, Region]]) -> dict[Widget, list[Region]]:
-        pictures: set[Widget] = set(self.pictures)
+        pictures: set[object] = set(self.pictures)
         found: dict[Widget, list[Region]] = {}
         front: list[Region] = []
         for widget, (region, clip) in shown.items():  # front to back
@@ -319,7 +341,7 @@ def attach(app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> 
     ----------
     app : textual.app.App
     caps : Capabilities
-        From `labeltui.tui.graphics.detect`.
+        From `labeltui.graphics.detect`.
     max_kbps : float, optional
         Speed of the line in kilobits per second; pictures get smaller so that one takes at most half a
         second.

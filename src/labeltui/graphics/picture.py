@@ -17,10 +17,10 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
-from labeltui.tui.graphics.base import WHOLE, Crop, Encoded, PixelPicture, TextPicture
-from labeltui.tui.graphics.canvas import Canvas, canvas_of
-from labeltui.tui.graphics.strips import Joined
-from labeltui.tui.graphics.studio import Failure, Load, Order, Result
+from labeltui.graphics.base import WHOLE, Crop, Encoded, PixelPicture, TextPicture
+from labeltui.graphics.canvas import Canvas, canvas_of
+from labeltui.graphics.strips import Joined
+from labeltui.graphics.studio import Failure, Load, Order, Result
 
 PATIENCE = 0.12
 """Seconds that the previous picture may stay while the next one is made."""

@@ -7,8 +7,8 @@ from PIL import Image
 from rich.segment import Segment
 from textual.strip import Strip
 
-from labeltui.tui.graphics.base import WHOLE, Crop, TextPicture, centred, plain, shrunk, text_size
-from labeltui.tui.graphics.capabilities import Cell
+from labeltui.graphics.base import WHOLE, Crop, TextPicture, centred, plain, shrunk, text_size
+from labeltui.graphics.capabilities import Cell
 
 # Ink by the share of a cell that the glyph covers in common fixed-width fonts.
 RAMP = np.array(list(" .:-=+*#%@"))
@@ -34,7 +34,7 @@ class AsciiEncoder:
     def encode(
         self, image: Image.Image, columns: int, rows: int, crop: Crop = WHOLE, budget: int | None = None
     ) -> TextPicture:
-        """See `labeltui.tui.graphics.base.Encoder.encode`."""
+        """See `labeltui.graphics.base.Encoder.encode`."""
         image = plain(image, crop).convert("L")
         area = columns, rows
         while True:
