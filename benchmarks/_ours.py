@@ -17,8 +17,8 @@ import labeltui
 from _measures import Row, best_threshold, calibration, reliability
 from _worlds import Pictures, World
 from labeltui import detect, duplicates, head
-from labeltui.detect import calibrate, csgfall
-from labeltui.detect.blend import Blend
+from labeltui.detect import calibrate
+from labeltui.detect.ensemble import Ensemble
 
 Floats = NDArray[np.floating]
 Arrays = dict[str, Any]
@@ -62,9 +62,9 @@ class Stage:
         return self.kept("head", train, HEAD, self.world, self.fold)
 
     @cached_property
-    def facts(self) -> detect.Facts:
+    def facts(self) -> detect.DetectorInputs:
         world, of = self.world, self.world.pictures
-        return detect.Facts(
+        return detect.DetectorInputs(
             world.labels,
             world.n_classes,
             np.ones(len(world.labels), dtype=bool),
@@ -114,57 +114,50 @@ def train(world: World, fold: NDArray[np.int8]) -> Arrays:
 DYNAMICS = ("log_p", "margin", "top", "top_p", "sum_squares", "labels")
 
 
-def find(facts: detect.Facts) -> Arrays:
-    """Run all detectors and time each; keep what the pool and the model of planted labels say by themselves."""
-    blends: list[Blend] = []
+def find(facts: detect.DetectorInputs) -> Arrays:
+    """Run all detectors and time each."""
+    ensembles: list[Ensemble] = []
     seconds: dict[str, float] = {}
-    fit = Blend._fit
+    fit = Ensemble._fit
 
-    def watched(self: Blend, *arguments: Any) -> None:
-        blends.append(self)
+    def watched(self: Ensemble, *arguments: Any) -> None:
+        ensembles.append(self)
         fit(self, *arguments)
 
-    def look(self: detect.SecondLook, *arguments: Any) -> None:
+    def fit_with_noise(self: detect.NoiseAwareDetector, *arguments: Any) -> None:
         begin = time.process_time()
-        looks[type(self)](self, *arguments)
+        fits[type(self)](self, *arguments)
         seconds[self.name] = time.process_time() - begin
 
-    looks = {cls: cls.look for cls in detect.table().values() if issubclass(cls, detect.SecondLook)}
-    Blend._fit = watched
-    for cls in looks:
-        cls.look = look
+    aware = [cls for cls in detect.table().values() if issubclass(cls, detect.NoiseAwareDetector)]
+    fits = {cls: cls.fit_with_noise for cls in aware}
+    Ensemble._fit = watched
+    for cls in fits:
+        cls.fit_with_noise = fit_with_noise
     try:
         begin = time.process_time()
         found = detect.run(facts)
         taken = time.process_time() - begin
     finally:
-        Blend._fit = fit
-        for cls, before in looks.items():
-            cls.look = before
+        Ensemble._fit = fit
+        for cls, before in fits.items():
+            cls.fit_with_noise = before
     seconds |= {name: timed(detect.table()[name], facts) for name in found.scores if name not in seconds}
-    falls = csgfall.CsgFall(facts)
-    falls.fit()
-    assert falls.falls is not None
-    best, head = next((each, voter) for each in blends for voter in each.voters if voter.name == "corrected")
-    blocks = list(facts.blocks())
-    learned = best.beside
+    corrected = next(each for each in ensembles[-1].detectors if each.name == "corrected")
     return {
         **{f"score {name}": score for name, score in found.scores.items()},
         **{f"seconds {name}": value for name, value in seconds.items()},
         "blend": found.blend,
-        "pool": np.concatenate([detect.base.own(best.pooled(a, b), facts.doubted[a:b]) for a, b in blocks]),
-        "planted": np.concatenate([learned.log_odds(a, b) for a, b in blocks]) if learned else np.zeros(0),
         "suggest_label": found.suggest_label,
         "suggest_p": found.suggest_p,
         "transition": found.transition,
-        "corrected": np.concatenate([head.probabilities(a, b) for a, b in blocks]),
-        "fall of CSG": np.zeros(0) if falls.falls.csg is None else falls.falls.csg,
+        "corrected": np.concatenate([corrected.probabilities(a, b) for a, b in facts.blocks()]),
         "attributes": json.dumps(found.attrs["blend"]),
         "run": taken,
     }
 
 
-def timed(cls: type[detect.Detector], facts: detect.Facts) -> float:
+def timed(cls: type[detect.Detector], facts: detect.DetectorInputs) -> float:
     """Seconds of one detector alone."""
     begin = time.process_time()
     made = cls(facts)
@@ -186,17 +179,10 @@ def ours(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
         "labeltui blend": Row(found["blend"], best != labels, best, found["blend"], float(found["run"])),
         "labeltui head (tuned MLP)": Row(found["score head"], seconds=float(stage.head["seconds"])),
     }
-    rows["labeltui pool alone"] = Row(found["pool"], right=found["pool"])
-    if len(found["planted"]):
-        rows["labeltui model of planted labels alone"] = Row(found["planted"])
     for key in found:
         name = key.removeprefix("score ")
         if name not in (key, "head"):
             rows[f"labeltui {name}"] = Row(found[key], seconds=float(found[f"seconds {name}"]))
-    if len(found["fall of CSG"]):
-        rows["labeltui csg, fall of CSG itself"] = Row(
-            -found["fall of CSG"], seconds=float(found["seconds csg"])
-        )
     detail: dict[str, Any] = {
         "without checks": correction(found["suggest_label"][:, 0], found["suggest_p"][:, 0], labels, clean)
         | calibration(found["blend"], labels == clean),
@@ -270,7 +256,7 @@ def limit(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
     kept = stage.keep(name, teach, of, stage.groups, seed, sources=HEAD, pictures=of.digest, seed=seed)
     p, labels = kept["p"], stage.world.labels
     best = p.argmax(axis=1).astype(np.int32)
-    row = Row(detect.base.own(p, labels), best != labels, best, seconds=float(kept["seconds"]))
+    row = Row(detect.base.label_probability(p, labels), best != labels, best, seconds=float(kept["seconds"]))
     return {ORACLE: row}, {}
 
 

@@ -20,7 +20,6 @@ BLEND = "labeltui blend"
 HUMAN = {"aggre": (0.56, 0.55), "random1": (0.76, 0.69)}  # least AP and F1@k
 AP_COLUMNS = {
     BLEND: "blend",
-    "labeltui pool alone": "pool alone",
     "labeltui corrected": "corrected head",
     "labeltui head (tuned MLP)": "MLP head",
     "cleanlab normalized_margin, head": "cleanlab margin",

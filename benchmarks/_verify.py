@@ -19,19 +19,19 @@ from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-import _cleannet
-import _peers
 from _ours import FOLDS, HEAD, SOURCE, Arrays, Stage
 from _worlds import Pictures
 from labeltui import detect, head, parallel
 from labeltui.detect import calibrate
-from labeltui.detect.base import Facts, own
-from labeltui.detect.blend import Blend
+from labeltui.detect.base import DetectorInputs, label_probability
 from labeltui.detect.cleannet import CleanNet, exponents
 from labeltui.detect.corrected import Corrected
+from labeltui.detect.ensemble import Ensemble
 from labeltui.detect.neighbours import Nearest, Neighbours
 from labeltui.detect.probabilities import Head
 from labeltui.head.components import components, project
+from peers import cleannet as peer
+from peers import scores
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -65,7 +65,7 @@ class Bench(Stage):
     @cached_property
     def centroid(self) -> Floats:
         """Cosine to the centroid of the label, less the largest other one."""
-        score = _peers.centroid(self)[0]["centroid"].score
+        score = scores.centroid(self)[0]["centroid"].score
         assert score is not None
         return score
 
@@ -83,14 +83,14 @@ class Bench(Stage):
         return self.kept("undecided", judged, OURS, self.facts, self.found)
 
 
-def first_look(facts: Facts) -> Arrays:
+def first_look(facts: DetectorInputs) -> Arrays:
     """The transition matrix, the corrected head, and P(right) by the blend of the detectors that cost little."""
     voters: list[detect.Detector] = [Neighbours(facts), Nearest(facts), Head(facts)]
-    transition = Blend(facts, voters).learned
+    transition = Ensemble(facts, voters).train_transition
     corrected = Corrected(facts)
-    corrected.look(transition, voters, lambda share: None, None)
-    blend = Blend(facts, [*voters, corrected])
-    right = [own(blend.posterior(a, b), facts.doubted[a:b]) for a, b in facts.blocks()]
+    corrected.fit_with_noise(transition, voters, lambda share: None, None)
+    blend = Ensemble(facts, voters, [corrected])
+    right = [label_probability(blend.posterior(a, b), facts.given_labels[a:b]) for a, b in facts.blocks()]
     return {
         "transition": transition,
         "p": corrected.probabilities(0, facts.n),
@@ -160,7 +160,7 @@ class Draw:
         return checked
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> DetectorInputs:
         """What the audit holds after the decisions: wrong labels are replaced."""
         world = self.bench.world
         current = world.labels.copy()
@@ -218,10 +218,12 @@ def cell(draw: Draw, steps: int) -> dict[str, Any]:
 
     found["all right"] = draw.measured(np.ones(n), np.ones(n, dtype=bool))
     by_threshold("centroid", bench.centroid)
-    by_threshold("kNN, vote of 10", own(Nearest(facts).probabilities(0, n), labels))
-    by_threshold("kNN, weighted vote of 50", own(Neighbours(facts).probabilities(0, n), labels))
-    found["class filtering"] = draw.measured(own(p_head, labels), p_head.argmax(axis=1) == labels)
-    by_threshold("head, threshold", own(p_head, labels))
+    by_threshold("kNN, vote of 10", label_probability(Nearest(facts).probabilities(0, n), labels))
+    by_threshold("kNN, weighted vote of 50", label_probability(Neighbours(facts).probabilities(0, n), labels))
+    found["class filtering"] = draw.measured(
+        label_probability(p_head, labels), p_head.argmax(axis=1) == labels
+    )
+    by_threshold("head, threshold", label_probability(p_head, labels))
     by_threshold("MLP on sample and centroid", draw.kept("MLP", mlp, HEAD, draw)["score"])
     course = published_rows(draw, steps, found) if steps else {}
     before = bench.undecided
@@ -238,7 +240,9 @@ def cell(draw: Draw, steps: int) -> dict[str, Any]:
         sources=OURS,
         world=world.digest,
     )
-    found[ORACLES[1]] = draw.measured(own(bench.p_clean, labels), bench.p_clean.argmax(axis=1) == labels)
+    found[ORACLES[1]] = draw.measured(
+        label_probability(bench.p_clean, labels), bench.p_clean.argmax(axis=1) == labels
+    )
     found[ORACLES[2]] = draw.measured(limit["weighed"], limit["weighed"] >= 0.5)
     found[ORACLES[3]] = draw.measured(limit["trees"], limit["trees"] >= 0.5)
     return {"rows": found, "course": course, "seconds": round(float(mine["seconds"]), 1)}
@@ -256,9 +260,9 @@ ORACLES = (
 def published_rows(draw: Draw, steps: int, found: dict[str, dict[str, float]]) -> dict[int, float]:
     """Add the published network's rows, at the best of its own thresholds and at ours; return its error by step."""
     wrong, rows = draw.bench.world.wrong, draw.rows
-    theirs = draw.kept("published", published, (Path(_cleannet.__file__),), draw, steps, steps=steps)
+    theirs = draw.kept("published", published, (Path(peer.__file__),), draw, steps, steps=steps)
     score = theirs["score"]
-    accept = min(_cleannet.ACCEPT, key=lambda t: int(((score >= t) == wrong)[rows].sum()))
+    accept = min(peer.ACCEPT, key=lambda t: int(((score >= t) == wrong)[rows].sum()))
     found["CleanNet, published"] = draw.measured(score, score >= accept)
     found["CleanNet, published, threshold"] = draw.measured(
         score, score >= threshold(score[rows], wrong[rows])
@@ -288,7 +292,7 @@ def published(draw: Draw, steps: int) -> Arrays:
     """The published network, and what it said at each quarter of its steps."""
     world = draw.bench.world
     seen: dict[int, Floats] = {}
-    score = _cleannet.published(
+    score = peer.published(
         world.pictures.X,
         world.labels,
         world.n_classes,
@@ -302,17 +306,17 @@ def published(draw: Draw, steps: int) -> Arrays:
     return {"score": score, "steps": list(seen), "course": np.stack(list(seen.values()))}
 
 
-def judged(facts: Facts, found: Arrays) -> Arrays:
+def judged(facts: DetectorInputs, found: Arrays) -> Arrays:
     """What our detector says."""
     detector = fitted(facts, found)
     return {"score": detector.score(0, facts.n), "label": detector.proposal(0, facts.n, None)}
 
 
-def fitted(facts: Facts, found: Arrays, cls: type[CleanNet] = CleanNet) -> CleanNet:
+def fitted(facts: DetectorInputs, found: Arrays, cls: type[CleanNet] = CleanNet) -> CleanNet:
     """Our detector after the decisions, with the votes that a scan has for it."""
     detector = cls(facts)
     voters = [Neighbours(facts), Nearest(facts), Head(facts), Learned(facts, found["p"])]
-    detector.look(found["transition"], voters, lambda share: None, None)
+    detector.fit_with_noise(found["transition"], voters, lambda share: None, None)
     return detector
 
 
@@ -322,7 +326,7 @@ class Learned(detect.Detector):
     name = "corrected"
     title = Corrected.title
 
-    def __init__(self, facts: Facts, p: Floats) -> None:
+    def __init__(self, facts: DetectorInputs, p: Floats) -> None:
         super().__init__(facts)
         self.p = p
 
@@ -344,7 +348,7 @@ def everything_verified(bench: Bench) -> Arrays:
     channel = np.log(np.maximum(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), 1e-5)).T[labels]
     parts = [bench.p_clean, bench.found["p"], np.asarray(facts.p_head), Neighbours(facts).probabilities(0, n)]
     planes = np.stack([*(np.log(np.maximum(p, 1e-6)) for p in parts), channel, np.eye(k)[labels]])
-    scores = [calibrate.log_odds(own(p.astype(np.float32), labels)) for p in parts]
+    scores = [calibrate.log_odds(label_probability(p.astype(np.float32), labels)) for p in parts]
     rivals = [np.where(np.eye(k, dtype=bool)[labels], -np.inf, plane).max(axis=1) for plane in planes[:4]]
     seen = np.stack(
         [*scores, *rivals, calibrate.log_odds(bench.found["blend"]), bench.centroid, *channel.T, labels],

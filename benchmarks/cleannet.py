@@ -32,15 +32,15 @@ from typing import Any
 
 import numpy as np
 
-import _cleannet
 import _settings
 import _verify
 import _worlds
 from _common import Report, markdown, median, parser, reached
 from _verify import ORACLES, WEAK, Bench, Draw
 from labeltui import parallel
-from labeltui.detect.base import Facts
+from labeltui.detect.base import DetectorInputs
 from labeltui.detect.cleannet import CleanNet
+from peers import cleannet as peer
 
 HERE = Path(__file__).parent
 NUMBERS = (1000, 100, 500, 2500)
@@ -48,7 +48,7 @@ AT, TARGET = 1000, 41.5
 DIGITS = 300  # verified of them
 COLUMNS = ("error", "AUROC", "AP", "F1")
 OURS = "labeltui cleannet"
-SOURCES = (*_verify.OURS, *(Path(module.__file__) for module in (_cleannet, _verify, _worlds)))
+SOURCES = (*_verify.OURS, *(Path(module.__file__) for module in (peer, _verify, _worlds)))
 
 SETTINGS = "settings: "
 MADE = 1  # draws of the worlds on which they are chosen
@@ -62,7 +62,7 @@ def options() -> argparse.Namespace:
     _worlds.add_options(found)
     found.add_argument("--seeds", type=int, default=3, help="draws of classes and samples")
     found.add_argument("--numbers", type=int, nargs="+", default=list(NUMBERS), help="verified samples")
-    found.add_argument("--steps", type=int, default=_cleannet.STEPS, help="of the published network")
+    found.add_argument("--steps", type=int, default=peer.STEPS, help="of the published network")
     found.add_argument(
         "--published", type=int, default=1, metavar="N", help=f"draws of {AT:,} in which it is trained"
     )
@@ -192,7 +192,7 @@ def add_times(chosen: argparse.Namespace, report: Report) -> None:
     draw = Draw(bench, AT if bench.facts.n > 10 * AT else DIGITS, 0)
     seconds: dict[str, list[float]] = {}
 
-    def timed(name: str, facts: Facts) -> CleanNet:
+    def timed(name: str, facts: DetectorInputs) -> CleanNet:
         begin, processors = time.perf_counter(), time.process_time()
         detector = _verify.fitted(facts, bench.found)
         detector.score(0, facts.n)

@@ -35,31 +35,30 @@ import numpy as np
 
 import _measures
 import _ours
-import _peers
-import _published
 import _worlds
 from _common import Report, parser
 from _tables import add_targets, draw, print_tables, write_page
 from _worlds import NOISE, TARGETED, Pictures, World
 from labeltui import detect, parallel
 from labeltui.store import OK, Store
+from peers import published, scores
 
 HERE = Path(__file__).parent
 SHARED = tuple(Path(module.__file__) for module in (_measures, _ours, _worlds))
-PEERS = (*SHARED, Path(_peers.__file__))
-PUBLISHED = (*PEERS, Path(_published.__file__), *_published.RECIPES)
+PEERS = (*SHARED, Path(scores.__file__))
+PUBLISHED = (*PEERS, Path(published.__file__), *published.RECIPES)
 
-Group = tuple[str, Callable[[_ours.Stage], _peers.Found], tuple[Path, ...]]
+Group = tuple[str, Callable[[_ours.Stage], scores.Found], tuple[Path, ...]]
 GROUPS: tuple[Group, ...] = (
     ("ours", _ours.ours, (*SHARED, *_ours.DETECT)),
-    ("votes", _peers.votes, PEERS),
-    ("centroid", _peers.centroid, PEERS),
-    ("dynamics", _peers.dynamics, (*PEERS, *_ours.HEAD)),
-    ("cleanlab", _peers.cleanlab, (*PEERS, *_ours.DETECT)),
+    ("votes", scores.votes, PEERS),
+    ("centroid", scores.centroid, PEERS),
+    ("dynamics", scores.dynamics, (*PEERS, *_ours.HEAD)),
+    ("cleanlab", scores.cleanlab, (*PEERS, *_ours.DETECT)),
     ("limit", _ours.limit, (*SHARED, *_ours.HEAD)),
-    ("CleanNet", _published.cleannet, PUBLISHED),
-    ("Datalab", _peers.datalab, PEERS),
-    ("logistic", _peers.logistic, PEERS),
+    ("CleanNet", published.cleannet, PUBLISHED),
+    ("Datalab", scores.datalab, PEERS),
+    ("logistic", scores.logistic, PEERS),
 )
 
 
@@ -135,7 +134,7 @@ def add_time(report: Report, world: World, kept: bool) -> None:
         calls = {
             "detectors": lambda: detect.run(facts, only=sorted(quick)),
             "blend": lambda: detect.run(facts),
-            "Datalab": lambda: _peers.audit(world),
+            "Datalab": lambda: scores.audit(world),
         }
         found: dict[str, float] = {}
         for name, call in calls.items():

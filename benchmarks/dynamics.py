@@ -37,7 +37,6 @@ from numpy.typing import NDArray
 from sklearn.datasets import make_blobs
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-import _lstm
 import _worlds
 import labeltui
 from _common import Report, markdown, parser
@@ -46,6 +45,7 @@ from labeltui import head
 from labeltui.detect.dynamics import network as ours
 from labeltui.detect.dynamics.curves import Curves
 from labeltui.detect.dynamics.statistics import STATISTICS
+from peers import lstm
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parent / "data" / "noise_detector"
@@ -54,7 +54,7 @@ import make  # noqa: E402
 
 SOURCE = Path(labeltui.__file__).parent
 HEAD = (SOURCE / "head", SOURCE / "noise")
-READERS = (SOURCE / "detect" / "dynamics", Path(_lstm.__file__))
+READERS = (SOURCE / "detect" / "dynamics", Path(lstm.__file__))
 FOLDS = 2
 CURVES = 50_000  # that the published recipe learns from
 TAUGHT = ("symmetric", 0.2)
@@ -112,19 +112,19 @@ class School:
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     @cached_property
-    def published(self) -> _lstm.Published:
+    def published(self) -> lstm.Published:
         """The published recipe."""
 
         def teach(worlds: list[World]) -> dict[str, Any]:
             records = [Stage(world, self._report).record for world in worlds]
-            network = _lstm.taught(records, [world.wrong for world in worlds])
+            network = lstm.taught(records, [world.wrong for world in worlds])
             return {name: values.numpy() for name, values in network.state_dict().items()}
 
         kept = self._report.arrays(
             f"published recipe, {self.name}", teach, self._published,
-            sources=(*HEAD, Path(_lstm.__file__)), school=self.digest,
+            sources=(*HEAD, Path(lstm.__file__)), school=self.digest,
         )  # fmt: skip
-        network = _lstm.Published()
+        network = lstm.Published()
         network.load_state_dict({n: torch.from_numpy(kept[n]) for n in network.state_dict()})
         return network
 
@@ -174,7 +174,7 @@ def measure(stage: Stage, school: School) -> dict[str, Any]:
 
     readings: dict[str, Callable[[], NDArray[np.float32]]] = {
         OURS: read,
-        PUBLISHED: lambda: _lstm.judged(published, record),
+        PUBLISHED: lambda: lstm.judged(published, record),
         **{name: lambda name=name: STATISTICS[name](record) for name in ROWS[1:]},
     }
     rows = {}

@@ -181,36 +181,30 @@ def test_broken_laws_are_named(call: object) -> None:
 # ------------------------------------------------------------------------------- estimates
 
 
-def noisy_world(n: int = 20_000, sharp: float = 6.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Right labels, labels by `transition`, probabilities of the right class with some doubt, neighbours."""
+def noisy_world(n: int = 20_000, sharp: float = 6.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Right labels, labels by `transition`, probabilities of the right class with some doubt."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, K, size=n).astype(np.int32)
     given = noise.class_dependent(truth, transition(), 1).labels
     z = rng.normal(size=(n, K))
     z[np.arange(n), truth] += sharp
     right = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    order = np.argsort(truth, kind="stable")
-    near = np.empty((n, 2), dtype=np.int32)
-    near[order, 0], near[order, 1] = np.roll(order, 1), np.roll(order, -1)
-    return truth, given, (right @ transition()).astype(np.float32), near
+    return truth, given, (right @ transition()).astype(np.float32)
 
 
-def test_three_estimates_find_the_matrix_where_their_assumptions_hold() -> None:
-    _, y, p, near = noisy_world()
+def test_two_estimates_find_the_matrix_where_their_assumptions_hold() -> None:
+    _, y, p = noisy_world()
     t = transition()
     np.testing.assert_allclose(noise.anchors(y, p), t, atol=0.06)
     joint, rate = noise.confident_joint(y, p)
     np.testing.assert_allclose(joint, t, atol=0.06)
     assert rate == pytest.approx(0.3, abs=0.04)
-    found, shares = noise.consensus(y, near, K)
-    np.testing.assert_allclose(found, t, atol=0.04)
-    np.testing.assert_allclose(shares, 1 / K, atol=0.03)
 
 
 def test_the_confident_joint_is_the_published_one() -> None:
     from cleanlab.count import estimate_joint
 
-    _, y, p, _ = noisy_world(3000, sharp=3.0)
+    _, y, p = noisy_world(3000, sharp=3.0)
     p = p.astype(np.float64)
     joint = estimate_joint(y, p)  # given by right
     transition_matrix, rate = noise.confident_joint(y, p)
@@ -220,7 +214,7 @@ def test_the_confident_joint_is_the_published_one() -> None:
 
 
 def test_anchors_do_not_depend_on_blocks_and_pass_over_missing_labels() -> None:
-    _, y, p, _ = noisy_world(2000)
+    _, y, p = noisy_world(2000)
     y[::7] = -1
     from labeltui.noise.estimate import Anchors
 
@@ -232,17 +226,14 @@ def test_anchors_do_not_depend_on_blocks_and_pass_over_missing_labels() -> None:
 
 
 def test_estimates_with_an_absent_class() -> None:
-    _, y, p, near = noisy_world(2000)
+    _, y, p = noisy_world(2000)
     wide = np.concatenate([p, np.zeros((len(p), 1), dtype=np.float32)], axis=1)
     for matrix in (
         noise.anchors(y, wide),
         noise.confident_joint(y, wide)[0],
-        noise.consensus(y, near, K + 1)[0],
     ):
         assert matrix.shape == (K + 1, K + 1)
         np.testing.assert_allclose(matrix.sum(axis=1), 1.0)
-    with pytest.raises(InputError):
-        noise.consensus(y, near, 101)
     with pytest.raises(InputError):
         noise.anchors(y[:5], p)
 

@@ -71,7 +71,7 @@ def test_decisions_reach_blend_flags_and_record() -> None:
     p = np.exp(2 * z)
     p = (p / p.sum(axis=1, keepdims=True)).astype(np.float32)
     labels = np.where(rng.random(n) < 0.2, (truth + 1) % 3, truth).astype(np.int32)
-    facts = base.Facts(labels, 3, np.ones(n, dtype=bool), p_head=p)
+    facts = base.DetectorInputs(labels, 3, np.ones(n, dtype=bool), p_head=p)
     right = labels == truth
     plain = detect.run(facts)
     told = detect.run(dataclasses.replace(facts, checked=checks(right, rng.choice(n, 400, replace=False))))

@@ -32,7 +32,7 @@ def truth() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def facts(truth: np.ndarray) -> base.Facts:
+def facts(truth: np.ndarray) -> base.DetectorInputs:
     """Classes of two lumps each, 20 % of the labels wrong, and probabilities that lean to the truth."""
     rng = np.random.default_rng(1)
     lumps = rng.normal(size=(K, 2, D)) * 0.6  # neither they nor the head tell enough alone
@@ -43,13 +43,17 @@ def facts(truth: np.ndarray) -> base.Facts:
     p = np.exp(z)
     fold = (np.arange(N) % 4).astype(np.int8)
     p_head = (p / p.sum(axis=1, keepdims=True)).astype(np.float32)
-    return base.Facts(labels, K, np.ones(N, dtype=bool), p_head=p_head, embeddings=x, fold=fold, device="cpu")
+    return base.DetectorInputs(
+        labels, K, np.ones(N, dtype=bool), p_head=p_head, embeddings=x, fold=fold, device="cpu"
+    )
 
 
 T = np.full((K, K), 0.2 / (K - 1)) + np.eye(K) * (0.8 - 0.2 / (K - 1))
 
 
-def decided(facts: base.Facts, truth: np.ndarray, number: int, classes: int = K) -> base.Facts:
+def decided(
+    facts: base.DetectorInputs, truth: np.ndarray, number: int, classes: int = K
+) -> base.DetectorInputs:
     """The facts after decisions about samples of the first classes."""
     among = np.flatnonzero(facts.labels < classes)
     rows = np.random.default_rng(2).choice(among, number, replace=False)
@@ -60,19 +64,21 @@ def decided(facts: base.Facts, truth: np.ndarray, number: int, classes: int = K)
     return dataclasses.replace(facts, labels=current, given=facts.labels, checked=checked)
 
 
-def fitted(facts: base.Facts) -> CleanNet:
+def fitted(facts: base.DetectorInputs) -> CleanNet:
     detector = CleanNet(facts)
-    detector.look(T, [Head(facts)], lambda share: None, None)
+    detector.fit_with_noise(T, [Head(facts)], lambda share: None, None)
     return detector
 
 
-def lesson(facts: base.Facts) -> Lesson:
+def lesson(facts: base.DetectorInputs) -> Lesson:
     assert facts.fold is not None
     z = np.asarray(facts.embeddings, dtype=np.float32)
     return Lesson(z, facts.labels, facts.fold, np.zeros(N, dtype=bool), facts.p_head, T)
 
 
-def test_nothing_decided_is_the_cosine_to_centroids_that_do_not_know_the_sample(facts: base.Facts) -> None:
+def test_nothing_decided_is_the_cosine_to_centroids_that_do_not_know_the_sample(
+    facts: base.DetectorInputs,
+) -> None:
     detector = fitted(facts)
     assert detector._centroids is not None
     z = detector._centroids.samples
@@ -92,7 +98,7 @@ def test_nothing_decided_is_the_cosine_to_centroids_that_do_not_know_the_sample(
     np.testing.assert_array_equal(detector.proposal(0, N, None), cosine.argmax(axis=1))
 
 
-def test_reference_sets_leave_their_fold_out(facts: base.Facts) -> None:
+def test_reference_sets_leave_their_fold_out(facts: base.DetectorInputs) -> None:
     lesson_ = lesson(facts)
     found = References.of(lesson_, SMALL, 0)
     trust = lesson_.trust()
@@ -107,7 +113,7 @@ def test_reference_sets_leave_their_fold_out(facts: base.Facts) -> None:
 
 
 def test_a_class_smaller_than_its_reference_set_and_one_without_samples(
-    facts: base.Facts, truth: np.ndarray
+    facts: base.DetectorInputs, truth: np.ndarray
 ) -> None:
     labels = facts.labels.copy()
     rare = np.flatnonzero(labels == 5)[:3]
@@ -118,14 +124,16 @@ def test_a_class_smaller_than_its_reference_set_and_one_without_samples(
     transition[-1, -1] = 1.0
     p = np.pad(np.asarray(facts.p_head), ((0, 0), (0, 1)))
     detector = CleanNet(dataclasses.replace(some, n_classes=K + 1, p_head=p))
-    detector.look(transition, [Head(detector.facts)], lambda share: None, None)
+    detector.fit_with_noise(transition, [Head(detector.inputs)], lambda share: None, None)
     score = detector.score(0, N)
     assert np.isfinite(score).all()
     assert ((score >= 0) & (score <= 1)).all()
     assert (detector.proposal(0, N, None) < K).all()
 
 
-def test_decisions_about_three_classes_tell_of_the_other_three(facts: base.Facts, truth: np.ndarray) -> None:
+def test_decisions_about_three_classes_tell_of_the_other_three(
+    facts: base.DetectorInputs, truth: np.ndarray
+) -> None:
     """Better than either source of evidence whose threshold the same decisions choose."""
     wrong, others = (facts.labels != truth)[facts.labels >= 3], facts.labels >= 3
     some = decided(facts, truth, 300, 3)
@@ -135,7 +143,7 @@ def test_decisions_about_three_classes_tell_of_the_other_three(facts: base.Facts
     score = after.score(0, N)
     error = ((score[others] >= 0.5) == wrong).mean()
     ap = average_precision_score(wrong, -score[others])
-    for alone in (before.score(0, N), base.own(facts.p_head, facts.labels)):
+    for alone in (before.score(0, N), base.label_probability(facts.p_head, facts.labels)):
         right = calibrate.fit(alone, some.checked).apply(alone)[others]
         assert error < 0.75 * ((right >= 0.5) == wrong).mean()
         assert ap > average_precision_score(wrong, -right) + 0.05
@@ -147,7 +155,9 @@ def test_decisions_about_three_classes_tell_of_the_other_three(facts: base.Facts
     assert cosine[others][~wrong].mean() > cosine[others][wrong].mean() + 0.2
 
 
-def test_what_was_decided_counts_and_not_that_something_was(facts: base.Facts, truth: np.ndarray) -> None:
+def test_what_was_decided_counts_and_not_that_something_was(
+    facts: base.DetectorInputs, truth: np.ndarray
+) -> None:
     """A person who calls right wrong and wrong right about three classes turns the others upside down."""
     wrong, others = facts.labels != truth, facts.labels >= 3
     some = decided(facts, truth, 300, 3)
@@ -158,7 +168,7 @@ def test_what_was_decided_counts_and_not_that_something_was(facts: base.Facts, t
 
 
 def test_the_first_decisions_leave_the_centroids_half_of_the_say(
-    facts: base.Facts, truth: np.ndarray
+    facts: base.DetectorInputs, truth: np.ndarray
 ) -> None:
     order = [
         rankdata(each.score(0, N))
@@ -169,7 +179,7 @@ def test_the_first_decisions_leave_the_centroids_half_of_the_say(
     assert 1 - kin[0] < 0.8 * (1 - kin[1])
 
 
-def test_threads_change_no_byte(facts: base.Facts, truth: np.ndarray) -> None:
+def test_threads_change_no_byte(facts: base.DetectorInputs, truth: np.ndarray) -> None:
     some = decided(facts, truth, 100)
     first = fitted(dataclasses.replace(some, threads=1))
     second = fitted(dataclasses.replace(some, threads=3))
@@ -179,7 +189,7 @@ def test_threads_change_no_byte(facts: base.Facts, truth: np.ndarray) -> None:
 
 
 def test_a_refit_goes_on_from_what_was_kept_unless_the_embedding_is_another(
-    facts: base.Facts, truth: np.ndarray
+    facts: base.DetectorInputs, truth: np.ndarray
 ) -> None:
     wrong = facts.labels != truth
     first = fitted(decided(facts, truth, 150))
@@ -193,7 +203,7 @@ def test_a_refit_goes_on_from_what_was_kept_unless_the_embedding_is_another(
     assert fitted(turned).attributes()["steps"] == SMALL.steps
 
 
-def test_few_or_one_sided_decisions_train_nothing(facts: base.Facts, truth: np.ndarray) -> None:
+def test_few_or_one_sided_decisions_train_nothing(facts: base.DetectorInputs, truth: np.ndarray) -> None:
     few = decided(facts, truth, cleannet.LEAST - 1)
     right = decided(facts, truth, 200)
     one_sided = dataclasses.replace(right, checked=np.where(right.checked == 1, 1, -1).astype(np.int8))
@@ -202,7 +212,7 @@ def test_few_or_one_sided_decisions_train_nothing(facts: base.Facts, truth: np.n
     assert not CleanNet.feasible(dataclasses.replace(facts, fold=np.zeros(N, dtype=np.int8)))
 
 
-def test_excluded_samples_are_only_known_to_be_wrong(facts: base.Facts, truth: np.ndarray) -> None:
+def test_excluded_samples_are_only_known_to_be_wrong(facts: base.DetectorInputs, truth: np.ndarray) -> None:
     some = decided(facts, truth, 200)
     gone = np.flatnonzero(some.checked == 0)
     labels, fold = some.labels.copy(), some.fold.copy()
@@ -213,9 +223,9 @@ def test_excluded_samples_are_only_known_to_be_wrong(facts: base.Facts, truth: n
     assert score[gone].mean() < score[some.checked == 1].mean() - 0.4
 
 
-def test_cancel_stops_the_networks(facts: base.Facts, truth: np.ndarray) -> None:
+def test_cancel_stops_the_networks(facts: base.DetectorInputs, truth: np.ndarray) -> None:
     with pytest.raises(Cancelled):
-        CleanNet(decided(facts, truth, 100)).look(T, [], lambda share: None, lambda: True)
+        CleanNet(decided(facts, truth, 100)).fit_with_noise(T, [], lambda share: None, lambda: True)
 
 
 def test_exponents_find_the_evidence_and_their_slope_is_right() -> None:

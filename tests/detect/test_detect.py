@@ -10,8 +10,9 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
 from labeltui import detect, graph, head, noise
-from labeltui.detect import base, calibrate, pool, registry
-from labeltui.detect.run import top
+from labeltui.detect import base, calibrate, registry
+from labeltui.detect.ensemble import fit_weights, geometric_pool, log_probabilities
+from labeltui.detect.run import top_k
 from labeltui.errors import Cancelled, InputError, UsageError
 
 DIGITS = load_digits()
@@ -19,7 +20,7 @@ TRUTH = DIGITS.target.astype(np.int32)
 ALL = ("neighbours", "nearest", "head", "cleannet", "corrected", "confident", "csg", "blend")
 
 
-def digits(seed: int) -> base.Facts:
+def digits(seed: int) -> base.DetectorInputs:
     """Digits with 12 % of the labels wrong, toward what looks alike."""
     x = (DIGITS.data / 16).astype(np.float32)
     g = graph.build(x, k=50)
@@ -28,28 +29,28 @@ def digits(seed: int) -> base.Facts:
     labels, _ = noise.confusable(TRUTH, alike + 1, 0.12, seed)
     fold = head.folds(labels, None, None, 5, 0)
     p = head.out_of_fold(x, labels, fold, 10).p
-    return base.Facts(
+    return base.DetectorInputs(
         labels, 10, np.ones(len(x), dtype=bool), g.indices, g.similarity, None, p, fold=fold, embeddings=x
     )
 
 
 @pytest.fixture(scope="module")
-def facts() -> base.Facts:
+def facts() -> base.DetectorInputs:
     return digits(0)
 
 
 @pytest.fixture(scope="module")
-def findings(facts: base.Facts) -> base.Findings:
+def findings(facts: base.DetectorInputs) -> base.Findings:
     return detect.run(facts)
 
 
 @pytest.fixture(scope="module")
-def quick(facts: base.Facts) -> base.Facts:
+def quick(facts: base.DetectorInputs) -> base.DetectorInputs:
     """Without embeddings: no detector trains anything."""
     return dataclasses.replace(facts, embeddings=None)
 
 
-def ap(facts: base.Facts, score: np.ndarray) -> float:
+def ap(facts: base.DetectorInputs, score: np.ndarray) -> float:
     return float(average_precision_score(facts.labels != TRUTH, -score))
 
 
@@ -57,7 +58,7 @@ def ap(facts: base.Facts, score: np.ndarray) -> float:
 
 
 def test_the_blend_finds_planted_errors_better_than_each_part_and_than_the_peers(
-    facts: base.Facts, findings: base.Findings
+    facts: base.DetectorInputs, findings: base.Findings
 ) -> None:
     blend = ap(facts, findings.blend)
     assert blend > 0.97
@@ -90,7 +91,7 @@ def test_the_blend_finds_planted_errors_better_than_each_part_and_than_the_peers
         ("nearest", "given_probs"),
     ],
 )
-def test_the_blend_makes_do_with_few_detectors(quick: base.Facts, names: tuple[str, ...]) -> None:
+def test_the_blend_makes_do_with_few_detectors(quick: base.DetectorInputs, names: tuple[str, ...]) -> None:
     told = dataclasses.replace(quick, pred_probs=quick.p_head if "given_probs" in names else None)
     found = detect.run(told, only=names)
     if names == ("confident",):  # scores, but no probabilities: nothing to blend
@@ -106,24 +107,24 @@ def test_the_blend_makes_do_with_few_detectors(quick: base.Facts, names: tuple[s
     assert calibrate.calibration_error(found.blend, right) < 0.06
 
 
-def test_pool_exponents_follow_the_evidence() -> None:
+def test_pool_weights_follow_the_evidence() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, size=2000).astype(np.int32)
     good = np.full((2000, 4), 0.1, dtype=np.float32)
     good[np.arange(2000), np.where(rng.random(2000) < 0.7, labels, rng.integers(0, 4, 2000))] = 0.7
     chance = rng.dirichlet(np.ones(4), size=2000).astype(np.float32)
-    logs = pool.log_parts([chance, good])
-    weights = pool.learn(logs, labels)
+    logs = log_probabilities([chance, good])
+    weights = fit_weights(logs, labels)
     assert weights[1] > 10 * weights[0]
 
     def loss(w: np.ndarray) -> float:
-        return float(-np.log(pool.mix(logs, w)[np.arange(2000), labels]).mean())
+        return float(-np.log(geometric_pool(logs, w)[np.arange(2000), labels]).mean())
 
     assert (
         loss(weights)
         <= min(loss(np.array([0.5, 0.5])), loss(np.array([0.0, 1.0])), loss(weights * 1.1)) + 1e-6
     )
-    np.testing.assert_allclose(pool.mix(logs, weights).sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(geometric_pool(logs, weights).sum(axis=1), 1.0, atol=1e-5)
 
 
 def test_the_corrected_head_learns_right_labels_from_wrong_ones() -> None:
@@ -137,20 +138,24 @@ def test_the_corrected_head_learns_right_labels_from_wrong_ones() -> None:
     fold = head.folds(labels, None, None, 3, 0)
     spec = head.HeadSpec(hidden=64, epochs=4)
     p = head.out_of_fold(x, labels, fold, 4, spec=spec).p
-    facts = base.Facts(labels, 4, np.ones(3000, dtype=bool), p_head=p, embeddings=x, fold=fold, head=spec)
+    facts = base.DetectorInputs(
+        labels, 4, np.ones(3000, dtype=bool), p_head=p, embeddings=x, fold=fold, head=spec
+    )
     findings = detect.run(facts)
     np.testing.assert_allclose(findings.transition, turn, atol=0.12)
     corrected = registry.table()["corrected"](facts)
-    corrected.look(turn, [], lambda share: None, None)
+    corrected.fit_with_noise(turn, [], lambda share: None, None)
     own = np.arange(3000), truth
     assert corrected.probabilities(0, 3000)[own].mean() > p[own].mean() + 0.15
     assert (findings.suggest_label[:, 0] == truth).mean() > (labels == truth).mean() + 0.2
 
 
-# ------------------------------------------------------------------------------------- law of scores
+# ------------------------------------------------------------------------------------- scores
 
 
-def test_scores_and_suggestions_obey_their_law(facts: base.Facts, findings: base.Findings) -> None:
+def test_scores_and_suggestions_keep_their_promises(
+    facts: base.DetectorInputs, findings: base.Findings
+) -> None:
     arrays = detect.datasets(findings)
     assert set(arrays) == {
         *(f"scores/{name}" for name in ALL),
@@ -179,7 +184,7 @@ def test_scores_and_suggestions_obey_their_law(facts: base.Facts, findings: base
 
 
 def test_runs_repeat_on_any_number_of_threads_and_any_block(
-    quick: base.Facts, monkeypatch: pytest.MonkeyPatch
+    quick: base.DetectorInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = detect.datasets(detect.run(quick))
     monkeypatch.setattr(base, "_BLOCK_VALUES", 3000)
@@ -188,7 +193,7 @@ def test_runs_repeat_on_any_number_of_threads_and_any_block(
         np.testing.assert_array_equal(array, second[name], err_msg=name)
 
 
-def test_samples_that_cannot_be_judged(quick: base.Facts) -> None:
+def test_samples_that_cannot_be_judged(quick: base.DetectorInputs) -> None:
     labels = quick.labels.copy()
     labels[3] = -1
     labels[4] = 10  # the only one of its class
@@ -224,7 +229,7 @@ def test_samples_that_cannot_be_judged(quick: base.Facts) -> None:
 def test_fewer_classes_than_suggestions() -> None:
     labels = np.array([0, 1, 0, 1, 1], dtype=np.int32)
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6], [0.3, 0.7]], dtype=np.float32)
-    findings = detect.run(base.Facts(labels, 2, np.ones(5, dtype=bool), p_head=p))
+    findings = detect.run(base.DetectorInputs(labels, 2, np.ones(5, dtype=bool), p_head=p))
     assert findings.suggest_label[:, :2].tolist() == [[0, 1], [1, 0], [1, 0], [1, 0], [1, 0]]
     assert (findings.suggest_label[:, 2:] == -1).all()
     assert np.flatnonzero(findings.suggest_label[:, 0] != labels).tolist() == [2]
@@ -232,7 +237,7 @@ def test_fewer_classes_than_suggestions() -> None:
 
 def test_without_any_evidence_nothing_is_flagged() -> None:
     labels = np.array([0, 1, -1], dtype=np.int32)
-    findings = detect.run(base.Facts(labels, 2, np.ones(3, dtype=bool)))
+    findings = detect.run(base.DetectorInputs(labels, 2, np.ones(3, dtype=bool)))
     assert findings.scores == {}
     assert (findings.blend == 0.5).all()
     assert findings.suggest_label[:, 0].tolist() == [0, 1, -1]
@@ -242,7 +247,7 @@ def test_without_any_evidence_nothing_is_flagged() -> None:
 def test_top_takes_the_largest_with_ties_by_class(k: int) -> None:
     p = np.random.default_rng(0).integers(0, 6, size=(50, k)).astype(np.float32)
     expected = np.argsort(-p, axis=1, kind="stable")[:, :5]
-    np.testing.assert_array_equal(top(p, 5), expected)
+    np.testing.assert_array_equal(top_k(p, 5), expected)
 
 
 # ------------------------------------------------------------------------------------- registry
@@ -256,7 +261,9 @@ def empty_slot() -> Iterator[None]:
     registry._TABLE.update(before)
 
 
-def test_another_detector_joins_and_an_ill_fed_one_stays_out(quick: base.Facts, empty_slot: None) -> None:
+def test_another_detector_joins_and_an_ill_fed_one_stays_out(
+    quick: base.DetectorInputs, empty_slot: None
+) -> None:
     @detect.register
     class Alphabet(detect.Detector):
         name = "alphabet"
@@ -267,7 +274,7 @@ def test_another_detector_joins_and_an_ill_fed_one_stays_out(quick: base.Facts, 
             return None
 
         def score(self, start: int, stop: int) -> np.ndarray:
-            return self.facts.labels[start:stop].astype(np.float32) / 4  # above 1 for some: is cut
+            return self.inputs.labels[start:stop].astype(np.float32) / 4  # above 1 for some: is cut
 
     facts = dataclasses.replace(quick, groups=np.arange(quick.n, dtype=np.int32))
     findings = detect.run(facts)
@@ -283,14 +290,14 @@ def test_another_detector_joins_and_an_ill_fed_one_stays_out(quick: base.Facts, 
             name = "alphabet"
 
 
-def test_only_asks_for_known_and_fed_detectors(quick: base.Facts) -> None:
+def test_only_asks_for_known_and_fed_detectors(quick: base.DetectorInputs) -> None:
     assert set(detect.run(quick, only=["nearest"]).scores) == {"nearest"}
     for name in ("nonsense", "given_probs"):
         with pytest.raises(UsageError):
             detect.run(quick, only=[name])
 
 
-def test_user_probabilities_take_part(quick: base.Facts) -> None:
+def test_user_probabilities_take_part(quick: base.DetectorInputs) -> None:
     given = np.full((quick.n, 10), 0.01, dtype=np.float32)
     given[np.arange(quick.n), TRUTH] = 0.91
     findings = detect.run(dataclasses.replace(quick, pred_probs=given))
@@ -298,7 +305,9 @@ def test_user_probabilities_take_part(quick: base.Facts) -> None:
     assert ap(quick, findings.blend) > 0.99
 
 
-def test_progress_ends_at_one_and_cancel_stops(quick: base.Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_ends_at_one_and_cancel_stops(
+    quick: base.DetectorInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(base, "_BLOCK_VALUES", 3000)
     seen: list[float] = []
     detect.run(quick, seen.append)
@@ -309,7 +318,7 @@ def test_progress_ends_at_one_and_cancel_stops(quick: base.Facts, monkeypatch: p
         detect.run(quick, cancel=lambda: True)
 
 
-def test_facts_refuse_shapes_that_do_not_fit(facts: base.Facts) -> None:
+def test_facts_refuse_shapes_that_do_not_fit(facts: base.DetectorInputs) -> None:
     for wrong in ({"p_head": facts.p_head[:, :5]}, {"ok": facts.ok[:5]}, {"labels": facts.labels + 1}):
         with pytest.raises(InputError):
             dataclasses.replace(facts, **wrong)

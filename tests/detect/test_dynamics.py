@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
 from labeltui import detect, head, noise
-from labeltui.detect import base, planted
+from labeltui.detect import base
 from labeltui.detect.calibrate import calibration_error
 from labeltui.detect.dynamics import network, planting, statistics
 from labeltui.detect.dynamics.company import FACTS, Company
@@ -24,13 +24,13 @@ X = (DIGITS.data / 16).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def facts() -> base.Facts:
+def facts() -> base.DetectorInputs:
     """Digits with a third of the labels moved to the next class, and the record of a head that learned them."""
     labels = noise.pair_flip(TRUTH, 0.33, 77, 10).labels
     fold = head.folds(labels, None, None, 2, 0)
     spec = head.HeadSpec(hidden=256, epochs=9)
     made = head.out_of_fold(X, labels, fold, 10, spec=spec, dynamics=True)
-    return base.Facts(labels, 10, np.ones(len(X), dtype=bool), p_head=made.p, dynamics=made.dynamics)
+    return base.DetectorInputs(labels, 10, np.ones(len(X), dtype=bool), p_head=made.p, dynamics=made.dynamics)
 
 
 def record_of(log_p: np.ndarray, labels: np.ndarray, k: int, seed: int = 0) -> head.Dynamics:
@@ -186,7 +186,7 @@ def test_what_a_run_says_of_a_sample_is_what_a_count_says(record: head.Dynamics)
 # ------------------------------------------------------------------------------------- detector
 
 
-def test_the_shipped_network_beats_what_else_is_read_off_the_record(facts: base.Facts) -> None:
+def test_the_shipped_network_beats_what_else_is_read_off_the_record(facts: base.DetectorInputs) -> None:
     assert facts.dynamics is not None
     findings = detect.run(facts)
     wrong = facts.labels != TRUTH
@@ -197,7 +197,7 @@ def test_the_shipped_network_beats_what_else_is_read_off_the_record(facts: base.
     assert findings.attrs["dynamics"]["epochs"] == len(facts.dynamics.log_p)
 
 
-def test_it_says_how_sure_it_is_at_any_noise_rate(facts: base.Facts) -> None:
+def test_it_says_how_sure_it_is_at_any_noise_rate(facts: base.DetectorInputs) -> None:
     """Shipped, not fitted: the run's own estimate of the rate sets the level."""
     settings = [(noise.symmetric, 0.05), (noise.symmetric, 0.2), (noise.symmetric, 0.4)]
     settings += [(noise.pair_flip, 0.05), (noise.pair_flip, 0.2), (noise.pair_flip, 0.4)]
@@ -206,13 +206,15 @@ def test_it_says_how_sure_it_is_at_any_noise_rate(facts: base.Facts) -> None:
         labels = plant(TRUTH, rate, 5, 10).labels
         made = head.out_of_fold(X, labels, head.folds(labels, None, None, 2, 0), 10, dynamics=True)
         found.append(
-            error_of_calibration(base.Facts(labels, 10, facts.judged, p_head=made.p, dynamics=made.dynamics))
+            error_of_calibration(
+                base.DetectorInputs(labels, 10, facts.scorable, p_head=made.p, dynamics=made.dynamics)
+            )
         )
     assert np.mean(found) < 0.1
     assert max(found) < 0.16
 
 
-def error_of_calibration(facts: base.Facts) -> float:
+def error_of_calibration(facts: base.DetectorInputs) -> float:
     """Of what the detector alone says of digits."""
     score = detect.run(facts, only=["dynamics"]).scores["dynamics"]
     return float(calibration_error(score, facts.labels == TRUTH))
@@ -227,7 +229,7 @@ def test_the_level_is_that_of_the_rate() -> None:
 
 
 def test_scores_keep_their_law_and_their_bytes_on_any_number_of_threads(
-    facts: base.Facts, monkeypatch: pytest.MonkeyPatch
+    facts: base.DetectorInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network, "_BLOCK", 256)
     one, three = (
@@ -239,7 +241,7 @@ def test_scores_keep_their_law_and_their_bytes_on_any_number_of_threads(
     assert ((one >= 0) & (one <= 1)).all()
 
 
-def test_a_curve_of_another_label_or_none_says_nothing(facts: base.Facts) -> None:
+def test_a_curve_of_another_label_or_none_says_nothing(facts: base.DetectorInputs) -> None:
     assert facts.dynamics is not None
     gaps = {
         name: getattr(facts.dynamics, name).copy() for name in ("log_p", "margin", "top_p", "sum_squares")
@@ -258,7 +260,7 @@ def test_a_curve_of_another_label_or_none_says_nothing(facts: base.Facts) -> Non
         dataclasses.replace(facts, dynamics=dataclasses.replace(facts.dynamics, labels=facts.labels[1:]))
 
 
-def test_the_weights_are_small_and_a_record_of_one_class_is_left_alone(facts: base.Facts) -> None:
+def test_the_weights_are_small_and_a_record_of_one_class_is_left_alone(facts: base.DetectorInputs) -> None:
     size = sum(values.numel() for values in network.shipped().parameters())
     assert size * 4 < 2_000_000
     assert facts.dynamics is not None
@@ -288,14 +290,3 @@ def test_planted_errors_tell_what_the_odds_are_worth() -> None:
     order = np.argsort(z)
     assert (np.diff(right[order]) >= 0).all()
     assert planting.fit(seen, np.arange(21_000) < planting.LEAST - 1, 0.2) is None
-
-
-def test_a_planted_copy_learns_its_dynamics_anew(facts: base.Facts) -> None:
-    fold = head.folds(facts.labels, None, None, 2, 0)
-    spec = head.HeadSpec(hidden=64, epochs=4, least_steps=40)
-    whole = dataclasses.replace(facts, embeddings=X, fold=fold, head=spec)
-    made = planted.copy(whole, np.eye(10), 0.1, 0)
-    assert made.facts.dynamics is not None
-    np.testing.assert_array_equal(made.facts.dynamics.labels, made.labels)
-    scores = detect.run(made.facts, only=["dynamics"]).scores["dynamics"]
-    assert np.median(scores[made.planted]) < np.median(scores[~made.planted]) - 0.2

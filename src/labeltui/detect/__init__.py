@@ -1,16 +1,15 @@
-"""Detectors of wrong labels, and the blend of their opinions.
+"""Detectors of wrong labels, and the ensemble of their probabilities.
 
 ::
 
-    Facts (labels, neighbours, head, ...)
-      -> every detector whose needs are met: class probabilities and a score in [0, 1], LOW = bad
-      -> pool: one distribution over the classes for each sample, read through the noise channel
-      -> beside it a model that learned from labels planted in a copy what wrong ones look like to the detectors
-      -> blend = its probability of the label; suggestions = its five most probable classes
-    A sample is flagged when its label is not the first suggestion.
+    DetectorInputs (labels, neighbours, out-of-fold probabilities, ...)
+      -> every detector whose needs are met: class probabilities and a score in [0, 1], low = the label looks wrong
+      -> ensemble: one distribution over the correct label of each sample (`ensemble`)
+      -> label score = its probability of the given label; suggestions = its five most probable classes
+    A sample is flagged when its given label is not the first suggestion.
 
 `base.Detector` says how to add one. All of it works on blocks of rows, so N x K never has to fit in memory
-beyond what the head itself gave.
+beyond what the classifier itself gave.
 """
 
 from __future__ import annotations
@@ -18,33 +17,33 @@ from __future__ import annotations
 from labeltui.detect import (
     cleannet,
     confident,
-    copies,
     corrected,
-    csgfall,
+    duplicates,
     dynamics,
     neighbours,
+    overlap_reduction,
     probabilities,
 )
-from labeltui.detect.base import Detector, Facts, Findings, SecondLook
+from labeltui.detect.base import Detector, DetectorInputs, Findings, NoiseAwareDetector
 from labeltui.detect.registry import available, register, table
 from labeltui.detect.run import SUGGESTIONS, attributes, datasets, run
 
 __all__ = [
     "SUGGESTIONS",
     "Detector",
-    "Facts",
+    "DetectorInputs",
     "Findings",
-    "SecondLook",
+    "NoiseAwareDetector",
     "attributes",
     "available",
     "cleannet",
     "confident",
-    "copies",
     "corrected",
-    "csgfall",
     "datasets",
+    "duplicates",
     "dynamics",
     "neighbours",
+    "overlap_reduction",
     "probabilities",
     "register",
     "run",

@@ -1,4 +1,4 @@
-"""The law of scores, and what a detector is."""
+"""What a detector gets, what it is, and what all of them return."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _BLOCK_VALUES = 4_000_000  # probabilities at a time: 16 MB for each detector
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What an audit holds when detectors run.
+class DetectorInputs:
+    """The arrays of an audit that detectors read.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Facts:
         The labels in doubt, which scores and flags speak of, where a person has since changed some of
         `labels`.
     checked : ndarray of int8, shape (N,), optional
-        What people found: 1 = the doubted label is right, 0 = wrong, -1 = nobody looked.
+        What people found: 1 = the given_labels label is right, 0 = wrong, -1 = nobody looked.
     weights : ndarray of float32, shape (N,), optional
         Sample weights for heads that detectors train.
     head : HeadSpec, optional
@@ -119,7 +119,7 @@ class Facts:
             array = getattr(self, name)
             if array is not None and (array.ndim != 2 or len(array) != n):
                 raise InputError(f"{name} must have one row for each of {n} samples", f"{array.shape} came")
-        for labels in (self.labels, self.doubted):
+        for labels in (self.labels, self.given_labels):
             if n and (labels.max() >= k or labels.min() < -1):
                 raise InputError(f"labels must be -1 or in 0..{k - 1}", "others came")
 
@@ -129,24 +129,24 @@ class Facts:
         return len(self.labels)
 
     @property
-    def doubted(self) -> Ints:
+    def given_labels(self) -> Ints:
         """The labels that scores and flags speak of."""
         return self.labels if self.given is None else self.given
 
     @cached_property
-    def judged(self) -> Mask:
+    def scorable(self) -> Mask:
         """Samples whose label can be judged: usable, labelled, and of a class that others outside the sample's own
         duplicate group have too. A label that occurs once cannot be confirmed by anything.
         """
-        known = self.ok & (self.doubted >= 0)
+        known = self.ok & (self.given_labels >= 0)
         groups = self.groups if self.groups is not None else np.arange(self.n, dtype=np.int32)
-        pairs = np.unique(np.stack([self.doubted[known], groups[known]], axis=1), axis=0)
+        pairs = np.unique(np.stack([self.given_labels[known], groups[known]], axis=1), axis=0)
         bundles = (
             np.bincount(pairs[:, 0], minlength=self.n_classes) if len(pairs) else np.zeros(self.n_classes)
         )
-        judged = known.copy()
-        judged[known] = bundles[self.doubted[known]] >= 2
-        return judged
+        scorable = known.copy()
+        scorable[known] = bundles[self.given_labels[known]] >= 2
+        return scorable
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Row ranges small enough that a block of probabilities takes little memory."""
@@ -167,7 +167,7 @@ class Facts:
 class Detector(ABC):
     """One opinion about labels.
 
-    To add a detector: subclass, name what it needs of `Facts`, and give either class probabilities or a
+    To add a detector: subclass, name what it needs of `DetectorInputs`, and give either class probabilities or a
     score.
 
     ``name``
@@ -175,7 +175,7 @@ class Detector(ABC):
     ``title``
         A few words for people.
     ``needs``
-        Attributes of `Facts` that must not be None; without them the detector is left out.
+        Attributes of `DetectorInputs` that must not be None; without them the detector is left out.
     ``fit()``
         One pass over everything, if it needs one. Optional.
     ``probabilities(start, stop)``
@@ -188,7 +188,7 @@ class Detector(ABC):
         float32 in [0, 1], LOW = the label looks wrong. By default the probability of the label.
 
     Then put ``@register`` over it (`labeltui.detect.registry`), or name it in the entry-point group
-    ``labeltui.detectors`` of your own package. Samples that cannot be judged need no care: `run` gives them
+    ``labeltui.detectors`` of your own package. Samples that cannot be scored need no care: `run` gives them
     the score one half.
     """
 
@@ -196,11 +196,11 @@ class Detector(ABC):
     title: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, facts: Facts) -> None:
-        self.facts = facts
+    def __init__(self, inputs: DetectorInputs) -> None:
+        self.inputs = inputs
 
     @classmethod
-    def feasible(cls, facts: Facts) -> bool:
+    def feasible(cls, inputs: DetectorInputs) -> bool:
         """Whether this data set's size allows the detector; its needs are met when this is asked."""
         return True
 
@@ -212,16 +212,16 @@ class Detector(ABC):
         """Distribution over the classes for the samples start..stop, or None."""
 
     @property
-    def votes(self) -> bool:
+    def gives_probabilities(self) -> bool:
         """Whether it gives probabilities, once fitted."""
-        return self.facts.n > 0 and self.probabilities(0, 1) is not None
+        return self.inputs.n > 0 and self.probabilities(0, 1) is not None
 
     def score(self, start: int, stop: int) -> Floats:
         """Trust in the labels of the samples start..stop, 0..1."""
         p = self.probabilities(start, stop)
         if p is None:
             raise NotImplementedError(f"{type(self).__name__} gives neither probabilities nor a score")
-        return own(p, self.facts.doubted[start:stop])
+        return label_probability(p, self.inputs.given_labels[start:stop])
 
     def proposal(self, start: int, stop: int, p: Floats | None) -> Ints | None:
         """Label that the detector would give the samples start..stop, -1 = none; None where it proposes nothing.
@@ -239,20 +239,20 @@ class Detector(ABC):
         return {}
 
 
-class SecondLook(Detector):
-    """A detector that learns from what the others found: it is told the transition matrix that they imply.
+class NoiseAwareDetector(Detector):
+    """A detector that is fitted with the transition matrix that the others imply.
 
-    ``last``
-        Whether it looks when the others have looked.
+    ``order``
+        Those with a smaller one are fitted first.
     """
 
-    last: ClassVar[bool] = False
+    order: ClassVar[int] = 0
 
     @abstractmethod
-    def look(
+    def fit_with_noise(
         self,
         transition: npt.NDArray[np.float64],
-        voters: Sequence[Detector],
+        detectors: Sequence[Detector],
         progress: Callable[[float], None],
         cancel: Callable[[], bool] | None,
     ) -> None:
@@ -261,26 +261,26 @@ class SecondLook(Detector):
         Parameters
         ----------
         transition : ndarray of float64, shape (K, K)
-            T_ty = P(label y | right label t) of `Facts.labels`.
-        voters : sequence of Detector
-            Those that gave probabilities so far.
+            T_ty = P(label y | right label t) of `DetectorInputs.labels`.
+        detectors : sequence of Detector
+            Those that give probabilities, fitted so far.
         progress : callable
-            Told the share done.
+            Called with the fraction done, 0..1.
         cancel : callable, optional
-            Asked whether to stop.
+            Returns whether to stop.
         """
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What the detectors found.
+    """The result of all detectors.
 
     Attributes
     ----------
     scores : dict of str to ndarray of float32, shape (N,)
-        By detector; [0, 1], low = bad; one half for samples that cannot be judged.
+        By detector; [0, 1], low = bad; one half for samples that cannot be scorable.
     blend : ndarray of float32, shape (N,)
-        P(label right).
+        P(given label correct).
     suggest_label : ndarray of int32, shape (N, 5)
         Most probable labels, best first; -1 fills up. A sample is flagged when the first is not its label.
     suggest_p : ndarray of float32, shape (N, 5)
@@ -305,7 +305,7 @@ class Findings:
     arrays: dict[str, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
 
 
-def own(p: Floats, labels: Ints) -> Floats:
+def label_probability(p: Floats, labels: Ints) -> Floats:
     """Return each row's entry for its label; one half where the label is -1."""
     score = np.full(len(p), UNKNOWN, dtype=np.float32)
     rows = np.flatnonzero(labels >= 0)

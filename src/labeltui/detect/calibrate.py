@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from labeltui.detect.base import Floats, Ints, Mask, own
+from labeltui.detect.base import Floats, Ints, Mask, label_probability
 
 UNCHECKED = -1
 _SHIFT, _STRETCH = 1.0, 0.5  # standard deviations of a and b a priori
@@ -39,11 +39,7 @@ class Calibration:
 
     def apply(self, right: npt.NDArray[np.floating]) -> Floats:
         """Return calibrated probabilities."""
-        return self.of(log_odds(right))
-
-    def of(self, z: npt.NDArray[np.float64]) -> Floats:
-        """Return the calibrated probabilities of log-odds."""
-        t = np.clip(self.shift + self.stretch * z, -30.0, 30.0)
+        t = np.clip(self.shift + self.stretch * log_odds(right), -30.0, 30.0)
         return np.asarray(1.0 / (1.0 + np.exp(-t)), dtype=np.float32)
 
     def distribution(self, p: Floats, labels: Ints) -> Floats:
@@ -55,25 +51,15 @@ class Calibration:
         labels : ndarray of int32, shape (n,)
             Rows with -1 stay as they are.
         """
-        return replaced(p, labels, self.apply(own(p, labels))) if self.checks else p
-
-
-def replaced(p: Floats, labels: Ints, right: Floats) -> Floats:
-    """Return distributions over labels whose entry for the label is `right`; the others share the rest.
-
-    Parameters
-    ----------
-    p : ndarray of float32, shape (n, K)
-    labels : ndarray of int32, shape (n,)
-        Rows with -1 stay as they are.
-    right : ndarray of float32, shape (n,)
-    """
-    rest = np.maximum(1.0 - own(p, labels), 1e-12)
-    out = p * np.where(labels >= 0, (1.0 - right) / rest, 1.0).astype(np.float32)[:, None]
-    rows = np.flatnonzero(labels >= 0)
-    out[rows, labels[rows]] = right[rows]
-    out /= np.maximum(out.sum(axis=1, keepdims=True), np.float32(1e-30))
-    return np.asarray(out, dtype=np.float32)
+        if not self.checks:
+            return p
+        right = self.apply(label_probability(p, labels))
+        rest = np.maximum(1.0 - label_probability(p, labels), 1e-12)
+        out = p * np.where(labels >= 0, (1.0 - right) / rest, 1.0).astype(np.float32)[:, None]
+        rows = np.flatnonzero(labels >= 0)
+        out[rows, labels[rows]] = right[rows]
+        out /= np.maximum(out.sum(axis=1, keepdims=True), np.float32(1e-30))
+        return np.asarray(out, dtype=np.float32)
 
 
 def fit(right: npt.NDArray[np.floating], checked: npt.NDArray[np.integer]) -> Calibration:
@@ -89,18 +75,7 @@ def fit(right: npt.NDArray[np.floating], checked: npt.NDArray[np.integer]) -> Ca
     known = checked != UNCHECKED
     if not known.any():
         return Calibration()
-    return curve(log_odds(right[known]), (checked[known] == 1).astype(np.float64))
-
-
-def curve(z: npt.NDArray[np.float64], share: npt.NDArray[np.floating]) -> Calibration:
-    """Fit the curve from log-odds to the shares of right labels among samples like each.
-
-    Parameters
-    ----------
-    z : ndarray of float64, shape (n,)
-    share : ndarray, shape (n,)
-        1 and 0 where it is known, else P(label right) by somebody else.
-    """
+    z, share = log_odds(right[known]), (checked[known] == 1).astype(np.float64)
 
     def loss(v: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         a, b = v

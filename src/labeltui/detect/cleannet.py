@@ -25,10 +25,26 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp
 
 from labeltui import parallel
-from labeltui.detect import calibrate, pool
-from labeltui.detect.base import Attribute, Detector, Facts, Floats, Ints, Mask, SecondLook, own
-from labeltui.detect.channel import learn_sharpness
+from labeltui.detect import calibrate
+from labeltui.detect.base import (
+    Attribute,
+    Detector,
+    DetectorInputs,
+    Floats,
+    Ints,
+    Mask,
+    NoiseAwareDetector,
+    label_probability,
+)
 from labeltui.detect.cleannet_model import NAMES, CleanNetSpec, Codes, Lesson, References, centroids, train
+from labeltui.detect.ensemble import (
+    fit_sharpness,
+    fit_weights,
+    geometric_pool,
+    log_probabilities,
+    sample_rows,
+    subsample,
+)
 from labeltui.detect.registry import register
 from labeltui.head.components import components, finite_rows, project
 from labeltui.head.training import device_named
@@ -40,7 +56,7 @@ _LABELLED = 5000  # samples whose labels say where the exponents begin
 
 
 @register
-class CleanNet(SecondLook):
+class CleanNet(NoiseAwareDetector):
     """Cosine to the reference sets of the classes, learned from decisions (Lee et al., CVPR 2018).
 
     The score is P(label right) from `LEAST` decisions on, before that the share of the label in a softmax over the
@@ -50,11 +66,11 @@ class CleanNet(SecondLook):
     name = "cleannet"
     title = "reference sets and decisions"
     needs = frozenset({"embeddings", "fold"})
-    last = True
+    order = 1
     spec = CleanNetSpec()
 
-    def __init__(self, facts: Facts) -> None:
-        super().__init__(facts)
+    def __init__(self, inputs: DetectorInputs) -> None:
+        super().__init__(inputs)
         self._voters: list[Detector] = []
         self._kept: dict[str, npt.NDArray[Any]] = {}
         self._attributes: dict[str, Attribute] = {}
@@ -66,28 +82,28 @@ class CleanNet(SecondLook):
         self._calibration = calibrate.Calibration()
 
     @classmethod
-    def feasible(cls, facts: Facts) -> bool:
+    def feasible(cls, inputs: DetectorInputs) -> bool:
         """Whether there are two classes and two folds to learn from."""
-        return facts.n_classes >= 2 and facts.fold is not None and int(facts.fold.max(initial=-1)) >= 1
+        return inputs.n_classes >= 2 and inputs.fold is not None and int(inputs.fold.max(initial=-1)) >= 1
 
-    def look(
+    def fit_with_noise(
         self,
         transition: npt.NDArray[np.float64],
-        voters: Sequence[Detector],
+        detectors: Sequence[Detector],
         progress: Callable[[float], None],
         cancel: Callable[[], bool] | None,
     ) -> None:
         """Measure centroids and, with enough decisions, train the networks and weigh them and the voters."""
-        facts, spec = self.facts, self.spec
-        assert facts.embeddings is not None  # `needs` says so
-        assert facts.fold is not None
+        inputs, spec = self.inputs, self.spec
+        assert inputs.embeddings is not None  # `needs` says so
+        assert inputs.fold is not None
         warm = self._warm()
         lesson = Lesson(
             self._coordinates(warm),
-            facts.labels,
-            facts.fold,
+            inputs.labels,
+            inputs.fold,
             self._verified(),
-            facts.p_head,
+            inputs.p_head,
             transition,
         )
         checked = self._checked()
@@ -95,7 +111,7 @@ class CleanNet(SecondLook):
         enough = decisions >= LEAST and 0 < right < decisions
         if not enough:  # the mean of each class will do
             spec, warm = replace(spec, centres=1), None
-        references = References.of(lesson, spec, facts.seed, None if warm is None else warm["centres"])
+        references = References.of(lesson, spec, inputs.seed, None if warm is None else warm["centres"])
         self._kept["centres"] = references.centres
         centres = centroids(references)
         scale = np.full(lesson.n_folds, self._sharpness(lesson, centres), dtype=np.float32)
@@ -107,9 +123,9 @@ class CleanNet(SecondLook):
             lesson,
             references,
             spec,
-            seed=facts.seed,
-            threads=facts.threads,
-            device=device_named(facts.device),
+            seed=inputs.seed,
+            threads=inputs.threads,
+            device=device_named(inputs.device),
             begin=warm,
             progress=progress,
             cancel=cancel,
@@ -117,70 +133,70 @@ class CleanNet(SecondLook):
         self._kept |= self._codes.weights
         self._attributes["steps"] = spec.steps if warm is None else spec.refit_steps
         self._log_transition = np.log(np.maximum(transition, 1e-4)).astype(np.float32)
-        self._voters = list(voters)
+        self._voters = list(detectors)
         self._share = decisions / (decisions + HANDOVER)
         self._weigh(transition)
 
     def _checked(self) -> npt.NDArray[np.int8]:
-        """What people found of the doubted labels, where it can be learned from."""
-        facts = self.facts
-        if facts.checked is None:
-            return np.full(facts.n, calibrate.UNCHECKED, dtype=np.int8)
-        return np.where(facts.judged, facts.checked, calibrate.UNCHECKED).astype(np.int8)
+        """What people found of the given_labels labels, where it can be learned from."""
+        inputs = self.inputs
+        if inputs.checked is None:
+            return np.full(inputs.n, calibrate.UNCHECKED, dtype=np.int8)
+        return np.where(inputs.scorable, inputs.checked, calibrate.UNCHECKED).astype(np.int8)
 
     def _verified(self) -> Mask:
         """Samples whose current label a person found right, or put there."""
-        facts, checked = self.facts, self._checked()
-        relabelled = (checked == 0) & (facts.labels >= 0) & (facts.labels != facts.doubted)
+        inputs, checked = self.inputs, self._checked()
+        relabelled = (checked == 0) & (inputs.labels >= 0) & (inputs.labels != inputs.given_labels)
         return np.asarray((checked == 1) | relabelled)
 
     # ------------------------------------------------------------------------------ coordinates and centroids
 
     def _warm(self) -> dict[str, npt.NDArray[Any]] | None:
         """What an earlier fit kept, if it read this very embedding."""
-        facts, spec = self.facts, self.spec
-        assert facts.embeddings is not None
-        self._kept = {"probe": np.array(facts.embeddings[self._probes()], dtype=np.float32)}
-        kept = dict(facts.kept.get(self.name, {}))
+        inputs, spec = self.inputs, self.spec
+        assert inputs.embeddings is not None
+        self._kept = {"probe": np.array(inputs.embeddings[self._probes()], dtype=np.float32)}
+        kept = dict(inputs.kept.get(self.name, {}))
         if not {"probe", "mean", "axes", "centres", *NAMES} <= kept.keys():
             return None
         m = kept["axes"].shape[1]
         fits = (
             np.array_equal(kept["probe"], self._kept["probe"])
-            and kept["centres"].shape == (facts.n_classes, spec.centres, m)
-            and kept["U"].shape == (int(facts.fold.max()) + 1, min(spec.code, m), m)  # type: ignore[union-attr]
+            and kept["centres"].shape == (inputs.n_classes, spec.centres, m)
+            and kept["U"].shape == (int(inputs.fold.max()) + 1, min(spec.code, m), m)  # type: ignore[union-attr]
         )
         return kept if fits else None
 
     def _probes(self) -> npt.NDArray[np.int64]:
-        usable = np.flatnonzero(self.facts.ok)
+        usable = np.flatnonzero(self.inputs.ok)
         return usable[np.linspace(0, len(usable) - 1, min(_PROBES, len(usable))).astype(np.int64)]
 
     def _coordinates(self, warm: dict[str, npt.NDArray[Any]] | None) -> Floats:
         """Principal coordinates of all samples, rows of length 1."""
         import torch
 
-        facts = self.facts
-        assert facts.embeddings is not None
-        n_threads = parallel.count_threads(facts.threads)
-        finite = facts.ok & finite_rows(facts.embeddings)
+        inputs = self.inputs
+        assert inputs.embeddings is not None
+        n_threads = parallel.count_threads(inputs.threads)
+        finite = inputs.ok & finite_rows(inputs.embeddings)
         with parallel.limit_blas(1):
             if warm is not None:
                 basis = warm["mean"], warm["axes"]
             else:
-                basis = components(facts.embeddings, finite, self.spec.components, n_threads)
-            z = project(facts.embeddings, finite, basis, torch.float32, n_threads).numpy()
+                basis = components(inputs.embeddings, finite, self.spec.components, n_threads)
+            z = project(inputs.embeddings, finite, basis, torch.float32, n_threads).numpy()
         self._kept |= {"mean": basis[0], "axes": basis[1]}
         z /= np.maximum(np.sqrt(np.einsum("nm,nm->n", z, z))[:, None], np.float32(1e-12))
         return np.asarray(z, dtype=np.float32)
 
     def _sharpness(self, lesson: Lesson, centres: Floats) -> float:
         """The scale of the centroids' cosines that makes the labels most probable."""
-        rows = pool.sample_rows(lesson.fold >= 0, lesson.n_classes, 1, self.facts.seed)
+        rows = sample_rows(lesson.fold >= 0, lesson.n_classes, 1, self.inputs.seed)
         rows = rows[:: max(1, len(rows) // 20_000)]
         codes = Codes(lesson.z[rows], centres, np.ones(lesson.n_folds, np.float32), lesson.home[rows], {})
         cosines = codes.cosines(0, len(rows))
-        mine = own(cosines, lesson.labels[rows])
+        mine = label_probability(cosines, lesson.labels[rows])
 
         def loss(scale: float) -> float:
             return float((logsumexp(scale * cosines, axis=1) - scale * mine).mean(dtype=np.float64))
@@ -195,42 +211,42 @@ class CleanNet(SecondLook):
         """
         assert self._codes is not None
         parts = [detector.probabilities(start, stop) for detector in self._voters]
-        logs = [pool.log_parts([part])[0] for part in parts if part is not None]
+        logs = [log_probabilities([part])[0] for part in parts if part is not None]
         return np.stack([self._codes.log_p(start, stop), *logs, *self._label_planes(start, stop)])
 
     def _planes_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The same for some rows, ascending."""
         parts = [
-            self._planes(start, stop)[:, inside] for start, stop, _, inside in self.facts.blocks_of(rows)
+            self._planes(start, stop)[:, inside] for start, stop, _, inside in self.inputs.blocks_of(rows)
         ]
         return np.concatenate(parts, axis=1)
 
     def _label_planes(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """What the samples' own labels say of all classes: log T_ty, and whether t = y, (2, n, K); 0 without one."""
         assert self._log_transition is not None
-        labels = self.facts.doubted[start:stop]
+        labels = self.inputs.given_labels[start:stop]
         known = labels >= 0
-        planes = np.zeros((2, len(labels), self.facts.n_classes), dtype=np.float32)
+        planes = np.zeros((2, len(labels), self.inputs.n_classes), dtype=np.float32)
         planes[0, known] = self._log_transition.T[labels[known]]
         planes[1, known, labels[known]] = 1.0
         return planes
 
     def _weigh(self, transition: npt.NDArray[np.float64]) -> None:
         """Learn the exponents of each fold from the decisions outside it, then calibrate on those inside."""
-        facts = self.facts
+        inputs = self.inputs
         assert self._codes is not None
         checked = self._checked()
-        decided = pool.sample_rows(
-            checked != calibrate.UNCHECKED, facts.n_classes, len(self._voters) + 3, facts.seed
+        decided = sample_rows(
+            checked != calibrate.UNCHECKED, inputs.n_classes, len(self._voters) + 3, inputs.seed
         )
-        labelled = pool.some(facts.judged, _LABELLED, facts.seed)
+        labelled = subsample(inputs.scorable, _LABELLED, inputs.seed)
         rows = np.union1d(decided, labelled)
         logs = self._planes_of(rows)
         plain = logs[:-2, np.searchsorted(rows, labelled)]
-        begin = _behind_channel(plain, facts.doubted[labelled], transition)
+        begin = _behind_channel(plain, inputs.given_labels[labelled], transition)
         planes = logs[:, np.searchsorted(rows, decided)].astype(np.float64)
         named = self._verified()[decided]
-        labels = np.where(named, facts.labels[decided], facts.doubted[decided])
+        labels = np.where(named, inputs.labels[decided], inputs.given_labels[decided])
         home = self._codes.home[decided]
         self._weights = np.stack(
             [
@@ -241,15 +257,17 @@ class CleanNet(SecondLook):
         names = ["network", *(voter.name for voter in self._voters), "transition", "label"]
         for name, weight in zip(names, self._weights.mean(axis=0), strict=True):
             self._attributes[f"weight_{name}"] = round(float(weight), 4)
-        right = np.full(facts.n, 0.5, dtype=np.float32)
-        for start, stop in facts.blocks():
+        right = np.full(inputs.n, 0.5, dtype=np.float32)
+        for start, stop in inputs.blocks():
             if (checked[start:stop] != calibrate.UNCHECKED).any():
-                right[start:stop] = own(self._posterior(start, stop), facts.doubted[start:stop])
+                right[start:stop] = label_probability(
+                    self._posterior(start, stop), inputs.given_labels[start:stop]
+                )
         self._calibration = calibrate.fit(right, checked)
 
     def _posterior(self, start: int, stop: int) -> Floats:
         """Distribution over right labels: by the centroids and, with enough decisions, by what was weighed."""
-        assert self._centroids is not None, "look() comes first"
+        assert self._centroids is not None, "fit_with_noise() comes first"
         logs = self._centroids.log_p(start, stop)
         if self._codes is not None:
             weights = self._weights[self._codes.home[start:stop]].astype(np.float32)  # (n, M)
@@ -270,7 +288,7 @@ class CleanNet(SecondLook):
 
     def score(self, start: int, stop: int) -> Floats:
         """Calibrated P(label right), or the share of the label among the centroids."""
-        right = own(self._posterior(start, stop), self.facts.doubted[start:stop])
+        right = label_probability(self._posterior(start, stop), self.inputs.given_labels[start:stop])
         return self._calibration.apply(right) if self._calibration.checks else right
 
     def proposal(self, start: int, stop: int, p: Floats | None) -> Ints:
@@ -280,12 +298,12 @@ class CleanNet(SecondLook):
     def cosines(self, start: int, stop: int) -> Floats:
         """Cosine of the samples' codes and those of their labels, (n,) in -1..1; 1 is a sample without doubt."""
         codes = self._codes or self._centroids
-        assert codes is not None, "look() comes first"
-        return own(codes.cosines(start, stop), self.facts.doubted[start:stop])
+        assert codes is not None, "fit_with_noise() comes first"
+        return label_probability(codes.cosines(start, stop), self.inputs.given_labels[start:stop])
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The cosines, for sample weights, and what the next fit begins with."""
-        cosine = np.concatenate([self.cosines(start, stop) for start, stop in self.facts.blocks()])
+        cosine = np.concatenate([self.cosines(start, stop) for start, stop in self.inputs.blocks()])
         kept = self._kept if self._codes is not None else {}
         return {"cosine": cosine, **kept}
 
@@ -298,9 +316,9 @@ def _behind_channel(
     logs: npt.NDArray[np.float32], labels: Ints, transition: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Exponents that make the labels most probable behind the channel; 1 for the channel and 0 for the label."""
-    weights = pool.learn(logs, labels)
-    weights = weights * learn_sharpness(pool.mix(logs, weights), labels, transition)
-    return np.array([*pool.learn(logs, labels, transition, weights), 1.0, 0.0])
+    weights = fit_weights(logs, labels)
+    weights = weights * fit_sharpness(geometric_pool(logs, weights), labels, transition)
+    return np.array([*fit_weights(logs, labels, transition, weights), 1.0, 0.0])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui import head
-from labeltui.detect.base import Attribute, Detector, Facts, Floats, SecondLook
+from labeltui.detect.base import Attribute, Detector, DetectorInputs, Floats, NoiseAwareDetector
 from labeltui.detect.registry import register
 
 MEMBERS = 2  # heads for each fold: the blend leans on this one most, and two disagree where one would be sure
@@ -20,7 +20,7 @@ Small data get more passes than the spec's in any case."""
 
 
 @register
-class Corrected(SecondLook):
+class Corrected(NoiseAwareDetector):
     """Out-of-fold head with forward correction (Patrini et al., CVPR 2017, section 4.2).
 
     Its softmax is passed through the transition matrix that the first look estimated before it is compared
@@ -32,36 +32,36 @@ class Corrected(SecondLook):
     title = "noise-corrected head"
     needs = frozenset({"embeddings", "fold", "p_head"})
 
-    def __init__(self, facts: Facts) -> None:
-        super().__init__(facts)
+    def __init__(self, inputs: DetectorInputs) -> None:
+        super().__init__(inputs)
         self._p: Floats | None = None
         self._attributes: dict[str, Attribute] = {}
 
-    def look(
+    def fit_with_noise(
         self,
         transition: npt.NDArray[np.float64],
-        voters: Sequence[Detector],
+        detectors: Sequence[Detector],
         progress: Callable[[float], None],
         cancel: Callable[[], bool] | None,
     ) -> None:
         """Train the heads behind `transition`, K x K, of the labels that are learned from."""
-        facts = self.facts
-        assert facts.embeddings is not None  # `needs` says so
-        assert facts.fold is not None
-        spec = facts.head or head.HeadSpec()
+        inputs = self.inputs
+        assert inputs.embeddings is not None  # `needs` says so
+        assert inputs.fold is not None
+        spec = inputs.head or head.HeadSpec()
         # Large: the spec's number of passes is twice what the least number of steps asks for.
-        large = int((facts.fold >= 0).sum()) // spec.batch * spec.epochs >= 2 * spec.least_steps
+        large = int((inputs.fold >= 0).sum()) // spec.batch * spec.epochs >= 2 * spec.least_steps
         epochs = round(spec.epochs * LONGER) if large else spec.epochs
         result = head.out_of_fold(
-            facts.embeddings,
-            np.where(facts.fold >= 0, facts.labels, -1),
-            facts.fold,
-            facts.n_classes,
+            inputs.embeddings,
+            np.where(inputs.fold >= 0, inputs.labels, -1),
+            inputs.fold,
+            inputs.n_classes,
             spec=replace(spec, members=max(spec.members, MEMBERS), epochs=epochs),
-            seed=facts.seed + 1,
-            threads=facts.threads,
-            device=facts.device,
-            weights=facts.weights,
+            seed=inputs.seed + 1,
+            threads=inputs.threads,
+            device=inputs.device,
+            weights=inputs.weights,
             transition=transition,
             progress=lambda epoch: progress(epoch.done / epoch.total),
             cancel=cancel,
@@ -71,7 +71,7 @@ class Corrected(SecondLook):
 
     def probabilities(self, start: int, stop: int) -> Floats:
         """Distribution over right labels, as seen without the sample's own label."""
-        assert self._p is not None, "look() comes first"
+        assert self._p is not None, "fit_with_noise() comes first"
         return self._p[start:stop]
 
     def attributes(self) -> dict[str, Attribute]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from labeltui._fast import votes
-from labeltui.detect.base import Attribute, Detector, Floats
+from labeltui.detect.base import Attribute, Detector, DetectorInputs, Floats
 from labeltui.detect.registry import register
+
+_MAX_VALUES = 64_000_000  # votes kept: 256 MB
 
 
 class _Votes(Detector):
@@ -14,19 +16,31 @@ class _Votes(Detector):
     k: ClassVar[int]
     temperature: ClassVar[float | None]
 
+    def __init__(self, inputs: DetectorInputs) -> None:
+        super().__init__(inputs)
+        self._counted: Floats | None = None  # all of them, where that takes little memory
+
+    def fit(self) -> None:
+        """Count all votes once, where they fit in memory; otherwise every block is counted when it is asked for."""
+        if self.inputs.n * self.inputs.n_classes <= _MAX_VALUES:
+            self._counted = self._count(0, self.inputs.n)
+
     def probabilities(self, start: int, stop: int) -> Floats:
-        facts = self.facts
+        return self._count(start, stop) if self._counted is None else self._counted[start:stop]
+
+    def _count(self, start: int, stop: int) -> Floats:
+        inputs = self.inputs
         return votes.vote(
-            facts.indices,  # type: ignore[arg-type]  # checked by `needs`
-            facts.similarity,  # type: ignore[arg-type]
-            facts.labels,
-            facts.groups,
-            facts.n_classes,
+            inputs.indices,  # type: ignore[arg-type]  # checked by `needs`
+            inputs.similarity,  # type: ignore[arg-type]
+            inputs.labels,
+            inputs.groups,
+            inputs.n_classes,
             self.k,
             self.temperature,
             start=start,
             stop=stop,
-            threads=facts.threads,
+            threads=inputs.threads,
         )
 
     def proposal(self, start: int, stop: int, p: Floats | None) -> None:

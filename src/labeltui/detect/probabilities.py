@@ -14,7 +14,7 @@ class _Stored(Detector):
     source: ClassVar[str]
 
     def probabilities(self, start: int, stop: int) -> Floats:
-        stored = getattr(self.facts, self.source)
+        stored = getattr(self.inputs, self.source)
         return np.asarray(stored[start:stop], dtype=np.float32)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
-from labeltui.detect.base import Detector, Facts
+from labeltui.detect.base import Detector, DetectorInputs
 from labeltui.errors import UsageError
 
 GROUP = "labeltui.detectors"
@@ -51,10 +51,11 @@ def table() -> dict[str, type[Detector]]:
     return dict(_TABLE)
 
 
-def available(facts: Facts) -> list[type[Detector]]:
-    """Return the detectors whose needs `facts` meets and whose size they can handle."""
+def available(inputs: DetectorInputs) -> list[type[Detector]]:
+    """Return the detectors whose needs `inputs` meets and whose size they can handle."""
     return [
         detector
         for detector in table().values()
-        if all(getattr(facts, need, None) is not None for need in detector.needs) and detector.feasible(facts)
+        if all(getattr(inputs, need, None) is not None for need in detector.needs)
+        and detector.feasible(inputs)
     ]

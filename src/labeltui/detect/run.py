@@ -1,4 +1,4 @@
-"""Running all detectors on an audit's facts."""
+"""Running all detectors, and the ensemble, on an audit's arrays."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.detect import calibrate, stacked
+from labeltui.detect import calibrate
 from labeltui.detect.base import (
     UNKNOWN,
     Attribute,
     Detector,
-    Facts,
+    DetectorInputs,
     Findings,
     Floats,
     Ints,
-    SecondLook,
-    own,
+    NoiseAwareDetector,
+    label_probability,
 )
-from labeltui.detect.blend import Blend
+from labeltui.detect.ensemble import Ensemble
 from labeltui.detect.registry import available, table
 from labeltui.errors import Cancelled, InputError, UsageError
 
 SUGGESTIONS = 5
-_TRAINING_SHARE = 0.9  # of the time, where detectors take a second look or learn from planted labels
+_TRAINING_FRACTION = 0.9  # of the time, where detectors train
 
 
 def run(
-    facts: Facts,
+    inputs: DetectorInputs,
     progress: Callable[[float], None] | None = None,
     *,
     only: Sequence[str] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Findings:
-    """Score all samples with every detector that `facts` can feed, and blend.
+    """Score all samples with every detector whose needs `inputs` meets, and with the ensemble.
 
     Parameters
     ----------
-    facts : Facts
+    inputs : DetectorInputs
     progress : callable, optional
-        Called with the share done, 0..1.
+        Called with the fraction done, 0..1.
     only : sequence of str, optional
         Names of the detectors to run.
     cancel : callable, optional
@@ -61,78 +61,73 @@ def run(
         A name in `only` is no detector, or its needs are not met.
     Cancelled
     """
-    detectors = [cls(facts) for cls in _chosen(facts, only)]
-    tell = progress or (lambda share: None)
-    first = [detector for detector in detectors if not isinstance(detector, SecondLook)]
-    second = sorted((each for each in detectors if isinstance(each, SecondLook)), key=lambda each: each.last)
+    report = progress or (lambda fraction: None)
+    detectors = [cls(inputs) for cls in _chosen(inputs, only)]
+    plain = [detector for detector in detectors if not isinstance(detector, NoiseAwareDetector)]
+    noise_aware = [detector for detector in detectors if isinstance(detector, NoiseAwareDetector)]
     for detector in detectors:
         detector.fit()
-    blend = Blend(facts, [detector for detector in first if detector.votes])
-    before = 0.0
-    if blend.voters:
-        trainings = len(second) + bool(stacked.usable(facts, first, blend.wrong))
-        voters = blend.voters
-        later: list[Detector] = []
-        for number, detector in enumerate(second):
-            share = partial(_tell_part, tell, number, trainings)
-            detector.look(blend.learned, [*voters, *later], share, cancel)
-            if detector.votes:
-                later.append(detector)
-        if second:
-            blend = Blend(facts, voters, later)
-        if teachable := stacked.usable(facts, first, blend.wrong):  # the second look knows better
-            share = partial(_tell_part, tell, trainings - 1, trainings)
-            learned = stacked.learn(teachable, blend.learned, share, cancel)
-            if learned is not None:
-                blend.join(learned)
-        before = _TRAINING_SHARE if trainings else 0.0
+    pooled = [detector for detector in plain if detector.gives_probabilities]
+    ensemble = Ensemble(inputs, pooled)
+    done = 0.0
+    if pooled and noise_aware:
+        aware_pooled: list[Detector] = []
+        for number, detector in enumerate(sorted(noise_aware, key=lambda each: each.order)):
+            part = partial(_report_part, report, number, len(noise_aware))
+            detector.fit_with_noise(ensemble.train_transition, [*pooled, *aware_pooled], part, cancel)
+            if detector.gives_probabilities:
+                aware_pooled.append(detector)
+        ensemble = Ensemble(inputs, pooled, aware_pooled)
+        done = _TRAINING_FRACTION
     else:
-        detectors = first
-    n = facts.n
+        detectors = plain
+    n = inputs.n
     scores = {detector.name: np.full(n, UNKNOWN, dtype=np.float32) for detector in detectors}
     findings = Findings(
         scores,
         np.full(n, UNKNOWN, dtype=np.float32),
         np.full((n, SUGGESTIONS), -1, dtype=np.int32),
         np.zeros((n, SUGGESTIONS), dtype=np.float32),
-        blend.channel.transition,
+        ensemble.transition,
         attrs={detector.name: {"title": detector.title, **detector.attributes()} for detector in detectors},
     )
-    calibration = _calibration(facts, blend)
+    calibration = _calibration(inputs, ensemble)
     findings.attrs["blend"] = {
-        **blend.attributes(),
+        **ensemble.attributes(),
         "calibration_shift": calibration.shift,
         "calibration_stretch": calibration.stretch,
         "calibration_checks": calibration.checks,
     }
-    for start, stop in facts.blocks():
+    for start, stop in inputs.blocks():
         if cancel is not None and cancel():
             raise Cancelled("the detectors were stopped", f"after {start} of {n} samples")
-        judged = facts.judged[start:stop]
+        scorable = inputs.scorable[start:stop]
         parts: dict[str, Floats] = {}
-        for detector in blend.voters:
+        for detector in ensemble.detectors:
             parts[detector.name] = _probabilities(detector, start, stop)
         for detector in detectors:
             if detector.name in parts and type(detector).score is Detector.score:
-                score = own(parts[detector.name], facts.doubted[start:stop])
+                score = label_probability(parts[detector.name], inputs.given_labels[start:stop])
             else:
                 score = detector.score(start, stop)
-            scores[detector.name][start:stop][judged] = np.clip(score[judged], 0.0, 1.0)
+            scores[detector.name][start:stop][scorable] = np.clip(score[scorable], 0.0, 1.0)
             proposal = detector.proposal(start, stop, parts.get(detector.name))
             if proposal is not None:
                 whole = findings.proposals.setdefault(detector.name, np.full(n, -1, dtype=np.int32))
-                whole[start:stop] = np.where(facts.ok[start:stop], proposal, -1)
+                whole[start:stop] = np.where(inputs.ok[start:stop], proposal, -1)
         if parts:
-            p = blend.posterior(start, stop, list(parts.values()))
-            _suggest(facts, findings, start, stop, calibration.distribution(p, facts.doubted[start:stop]))
-        tell(before + (1.0 - before) * stop / n)
+            p = ensemble.posterior(start, stop, list(parts.values()))
+            _suggest(
+                inputs, findings, start, stop, calibration.distribution(p, inputs.given_labels[start:stop])
+            )
+        report(done + (1.0 - done) * stop / n)
     findings.arrays.update({each.name: arrays for each in detectors if (arrays := each.arrays())})
-    _mark(facts, findings)
+    _mark(inputs, findings)
     return findings
 
 
-def _tell_part(tell: Callable[[float], None], number: int, count: int, share: float) -> None:
-    tell(_TRAINING_SHARE * (number + share) / count)
+def _report_part(report: Callable[[float], None], number: int, count: int, fraction: float) -> None:
+    report(_TRAINING_FRACTION * (number + fraction) / count)
 
 
 def datasets(findings: Findings) -> dict[str, npt.NDArray[Any]]:
@@ -157,8 +152,8 @@ def attributes(findings: Findings) -> dict[str, dict[str, Attribute]]:
     return {f"scores/{name}": dict(values) for name, values in findings.attrs.items()}
 
 
-def _chosen(facts: Facts, only: Sequence[str] | None) -> list[type[Detector]]:
-    ready = available(facts)
+def _chosen(inputs: DetectorInputs, only: Sequence[str] | None) -> list[type[Detector]]:
+    ready = available(inputs)
     if only is None:
         return ready
     names = {detector.name for detector in ready}
@@ -172,14 +167,16 @@ def _chosen(facts: Facts, only: Sequence[str] | None) -> list[type[Detector]]:
     return [detector for detector in ready if detector.name in only]
 
 
-def _calibration(facts: Facts, blend: Blend) -> calibrate.Calibration:
-    if facts.checked is None or not blend.voters:
+def _calibration(inputs: DetectorInputs, ensemble: Ensemble) -> calibrate.Calibration:
+    if inputs.checked is None or not ensemble.detectors:
         return calibrate.Calibration()
-    right = np.full(facts.n, UNKNOWN, dtype=np.float32)
-    for start, stop in facts.blocks():
-        if (facts.checked[start:stop] != calibrate.UNCHECKED).any():
-            right[start:stop] = own(blend.posterior(start, stop), facts.doubted[start:stop])
-    return calibrate.fit(right, np.where(facts.judged, facts.checked, calibrate.UNCHECKED))
+    right = np.full(inputs.n, UNKNOWN, dtype=np.float32)
+    for start, stop in inputs.blocks():
+        if (inputs.checked[start:stop] != calibrate.UNCHECKED).any():
+            right[start:stop] = label_probability(
+                ensemble.posterior(start, stop), inputs.given_labels[start:stop]
+            )
+    return calibrate.fit(right, np.where(inputs.scorable, inputs.checked, calibrate.UNCHECKED))
 
 
 def _probabilities(detector: Detector, start: int, stop: int) -> Floats:
@@ -191,18 +188,18 @@ def _probabilities(detector: Detector, start: int, stop: int) -> Floats:
     return p
 
 
-def _suggest(facts: Facts, findings: Findings, start: int, stop: int, p: Floats) -> None:
+def _suggest(inputs: DetectorInputs, findings: Findings, start: int, stop: int, p: Floats) -> None:
     """Write blend and suggestions of one block."""
-    judged = facts.judged[start:stop]
-    labels = facts.doubted[start:stop]
-    findings.blend[start:stop][judged] = own(p, labels)[judged]
-    best = top(p, SUGGESTIONS)
+    scorable = inputs.scorable[start:stop]
+    labels = inputs.given_labels[start:stop]
+    findings.blend[start:stop][scorable] = label_probability(p, labels)[scorable]
+    best = top_k(p, SUGGESTIONS)
     columns = best.shape[1]
     findings.suggest_label[start:stop, :columns] = best
     findings.suggest_p[start:stop, :columns] = np.take_along_axis(p, best, axis=1)
 
 
-def top(p: Floats, count: int) -> Ints:
+def top_k(p: Floats, count: int) -> Ints:
     """Return the classes of the `count` largest probabilities of each row, largest first, ties by class."""
     count = min(count, p.shape[1])
     if p.shape[1] <= 64:
@@ -219,15 +216,15 @@ def top(p: Floats, count: int) -> Ints:
     return np.take_along_axis(columns, order, axis=1).astype(np.int32)
 
 
-def _mark(facts: Facts, findings: Findings) -> None:
-    """Give the samples that cannot be judged what the law of scores says."""
-    broken = ~facts.ok
+def _mark(inputs: DetectorInputs, findings: Findings) -> None:
+    """Give the samples that cannot be scored what `run` promises for them."""
+    broken = ~inputs.ok
     findings.suggest_label[broken] = -1
     findings.suggest_p[broken] = 0.0
-    findings.suggest_label[broken, 0] = facts.doubted[broken]
-    alone = facts.ok & (facts.doubted >= 0) & ~facts.judged
+    findings.suggest_label[broken, 0] = inputs.given_labels[broken]
+    alone = inputs.ok & (inputs.given_labels >= 0) & ~inputs.scorable
     for row in np.flatnonzero(alone):
-        label = facts.doubted[row]
+        label = inputs.given_labels[row]
         others = findings.suggest_label[row] != label
         rest = findings.suggest_label[row][others][: SUGGESTIONS - 1]
         p = findings.suggest_p[row][others][: SUGGESTIONS - 1]

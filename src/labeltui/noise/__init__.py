@@ -16,7 +16,7 @@ label is never the sample's own, and the number of changes is exact, not a draw.
 
 from __future__ import annotations
 
-from labeltui.noise.estimate import anchors, confident_joint, consensus
+from labeltui.noise.estimate import anchors, confident_joint
 from labeltui.noise.models import (
     Planted,
     class_dependent,
@@ -34,7 +34,6 @@ __all__ = [
     "class_dependent",
     "confident_joint",
     "confusable",
-    "consensus",
     "dilution",
     "error_rate",
     "feature_dependent",

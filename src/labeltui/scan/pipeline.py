@@ -211,7 +211,7 @@ def _scan(
             warm.join()
         fold, p, dynamics = train_head(run, sheet, rows, inside, groups, partial, share, found)
     with run.stage("score") as share:
-        facts = detect.Facts(
+        facts = detect.DetectorInputs(
             labels=sheet.given,
             n_classes=len(sheet.class_ids),
             ok=inside,

@@ -110,7 +110,7 @@ def rescore(
     if tuned is None and TUNED in audit:
         tuned = audit.array(TUNED)
         built_on.add(audit.origin(TUNED))
-    facts = detect.Facts(
+    facts = detect.DetectorInputs(
         labels=labels,
         n_classes=classes,
         ok=inside,

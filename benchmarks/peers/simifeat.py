@@ -37,7 +37,7 @@ def by_rank(
     votes : ndarray, shape (N, K)
     labels : ndarray of int32, shape (N,)
     transition : ndarray of float64, shape (K, K)
-        T_ij = P(given j | right i), for example from `labeltui.noise.consensus`.
+        T_ij = P(given j | right i), for example from `peers.consensus`.
     shares : ndarray of float64, shape (K,)
         Shares of the right classes.
     """

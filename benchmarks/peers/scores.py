@@ -12,8 +12,9 @@ from _common import peer
 from _measures import Row
 from _ours import Arrays, Stage
 from _worlds import World
-from labeltui import noise
-from labeltui.detect import confident, simifeat
+from labeltui.detect import confident
+from peers import simifeat
+from peers.consensus import MOST_CLASSES, consensus
 
 Floats = NDArray[np.floating]
 Found = tuple[dict[str, Row], dict[str, Any]]
@@ -102,9 +103,9 @@ def votes(stage: Stage) -> Found:
         "kNN margin": Row(margin, best != world.labels, best, seconds=counting),
         "SimiFeat-V": Row(flags=voted, corrected=np.where(voted, best, world.labels), seconds=counting),
     }
-    if world.n_classes <= noise.estimate.MOST_CLASSES:
+    if world.n_classes <= MOST_CLASSES:
         begin = time.process_time()
-        transition, prior = noise.consensus(world.labels, world.pictures.indices, world.n_classes)
+        transition, prior = consensus(world.labels, world.pictures.indices, world.n_classes)
         flags = simifeat.by_rank(shares, world.labels, transition, prior)
         seconds = counting + time.process_time() - begin
         rows["SimiFeat-R"] = Row(flags=flags, corrected=np.where(flags, best, world.labels), seconds=seconds)

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import _cleannet
 from _measures import Row
 from _ours import CHECKS, Arrays, Stage
-from _peers import Found
 from _worlds import World
+from peers import cleannet
+from peers.scores import Found
 
-RECIPES = (Path(_cleannet.__file__),)
+RECIPES = (Path(cleannet.__file__),)
 
 
 def cleannet(stage: Stage) -> Found:
@@ -21,14 +21,14 @@ def cleannet(stage: Stage) -> Found:
     world = stage.world
     rows = np.random.default_rng([world.seed, CHECKS]).choice(len(world.labels), CHECKS, replace=False)
     kept = stage.kept("published CleanNet", compare, RECIPES, world, np.sort(rows))
-    row = Row(kept["score"], kept["score"] < _cleannet.MARGIN, seconds=float(kept["seconds"]))
+    row = Row(kept["score"], kept["score"] < cleannet.MARGIN, seconds=float(kept["seconds"]))
     return {f"published CleanNet ({CHECKS} verified)": row}, {}
 
 
 def compare(world: World, rows: NDArray[np.int64]) -> Arrays:
     right = ~world.wrong[rows]
     return {
-        "score": _cleannet.published(
+        "score": cleannet.published(
             world.pictures.X, world.labels, world.n_classes, rows, right, seed=world.seed
         )
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from labeltui.detect.base import Attribute, Detector, Facts, Floats
+from labeltui.detect.base import Attribute, Detector, DetectorInputs, Floats
 from labeltui.detect.registry import register
 
 
@@ -20,20 +20,20 @@ class Duplicates(Detector):
     title = "labels of its copies"
     needs = frozenset({"groups"})
 
-    def __init__(self, facts: Facts) -> None:
-        super().__init__(facts)
-        self._score = np.full(facts.n, 0.5, dtype=np.float32)
+    def __init__(self, inputs: DetectorInputs) -> None:
+        super().__init__(inputs)
+        self._score = np.full(inputs.n, 0.5, dtype=np.float32)
         self._conflicts = 0
 
     def fit(self) -> None:
         """Count the labels in each group."""
-        facts = self.facts
-        assert facts.groups is not None  # `needs` says so
-        rows = np.flatnonzero(facts.ok & (facts.doubted >= 0) & (facts.groups >= 0))
+        inputs = self.inputs
+        assert inputs.groups is not None  # `needs` says so
+        rows = np.flatnonzero(inputs.ok & (inputs.given_labels >= 0) & (inputs.groups >= 0))
         if not len(rows):
             return
-        _, group, size = np.unique(facts.groups[rows], return_inverse=True, return_counts=True)
-        pair = group.astype(np.int64) * facts.n_classes + facts.doubted[rows]
+        _, group, size = np.unique(inputs.groups[rows], return_inverse=True, return_counts=True)
+        pair = group.astype(np.int64) * inputs.n_classes + inputs.given_labels[rows]
         _, cell, same = np.unique(pair, return_inverse=True, return_counts=True)
         others, agreeing = size[group] - 1, same[cell] - 1
         self._score[rows] = (agreeing + 0.5) / (others + 1.0)
