@@ -35,30 +35,88 @@ def test_classes_are_the_top_directories_at_any_depth(tmp_path: Path) -> None:
         (["train/cat/1.jpg", "Val/cat/2.jpg"], ["Val", "train"]),
         (["TEST/cat/1.jpg"], ["TEST"]),
         (["training/cat/1.jpg", "eval/dog/2.jpg", "dev/dog/3.jpg"], ["dev", "eval", "training"]),
-        (["train/cat/1.jpg", "extra/cat/2.jpg"], None),  # not every name is a split's
-        (["train/1.jpg", "test/2.jpg"], None),  # no directories inside: these are classes
+        (["train2017/cat/1.jpg", "val2017/cat/2.jpg"], ["train2017", "val2017"]),
+        (["training_set/cat/1.jpg", "test-images/dog/2.jpg"], ["test-images", "training_set"]),
+        (["train/cat/1.jpg", "test/cat/2.jpg", "unlabeled/3.jpg"], ["test", "train"]),
+        (["train/cat/1.jpg", "val/cat/2.jpg", "test/3.jpg"], ["train", "val"]),
+        (["train/cat/1.jpg", "test/cat/2.jpg", "__MACOSX/train/cat/3.jpg"], ["test", "train"]),
     ],
 )
-def test_when_a_split_level_is_assumed(tmp_path: Path, names: list[str], splits: list[str] | None) -> None:
+def test_when_a_split_level_is_assumed(tmp_path: Path, names: list[str], splits: list[str]) -> None:
     source = open_source(tree(tmp_path, *names))
-    assert source.splits == splits
-    assert any("splits" in note for note in source.notes) == (all("extra" not in name for name in names))
-    if splits:
-        assert set(source.labels) <= {b"cat", b"dog"}
-        assert any(f"taken as splits: {', '.join(splits)}" in note for note in source.notes)
+    assert source.splits is not None
+    assert sorted(set(source.splits)) == splits
+    assert set(source.labels) <= {b"cat", b"dog"}
+    assert any(f"taken as splits: {', '.join(splits)}" in note for note in source.notes)
+    for top in {name.split("/")[0] for name in names} - set(splits):
+        assert any(top in note and "left out" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["car/1.jpg", "train/2.jpg", "bus/3.jpg"],
+        ["car/old/1.jpg", "train/steam/2.jpg", "bus/3.jpg"],
+        ["cat/images/1.jpg", "dog/images/2.jpg"],  # as splits they would hold a single class
+        ["cat/train/1.jpg", "cat/test/2.jpg", "dog/train/3.jpg", "dog/test/4.jpg"],
+    ],
+)
+def test_classes_that_are_no_splits(tmp_path: Path, names: list[str]) -> None:
+    source = open_source(tree(tmp_path, *names))
+    assert source.splits is None
+    assert set(source.labels) == {os.fsencode(name.split("/")[0]) for name in names}
+
+
+def test_classes_named_like_splits_are_noted(tmp_path: Path) -> None:
+    source = open_source(tree(tmp_path, "train/1.jpg", "test/2.jpg"))
+    assert source.splits is None
+    assert any("named like splits" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (["train/cat/1.jpg", "extra/cat/2.jpg"], "extra, train hold directories of the same names: cat"),
+        (
+            ["north/cat/1.jpg", "north/dog/2.jpg", "south/cat/3.jpg", "south/dog/4.jpg"],
+            "north, south hold .*: cat, dog",
+        ),
+        (
+            ["train/cat/1.jpg", "train/dog/2.jpg", "unlabeled/3.jpg"],
+            "train .* alone holds directories: cat, dog",
+        ),
+    ],
+)
+def test_where_splits_and_classes_look_alike_a_person_decides(
+    tmp_path: Path, names: list[str], named: str
+) -> None:
+    tree(tmp_path, *names)
+    with pytest.raises(SourceError, match=named) as caught:
+        open_source(tmp_path)
+    assert "--split-level if" in caught.value.cure
+    assert "--no-split-level if" in caught.value.cure
+    assert set(open_source(tmp_path, SourceOptions(split_level=True)).labels) <= {b"cat", b"dog"}
+    tops = {os.fsencode(name.split("/")[0]) for name in names}
+    assert set(open_source(tmp_path, SourceOptions(split_level=False)).labels) == tops
 
 
 def test_the_split_level_can_be_decided(tmp_path: Path) -> None:
     tree(tmp_path, "train/cat/1.jpg", "test/cat/2.jpg")
     source = open_source(tmp_path, SourceOptions(split_level=False))
     assert source.labels == [b"test", b"train"]
-    tree(tmp_path, "more/dog/3.jpg")
+    tree(tmp_path, "more/dog/3.jpg", "flat/4.jpg")
     source = open_source(tmp_path, SourceOptions(split_level=True))
     assert source.splits == ["more", "test", "train"]
     assert source.labels == [b"dog", b"cat", b"cat"]
-    tree(tmp_path, "flat/4.jpg")
-    with pytest.raises(SourceError, match="none in flat"):
-        open_source(tmp_path, SourceOptions(split_level=True))
+    assert any("flat" in note and "left out" in note for note in source.notes)
+    with pytest.raises(SourceError, match="none in cat"):
+        open_source(tmp_path / "train", SourceOptions(split_level=True))
+
+
+def test_thumbnails_of_file_servers_are_no_samples(tmp_path: Path) -> None:
+    source = open_source(tree(tmp_path, "cat/1.jpg", "cat/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "dog/2.jpg"))
+    assert source.ids == [b"cat/1.jpg", b"dog/2.jpg"]
+    assert any("@eaDir (1)" in note for note in source.notes)
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:

@@ -11,12 +11,18 @@ from labeltui.errors import SourceError
 from labeltui.sources.base import SHOWN, Samples, SourceOptions, check_labels, listed
 from labeltui.sources.pictures import FilePictures, Pictures
 from labeltui.sources.probabilities import read_probabilities
+from labeltui.sources.splits import find_splits
 from labeltui.text import safe
 
 EXTENSIONS = frozenset(
     b"jpg jpeg jpe jfif png bmp dib gif webp tif tiff ppm pgm pbm pnm avif jp2 j2k tga".split()
 )
-SPLITS = frozenset(b"train training val valid validation dev test testing eval".split())
+# What operating systems and file servers put beside images: resource forks, thumbnails, wastebaskets.
+FOREIGN = frozenset(
+    b"__macosx|@eadir|#recycle|@recycle|@tmp|#snapshot|$recycle.bin|lost+found|system volume information".split(
+        b"|"
+    )
+)
 
 
 @dataclass(eq=False)
@@ -37,8 +43,8 @@ def open_folder(path: Path, options: SourceOptions) -> Folder:
     """Read an ImageFolder tree.
 
     Samples are the files with an extension in `EXTENSIONS`, at any depth below a class's directory, in the
-    order of their paths' bytes. Names that start with a dot are ignored. Symbolic links are followed; a
-    directory that is met again below the same class, as in a loop, is not.
+    order of their paths' bytes. Names that start with a dot and directories in `FOREIGN` are ignored. Symbolic
+    links are followed; a directory that is met again below the same class, as in a loop, is not.
 
     Raises
     ------
@@ -55,11 +61,11 @@ def open_folder(path: Path, options: SourceOptions) -> Folder:
             f"{safe(root)} holds {images:,} images and no directory" if images else f"{safe(root)} is empty",
             "sort the images into class directories, or list them with their labels in a table",
         )
-    split_level, notes = _is_split_level(walk, tops, options.split_level)
+    splits, notes = find_splits({top: walk.entries(top)[0] for top in tops}, options.split_level)
     walk.beside(files)
-    if split_level:
+    if splits:
         classes = []
-        for top in tops:
+        for top in splits:
             below, files = walk.entries(top)
             walk.beside(files)
             classes += [(os.fsdecode(top), name, os.path.join(top, name)) for name in below]
@@ -95,32 +101,14 @@ def open_folder(path: Path, options: SourceOptions) -> Folder:
         root=path,
         ids=ids,
         labels=labels,
-        splits=[split for _, _, split in samples] if split_level else None,
+        splits=[split for _, _, split in samples] if splits else None,
         notes=notes,
-        split_level=split_level,
+        split_level=bool(splits),
     )
     if options.pred_probs is not None:
         probabilities = read_probabilities(options.pred_probs, options, ids, notes)
         source.pred_probs, source.pred_probs_classes = probabilities
     return source
-
-
-def _is_split_level(walk: _Walk, tops: list[bytes], wanted: bool | None) -> tuple[bool, list[str]]:
-    """Return whether the top directories are splits, and what to say about it."""
-    flat = [top for top in tops if not walk.entries(top)[0]]
-    if wanted is not None:
-        if wanted and flat:
-            raise SourceError(
-                "with --split-level each top directory holds class directories",
-                f"none in {listed(flat)}",
-                "give --no-split-level if the top directories are the classes",
-            )
-        return wanted, [f"splits: {listed(tops)}"] if wanted else []
-    if not all(top.lower() in SPLITS for top in tops):
-        return False, []
-    if flat:
-        return False, [f"the classes are named like splits but hold no directories: {listed(tops)}"]
-    return True, [f"top directories taken as splits: {listed(tops)} (--no-split-level if they are classes)"]
 
 
 @dataclass
@@ -129,6 +117,7 @@ class _Walk:
 
     root: bytes
     others: Counter[str] = field(default_factory=Counter)
+    foreign: Counter[str] = field(default_factory=Counter)
     outside: int = 0
     again: list[bytes] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -143,7 +132,9 @@ class _Walk:
         try:
             with os.scandir(os.path.join(self.root, relative)) as entries:
                 for entry in entries:
-                    if not entry.name.startswith(b"."):
+                    if entry.name.lower() in FOREIGN:
+                        self.foreign[safe(entry.name)] += 1
+                    elif not entry.name.startswith(b"."):
                         (directories if _is_directory(entry) else files).append(entry.name)
         except OSError as error:
             if not relative:
@@ -195,6 +186,9 @@ class _Walk:
         if self.others:
             kinds = ", ".join(f"{kind} ({count:,})" for kind, count in self.others.most_common(SHOWN))
             notes.append(f"{self.others.total():,} files without an image's extension were left out: {kinds}")
+        if self.foreign:
+            kinds = ", ".join(f"{name} ({count:,})" for name, count in self.foreign.most_common(SHOWN))
+            notes.append(f"directories of the operating system or file server were left out: {kinds}")
         if self.again:
             notes.append(f"directories met twice below one class (links) were left out: {listed(self.again)}")
         if self.closed:
