@@ -7,6 +7,7 @@
      +-- SourceError             3      what was given is no labelled data set
      |    +-- UnreadableImage    3      one sample's picture cannot be decoded
      |    +-- MissingImage       3      one sample's picture is no longer where the scan saw it
+     |    +-- ChangedImage       3      another picture lies where the scan saw one sample's
      +-- ModelError              4      a backbone or its weights cannot be loaded
      +-- AuditError              5      the directory of an audit
      |    +-- NotAnAudit         5      ... is none
@@ -69,6 +70,10 @@ class UnreadableImage(SourceError):
 
 class MissingImage(SourceError):
     """One sample's picture is no longer where the scan saw it."""
+
+
+class ChangedImage(SourceError):
+    """Another picture lies where the scan saw one sample's."""
 
 
 class ModelError(LabeltuiError):

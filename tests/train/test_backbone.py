@@ -177,13 +177,20 @@ def test_a_class_without_training_samples_is_never_predicted(tmp_path: Path) -> 
 
 def test_lost_pictures_are_left_out_and_named(tmp_path: Path) -> None:
     path = make_audit(tmp_path)
-    directory = prepared(path, folds=0)
+    directory = prepared(path, folds=2)
     files = sorted((tmp_path / "data").rglob("*.png"))
     files[0].unlink()
     files[1].write_bytes(b"no picture")
+    files[2].write_bytes(files[3].read_bytes())  # another sample's picture
     job = finished(directory)
-    assert job.result["lost"] == 2
-    assert any("lost since the scan" in note and "2 of" in note for note in job.result["notes"])
+    assert job.result["lost"] == 3
+    assert any("changed since the scan" in note and "3 of" in note for note in job.result["notes"])
+    assert np.array_equal(Predictions.read(directory).rows, np.arange(3, 240))
+    with store.H5(directory / "result.h5") as result:
+        assert (result["trained/p"][:3] == 0.25).all()  # nothing is known of them
+    again = prepared(path, replace(TINY, reembed=True), folds=0)
+    assert child.run(again) == "failed"
+    assert "every picture" in jobs.read(again).message
     for file in files[2:80]:
         file.unlink()
     other = prepared(path, folds=0)

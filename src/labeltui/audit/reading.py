@@ -301,6 +301,8 @@ class Reading:
             It is no longer where the scan saw it, or there never was one.
         UnreadableImage
             It cannot be decoded.
+        ChangedImage
+            It is another one than at the scan.
         """
         return self._open_pictures().read(self._store.ids[i], i)
 
@@ -310,7 +312,7 @@ class Reading:
 
     def _open_pictures(self) -> Pictures:
         if self._pictures is None:
-            from labeltui.sources import Pictures
+            from labeltui.sources import Pictures, ScannedPictures
 
             root, description = self.source_root, self._store.scan.get("source")
             if root is None or not isinstance(description, dict):
@@ -319,7 +321,11 @@ class Reading:
                     "this audit names none",
                     "give its directory with --source DIR",
                 )
-            self._pictures = Pictures.open(description, root)
+            self._pictures = ScannedPictures(
+                Pictures.open(description, root),
+                self._store.array("samples/sha256"),
+                self._store.array("samples/pixels"),
+            )
         return self._pictures
 
     def owns(self, path: Path) -> bool:

@@ -30,12 +30,13 @@ from __future__ import annotations
 from labeltui.sources.base import Source, SourceOptions, order_classes
 from labeltui.sources.kinds import KINDS, open_source, reopen_source
 from labeltui.sources.names import read_class_names, read_classes
-from labeltui.sources.pictures import Pictures
+from labeltui.sources.pictures import Pictures, ScannedPictures
 from labeltui.sources.probabilities import align_probabilities
 
 __all__ = [
     "KINDS",
     "Pictures",
+    "ScannedPictures",
     "Source",
     "SourceOptions",
     "align_probabilities",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,7 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
     notes += check_labels(labels, file.name)
     root = path.parent
     description: dict[str, object] = {"kind": "arrays", "file": path.name, "pictures": "none", "images": None}
+    description["embeddings"] = options.embeddings_key if embeddings is not None and file.names else None
     for name in ("images_key", "embeddings_key", "labels_key", "ids_key", "paths_key", "splits_key"):
         description[name] = getattr(options, name)
     description["labels"] = None if options.labels is None else os.path.relpath(options.labels, root)
@@ -87,11 +89,11 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
     if images is not None:
         key = options.images_key if path.suffix.lower() == ".npz" else None
         description |= {"pictures": "array", "images": key}
-        opened = ArrayPictures(path, key, images)  # type: ignore[arg-type]
+        opened = ArrayPictures(path, key, images, cast("str | None", description["embeddings"]))  # type: ignore[arg-type]
     elif options.paths_key in file.names:
         root = root if options.image_root is None else options.image_root
         description |= {"pictures": "files", "file": os.path.relpath(path, root)}
-        opened = FilePictures(root)
+        opened = FilePictures(root, embedded=embeddings is not None)
     source = Arrays(
         root=root,
         ids=ids,

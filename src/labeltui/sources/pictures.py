@@ -5,21 +5,24 @@ Opening one costs a look at a few bytes at most: no tree is walked and no table 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from labeltui.errors import MissingImage, SourceError, UnreadableImage
-from labeltui.sources.decode import decode, from_array, read_file
+from labeltui.errors import ChangedImage, MissingImage, SourceError, UnreadableImage
+from labeltui.sources.decode import decode, from_array, pixel_hash, read_file
 from labeltui.text import safe
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 class Pictures(ABC):
@@ -76,42 +79,79 @@ class Pictures(ABC):
         ------
         MissingImage, UnreadableImage
         """
-        data = self.read(sample_id, index)
-        return decode(data) if isinstance(data, bytes) else from_array(data)
+        return _to_image(self.read(sample_id, index))
+
+    def scanned(self, data: bytes | npt.NDArray[np.uint8], index: int) -> bytes | None:
+        """Return the bytes that the scan recorded the SHA-256 of; None where it recorded none.
+
+        Parameters
+        ----------
+        data : bytes or array
+            What `read` returned.
+        index : int
+            Position of the sample in the source.
+        """
+        return data if isinstance(data, bytes) else data.tobytes()
 
 
 @dataclass(frozen=True)
 class FilePictures(Pictures):
-    """Each sample is an image file below (or, with an absolute path, outside) a directory."""
+    """Each sample is an image file below (or, with an absolute path, outside) a directory.
+
+    With ready embeddings the scan never read the files, and nothing is known of what they held.
+    """
 
     root: Path
+    embedded: bool = False
 
     def read(self, sample_id: bytes, index: int) -> bytes:
         return read_file(os.path.join(os.fsencode(self.root), sample_id))
 
+    def scanned(self, data: bytes | npt.NDArray[np.uint8], index: int) -> bytes | None:
+        return None if self.embedded else super().scanned(data, index)
+
 
 @dataclass
 class ArrayPictures(Pictures):
-    """Each sample is a row of one array of images in a ``.npy`` or ``.npz`` file."""
+    """Each sample is a row of one array of images in a ``.npy`` or ``.npz`` file.
+
+    Where the file brings ready embeddings under the name `embeddings`, the scan recorded the SHA-256 of their rows.
+    """
 
     file: Path
     key: str | None
     array: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
+    embeddings: str | None = None
+    rows: npt.NDArray[np.generic] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"file": self.file, "key": self.key, "array": None}  # the other process maps the file itself
+        return {**self.__dict__, "array": None, "rows": None}  # the other process maps the file itself
 
     def read(self, sample_id: bytes, index: int) -> npt.NDArray[np.uint8]:
         if self.array is None:
-            try:
-                self.array = cast("npt.NDArray[np.uint8]", load_array(self.file, self.key))
-            except FileNotFoundError:
-                raise MissingImage(f"there is no {safe(str(self.file))}") from None
-            except (OSError, ValueError, KeyError) as error:
-                raise UnreadableImage(f"{safe(str(self.file))} cannot be read: {safe(str(error))}") from None
-        if index >= len(self.array):
-            raise MissingImage(f"{safe(str(self.file))} has only {len(self.array):,} rows now")
-        return np.ascontiguousarray(self.array[index])
+            self.array = cast("npt.NDArray[np.uint8]", self._load(self.key))
+        return np.ascontiguousarray(self._row(self.array, index))
+
+    def scanned(self, data: bytes | npt.NDArray[np.uint8], index: int) -> bytes | None:
+        if self.embeddings is None:
+            return super().scanned(data, index)
+        if self.rows is None:
+            self.rows = self._load(self.embeddings)
+        return self._row(self.rows, index).tobytes()
+
+    def _load(self, key: str | None) -> npt.NDArray[np.generic]:
+        try:
+            return load_array(self.file, key)
+        except FileNotFoundError:
+            raise MissingImage(f"there is no {safe(str(self.file))}") from None
+        except (OSError, ValueError, KeyError) as error:
+            raise UnreadableImage(f"{safe(str(self.file))} cannot be read: {safe(str(error))}") from None
+
+    def _row(self, array: npt.NDArray[_Value], index: int) -> npt.NDArray[_Value]:
+        if index >= len(array):
+            raise MissingImage(f"{safe(str(self.file))} has only {len(array):,} rows now")
+        row: npt.NDArray[_Value] = array[index]
+        return row
 
 
 @dataclass(frozen=True)
@@ -120,6 +160,58 @@ class NoPictures(Pictures):
 
     def read(self, sample_id: bytes, index: int) -> bytes:
         raise MissingImage("this data set holds embeddings and no pictures")
+
+
+@dataclass(frozen=True)
+class ScannedPictures(Pictures):
+    """The pictures of a source as long as they are those of the scan.
+
+    A file that holds the same pixels in other bytes (stripped of its metadata, for example) is the same picture.
+
+    Parameters
+    ----------
+    source : Pictures
+    sha256 : (N, 32) uint8
+        Of the stored bytes at the scan.
+    pixels : (N, 32) uint8
+        `labeltui.sources.decode.pixel_hash` at the scan.
+    """
+
+    source: Pictures
+    sha256: npt.NDArray[np.uint8] = field(repr=False)
+    pixels: npt.NDArray[np.uint8] = field(repr=False)
+
+    def read(self, sample_id: bytes, index: int) -> bytes | npt.NDArray[np.uint8]:
+        return self._checked(sample_id, index)[0]
+
+    def image(self, sample_id: bytes, index: int) -> Image.Image:
+        """Return one picture, RGB and upright.
+
+        Raises
+        ------
+        MissingImage, UnreadableImage
+        ChangedImage
+            It is another one than at the scan.
+        """
+        data, image = self._checked(sample_id, index)
+        return _to_image(data) if image is None else image
+
+    def _checked(
+        self, sample_id: bytes, index: int
+    ) -> tuple[bytes | npt.NDArray[np.uint8], Image.Image | None]:
+        """Return the stored picture, and the decoded one where it had to be decoded to know it."""
+        data = self.source.read(sample_id, index)
+        stored = self.source.scanned(data, index)
+        if stored is None or hashlib.sha256(stored).digest() == self.sha256[index].tobytes():
+            return data, None
+        image = _to_image(data)
+        if pixel_hash(image) == self.pixels[index].tobytes():
+            return data, image
+        raise ChangedImage("the picture has changed since the scan", safe(sample_id), "scan the data again")
+
+
+def _to_image(data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
+    return decode(data) if isinstance(data, bytes) else from_array(data)
 
 
 def load_array(file: Path, key: str | None) -> npt.NDArray[np.generic]:
@@ -182,11 +274,16 @@ def _open_array(description: Mapping[str, object], root: Path) -> Pictures:
     file, key = description.get("file"), description.get("images")
     if not isinstance(file, str):
         raise SourceError("a description of arrays names their file", "it names none", "scan the data again")
-    return ArrayPictures(root / file, None if key is None else str(key))
+    embeddings = description.get("embeddings")
+    return ArrayPictures(
+        root / file,
+        None if key is None else str(key),
+        embeddings=None if embeddings is None else str(embeddings),
+    )
 
 
 _OPENERS: dict[str, Callable[[Mapping[str, object], Path], Pictures]] = {
-    "files": lambda description, root: FilePictures(root),
+    "files": lambda description, root: FilePictures(root, description.get("embeddings") is not None),
     "array": _open_array,
     "none": lambda description, root: NoPictures(),
 }

@@ -31,7 +31,7 @@ from labeltui.embed.backbone import choose_device, load_model, preprocessing, tr
 from labeltui.embed.memory import retain_heap
 from labeltui.embed.spec import slug
 from labeltui.errors import Cancelled, JobError, UsageError
-from labeltui.sources import Pictures
+from labeltui.sources import Pictures, ScannedPictures
 from labeltui.text import safe
 from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
@@ -197,7 +197,9 @@ class _BackboneJob:
         _, config = load_model(replace(self.embed, pretrained=False, checkpoint=None))
         self.config = config
         transform = preprocessing(self.embed, config)
-        pictures = Pictures.open(description, root)
+        pictures = ScannedPictures(
+            Pictures.open(description, root), audit.array("samples/sha256"), audit.array("samples/pixels")
+        )
         return Images(pictures, audit.names("samples/id"), transform, wanted, self.task.spec.threads)
 
     def _judge_lost(self, images: Images) -> None:
@@ -208,10 +210,16 @@ class _BackboneJob:
         if len(images.lost) > MOST_LOST * len(images.rows):
             raise JobError(
                 "the pictures must lie where the scan saw them",
-                f"missing or broken: {said}",
+                f"missing, broken or changed: {said}",
                 "give --source DIR",
             )
-        self.task.job.note(f"pictures lost since the scan are left out of training: {said}")
+        if self.spec.reembed:
+            raise JobError(
+                "a new embedding needs every picture of the scan",
+                f"missing, broken or changed: {said}",
+                "bring them back, scan the data again, or leave out --reembed",
+            )
+        self.task.job.note(f"pictures lost or changed since the scan are left out of training: {said}")
 
     # one model
 
@@ -301,8 +309,9 @@ class _BackboneJob:
             )  # fmt: skip
         path = self._path(part)
         path.parent.mkdir(exist_ok=True)
+        known = ~np.isin(part.predict, list(images.lost))
         with store.replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, rows=part.predict, p=p)
+            np.savez(file, rows=part.predict[known], p=p[known])
 
     def _some_unseen(self, part: Part) -> Rows:
         """Some of the samples that a model is measured on, to follow it by: all of them would cost too much."""
@@ -372,6 +381,7 @@ class _BackboneJob:
             wanted, on = np.flatnonzero(held), task.spec.held_out
         else:
             wanted, on = np.flatnonzero(self.fold >= 0), "out of fold"
+        wanted = np.intersect1d(wanted, np.concatenate([rows for rows, _ in probabilities.values()]))
         if not len(wanted):
             return None
         rows = np.arange(len(task.labels))

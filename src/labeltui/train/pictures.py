@@ -19,7 +19,7 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms.v2 import functional
 
 from labeltui.embed import Transform
-from labeltui.errors import Cancelled, MissingImage, UnreadableImage
+from labeltui.errors import Cancelled, ChangedImage, MissingImage, UnreadableImage
 from labeltui.sources import Pictures
 from labeltui.store import Names
 
@@ -51,7 +51,7 @@ class Images:
     Attributes
     ----------
     lost : dict of int to str
-        Samples whose picture is gone or broken since the scan, and why; theirs are black.
+        Samples whose picture is gone, broken or another one since the scan, and why; theirs are black.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Images:
             sample = int(index[at])
             try:
                 out[at] = self.transform(self._pictures.image(self._ids[sample], sample))
-            except (MissingImage, UnreadableImage) as error:
+            except (ChangedImage, MissingImage, UnreadableImage) as error:
                 self.lost[sample] = str(error)
 
         list(self._pool.map(one, range(len(index))))

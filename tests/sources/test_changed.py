@@ -1,0 +1,62 @@
+"""Data that changed between the scan and somebody's look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labeltui.audit import Audit
+from labeltui.embed import EmbedSpec
+from labeltui.errors import ChangedImage
+from labeltui.scan import ScanOptions, scan
+from tests.factories import HEAD, make_audit
+
+OPTIONS = ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0), head=HEAD)
+
+
+def changed(audit: Audit) -> list[int]:
+    found = []
+    for i in range(audit.n):
+        try:
+            audit.image(i)
+        except ChangedImage:
+            found.append(i)
+    return found
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_rows_of_an_array_in_another_order_are_other_pictures(tmp_path: Path, embedded: bool) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "images": rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8),
+        "labels": np.array(["cat", "dog"] * 6),
+    }
+    if embedded:
+        arrays["embeddings"] = rng.normal(size=(12, 4)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", **arrays)
+    scan(tmp_path / "data.npz", tmp_path / "a.audit", OPTIONS)
+    with Audit.open(tmp_path / "a.audit", read_only=True) as audit:
+        assert changed(audit) == []
+    order = np.arange(12)
+    order[[1, 5, 7]] = order[[5, 7, 1]]
+    np.savez(tmp_path / "data.npz", **{name: values[order] for name, values in arrays.items()})
+    with Audit.open(tmp_path / "a.audit", read_only=True) as audit:
+        assert changed(audit) == [1, 5, 7]
+
+
+def test_another_file_under_a_samples_name_is_refused(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=40)
+    with Audit.open(path, read_only=True) as audit:
+        names = [tmp_path / "data" / audit.sample_id(i).decode() for i in range(3)]
+        names[0].write_bytes(names[1].read_bytes())
+        Image.open(names[2]).save(names[2], pnginfo=None, compress_level=0)  # other bytes, the same picture
+        with pytest.raises(ChangedImage, match="changed since the scan") as caught:
+            audit.image(0)
+        assert audit.sample_name(0) in caught.value.came
+        with pytest.raises(ChangedImage):
+            audit.picture_bytes(0)
+        assert audit.image(2).size == (16, 16)
+        assert changed(audit) == [0]
