@@ -57,7 +57,10 @@ def write_result(path: Path, audit: Path, needs=(), arrays=None, **attrs) -> Pat
     with Store.open(audit) as opened:
         root = {**store.generation_attrs(opened.uuid, needs), **attrs}
         default = {"scores/blend": np.full(opened.n, 0.25, np.float32)}
-        store.write_h5(path, default if arrays is None else arrays, {"": root})
+        groups = {"": root}
+        if any(name.startswith("embeddings/") for name in arrays or ()):
+            groups["embeddings"] = {"default": opened.embedding_name}
+        store.write_h5(path, default if arrays is None else arrays, groups)
     return path
 
 
@@ -387,17 +390,18 @@ class TestFaults:
     )
     def test_arrays_that_contradict_are_damaged(self, audit: Path, name: str, value: np.ndarray) -> None:
         rewrite(audit, **{name: value})
-        with pytest.raises(DamagedAudit):
-            Store.open(audit)
+        with pytest.raises(DamagedAudit), Store.open(audit) as opened:
+            opened.validate()
 
-    def test_verify_finds_a_changed_byte(self, audit: Path) -> None:
+    def test_a_changed_byte_is_found(self, audit: Path) -> None:
         with Store.open(audit) as opened:
-            opened.verify()
+            assert list(opened.faults()) == []
         path = audit / store.AUDIT_FILE
         with h5py.File(path, "r+") as file:
             file["embeddings/given"][3, 4] += 1
-        with Store.open(audit) as opened, pytest.raises(DamagedAudit, match="checksum"):
-            opened.verify()
+        with Store.open(audit) as opened:
+            (fault,) = opened.faults()
+        assert "SHA-256" in fault
 
     def test_broken_bytes_anywhere_are_reported_or_harmless(self, tmp_path: Path) -> None:
         audit = make_audit(tmp_path, n=30, images=False)
@@ -425,7 +429,7 @@ class TestFaults:
         (audit / store.SCAN_FILE).unlink()
         with Store.open(audit) as opened:
             assert opened.scan == {}
-            opened.verify()
+            assert list(opened.faults()) == []
 
 
 class TestGenerations:
@@ -465,12 +469,12 @@ class TestGenerations:
     def test_prune_keeps_the_last_two_and_all_they_need(self, audit: Path, tmp_path: Path) -> None:
         with Store.open(audit) as opened:
             for number, needs in [(1, ()), (2, (1,)), (3, ()), (4, ()), (5, (2,)), (6, ())]:
-                arrays = {"scores/x": np.full(240, number, np.float32)}
+                arrays = {"scores/x": np.full(240, number / 8, np.float32)}
                 opened.adopt(write_result(tmp_path / f"{number}.h5", audit, needs, arrays))
             assert opened.prune(keep=[3]) == [4]
             assert opened.generations() == [0, 1, 2, 3, 5, 6]
             assert opened.prune() == [3]
-            assert opened.at(5).array("scores/x")[0] == 5
+            assert opened.at(5).array("scores/x")[0] == 5 / 8
 
     def test_adopting_twice_makes_one_generation(self, audit: Path, tmp_path: Path) -> None:
         result = write_result(tmp_path / "r.h5", audit)
@@ -481,7 +485,7 @@ class TestGenerations:
             assert store.sha256(opened.generation_path(8)) == store.sha256(other)
 
     def test_foreign_and_broken_results_are_refused(self, audit: Path, tmp_path: Path) -> None:
-        foreign = write_result(tmp_path / "1.h5", audit, uuid="0" * 36)
+        foreign = write_result(tmp_path / "1.h5", audit, uuid="00000000-0000-8000-8000-000000000000")
         short = write_result(tmp_path / "2.h5", audit, arrays={"scores/x": np.zeros(5, np.float32)})
         orphan = write_result(tmp_path / "3.h5", audit, needs=(9,))
         newer = write_result(tmp_path / "4.h5", audit, format=99)
@@ -490,7 +494,7 @@ class TestGenerations:
         with Store.open(audit) as opened:
             for result, kind, match in [
                 (foreign, DamagedAudit, "another scan"),
-                (short, DamagedAudit, "5 rows"),
+                (short, DamagedAudit, r"shape \(5,\)"),
                 (orphan, DamagedAudit, "needs 9"),
                 (newer, NewerFormat, "format 99"),
                 (truncated, DamagedAudit, "500 bytes"),

@@ -484,6 +484,41 @@ def explain(audit: Path, sample: str, as_json: bool) -> None:
 
 
 @verbs.command()
+@click.argument("audit", type=PATH)
+@click.option("--repair", is_flag=True, help="Mend what can be mended without guessing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def check(audit: Path, repair: bool, as_json: bool) -> int:
+    """Read all of AUDIT, and name what is damaged.
+
+    Exit status 0 when nothing is, else 5.
+    """
+    from labeltui import check as room
+    from labeltui.errors import DamagedAudit
+
+    report = room.check(audit, repair)
+    if as_json:
+        _print_json(report.as_json())
+    else:
+        click.echo("\n".join(report.lines()))
+    return 0 if report.whole else DamagedAudit.exit_code
+
+
+@verbs.command()
+@click.argument("audit", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="The new directory.")
+def backup(audit: Path, out: Path) -> None:
+    """Copy AUDIT, also while it is reviewed, and check the copy."""
+    from labeltui import backup as room
+
+    made = room.backup(audit, out)
+    click.echo(
+        f"{made.actions:,} actions, {made.generations:,} generations, {made.runs:,} runs, {made.bytes:,} bytes; checked"
+    )
+    for run in made.left_out:
+        click.echo(f"left out: run {run}, which is active")
+
+
+@verbs.command()
 @click.argument("audit", type=PATH, required=False)
 @click.option("--torch", is_flag=True, help="Import torch too, and ask it for its devices (seconds).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labeltui.errors import DamagedAudit
 from labeltui.journal import Action, StoredRow
+from labeltui.store import Store
+from labeltui.text import safe
 
 KINDS = ("", "keep", "relabel", "exclude", "ambiguous", "unsure", "skip")
 """Kinds of decisions by their number in `Ledger.kind`; 0 = undecided, where a note may stand all the same."""
@@ -206,6 +209,13 @@ class Ledger:
         The stacks are replayed on the actions alone; the rows of those in effect are then linked in one step.
         """
         kind_number = {kind: number for number, kind in enumerate(KINDS)}
+        unknown = {row[2] for row in stored} - kind_number.keys()
+        if unknown:
+            raise DamagedAudit(
+                f"a decision is one of {', '.join(KINDS[1:])}",
+                f"the journal holds {safe(min(unknown), 40)}",
+                "put back the journal that was made with this audit",
+            )
         rows = self._rows
         rows.sample.extend(np.array([row[1] for row in stored], np.int32))
         rows.kind.extend(np.array([kind_number[row[2]] for row in stored], np.int8))
@@ -308,6 +318,65 @@ class Ledger:
         entries, place = np.unique(self._rows.entry.values[self.row[samples]], return_inverse=True)
         young = np.array([self._entries[number].action.seq > seq for number in entries])
         return int(np.count_nonzero(young[place]))
+
+
+def replay(store: Store, actions: Sequence[Action], rows: Sequence[StoredRow]) -> Ledger:
+    """Return the ledger of what a journal holds.
+
+    Parameters
+    ----------
+    store : Store
+        The audit whose samples and classes the journal names.
+    actions : sequence of Action
+        In order.
+    rows : sequence of StoredRow
+        Their decisions, in order.
+
+    Raises
+    ------
+    DamagedAudit
+        A decision is on a sample, or for a class, that the audit does not have, or of a kind that does not exist.
+    """
+    classes = {name: index for index, name in enumerate(store.class_ids)}
+
+    def label_index(name: bytes | None) -> int:
+        if name is None:
+            return -1
+        try:
+            return classes[name]
+        except KeyError:
+            raise DamagedAudit(
+                "the journal's labels are classes of the audit",
+                f"class {safe(name)} is not",
+                "put back the journal that was made with this audit",
+            ) from None
+
+    ledger = Ledger(store.n)
+    ledger.load(actions, _by_id(store, rows), label_index)
+    return ledger
+
+
+def _by_id(store: Store, rows: Sequence[StoredRow]) -> Sequence[StoredRow]:
+    """Give the journal's rows the indices of the samples that they name.
+
+    A row says both; as a rule they agree. The id decides, and one that no sample has is an error, not a guess.
+    """
+    ids, n = store.ids, store.n
+    apart = [at for at, row in enumerate(rows) if not (0 <= row[1] < n and ids[row[1]] == row[6])]
+    if not apart:
+        return rows
+    found = ids.indices(rows[at][6] for at in apart).tolist()
+    lost = [rows[at][6] for at, index in zip(apart, found, strict=True) if index < 0]
+    if lost:
+        raise DamagedAudit(
+            "the journal's decisions are on samples of the audit",
+            f"{len(lost):,} are on others, the first on {safe(lost[0])}",
+            "put back the journal that was made with this audit",
+        )
+    rows = list(rows)
+    for at, index in zip(apart, found, strict=True):
+        rows[at] = (rows[at][0], index, *rows[at][2:])
+    return rows
 
 
 def _take(stack: list[int], number: int) -> bool:

@@ -16,11 +16,11 @@ from labeltui.audit import calibration, generations
 from labeltui.audit import evidence as evidence_
 from labeltui.audit.complexities import Complexities
 from labeltui.audit.copies import Copies
-from labeltui.audit.ledger import EXCLUDE, KINDS, RELABEL, Ledger
+from labeltui.audit.ledger import EXCLUDE, KINDS, RELABEL, replay
 from labeltui.audit.queue import Queues, QueueSpec
 from labeltui.audit.views import CLASS_ORDERS, ClassTable, Decision, PairRow, Summary
-from labeltui.errors import AuditError, DamagedAudit, InputError, MissingImage
-from labeltui.journal import Journal, StoredRow
+from labeltui.errors import AuditError, InputError, MissingImage
+from labeltui.journal import Journal
 from labeltui.store import STATUS_NAMES, Store
 from labeltui.text import safe
 
@@ -61,13 +61,11 @@ class Reading:
         self.split_names = [safe(name) for name in store.split_names]
         self.read_only = journal.read_only
         self._journal = journal
-        self._class_index = {name: index for index, name in enumerate(self.class_ids)}
         self._source_root = source_root
         self._pictures: Pictures | None = None
         actions, rows, self._generations = journal.read()
         self._read_seq = actions[-1].seq if actions else 0
-        self._ledger = Ledger(self.n)
-        self._ledger.load(actions, self._by_id(store, rows), self._label_index)
+        self._ledger = replay(store, actions, rows)
         self._current = store.given.copy()
         changed = self._ledger.touched()
         self._current[changed] = self._labels_after(store, changed)
@@ -75,6 +73,7 @@ class Reading:
 
     def _show(self, store: Store) -> None:
         """Make `store` the generation that everything speaks of."""
+        store.validate()
         self._store = store
         self.generation = store.generation
         self.embedding_name = store.embedding_name
@@ -117,40 +116,6 @@ class Reading:
             labels = labels.copy()
             labels[excluded] = -1
         return labels
-
-    def _by_id(self, store: Store, rows: list[StoredRow]) -> list[StoredRow]:
-        """Give the journal's rows the indices of the samples that they name.
-
-        A row says both; as a rule they agree. The id decides, and one that no sample has is an error, not a guess.
-        """
-        ids, n = store.ids, self.n
-        apart = [at for at, row in enumerate(rows) if not (0 <= row[1] < n and ids[row[1]] == row[6])]
-        if not apart:
-            return rows
-        found = ids.indices(rows[at][6] for at in apart).tolist()
-        lost = [rows[at][6] for at, index in zip(apart, found, strict=True) if index < 0]
-        if lost:
-            raise DamagedAudit(
-                "the journal's decisions are on samples of the audit",
-                f"{len(lost):,} are on others, the first on {safe(lost[0])}",
-                "put back the journal that was made with this audit",
-            )
-        rows = list(rows)
-        for at, index in zip(apart, found, strict=True):
-            rows[at] = (rows[at][0], index, *rows[at][2:])
-        return rows
-
-    def _label_index(self, name: bytes | None) -> int:
-        if name is None:
-            return -1
-        try:
-            return self._class_index[name]
-        except KeyError:
-            raise DamagedAudit(
-                "the journal's labels are classes of the audit",
-                f"class {safe(name)} is not",
-                "put back the journal that was made with this audit",
-            ) from None
 
     # one sample
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labeltui.audit import generations
-from labeltui.audit.ledger import EXCLUDE, KEEP, KINDS, Ledger
+from labeltui.audit.ledger import EXCLUDE, KEEP, KINDS, replay
 from labeltui.audit.reading import Index, Reading
 from labeltui.audit.views import Change, Step, WhatIf
 from labeltui.errors import InputError
@@ -371,8 +371,7 @@ class Audit(Reading):
         actions, rows, self._generations = self._journal.read()
         self._read_seq = actions[-1].seq
         old = self._ledger
-        self._ledger = Ledger(self.n)
-        self._ledger.load(actions, self._by_id(self._store, rows), self._label_index)
+        self._ledger = replay(self._store, actions, rows)
         changed = np.union1d(old.touched(), self._ledger.touched())
         self._current[changed] = self._labels_after(self._store, changed)
         self._show(self._store)

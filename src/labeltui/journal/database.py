@@ -69,6 +69,31 @@ _DECISIONS = (
 )
 _GENERATIONS = "SELECT seq, n, sha256, run FROM generation WHERE seq > ? ORDER BY seq"
 
+# SQLite keeps any type in any column; what is read here is used as it is.
+_MISTYPED = """
+SELECT 'action', seq FROM action WHERE typeof(uuid) <> 'text' OR typeof(time) <> 'text' OR typeof(reviewer) <> 'text'
+    OR typeof(host) <> 'text' OR typeof(kind) <> 'text' OR typeof(undoes) NOT IN ('null', 'text')
+UNION ALL
+SELECT 'decision', rowid FROM decision WHERE typeof(action) <> 'integer' OR typeof(sample_index) <> 'integer'
+    OR typeof(sample_id) <> 'blob' OR typeof(kind) <> 'text' OR typeof(new_label) NOT IN ('null', 'blob')
+    OR typeof(second_label) NOT IN ('null', 'blob') OR typeof(note) NOT IN ('null', 'text')
+UNION ALL
+SELECT 'generation', seq FROM generation WHERE typeof(n) <> 'integer' OR n < 0 OR typeof(sha256) <> 'text'
+    OR typeof(run) <> 'text'
+LIMIT 1
+"""
+
+# What no writer leaves behind, each with a query that counts it.
+_CONTRADICTIONS = {
+    "decisions belong to no action": "SELECT count(*) FROM decision WHERE action NOT IN (SELECT seq FROM action)",
+    "generations belong to no action": "SELECT count(*) FROM generation WHERE seq NOT IN (SELECT seq FROM action)",
+    "actions undo or redo one that is not there": "SELECT count(*) FROM action AS a WHERE kind IN ('undo', 'redo') AND"
+    " NOT EXISTS (SELECT 1 FROM action AS b WHERE b.uuid = a.undoes AND b.seq < a.seq)",
+    "actions are of a kind that does not exist": "SELECT count(*) FROM action"
+    " WHERE kind NOT IN ('decide', 'note', 'undo', 'redo', 'generation')",
+    "actions are missing": "SELECT coalesce(max(seq), 0) - count(*) FROM action",
+}
+
 _RETRY_SECONDS = 1.0
 _BUSY_SECONDS = 10.0
 
@@ -269,6 +294,40 @@ class Journal:
             self.last_seq = self.saved_seq = actions[-1].seq
         return actions, rows, generations
 
+    def faults(self) -> Iterator[str]:
+        """Read all of the journal and yield what contradicts itself, in words.
+
+        Raises
+        ------
+        DamagedAudit
+            It cannot be read.
+        """
+        with self._reading() as db:
+            yield from (
+                safe(str(row[0]), 200) for row in db.execute("PRAGMA integrity_check(5)") if row[0] != "ok"
+            )
+            for text, query in _CONTRADICTIONS.items():
+                if count := db.execute(query).fetchone()[0]:
+                    yield f"{count:,} {text}"
+
+    def copy(self, path: Path) -> None:
+        """Write a consistent copy of the journal into a new file, also while another process writes it.
+
+        Parameters
+        ----------
+        path : Path
+            The copy: one plain file, complete when this returns.
+
+        Raises
+        ------
+        DamagedAudit
+            The journal cannot be read, or the copy cannot be written.
+        """
+        with self._reading() as db, closing(sqlite3.connect(path, isolation_level=None)) as copy:
+            copy.execute("PRAGMA synchronous=FULL")
+            db.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # the state that it is in at rest
+
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A connection for reading, whatever lies beside the file and whether or not it may be written."""
@@ -324,8 +383,14 @@ class Journal:
                 else f"{safe(str(self.path))} lacks {', '.join(sorted(name for _, name in missing))}",
                 "restore it from a copy",
             )
-        meta: dict[str, str] = dict(db.execute("SELECT key, value FROM meta"))
         where = safe(str(self.path))
+        if mistyped := db.execute(_MISTYPED).fetchone():
+            raise DamagedAudit(
+                "a journal's columns hold what labeltui writes into them",
+                f"{where}: row {mistyped[1]} of {mistyped[0]} holds something else",
+                "restore it from a copy",
+            )
+        meta = {str(key): str(value) for key, value in db.execute("SELECT key, value FROM meta")}
         if not meta.get("format", "").isdecimal():
             raise DamagedAudit("a journal states its format", f"{where} does not", "restore it from a copy")
         if int(meta["format"]) > FORMAT:

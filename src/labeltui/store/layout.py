@@ -6,13 +6,15 @@ import contextlib
 import filecmp
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from labeltui.errors import DamagedAudit, NewerFormat, NotAnAudit
+from labeltui.errors import AuditError, DamagedAudit, NewerFormat, NotAnAudit
 from labeltui.store.atomic import replacing, sha256, sweep, sync_directory
+from labeltui.store.contents import damaged, require_complete, shape_faults, value_faults
 from labeltui.store.h5 import FROM_CONTENT, H5, Array, Attribute, Names
 from labeltui.text import safe
 
@@ -29,26 +31,9 @@ OK, UNREADABLE, NON_FINITE, ZERO = range(4)
 STATUS_NAMES = ("ok", "unreadable", "non_finite", "zero")
 """What a sample's status means; all but ok stay in the audit and out of graph, CSG and folds."""
 
-# path -> (number of dimensions, kind of dtype, what the first axis counts: N samples, K classes, or free)
-_REQUIRED: dict[str, tuple[int, str, str]] = {
-    "samples/id": (1, "u", ""),
-    "samples/id_offsets": (1, "i", "N+1"),
-    "samples/split": (1, "i", "N"),
-    "samples/sha256": (2, "u", "N"),
-    "samples/status": (1, "u", "N"),
-    "labels/given": (1, "i", "N"),
-    "classes/id": (1, "u", ""),
-    "classes/id_offsets": (1, "i", "K+1"),
-    "classes/name": (1, "u", ""),
-    "classes/name_offsets": (1, "i", "K+1"),
-    "splits/name": (1, "u", ""),
-    "splits/name_offsets": (1, "i", ""),
-    "groups/duplicate": (1, "i", "N"),
-    "scores/blend": (1, "f", "N"),
-    "suggest/label": (2, "i", "N"),
-    "suggest/p": (2, "f", "N"),
-}
-_PER_SAMPLE = ("scores/", "suggest/", "proposals/", "embeddings/", "groups/")
+
+# It names files outside the audit (what the UI remembers), so it must not be a path.
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Store:
@@ -73,8 +58,9 @@ class Store:
         (n,) int32 class index or -1; (n,) uint8, see `STATUS_NAMES`; (n,) int16 split index or -1. Read-only.
     """
 
-    def __init__(self, path: Path, files: dict[int, H5]) -> None:
+    def __init__(self, path: Path, files: dict[int, H5], sizes: Mapping[str, int]) -> None:
         self.path = path
+        self._sizes = sizes
         self._files = files  # newest generation first, the scan last
         self.generation = next(iter(files))
         root = files[0].attrs()
@@ -112,15 +98,15 @@ class Store:
         try:
             files[0] = H5(path / AUDIT_FILE)
             root = _check_root(files[0], "audit")
-            _check_shapes(files[0], path)
+            sizes = require_complete(files[0], f"{path.name}/{AUDIT_FILE}")
             waiting = [generation] if generation else []
             while waiting:
                 number = waiting.pop()
                 if number in files:
                     continue
                 files[number] = H5(_generation_path(path, number))
-                waiting.extend(_check_generation(files[number], number, root["uuid"], files[0]))
-            return cls(path, dict(sorted(files.items(), reverse=True)))
+                waiting.extend(_check_generation(files[number], number, root["uuid"], sizes))
+            return cls(path, dict(sorted(files.items(), reverse=True)), sizes)
         except BaseException:
             for file in files.values():
                 file.close()
@@ -219,8 +205,11 @@ class Store:
                 self._scan = json.loads((self.path / SCAN_FILE).read_text(encoding="utf-8"))
             except FileNotFoundError:
                 self._scan = {}
-            except ValueError as error:
+            except (OSError, ValueError, RecursionError) as error:
                 raise DamagedAudit("scan.json must be JSON", safe(str(error), 120), "delete it") from None
+            if not isinstance(self._scan, dict):
+                self._scan = None
+                raise DamagedAudit("scan.json must be one JSON object", "it is none", "delete it")
         return self._scan
 
     # generations
@@ -257,13 +246,15 @@ class Store:
             The file is incomplete, or belongs to another audit.
         """
         with H5(result) as file:
-            for needed in _check_generation(file, result.name, self.uuid, self._files[0]):
-                if needed and needed not in _numbers(self.path):
+            for needed in _check_generation(file, result.name, self.uuid, self._sizes):
+                if needed not in _numbers(self.path):
                     raise DamagedAudit(
                         "a result must build on generations that exist",
                         f"it needs {needed}",
                         "start the job again",
                     )
+            for fault in value_faults(file, self._sizes, everything=True):
+                raise _damaged_generation(result.name, fault)
         size = result.stat().st_size
         for number in reversed(_numbers(self.path)):
             there = _generation_path(self.path, number)
@@ -276,6 +267,12 @@ class Store:
         with replacing(target) as temporary:
             shutil.copyfile(result, temporary)
         sync_directory(self.path)
+        try:
+            with self.at(number) as view:
+                view.validate()
+        except DamagedAudit:
+            target.unlink()
+            raise
         return number
 
     def prune(self, keep: Iterable[int] = ()) -> list[int]:
@@ -296,33 +293,83 @@ class Store:
             number = waiting.pop()
             if number not in kept and number in numbers:
                 kept.add(number)
-                with H5(_generation_path(self.path, number)) as file:
-                    waiting.extend(_check_generation(file, number, self.uuid, self._files[0]))
+                # What cannot be read needs nothing that is known; `labeltui check` names it.
+                with (
+                    contextlib.suppress(DamagedAudit, NewerFormat),
+                    H5(_generation_path(self.path, number)) as file,
+                ):
+                    waiting.extend(_check_generation(file, number, self.uuid, self._sizes))
         gone = [number for number in numbers if number not in kept]
         for number in gone:
             _generation_path(self.path, number).unlink(missing_ok=True)
         return gone
 
-    def verify(self) -> None:
-        """Read everything and compare it with what the scan recorded (seconds for a large audit).
+    def validate(self) -> None:
+        """See that everything in view can be used as it is: indices lie inside the audit, probabilities are numbers.
+
+        Costs some 30 ms for a million samples. What is larger (the graph, the embeddings) is checked where it is used.
 
         Raises
         ------
         DamagedAudit
-            A byte of audit.h5 changed since the scan, or an index points outside its table.
+            Naming the file and the dataset.
         """
-        recorded = self.scan.get("sha256")
-        if recorded and recorded != sha256(self.path / AUDIT_FILE):
-            raise DamagedAudit(
-                "audit.h5 must not change after the scan", "its checksum differs", "copy it again"
-            )
-        for name in [f"graph/{name}/indices" for name in self.names_in("graph")] + ["suggest/label"]:
-            limit = self.n if name.startswith("graph") else len(self.class_ids)
-            array = self.array(name)
-            if array.size and not (array.min() >= -1 and array.max() < limit):
-                raise DamagedAudit(
-                    f"{name} must point inside the audit", "it does not", "copy it again, or scan again"
-                )
+        for number, file in self._files.items():
+            for fault in value_faults(file, self._sizes):
+                raise _damaged_generation(number, fault) if number else damaged(self._where, fault)
+        try:
+            graph = f"graph/{self.embedding_name}"
+            shapes = {self.array(f"{graph}/{part}").shape for part in ("indices", "similarity")}
+            labels, p = self.array("suggest/label"), self.array("suggest/p")
+            for part in ("rev_indptr", "rev_indices"):
+                self.array(f"{graph}/{part}")
+            self.embedding()
+        except KeyError as error:
+            raise damaged(self._where, f"{safe(str(error.args[0]))} is missing") from None
+        if len(shapes) > 1 or labels.shape != p.shape or not labels.shape[1]:
+            raise damaged(self._where, "the graph or the suggestions contradict themselves in shape")
+
+    @property
+    def _where(self) -> str:
+        return f"{self.path.name}/{AUDIT_FILE}"
+
+    def faults(self) -> Iterator[str]:
+        """Read all of audit.h5 and yield what is wrong with it, in words; its checksum stands in scan.json."""
+        path = self.path / AUDIT_FILE
+        try:
+            recorded = self.scan.get("sha256")
+            # Read before it is mapped: a disk's error in mapped memory ends the process.
+            found = sha256(path)
+            if recorded and found != recorded:
+                yield f"its SHA-256 is {found}, not {safe(str(recorded), 64)} as {SCAN_FILE} says"
+            yield from value_faults(self._files[0], self._sizes, everything=True)
+        except DamagedAudit as error:
+            yield error.came
+        except OSError as error:
+            yield f"it cannot be read: {error.strerror}"
+
+    def generation_faults(self, path: Path, digest: str = "") -> Iterator[str]:
+        """Read all of a generation's file, or of a run's result, and yield what is wrong with it, in words.
+
+        Parameters
+        ----------
+        path : Path
+        digest : str
+            The SHA-256 that it must have; empty where none is known.
+        """
+        try:
+            found = sha256(path)
+            if digest and found != digest:
+                yield f"its SHA-256 is {found}, not {safe(digest, 64)} as the journal says"
+            with H5(path) as file:
+                for needed in _check_generation(file, path.name, self.uuid, self._sizes):
+                    if needed not in _numbers(self.path):
+                        yield f"it needs generation {needed}, which is not here"
+                yield from value_faults(file, self._sizes, everything=True)
+        except AuditError as error:
+            yield error.came
+        except OSError as error:
+            yield f"it cannot be read: {error.strerror}"
 
 
 def generation_attrs(uuid: str, needs: Iterable[int] = (), **more: Attribute) -> dict[str, Attribute]:
@@ -392,6 +439,12 @@ def _check_root(file: H5, kind: str) -> dict[str, Any]:
             "it is an HDF5 file of another kind",
             "name another directory",
         )
+    if not _UUID.fullmatch(root["uuid"]):
+        raise DamagedAudit(
+            f"{safe(file.path.name)} must carry the uuid of its audit",
+            f"{safe(root['uuid'], 80)} is none",
+            "copy it again, or scan again",
+        )
     if number > FORMAT:
         raise NewerFormat(
             f"this labeltui reads audits up to format {FORMAT}",
@@ -401,44 +454,7 @@ def _check_root(file: H5, kind: str) -> dict[str, Any]:
     return root
 
 
-def _check_shapes(file: H5, path: Path) -> None:
-    def damaged(came: str) -> DamagedAudit:
-        return DamagedAudit(
-            f"{safe(path.name)}/{AUDIT_FILE} must be complete", came, "copy it again, or scan again"
-        )
-
-    try:
-        n, k = file.shape("labels/given")[0], file.shape("classes/id_offsets")[0] - 1
-        default = file.attrs("embeddings")["default"]
-        graph = f"graph/{default}"
-        required = {
-            **_REQUIRED,
-            f"embeddings/{default}": (2, "f", "N"),
-            f"{graph}/indices": (2, "i", "N"),
-            f"{graph}/similarity": (2, "f", "N"),
-            f"{graph}/rev_indptr": (1, "i", "N+1"),
-            f"{graph}/rev_indices": (1, "i", ""),
-        }
-        lengths = {"N": n, "N+1": n + 1, "K": k, "K+1": k + 1}
-        for name, (dimensions, kind, axis) in required.items():
-            shape, found = file.shape(name), file.kind(name)
-            if len(shape) != dimensions or found != kind or (axis and shape[0] != lengths[axis]):
-                raise damaged(
-                    f"{name} has shape {shape} and kind {found!r} beside {n} samples and {k} classes"
-                )
-        counts = tuple(file["csg/T_shape"].tolist()) if "csg/T_indptr" in file else file.shape("csg/T")
-        if counts != (k, k):
-            raise damaged(f"csg/T has shape {counts} beside {k} classes")
-        if file.shape(f"{graph}/indices") != file.shape(f"{graph}/similarity"):
-            raise damaged("the graph's indices and similarities differ in shape")
-    except KeyError as error:
-        raise damaged(f"{error.args[0]} is missing") from None
-    given = file["labels/given"]
-    if n and not (given.min() >= -1 and given.max() < k):
-        raise damaged(f"labels/given points outside its {k} classes")
-
-
-def _check_generation(file: H5, name: int | str, uuid: str, scan: H5) -> list[int]:
+def _check_generation(file: H5, name: int | str, uuid: str, sizes: Mapping[str, int]) -> list[int]:
     """Refuse a generation that does not belong to the audit, and return those it needs."""
     try:
         root = _check_root(file, "generation")
@@ -448,13 +464,17 @@ def _check_generation(file: H5, name: int | str, uuid: str, scan: H5) -> list[in
         raise DamagedAudit(
             f"generation {name} must belong to this audit", "it was made for another scan", "delete it"
         )
-    n = scan.shape("labels/given")[0]
-    for prefix in _PER_SAMPLE:
-        for entry in file.names(prefix.rstrip("/")):
-            if file.shape(prefix + entry)[0] != n:
-                raise DamagedAudit(
-                    f"generation {name} must have one row a sample",
-                    f"{prefix}{entry} has {file.shape(prefix + entry)[0]} rows, the audit {n} samples",
-                    "delete it and run the job again",
-                )
-    return [int(number) for number in root.get("needs", [])]
+    for fault in shape_faults(file, sizes):
+        raise _damaged_generation(name, fault)
+    needs = root.get("needs", [])
+    if not isinstance(needs, list) or not all(isinstance(number, int) and number > 0 for number in needs):
+        raise _damaged_generation(name, "it does not say which generations it needs")
+    return needs
+
+
+def _damaged_generation(name: int | str, got: str) -> DamagedAudit:
+    return DamagedAudit(
+        f"generation {name} must fit its audit",
+        got,
+        "labeltui check says what can be done, or run the job again",
+    )

@@ -106,6 +106,7 @@ def _train(job: Run) -> dict[str, Any]:
     spec = TrainSpec.read(job.directory / "spec.json")
     labels = _load(job, "labels", spec.label_sha256, "<i4")
     with store.Store.open(job.directory.parent.parent, spec.generation) as audit:
+        audit.validate()
         if audit.uuid != spec.audit_uuid:
             raise JobError(
                 "a run belongs to one audit",

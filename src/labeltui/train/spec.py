@@ -216,8 +216,9 @@ class TrainSpec:
                 backbone = dict(values["backbone"])
                 values["backbone"] = BackboneSpec(**{**backbone, "augment": tuple(backbone["augment"])})
             return cls(**values)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise JobError("a run needs a readable spec.json", f"{safe(str(path))}: {error!r}") from None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            what = safe(f"{type(error).__name__}: {error}", 120)
+            raise JobError("a run needs a readable spec.json", f"{safe(str(path))}: {what}") from None
 
 
 def label_hash(labels: NDArray[np.int32]) -> str:
