@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import labeltui
 from _measures import Row, best_threshold, calibration, reliability
-from _worlds import Pictures, World
+from _worlds import Images, World
 from labeltui import detect, duplicates, head
 from labeltui.detect import calibrate
 from labeltui.detect.ensemble import Ensemble
@@ -50,7 +50,7 @@ class Stage:
     @cached_property
     def groups(self) -> NDArray[np.int32]:
         """Copies, by the embedding alone."""
-        return groups(self.world.pictures)
+        return groups(self.world.images)
 
     @cached_property
     def fold(self) -> NDArray[np.int8]:
@@ -63,7 +63,7 @@ class Stage:
 
     @cached_property
     def facts(self) -> detect.DetectorInputs:
-        world, of = self.world, self.world.pictures
+        world, of = self.world, self.world.images
         return detect.DetectorInputs(
             world.labels,
             world.n_classes,
@@ -97,7 +97,7 @@ class Stage:
         )  # fmt: skip
 
 
-def groups(of: Pictures) -> NDArray[np.int32]:
+def groups(of: Images) -> NDArray[np.int32]:
     exact = duplicates.duplicate_groups(of.X.view(np.uint8).reshape(len(of.X), -1))
     return duplicates.near_duplicates(of.indices, of.similarity, exact).groups
 
@@ -105,7 +105,7 @@ def groups(of: Pictures) -> NDArray[np.int32]:
 def train(world: World, fold: NDArray[np.int8]) -> Arrays:
     """The head that a scan trains, with its dynamics recorded."""
     made = head.out_of_fold(
-        world.pictures.X, world.labels, fold, world.n_classes, seed=world.seed, dynamics=True
+        world.images.X, world.labels, fold, world.n_classes, seed=world.seed, dynamics=True
     )
     assert made.dynamics is not None
     return {"p": made.p, **{name: getattr(made.dynamics, name) for name in DYNAMICS}}
@@ -173,7 +173,7 @@ def timed(cls: type[detect.Detector], facts: detect.DetectorInputs) -> float:
 def ours(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
     """The blend and each detector; calibration and automatic correction in detail."""
     world, found = stage.world, stage.findings
-    labels, clean = world.labels, world.pictures.clean
+    labels, clean = world.labels, world.images.clean
     best = found["suggest_label"][:, 0]
     rows = {
         "labeltui blend": Row(found["blend"], best != labels, best, found["blend"], float(found["run"])),
@@ -251,15 +251,15 @@ def correction(
 
 def limit(stage: Stage) -> tuple[dict[str, Row], dict[str, Any]]:
     """What these features hold: the head, out of fold, taught the right labels. An oracle, which measures only."""
-    of, seed = stage.world.pictures, stage.world.seed
+    of, seed = stage.world.images, stage.world.seed
     name = f"head taught the right labels of {of.name}"
-    kept = stage.keep(name, teach, of, stage.groups, seed, sources=HEAD, pictures=of.digest, seed=seed)
+    kept = stage.keep(name, teach, of, stage.groups, seed, sources=HEAD, images=of.digest, seed=seed)
     p, labels = kept["p"], stage.world.labels
     best = p.argmax(axis=1).astype(np.int32)
     row = Row(detect.base.label_probability(p, labels), best != labels, best, seconds=float(kept["seconds"]))
     return {ORACLE: row}, {}
 
 
-def teach(of: Pictures, copies: NDArray[np.int32], seed: int) -> Arrays:
+def teach(of: Images, copies: NDArray[np.int32], seed: int) -> Arrays:
     fold = head.folds(of.clean, copies, None, FOLDS, seed)
     return {"p": head.out_of_fold(of.X, of.clean, fold, int(of.clean.max()) + 1, seed=seed).p}

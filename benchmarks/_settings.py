@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import _worlds
 from _common import Report
 from _verify import OURS, Bench, Draw, fitted
-from _worlds import Pictures, World
+from _worlds import Images, World
 from labeltui import head, noise
 from labeltui.detect.cleannet import CleanNet
 
@@ -52,7 +52,7 @@ def benches(report: Report, seeds: int) -> Iterator[Bench]:
                 yield Bench(World(of, kind, rate, labels, seed), report.arrays)
 
 
-def gaussians(seed: int) -> Pictures:
+def gaussians(seed: int) -> Images:
     """Ten classes in five families, three clusters each, samples of unequal difficulty, as after a last ReLU."""
     n, d, k = 2000, 64, 10
     rng = np.random.default_rng([seed, 6])
@@ -62,10 +62,10 @@ def gaussians(seed: int) -> Pictures:
     difficulty = np.exp(rng.normal(scale=0.4, size=(n, 1)))
     x = centre[truth, rng.integers(0, 3, n)] + 0.3 * np.sqrt(d) * difficulty * rng.normal(size=(n, d))
     x = np.maximum(x @ rng.normal(size=(d, 2 * d)) / np.sqrt(d), 0.0)
-    return _worlds.pictures("made", x.astype(np.float32), truth)
+    return _worlds.images("made", x.astype(np.float32), truth)
 
 
-def right_head(of: Pictures, seed: int) -> dict[str, NDArray[np.float32]]:
+def right_head(of: Images, seed: int) -> dict[str, NDArray[np.float32]]:
     k = int(of.clean.max()) + 1
     fold = head.folds(of.clean, None, None, 5, seed + 50)
     return {"p": head.out_of_fold(of.X, of.clean, fold, k, seed=seed + 50).p}
@@ -112,7 +112,7 @@ def choose(report: Report, seeds: int) -> None:
 def error(report: Report, bench: Bench, settings: dict[str, Any]) -> float:
     """Error on the classes that nobody looked at, under these settings."""
     world = bench.world
-    draw = Draw(bench, VERIFIED[world.pictures.name], world.seed)
+    draw = Draw(bench, VERIFIED[world.images.name], world.seed)
 
     tried = replace(CleanNet.spec, **settings)
 

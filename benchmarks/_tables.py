@@ -164,7 +164,7 @@ def write_page(measured: Measured, report: Report, docs: Path) -> None:
         "",
         "Written by `python benchmarks/detection.py --docs`; [detectors.md](detectors.md) says what the rows are.",
         "",
-        "![average precision and calibration](pictures/detection.svg)",
+        "![average precision and calibration](screenshots/detection.svg)",
         "",
         "## Average precision",
         "",
@@ -234,7 +234,7 @@ def _corrections(seeds: Mapping[int, Mapping[str, Any]]) -> list[str]:
 
 
 def draw(measured: Measured, docs: Path) -> None:
-    """Draw docs/pictures/detection.svg: average precision by world, and how far the blend is to be believed."""
+    """Draw docs/screenshots/detection.svg: average precision by world, and how far the blend is to be believed."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -274,5 +274,5 @@ def draw(measured: Measured, docs: Path) -> None:
     right.grid(alpha=0.3)
     if right.get_legend_handles_labels()[0]:
         right.legend(fontsize=7)
-    figure.savefig(docs / "pictures" / "detection.svg", metadata={"Date": None})
+    figure.savefig(docs / "screenshots" / "detection.svg", metadata={"Date": None})
     plt.close(figure)

@@ -20,7 +20,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from _ours import FOLDS, HEAD, SOURCE, Arrays, Stage
-from _worlds import Pictures
+from _worlds import Images
 from labeltui import detect, head, parallel
 from labeltui.detect import calibrate
 from labeltui.detect.base import DetectorInputs, label_probability
@@ -56,7 +56,7 @@ class Bench(Stage):
     @cached_property
     def p_clean(self) -> Floats:
         """Out-of-fold probabilities of the same head, trained on the right labels of all samples: an oracle."""
-        of = self.world.pictures
+        of = self.world.images
         made = self.keep(
             f"head of {of.name} on right labels", learn_right, of, self.groups, sources=LEARNED, of=of.digest
         )
@@ -72,7 +72,7 @@ class Bench(Stage):
     @cached_property
     def coordinates(self) -> Floats:
         """Principal coordinates, rows of length 1."""
-        of = self.world.pictures
+        of = self.world.images
         return np.asarray(
             self.keep(f"coordinates of {of.name}", coordinates, of, sources=HEAD, of=of.digest)["z"]
         )
@@ -98,14 +98,14 @@ def first_look(facts: DetectorInputs) -> Arrays:
     }
 
 
-def coordinates(of: Pictures) -> Arrays:
+def coordinates(of: Images) -> Arrays:
     everyone = np.ones(len(of.X), dtype=bool)
     basis = components(of.X, everyone, 256, parallel.count_threads())
     z = project(of.X, everyone, basis, torch.float32, parallel.count_threads()).numpy()
     return {"z": z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)}
 
 
-def learn_right(of: Pictures, groups: NDArray[np.int32]) -> Arrays:
+def learn_right(of: Images, groups: NDArray[np.int32]) -> Arrays:
     fold = head.folds(of.clean, groups, None, FOLDS, 0)
     return {"p": head.out_of_fold(of.X, of.clean, fold, int(of.clean.max()) + 1).p}
 
@@ -164,7 +164,7 @@ class Draw:
         """What the audit holds after the decisions: wrong labels are replaced."""
         world = self.bench.world
         current = world.labels.copy()
-        current[self.rows] = world.pictures.clean[self.rows]
+        current[self.rows] = world.images.clean[self.rows]
         return replace(self.bench.facts, labels=current, given=world.labels, checked=self.checked)
 
     def kept(
@@ -293,7 +293,7 @@ def published(draw: Draw, steps: int) -> Arrays:
     world = draw.bench.world
     seen: dict[int, Floats] = {}
     score = peer.published(
-        world.pictures.X,
+        world.images.X,
         world.labels,
         world.n_classes,
         draw.rows,
@@ -342,7 +342,7 @@ def everything_verified(bench: Bench) -> Arrays:
     """
     world, facts, labels = bench.world, bench.facts, bench.world.labels
     k, n = world.n_classes, len(labels)
-    clean = world.pictures.clean
+    clean = world.images.clean
     counts = np.zeros((k, k))
     np.add.at(counts, (clean, labels), 1)
     channel = np.log(np.maximum(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), 1e-5)).T[labels]

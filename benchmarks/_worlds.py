@@ -39,7 +39,7 @@ HUMAN = "people"
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Embeddings and right labels, before any label is made wrong.
 
     Attributes
@@ -72,11 +72,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class World:
-    """Pictures and the labels in doubt.
+    """Images and the labels in doubt.
 
     Attributes
     ----------
-    pictures : Pictures
+    images : Images
     kind : str
         A noise model, or the name of labels that people gave.
     rate : float
@@ -86,7 +86,7 @@ class World:
         Of the noise, and of everyone who draws.
     """
 
-    pictures: Pictures
+    images: Images
     kind: str
     rate: float
     labels: Ints
@@ -95,21 +95,21 @@ class World:
     @property
     def name(self) -> str:
         rate = f" {self.rate:.0%}" if self.rate else ""
-        return f"{self.pictures.name} {self.kind}{rate}"
+        return f"{self.images.name} {self.kind}{rate}"
 
     @property
     def n_classes(self) -> int:
-        return int(self.pictures.clean.max()) + 1
+        return int(self.images.clean.max()) + 1
 
     @property
     def wrong(self) -> Mask:
-        return self.labels != self.pictures.clean
+        return self.labels != self.images.clean
 
     @cached_property
     def digest(self) -> str:
         """Stands for the content and the seed."""
         return hashlib.sha256(
-            f"{self.pictures.digest} {self.seed}".encode() + self.labels.tobytes()
+            f"{self.images.digest} {self.seed}".encode() + self.labels.tobytes()
         ).hexdigest()
 
 
@@ -136,11 +136,11 @@ def named(chosen: argparse.Namespace) -> dict[str, Path]:
     return {pair[0] if len(pair) == 2 else Path(pair[0]).stem: Path(pair[-1]) for pair in pairs}
 
 
-def given(chosen: argparse.Namespace) -> Pictures | None:
+def given(chosen: argparse.Namespace) -> Images | None:
     """The features that the options name; None, and a word, without any."""
     if chosen.features and chosen.clean:
         near = chosen.neighbours
-        return pictures(
+        return images(
             chosen.name,
             np.ascontiguousarray(np.load(chosen.features), dtype=np.float32),
             np.load(chosen.clean).astype(np.int32),
@@ -151,36 +151,36 @@ def given(chosen: argparse.Namespace) -> Pictures | None:
     return None
 
 
-def digits() -> Pictures:
+def digits() -> Images:
     """The handwritten digits that ship with scikit-learn; their pixels are the embedding."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    return pictures("digits", (data.data / 16).astype(np.float32), data.target.astype(np.int32))
+    return images("digits", (data.data / 16).astype(np.float32), data.target.astype(np.int32))
 
 
-def pictures(
+def images(
     name: str,
     X: Floats,
     clean: Ints,
     human: dict[str, Ints] | None = None,
     neighbours: tuple[Ints, Floats] | None = None,
-) -> Pictures:
-    """Return pictures; neighbours are found where none are given."""
+) -> Images:
+    """Return images; neighbours are found where none are given."""
     if neighbours is None:
         made = graph.build(X, k=min(50, len(X) - 1))
         neighbours = made.indices, made.similarity
-    return Pictures(name, X, clean, *neighbours, human or {})
+    return Images(name, X, clean, *neighbours, human or {})
 
 
-def part(whole: Pictures, count: int, seed: int) -> Pictures:
-    """A seeded sample of the pictures, named as such."""
+def part(whole: Images, count: int, seed: int) -> Images:
+    """A seeded sample of the images, named as such."""
     rows = np.sort(np.random.default_rng(seed).choice(len(whole.clean), count, replace=False))
     human = {key: labels[rows] for key, labels in whole.human.items()}
-    return pictures(f"{whole.name} ({count:,})", whole.X[rows], whole.clean[rows], human)
+    return images(f"{whole.name} ({count:,})", whole.X[rows], whole.clean[rows], human)
 
 
-def worlds(of: Pictures, seed: int, noise_kinds: tuple[tuple[str, float], ...] = NOISE) -> Iterator[World]:
+def worlds(of: Images, seed: int, noise_kinds: tuple[tuple[str, float], ...] = NOISE) -> Iterator[World]:
     """People's labels first, then planted ones."""
     for key, labels in of.human.items():
         yield World(of, key, 0.0, labels, seed)
@@ -188,7 +188,7 @@ def worlds(of: Pictures, seed: int, noise_kinds: tuple[tuple[str, float], ...] =
         yield World(of, kind, rate, plant(of, kind, rate, seed), seed)
 
 
-def plant(of: Pictures, kind: str, rate: float, seed: int) -> Ints:
+def plant(of: Images, kind: str, rate: float, seed: int) -> Ints:
     """Labels with one kind of noise."""
     clean, k = of.clean, int(of.clean.max()) + 1
     if kind == "symmetric":

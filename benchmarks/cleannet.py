@@ -203,7 +203,7 @@ def add_times(chosen: argparse.Namespace, report: Report) -> None:
     for _ in range(chosen.rounds):
         kept = timed("first fit", draw.facts).arrays()
         timed("refit", replace(draw.facts, kept={CleanNet.name: kept}))
-    size = f"{bench.facts.n:,} x {bench.world.pictures.X.shape[1]:,}, {parallel.count_threads()} threads"
+    size = f"{bench.facts.n:,} x {bench.world.images.X.shape[1]:,}, {parallel.count_threads()} threads"
     aimed = not chosen.quick and chosen.features is not None
     for name, target in (("first fit", 60), ("refit", 5)):
         report.add(

@@ -38,7 +38,7 @@ import _ours
 import _worlds
 from _common import Report, parser
 from _tables import add_targets, draw, print_tables, write_page
-from _worlds import NOISE, TARGETED, Pictures, World
+from _worlds import NOISE, TARGETED, Images, World
 from labeltui import detect, parallel
 from labeltui.store import OK, Store
 from peers import published, scores
@@ -72,7 +72,7 @@ def options() -> argparse.Namespace:
         "--sample",
         type=int,
         metavar="N",
-        help="measure further seeds and noise without a target on N of the pictures (seeded), to save time",
+        help="measure further seeds and noise without a target on N of the images (seeded), to save time",
     )
     found.add_argument("--rows", nargs="+", choices=[name for name, *_ in GROUPS], help="groups of rows")
     found.add_argument("--kept", action="store_true", help="show what was measured before, measure nothing")
@@ -80,7 +80,7 @@ def options() -> argparse.Namespace:
     return found.parse_args()
 
 
-def truth_of(audit: Path, truth: Path) -> Pictures:
+def truth_of(audit: Path, truth: Path) -> Images:
     """The audit's embedding and labels where the table knows the right one, matched by path."""
     with Store.open(audit, 0) as opened:
         number = {name: index for index, name in enumerate(opened.class_ids)}
@@ -91,7 +91,7 @@ def truth_of(audit: Path, truth: Path) -> Pictures:
         if not len(rows):
             sys.exit(f"{truth} names no sample of {audit}: its paths must be those of the audit")
         X = np.ascontiguousarray(opened.embedding()[rows], dtype=np.float32)
-        return _worlds.pictures(audit.stem, X, clean[rows], {"labels": opened.given[rows]})
+        return _worlds.images(audit.stem, X, clean[rows], {"labels": opened.given[rows]})
 
 
 def worlds(chosen: argparse.Namespace) -> Iterator[World]:
@@ -100,7 +100,7 @@ def worlds(chosen: argparse.Namespace) -> Iterator[World]:
     if chosen.quick:
         yield from _worlds.worlds(digits, 0, NOISE[:1])
         return
-    whole: list[Pictures] = []
+    whole: list[Images] = []
     if (given := _worlds.given(chosen)) is not None:
         whole.append(given)
     if chosen.audit and chosen.truth:
@@ -118,7 +118,7 @@ def measure(world: World, group: Group, report: Report) -> dict[str, Any]:
     """One cell."""
     _, rows_of, _ = group
     rows, detail = rows_of(_ours.Stage(world, report.arrays))
-    found = {name: row.measured(world.labels, world.pictures.clean) for name, row in rows.items()}
+    found = {name: row.measured(world.labels, world.images.clean) for name, row in rows.items()}
     return {"rows": found, "detail": detail, "samples": len(world.labels), "wrong": float(world.wrong.mean())}
 
 
@@ -146,7 +146,7 @@ def add_time(report: Report, world: World, kept: bool) -> None:
 
     cell = report.cell("time", measured, *_ours.DETECT, **identity)
     against = f"Datalab from features {cell['Datalab']:.0f} s"
-    size = f"{facts.n:,} x {world.pictures.X.shape[1]:,}, {parallel.count_threads()} threads"
+    size = f"{facts.n:,} x {world.images.X.shape[1]:,}, {parallel.count_threads()} threads"
     report.add(
         f"time: neighbours, confident, csg and duplicates, {size}", cell["detectors"], "s", better="lower", target=10,
         peer=against, detail=cell,
@@ -182,7 +182,7 @@ def main() -> None:
     add_targets(report, measured, chosen.name)
     if report.wanted("time") and chosen.features and chosen.clean and not chosen.quick:
         add_time(
-            report, next(each for each in worlds(chosen) if each.pictures.name == chosen.name), chosen.kept
+            report, next(each for each in worlds(chosen) if each.images.name == chosen.name), chosen.kept
         )
     if chosen.docs:
         write_page(measured, report, HERE.parent / "docs")

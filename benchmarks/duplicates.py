@@ -1,20 +1,20 @@
 """Why near copies are sought the way they are: how the defaults follow, and what they find.
 
-The rule that sets the defaults uses no label. Pictures that are distinct by construction (tiles of the two photographs
+The rule that sets the defaults uses no label. Images that are distinct by construction (tiles of the two photographs
 and the handwritten digits that come with scikit-learn, noise with the spectrum of photographs, and such noise over one
-common picture) give pairs that are no copies; copies made of some of them (encoded again, resized, shifted, mirrored,
+common image) give pairs that are no copies; copies made of some of them (encoded again, resized, shifted, mirrored,
 brighter, flatter, grey) give pairs that are.
 
-* CLOSER is the smallest whole number at which no set has more than 1 % of its distinct pictures joined with another,
+* CLOSER is the smallest whole number at which no set has more than 1 % of its distinct images joined with another,
   whatever the cosine.
 * LOOK is the largest multiple of .05 that loses, of the copies which CLOSER joins, at most 5 % of any kind in any set;
   mirrored ones aside, which the `pixels` embedder does not know.
 
 Then made data again, by the defaults: copies are mixed in; a good rule joins each with its original and no two
-originals. Made pictures are embedded by the `pixels` embedder.
+originals. Made images are embedded by the `pixels` embedder.
 
 Real data: --images DIR --truth FILE.csv --embeddings FILE.npy (columns path, given, clean and perhaps split; rows in
-the same order). Its own near copies are counted: of two pictures joined wrongly the clean labels would often differ, as
+the same order). Its own near copies are counted: of two images joined wrongly the clean labels would often differ, as
 they do among neighbours at large. With --model and --checkpoint, which made those embeddings, copies are mixed in too.
 
 --docs FILE writes the tables into a page, between the lines <!-- rule --> and <!-- end of rule --> and the same for
@@ -45,36 +45,36 @@ from labeltui.audit.copies import Copies
 from labeltui.embed import Embedder, EmbedSpec, load_embedder
 
 OURS = (Path(labeltui.__file__).parent / "duplicates.py",)
-TOLERATED = 0.01  # share of distinct pictures joined
+TOLERATED = 0.01  # share of distinct images joined
 LOST = 0.05  # share of copies with a cosine below LOOK
 CLOSERS = range(1, 21)
 PIXELS = Namespace(model="pixels", checkpoint=None)
 COSINES = (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-Pictures = list[Image.Image]
+Images = list[Image.Image]
 
 
 def encoded(quality: int) -> Callable[[Image.Image], Image.Image]:
-    def copy(picture: Image.Image) -> Image.Image:
+    def copy(image: Image.Image) -> Image.Image:
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality)
+        image.save(buffer, "JPEG", quality=quality)
         return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
 
     return copy
 
 
 def scaled(factor: float) -> Callable[[Image.Image], Image.Image]:
-    def copy(picture: Image.Image) -> Image.Image:
-        size = (round(picture.width * factor), round(picture.height * factor))
-        return picture.resize(size, Image.Resampling.BICUBIC)
+    def copy(image: Image.Image) -> Image.Image:
+        size = (round(image.width * factor), round(image.height * factor))
+        return image.resize(size, Image.Resampling.BICUBIC)
 
     return copy
 
 
-def shifted(picture: Image.Image) -> Image.Image:
+def shifted(image: Image.Image) -> Image.Image:
     """Down and to the left by one thirty-second of its side, at least one pixel."""
-    by = max(1, picture.width // 32)
-    moved = np.pad(np.asarray(picture), ((by, 0), (0, by), (0, 0)), mode="edge")
-    return Image.fromarray(moved[: picture.height, by:])
+    by = max(1, image.width // 32)
+    moved = np.pad(np.asarray(image), ((by, 0), (0, by), (0, 0)), mode="edge")
+    return Image.fromarray(moved[: image.height, by:])
 
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -84,13 +84,13 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "1.5 times the size": scaled(1.5),
     "shifted 1/32": shifted,
     "mirrored": ImageOps.mirror,
-    "brighter by 1/5": lambda picture: ImageEnhance.Brightness(picture).enhance(1.2),
-    "flatter by 1/5": lambda picture: ImageEnhance.Contrast(picture).enhance(0.8),
-    "grey": lambda picture: picture.convert("L").convert("RGB"),
+    "brighter by 1/5": lambda image: ImageEnhance.Brightness(image).enhance(1.2),
+    "flatter by 1/5": lambda image: ImageEnhance.Contrast(image).enhance(0.8),
+    "grey": lambda image: image.convert("L").convert("RGB"),
 }
 
 
-def photographs(side: int = 40) -> Pictures:
+def photographs(side: int = 40) -> Images:
     """All tiles of the two photographs that show something."""
     tiles = []
     for photo in load_sample_images().images:
@@ -102,14 +102,14 @@ def photographs(side: int = 40) -> Pictures:
     return tiles
 
 
-def digits(n: int) -> Pictures:
+def digits(n: int) -> Images:
     """Handwritten digits, enlarged to 32 x 32."""
     grey = (load_digits().images[:n] * 15.9).astype(np.uint8)
     return [Image.fromarray(d).resize((32, 32), Image.Resampling.BICUBIC).convert("RGB") for d in grey]
 
 
-def noise(n: int, side: int = 40, seed: int = 0, common: float = 0.0) -> Pictures:
-    """Noise whose spectrum falls like that of photographs, mostly grey; `common` of its variance is one picture's."""
+def noise(n: int, side: int = 40, seed: int = 0, common: float = 0.0) -> Images:
+    """Noise whose spectrum falls like that of photographs, mostly grey; `common` of its variance is one image's."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
     frequency[0, 0] = 1 / side
@@ -122,7 +122,7 @@ def noise(n: int, side: int = 40, seed: int = 0, common: float = 0.0) -> Picture
 
     shared = draw()
     drawn = [np.sqrt(common) * shared + np.sqrt(1 - common) * draw() for _ in range(n)]
-    return [Image.fromarray(np.clip(128 + 45 * picture, 0, 255).astype(np.uint8)) for picture in drawn]
+    return [Image.fromarray(np.clip(128 + 45 * image, 0, 255).astype(np.uint8)) for image in drawn]
 
 
 @cache
@@ -142,23 +142,23 @@ def embedder(model: str, checkpoint: Path | None) -> Embedder:
     return load_embedder(spec)
 
 
-def embed(pictures: Pictures, options: Namespace) -> NDArray[np.float32]:
-    """(N, d) embeddings; the last unit is filled up with the last picture."""
+def embed(images: Images, options: Namespace) -> NDArray[np.float32]:
+    """(N, d) embeddings; the last unit is filled up with the last image."""
     model = embedder(options.model, options.checkpoint)
     assert model.transform is not None
     rows = []
-    for start in range(0, len(pictures), model.unit):
-        part = pictures[start : start + model.unit]
+    for start in range(0, len(images), model.unit):
+        part = images[start : start + model.unit]
         pixels = np.stack([model.transform(p) for p in part])
         filled = np.concatenate([pixels, np.repeat(pixels[-1:], model.unit - len(part), axis=0)])
         rows.append(model.encode(filled)[: len(part)])
     return np.concatenate(rows)
 
 
-def margins(originals: Pictures, X: NDArray[np.float32]) -> dict[str, Any]:
-    """What the rule needs to know of one set of distinct pictures.
+def margins(originals: Images, X: NDArray[np.float32]) -> dict[str, Any]:
+    """What the rule needs to know of one set of distinct images.
 
-    By how much closer than usual copies must be: the share of distinct pictures joined. For each kind of copy that is
+    By how much closer than usual copies must be: the share of distinct images joined. For each kind of copy that is
     found among the ten nearest: how much closer than usual it is, and its cosine.
     """
     n = len(originals)
@@ -166,7 +166,7 @@ def margins(originals: Pictures, X: NDArray[np.float32]) -> dict[str, Any]:
     near = duplicates.near_duplicates(
         found.indices,
         found.similarity,
-        picture=originals.__getitem__,
+        image=originals.__getitem__,
         threshold=-1.0,
         closer=1.0,
         most=found.indices.size,
@@ -187,7 +187,7 @@ def margins(originals: Pictures, X: NDArray[np.float32]) -> dict[str, Any]:
         listed = (found.indices[chosen] == place[:, None]).any(axis=1)
         listed |= (found.indices[place] == chosen[:, None]).any(axis=1)
         unit = both / np.linalg.norm(both, axis=1, keepdims=True)
-        distance = duplicates.picture_distance(own, np.stack([duplicates.thumbnail(c) for c in copies]))
+        distance = duplicates.image_distance(own, np.stack([duplicates.thumbnail(c) for c in copies]))
         kinds[kind] = {
             "closer": (near.background / np.maximum(distance[listed], 1e-6)).round(3).tolist(),
             "cosine": (unit[place] * unit[chosen]).sum(axis=1)[listed].round(4).tolist(),
@@ -209,11 +209,11 @@ def derive(report: Report, options: Namespace) -> None:
     cells = {
         name: report.cell(
             f"derive from {name}",
-            lambda p=pictures: margins(p, embed(p, PIXELS)),
+            lambda p=images: margins(p, embed(p, PIXELS)),
             *OURS,
-            n=len(pictures),
+            n=len(images),
         )
-        for name, pictures in sets.items()
+        for name, images in sets.items()
     }
     joined = {name: {int(c): share for c, share in cell["joined"].items()} for name, cell in cells.items()}
     closer = min(c for c in CLOSERS if all(shares[c] <= TOLERATED for shares in joined.values()))
@@ -226,7 +226,7 @@ def derive(report: Report, options: Namespace) -> None:
     if options.docs is not None:
         write(options.docs, "rule", shares(joined, closer))
     report.add(
-        f"derive: CLOSER, at most {TOLERATED:.0%} of distinct pictures joined",
+        f"derive: CLOSER, at most {TOLERATED:.0%} of distinct images joined",
         float(closer),
         "times",
         better="lower",
@@ -244,7 +244,7 @@ def derive(report: Report, options: Namespace) -> None:
     )
     for name, cell in cells.items():
         report.add(
-            f"derive: distinct pictures joined, {name}",
+            f"derive: distinct images joined, {name}",
             100 * joined[name][closer],
             "%",
             better="lower",
@@ -253,30 +253,30 @@ def derive(report: Report, options: Namespace) -> None:
 
 
 def shares(joined: dict[str, dict[int, float]], closer: int) -> str:
-    """Distinct pictures joined at the number chosen and at the one before, as Markdown."""
-    columns = "distinct pictures joined, %", f"1/{closer} of what is usual", f"1/{closer - 1}"
+    """Distinct images joined at the number chosen and at the one before, as Markdown."""
+    columns = "distinct images joined, %", f"1/{closer} of what is usual", f"1/{closer - 1}"
     rows = ([name, f"{100 * of[closer]:.3g}", f"{100 * of[closer - 1]:.3g}"] for name, of in joined.items())
     return "\n".join(markdown(columns, rows))
 
 
-def join(X: NDArray[np.float32], picture: Callable[[int], Image.Image] | None) -> tuple[Any, graph.Graph]:
+def join(X: NDArray[np.float32], image: Callable[[int], Image.Image] | None) -> tuple[Any, graph.Graph]:
     found = graph.build(X, k=min(duplicates.COLUMNS, len(X) - 1))
-    return duplicates.near_duplicates(found.indices, found.similarity, picture=picture), found
+    return duplicates.near_duplicates(found.indices, found.similarity, image=image), found
 
 
 def planted(
-    originals: Pictures, X: NDArray[np.float32], chosen: NDArray[np.int64], options: Namespace
+    originals: Images, X: NDArray[np.float32], chosen: NDArray[np.int64], options: Namespace
 ) -> dict[str, Any]:
-    """For each kind of copy: the share joined with its original, with pictures and by cosine alone.
+    """For each kind of copy: the share joined with its original, with images and by cosine alone.
 
     Also which distinct originals that joined, and the cosines of copies with their originals.
     """
     n = len(originals)
     result: dict[str, Any] = {"samples": n, "copies": len(chosen), "kinds": {}}
     for kind, copy in COPIES.items():
-        pictures = originals + [copy(originals[i]) for i in chosen]
-        both = np.concatenate([X, embed(pictures[n:], options)])
-        looked, found = join(both, pictures.__getitem__)
+        images = originals + [copy(originals[i]) for i in chosen]
+        both = np.concatenate([X, embed(images[n:], options)])
+        looked, found = join(both, images.__getitem__)
         unit = both / np.linalg.norm(both, axis=1, keepdims=True)
         cosine = (unit[n:] * unit[chosen]).sum(axis=1)
         result["kinds"][kind] = {
@@ -323,7 +323,7 @@ def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) ->
         }
     alone = duplicates.near_duplicates(found.indices, found.similarity)
     return {
-        "pictures": len(rows),
+        "images": len(rows),
         "rule": looked.attrs(),
         "pairs": pairs,
         "groups": len(groups),
@@ -341,14 +341,14 @@ def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) ->
 
 
 def show(report: Report, name: str, cell: dict[str, Any]) -> None:
-    """One row for each kind of copy, one for distinct pictures, two for what the cosine alone would do."""
+    """One row for each kind of copy, one for distinct images, two for what the cosine alone would do."""
     for kind, figures in cell["kinds"].items():
         report.add(f"{name}: copies joined, {kind}", 100 * figures["joined"], "%", detail=figures)
     distinct = {
         key: cell[key] for key in ("samples", "limit", "background", "distinct_joined_by_cosine_alone")
     }
     report.add(
-        f"{name}: distinct pictures joined",
+        f"{name}: distinct images joined",
         100 * cell["distinct_joined"] / cell["samples"],
         "%",
         better="lower",
@@ -358,7 +358,7 @@ def show(report: Report, name: str, cell: dict[str, Any]) -> None:
     alone = np.mean([figures["by_cosine_alone"][key] for figures in cell["kinds"].values()])
     report.add(f"{name}: copies joined by cosine >= {key} alone, all kinds", 100 * float(alone), "%")
     report.add(
-        f"{name}: distinct pictures with a neighbour at cosine >= {key}",
+        f"{name}: distinct images with a neighbour at cosine >= {key}",
         100 * cell["distinct_joined_by_cosine_alone"][key] / cell["samples"],
         "%",
         better="lower",
@@ -411,7 +411,7 @@ def confirmed(name: str, cell: dict[str, Any]) -> str:
     rows.append([f"groups by cosine >= {key} alone", f"{cell['groups_by_cosine_alone']:,}", ""])
     other = 100 * cell["neighbours_looked_at_of_another_class"]
     rows.append(["neighbours looked at of another class, %", "", f"{other:.3g}"])
-    return "\n".join(markdown((f"{name}, {cell['pictures']:,} pictures", "found", "of these"), rows))
+    return "\n".join(markdown((f"{name}, {cell['images']:,} images", "found", "of these"), rows))
 
 
 def write(page: Path, mark: str, text: str) -> None:
@@ -427,12 +427,12 @@ def write(page: Path, mark: str, text: str) -> None:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--model", help="what embedded the real pictures, and embeds copies of them")
+    arguments.add_argument("--model", help="what embedded the real images, and embeds copies of them")
     arguments.add_argument("--checkpoint", type=Path, help="weights of --model")
-    arguments.add_argument("--images", type=Path, help="directory of real pictures")
+    arguments.add_argument("--images", type=Path, help="directory of real images")
     arguments.add_argument("--truth", type=Path, help="CSV with path, given, clean")
-    arguments.add_argument("--embeddings", type=Path, help="(N, d) .npy of those pictures")
-    arguments.add_argument("--name", default="real", help="of the real pictures, in the table")
+    arguments.add_argument("--embeddings", type=Path, help="(N, d) .npy of those images")
+    arguments.add_argument("--name", default="real", help="of the real images, in the table")
     arguments.add_argument("--docs", type=Path, help="page to write the table into")
     options = arguments.parse_args()
     report = Report("duplicates", options)
@@ -440,15 +440,15 @@ def main() -> None:
     if report.wanted("derive"):
         derive(report, options)
     made = {"photographs": photographs(), "digits": digits(400 if options.quick else 1797)}
-    for name, pictures in made.items():
+    for name, images in made.items():
         if report.wanted(name):
             step = 4
-            chosen = np.arange(0, len(pictures), step)
+            chosen = np.arange(0, len(images), step)
             cell = report.cell(
                 name,
-                lambda p=pictures, c=chosen: planted(p, embed(p, PIXELS), c, PIXELS),
+                lambda p=images, c=chosen: planted(p, embed(p, PIXELS), c, PIXELS),
                 *OURS,
-                n=len(pictures),
+                n=len(images),
             )
             show(report, name, cell)
             cells[name] = cell
@@ -479,10 +479,10 @@ def main() -> None:
         report.add(f"real: groups by cosine >= {key} alone", cell["groups_by_cosine_alone"], "groups")
         if options.model is not None:
             chosen = np.sort(np.random.default_rng(0).choice(len(rows), 800, replace=False))
-            pictures = [Image.open(options.images / rows[i]["path"]).convert("RGB") for i in chosen]
+            images = [Image.open(options.images / rows[i]["path"]).convert("RGB") for i in chosen]
             cell = report.cell(
                 "real, copies",
-                lambda: planted(pictures, X[chosen], np.arange(0, 800, 2), options),
+                lambda: planted(images, X[chosen], np.arange(0, 800, 2), options),
                 *OURS,
                 options.truth,
                 options.embeddings,

@@ -40,7 +40,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import _worlds
 import labeltui
 from _common import Report, markdown, parser
-from _worlds import Pictures, World
+from _worlds import Images, World
 from labeltui import head
 from labeltui.detect.dynamics import network as ours
 from labeltui.detect.dynamics.curves import Curves
@@ -87,7 +87,7 @@ def train(world: World) -> dict[str, Any]:
     """The record of a head in training."""
     fold = head.folds(world.labels, None, None, FOLDS, world.seed)
     made = head.out_of_fold(
-        world.pictures.X, world.labels, fold, world.n_classes, seed=world.seed, dynamics=True
+        world.images.X, world.labels, fold, world.n_classes, seed=world.seed, dynamics=True
     )
     assert made.dynamics is not None
     return dict(vars(made.dynamics))
@@ -151,7 +151,7 @@ class School:
         return network
 
 
-def lessons(of: Pictures, kinds: tuple[tuple[str, float], ...], seeds: range) -> list[World]:
+def lessons(of: Images, kinds: tuple[tuple[str, float], ...], seeds: range) -> list[World]:
     """Worlds with planted errors, on seeds that nothing is measured with."""
     return [
         World(of, kind, rate, _worlds.plant(of, kind, rate, APART + seed), APART + seed)
@@ -190,10 +190,10 @@ def measure(stage: Stage, school: School) -> dict[str, Any]:
     return {"rows": rows, "samples": len(wrong), "wrong": float(wrong.mean()), "epochs": len(record.log_p)}
 
 
-def blobs(seed: int) -> Pictures:
+def blobs(seed: int) -> Images:
     """Twenty Gaussian classes that overlap."""
     x, truth = make_blobs(4000, 32, centers=20, cluster_std=4.5, center_box=(-4, 4), random_state=seed)
-    return _worlds.pictures("Gaussian classes", x.astype(np.float32), truth.astype(np.int32))
+    return _worlds.images("Gaussian classes", x.astype(np.float32), truth.astype(np.int32))
 
 
 def cells(chosen: argparse.Namespace, report: Report) -> Iterator[tuple[str, World, School]]:

@@ -48,7 +48,7 @@ def main() -> None:
     )
     report = Report("embed", options)
     with tempfile.TemporaryDirectory() as scratch:
-        source = open_source(options.data or pictures(Path(scratch), 1024 if options.quick else 8192))
+        source = open_source(options.data or images(Path(scratch), 1024 if options.quick else 8192))
         embedder = load_embedder(spec)
         assert isinstance(embedder, Backbone)
         rounds = 1 if options.quick else 4 * options.rounds  # short ones: all meet the same weather
@@ -100,7 +100,7 @@ def arguments() -> argparse.Namespace:
     return options.parse_args()
 
 
-def pictures(root: Path, n: int) -> Path:
+def images(root: Path, n: int) -> Path:
     """Write a tree of `n` JPEG files with content of natural smoothness; they take about as long as CIFAR's."""
     rng = np.random.default_rng(0)
     for number in range(n):

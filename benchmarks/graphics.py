@@ -1,6 +1,6 @@
-"""Pictures in the terminal: encoding time and bytes on the wire, against the usual Textual image widget.
+"""Images in the terminal: encoding time and bytes on the wire, against the usual Textual image widget.
 
-Pictures: patches of the two photographs that come with scikit-learn, reduced to 32 x 32 pixels as a small
+Images: patches of the two photographs that come with scikit-learn, reduced to 32 x 32 pixels as a small
 sample is, and one cut to 224 x 224. Cells are 10 x 20 pixels and the widget has 40 x 20 of them: 400 x 400
 pixels. "Widget" figures come from a running app whose driver counts what it is given; encoding is also timed
 alone, in turn with the peer.
@@ -24,7 +24,7 @@ from textual.geometry import Size
 from textual.widgets import Static
 
 from _common import Report, interleaved, median, parser, peer, version
-from labeltui.graphics import Capabilities, Cell, Picture, attach
+from labeltui.graphics import Capabilities, Cell, ImageView, attach
 from labeltui.graphics.ascii import AsciiEncoder
 from labeltui.graphics.blocks import BlocksEncoder
 from labeltui.graphics.kitty import KittyEncoder
@@ -64,7 +64,7 @@ def photo(number: int = 0) -> Image.Image:
 
 
 def their_encoding(image: Image.Image) -> Callable[[], str]:
-    """What the peer's sixel widget does for one picture, in its own words: scale, cut, encode."""
+    """What the peer's sixel widget does for one image, in its own words: scale, cut, encode."""
     pixeldata = peer("textual_image._pixeldata", PEER)
     sixel = peer("textual_image._sixel", PEER)
     side = COLUMNS * CELL.width
@@ -78,11 +78,11 @@ def their_encoding(image: Image.Image) -> Callable[[], str]:
 
 
 class Counter(Driver):
-    """Counts bytes and pictures."""
+    """Counts bytes and images."""
 
     received = 0
-    pictures = 0
-    text = False  # whether pictures are text and every write counts
+    images = 0
+    text = False  # whether images are text and every write counts
     last = 0.0
 
     def start_application_mode(self) -> None:
@@ -91,9 +91,9 @@ class Counter(Driver):
 
     def write(self, data: str) -> None:
         self.received += len(data.encode())
-        pictures = data.count("\x1bP") + data.count("a=p,")
-        self.pictures += pictures
-        if pictures or self.text:
+        images = data.count("\x1bP") + data.count("a=p,")
+        self.images += images
+        if images or self.text:
             self.last = time.perf_counter()
 
     def disable_input(self) -> None: ...
@@ -102,9 +102,9 @@ class Counter(Driver):
 
 
 class Showing(App[None]):
-    """A picture of 40 x 20 cells beside text."""
+    """An image of 40 x 20 cells beside text."""
 
-    CSS = "#picture { width: 40; height: 20; } Static { width: 1fr; }"
+    CSS = "#image { width: 40; height: 20; } Static { width: 1fr; }"
 
     def __init__(self, make: Callable[[], Any], show: Callable[[Any, int], None]) -> None:
         super().__init__(driver_class=Counter)
@@ -116,13 +116,13 @@ class Showing(App[None]):
             yield self.make()
 
     def on_mount(self) -> None:
-        self.show(self.query_one("#picture"), 0)
+        self.show(self.query_one("#image"), 0)
 
 
 async def in_app(
     make: Callable[[], Any], show: Callable[[Any, int], None], kind: str, swaps: int, text: bool = False
 ) -> dict[str, Any]:
-    """Return what the start and later pictures send, and how long a picture takes from the call to the driver."""
+    """Return what the start and later images send, and how long an image takes from the call to the driver."""
     app = Showing(make, show)
     attach(app, Capabilities(kind=kind, cell=CELL, cell_known=True, answered=True))
     async with app.run_test(headless=False, size=(100, 30)) as pilot:
@@ -137,11 +137,11 @@ async def in_app(
                 await pilot.pause()
 
         await rest()
-        start = {"start_bytes": driver.received, "start_pictures": driver.pictures}
+        start = {"start_bytes": driver.received, "start_images": driver.images}
         sizes, seconds = [], []
         for number in range(1, swaps + 1):
             before, begin = driver.received, time.perf_counter()
-            show(app.query_one("#picture"), number)
+            show(app.query_one("#image"), number)
             await rest()
             sizes.append(driver.received - before)
             seconds.append(driver.last - begin)
@@ -213,13 +213,13 @@ def main() -> None:
 
         large_ones = [photo(0), photo(1)]
 
-        def our_show(widget: Picture, number: int) -> None:
+        def our_show(widget: ImageView, number: int) -> None:
             widget.show(number, small[number % len(small)])
 
         def their_show(widget: Any, number: int) -> None:
             widget.image = small[number % len(small)]
 
-        def our_photo(widget: Picture, number: int) -> None:
+        def our_photo(widget: ImageView, number: int) -> None:
             widget.show(number % 2, large_ones[number % 2])
 
         def their_photo(widget: Any, number: int) -> None:
@@ -229,14 +229,14 @@ def main() -> None:
             theirs = peer("textual_image.widget", PEER).SixelImage
             found = {
                 kind: asyncio.run(
-                    in_app(lambda: Picture(id="picture"), our_show, kind, swaps, kind in ("blocks", "ascii"))
+                    in_app(lambda: Image(id="image"), our_show, kind, swaps, kind in ("blocks", "ascii"))
                 )
                 for kind in ("sixel", "kitty", "blocks", "ascii")
             }
-            found[PEER] = asyncio.run(in_app(lambda: theirs(id="picture"), their_show, "blocks", swaps))
-            found["photo"] = asyncio.run(in_app(lambda: Picture(id="picture"), our_photo, "sixel", swaps))
+            found[PEER] = asyncio.run(in_app(lambda: theirs(id="image"), their_show, "blocks", swaps))
+            found["photo"] = asyncio.run(in_app(lambda: Image(id="image"), our_photo, "sixel", swaps))
             found[f"{PEER} photo"] = asyncio.run(
-                in_app(lambda: theirs(id="picture"), their_photo, "blocks", swaps)
+                in_app(lambda: theirs(id="image"), their_photo, "blocks", swaps)
             )
             return found
 
@@ -244,10 +244,10 @@ def main() -> None:
         mine, theirs = cell["sixel"], cell[PEER]
         detail = {kind: cell[kind] for kind in cell}
         report.add(
-            "widget: next picture, faster", theirs["ms"] / mine["ms"], "x", peer=version(PEER), detail=detail
+            "widget: next image, faster", theirs["ms"] / mine["ms"], "x", peer=version(PEER), detail=detail
         )
         report.add(
-            "widget: next picture, fewer bytes",
+            "widget: next image, fewer bytes",
             theirs["bytes"] / mine["bytes"],
             "x",
             target=3,
@@ -264,12 +264,12 @@ def main() -> None:
             "widget: start, fewer bytes", theirs["start_bytes"] / mine["start_bytes"], "x", peer=version(PEER)
         )
         report.add(
-            "widget: times the first picture is sent",
-            mine["start_pictures"],
+            "widget: times the first image is sent",
+            mine["start_images"],
             "",
             better="lower",
             target=1,
-            detail={"peer": theirs["start_pictures"]},
+            detail={"peer": theirs["start_images"]},
         )
     report.finish()
 

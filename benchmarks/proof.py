@@ -1,7 +1,7 @@
 """The proof that correcting helps: a small network, from scratch, on given, corrected and clean labels.
 
     python benchmarks/proof.py                     on the handwritten digits that ship with scikit-learn
-    python benchmarks/proof.py --images DIR --labels TABLE.csv --features ROWS.npy         and on pictures
+    python benchmarks/proof.py --images DIR --labels TABLE.csv --features ROWS.npy         and on images
 
 TABLE.csv has the columns path (below DIR), clean, and any number of others: each is a set of noisy labels. ROWS.npy
 holds an embedding of each of its rows. Symmetric noise of 40 % is planted in the clean labels besides. Some samples
@@ -12,7 +12,7 @@ another class for likelier than the given one, gets that class (``labeltui expor
 decides anything, and no clean label is read. Then training jobs run on the three label sets, one a seed. Accuracy is
 measured on the other samples by their clean labels. Differences are paired over seeds; intervals are Student's t.
 
-A run that was cut goes on with the next job, and ``--only "seed 0"`` does these jobs alone. A job on pictures
+A run that was cut goes on with the next job, and ``--only "seed 0"`` does these jobs alone. A job on images
 takes about a minute on one core.
 """
 
@@ -34,7 +34,7 @@ from _common import CACHE, Report, parser
 from labeltui import noise, parallel
 from labeltui.audit import Audit
 from labeltui.export import export
-from labeltui.scan import ScanOptions, scan
+from labeltui.scanning import ScanOptions, scan
 from labeltui.sources import SourceOptions
 from labeltui.train import child, jobs
 from labeltui.train.compare import compare
@@ -43,7 +43,7 @@ from labeltui.train.spec import BackboneSpec
 
 SOURCE = Path(labeltui.__file__).parent
 JUDGING = [SOURCE / name for name in ("scan", "graph", "detect", "head", "duplicates.py", "export.py")]
-TRAINING = [SOURCE / "train" / name for name in ("loop.py", "pictures.py", "tuning.py")]
+TRAINING = [SOURCE / "train" / name for name in ("loop.py", "images.py", "tuning.py")]
 FOLDER = CACHE / "proof"
 RATE = 0.4
 ALL_FLAGS = 0.01  # no suggestion of a flag is less likely than that: the audit's own threshold is the flag
@@ -87,7 +87,7 @@ class Data:
 def with_symmetric(
     clean: NDArray[np.int64], noisy: Mapping[str, NDArray[np.int64]], n_classes: int
 ) -> dict[str, NDArray[np.int64]]:
-    """Put symmetric noise before the label sets that came."""
+    """Put symmetric noise before the given label sets."""
     planted = noise.symmetric(clean, RATE, 0, n_classes).labels.astype(np.int64)
     return {f"{RATE:.0%} symmetric noise".replace("%", " %"): planted, **noisy}
 
@@ -104,8 +104,8 @@ def digits(quick: bool) -> Data:
     images = FOLDER / "digits"
     images.mkdir(parents=True, exist_ok=True)
     paths = [f"{sample:04}.png" for sample in chosen]
-    for path, picture in zip(paths, bundle.images[chosen], strict=True):
-        Image.fromarray((picture * 15.9).astype(np.uint8)).save(images / path)
+    for path, image in zip(paths, bundle.images[chosen], strict=True):
+        Image.fromarray((image * 15.9).astype(np.uint8)).save(images / path)
     return Data(
         name="digits",
         images=images,
@@ -123,8 +123,8 @@ def digits(quick: bool) -> Data:
     )  # fmt: skip
 
 
-def pictures(images: Path, table: Path, features: Path, train: int, test: int, seeds: int) -> Data:
-    """A drawn part of somebody's pictures."""
+def images(images: Path, table: Path, features: Path, train: int, test: int, seeds: int) -> Data:
+    """A drawn part of somebody's images."""
     with open(table, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     drawn = np.random.default_rng(0).permutation(len(rows))[: train + test]
@@ -293,18 +293,18 @@ def tell(report: Report, data: Data, name: str, found: dict[str, Any], quick: bo
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--images", type=Path, metavar="DIR", help="pictures to measure with")
+    options.add_argument("--images", type=Path, metavar="DIR", help="images to measure with")
     options.add_argument("--labels", type=Path, metavar="TABLE", help="their labels: path, clean, others")
     options.add_argument("--features", type=Path, metavar="NPY", help="their embeddings, row by row")
-    options.add_argument("--train", type=int, default=5_000, help="pictures to train on")
-    options.add_argument("--test", type=int, default=10_000, help="pictures to measure on")
-    options.add_argument("--seeds", type=int, default=5, help="jobs on each set of labels of the pictures")
+    options.add_argument("--train", type=int, default=5_000, help="images to train on")
+    options.add_argument("--test", type=int, default=10_000, help="images to measure on")
+    options.add_argument("--seeds", type=int, default=5, help="jobs on each set of labels of the images")
     arguments: argparse.Namespace = options.parse_args()
     report = Report("proof", arguments)
     asked = [arguments.images, arguments.labels, arguments.features]
     sets = [digits(arguments.quick)]
     if all(asked) and not arguments.quick:
-        sets.append(pictures(*asked, arguments.train, arguments.test, arguments.seeds))
+        sets.append(images(*asked, arguments.train, arguments.test, arguments.seeds))
     for data in sets:
         for name in data.noisy:
             found = cells(report, data, name)
@@ -312,7 +312,7 @@ def main() -> None:
                 tell(report, data, name, found, arguments.quick)
     if len(sets) == 1:
         report.cannot(
-            "pictures: accuracy on corrected labels minus that on given, low end of the interval",
+            "images: accuracy on corrected labels minus that on given, low end of the interval",
             "not asked for, or --quick" if all(asked) else "give --images, --labels and --features",
             "points",
             target=0,

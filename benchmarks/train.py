@@ -1,9 +1,9 @@
 """Training in the background: the head against scikit-learn, the loop against the bare model, and a free event loop.
 
 The head gets Gaussian class blobs with a tenth of the labels wrong, in the shape of embeddings; scikit-learn gets the
-same rows, labels and folds. The loop trains a ResNet-18 on resident random pictures: its cost does not depend on what
+same rows, labels and folds. The loop trains a ResNet-18 on resident random images: its cost does not depend on what
 they show. It and the bare model take turns of a second, and what counts is the median of the ratios turn by turn.
-Recording is measured where it weighs most, on a network of a millisecond a picture: the processor time of its own calls
+Recording is measured where it weighs most, on a network of a millisecond an image: the processor time of its own calls
 against that of all else. The event loop is that of the program in a pseudo terminal, keys pressed, beside a job that
 trains on all cores.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SOURCE = Path(labeltui.__file__).parent
 TRAINING = SOURCE / "train"
 FOLDS = 5
-# Runs the program and notes when its event loop came late: it asks to be woken each 10 ms.
+# Runs the program and notes when its event loop was late: it asks to be woken each 10 ms.
 WATCHED = """
 import asyncio, json, sys, time
 from pathlib import Path
@@ -116,31 +116,31 @@ def measure_head(n: int, d: int, n_classes: int, rounds: int) -> dict[str, Any]:
 
 
 class Workshop:
-    """Resident random pictures, and the parts to train on them.
+    """Resident random images, and the parts to train on them.
 
     Parameters
     ----------
     spec : BackboneSpec
     n : int
-        Pictures.
+        Images.
     side : int
-        Of a picture, in pixels.
+        Of an image, in pixels.
     folder : Path
         Where a job's files go.
     """
 
     def __init__(self, spec: BackboneSpec, n: int, side: int, folder: Path) -> None:
         from labeltui.embed import Transform
-        from labeltui.sources.pictures import ArrayPictures
+        from labeltui.sources.images import ArrayImages
         from labeltui.store import Names
-        from labeltui.train.pictures import Images
+        from labeltui.train.images import Images
         from labeltui.train.task import Run
 
         array = np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
         names = Names(np.zeros(0, np.uint8), np.zeros(n + 1, np.int64))
         self.spec, self.n = spec, n
         self.images = Images(
-            ArrayPictures(Path("-"), None, array), names, Transform(side, side), np.arange(n), 2
+            ArrayImages(Path("-"), None, array), names, Transform(side, side), np.arange(n), 2
         )
         self.images.read(lambda share: None, lambda: False)
         self.job = Run(folder)

@@ -1,7 +1,7 @@
-"""The terminal UI: time to the first picture of the screen, key to painted, and bytes on the wire.
+"""The terminal UI: time to the first image of the screen, key to painted, and bytes on the wire.
 
 The program runs in a pseudo terminal that answers its questions at once, on synthetic audits of 50,000 and of 1,281,167
-samples with 32 px pictures. Times are from the key being written to the last byte of what it caused. What the UI's
+samples with 32 px images. Times are from the key being written to the last byte of what it caused. What the UI's
 thread does is timed inside the program, job by job.
 """
 
@@ -39,8 +39,8 @@ XTERM = (
 KITTY = "\x1b_Gi=4207;OK\x1b\\\x1bP>|kitty(0.36.4)\x1b\\\x1b[6;20;10t\x1b[?2026;2$y\x1b[?62;52;c"
 PLAIN = "\x1b[6;20;10t\x1b[?2026;2$y\x1b[?1;2c"
 ANSWERS = {"sixel": XTERM, "kitty": KITTY, "blocks": PLAIN}
-PICTURES = {"sixel": b"\x1bP", "kitty": b"\x1b_Ga=t", "blocks": "▀".encode()}
-"""What stands in the output where a picture is painted."""
+IMAGES = {"sixel": b"\x1bP", "kitty": b"\x1b_Ga=t", "blocks": "▀".encode()}
+"""What stands in the output where an image is painted."""
 QUIET = 0.25
 """Seconds without output after which a key's effect is complete; longer than the rest before neighbours are shown."""
 
@@ -78,9 +78,9 @@ Bare().run()
 
 
 def make_audit(directory: Path, n: int, classes: int) -> Path:
-    """Write an audit of made-up samples: uniform classes, a tenth flagged, pictures of smooth noise where one looks."""
+    """Write an audit of made-up samples: uniform classes, a tenth flagged, images of smooth noise where one looks."""
     audit = directory / f"{n}x{classes}.audit"
-    # A copied cache names pictures that are not there: then the program shows a message instead, and that is cheap.
+    # A copied cache names images that are not there: then the program shows a message instead, and that is cheap.
     complete = (audit / "journal.db").exists() and (directory / f"{n}.npy").exists()
     if complete and json.loads((audit / store.SCAN_FILE).read_text())["root"] == str(directory):
         return audit
@@ -149,8 +149,8 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
     }
     digest = store.write_h5(audit / store.AUDIT_FILE, arrays, attrs)
     worst = np.flatnonzero(flagged)
-    _pictures(directory, n, worst[np.argsort(score[worst], kind="stable")][:5000], rng)
-    source = {"kind": "arrays", "file": f"{n}.npy", "pictures": "array", "images": None}
+    _images(directory, n, worst[np.argsort(score[worst], kind="stable")][:5000], rng)
+    source = {"kind": "arrays", "file": f"{n}.npy", "image_store": "array", "array_key": None}
     store.write_json(
         audit / store.SCAN_FILE,
         {"version": "made-up", "sha256": digest, "root": str(directory), "source": source},
@@ -162,7 +162,7 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
     return audit
 
 
-def _pictures(directory: Path, n: int, shown: np.ndarray, rng: np.random.Generator) -> None:
+def _images(directory: Path, n: int, shown: np.ndarray, rng: np.random.Generator) -> None:
     """Write one array with a row a sample; only those that can come into sight take room on the disk."""
     file = directory / f"{n}.npy"
     images = np.lib.format.open_memmap(file, "w+", np.uint8, (n, 32, 32, 3))
@@ -170,8 +170,8 @@ def _pictures(directory: Path, n: int, shown: np.ndarray, rng: np.random.Generat
     for sample in shown.tolist():
         waves = rng.normal(size=(3, 4))
         smooth = [np.sin(6 * (w[0] * x + w[1] * y + w[2])) + w[3] * x for w in waves]
-        picture = np.stack(smooth, -1) * 60 + 128 + rng.normal(0, 6, (32, 32, 3))
-        images[sample] = np.clip(picture, 0, 255).astype(np.uint8)
+        image = np.stack(smooth, -1) * 60 + 128 + rng.normal(0, 6, (32, 32, 3))
+        images[sample] = np.clip(image, 0, 255).astype(np.uint8)
     images.flush()
 
 
@@ -205,8 +205,8 @@ class Program:
         ):
             environment.pop(name, None)
         self.answer = ANSWERS[graphics].encode()
-        self.picture = PICTURES[graphics]
-        self.pictures = 0
+        self.image = IMAGES[graphics]
+        self.images = 0
         self.started = time.perf_counter()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
@@ -233,7 +233,7 @@ class Program:
             for _ in range(data.count(b"\x1b[c")):
                 os.write(self.fd, self.answer)
             self.chunks.append((now, len(data)))
-            self.pictures += data.count(self.picture)
+            self.images += data.count(self.image)
             if self.first is None:
                 self.tail = (self.tail + data)[-100_000:]
                 # The title of the queue, and its rows with given and suggested class.
@@ -265,13 +265,13 @@ class Program:
     def press(self, key: str, paints: bool = False) -> tuple[float, int]:
         """Return seconds from the key to the last byte that it caused, and the number of bytes.
 
-        With `paints` the key must lead to another picture, which a busy machine may take long to encode; a number of
+        With `paints` the key must lead to another image, which a busy machine may take long to encode; a number of
         bytes without it would mean nothing.
         """
-        before, pictures, begin = len(self.chunks), self.pictures, time.perf_counter()
+        before, images, begin = len(self.chunks), self.images, time.perf_counter()
         os.write(self.fd, key.encode())
-        while paints and self.pictures == pictures:
-            assert time.perf_counter() - begin < 10, "no picture was painted: are the pictures there?"
+        while paints and self.images == images:
+            assert time.perf_counter() - begin < 10, "no image was painted: are the images there?"
             time.sleep(0.005)
         time.sleep(QUIET)
         self.settle()

@@ -1,1 +1,1 @@
-"""Fixtures that several rooms' tests share."""
+"""Fixtures that several packages' tests share."""

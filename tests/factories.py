@@ -1,4 +1,4 @@
-"""A small audit for every room's tests, in well under a second."""
+"""A small audit for every package's tests, in well under a second."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
-from labeltui.scan import ScanOptions, scan
+from labeltui.scanning import ScanOptions, scan
 from labeltui.store import SCAN_FILE, write_json
 
 # These tests ask that there is a head, not how good it is.
@@ -39,7 +39,7 @@ def make_audit(
     n, classes, seed : int
         Samples, classes, seed.
     images : bool
-        Make pictures. Without them the audit holds embeddings only.
+        Make images. Without them the audit holds embeddings only.
     flips : float
         Share of samples whose given label is moved to the next class.
 

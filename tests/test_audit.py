@@ -119,7 +119,7 @@ def test_decisions_reach_across_sessions(path: Path) -> None:
         assert state(a) == before
         step = a.redo()
         assert step is not None
-        assert (step.verb, step.kind, step.samples.tolist()) == ("redo", "keep", [q[5]])
+        assert (step.command, step.kind, step.samples.tolist()) == ("redo", "keep", [q[5]])
         assert a.redo() is None
         for kind, samples in (
             ("keep", [q[5]]),
@@ -129,7 +129,7 @@ def test_decisions_reach_across_sessions(path: Path) -> None:
         ):
             step = a.undo()
             assert step is not None
-            assert (step.verb, step.kind, sorted(step.samples.tolist())) == ("undo", kind, samples)
+            assert (step.command, step.kind, sorted(step.samples.tolist())) == ("undo", kind, samples)
         assert a.undo() is None
         assert not a.touched.any()
         check_against_rebuild(a)
@@ -227,18 +227,18 @@ def test_any_sequence_can_be_undone_and_reopened(plain: Path, tmp_path: Path) ->
         shutil.copytree(plain, target)
         with Audit.open(target) as a:
             done, undone = [state(a)], []
-            for verb, *rest in sequence:
-                if verb == "decide":
+            for command, *rest in sequence:
+                if command == "decide":
                     samples, kind, label, note = rest
                     second = label if kind == "ambiguous" else None
                     a.decide(samples, kind, label if kind == "relabel" else None, second, note)
                     done.append(state(a))
                     undone.clear()
-                elif verb == "note":
+                elif command == "note":
                     a.note(*rest)
                     done.append(state(a))
                     undone.clear()
-                elif verb == "undo":
+                elif command == "undo":
                     step = a.undo()
                     assert (step is None) == (len(done) == 1)
                     if step is not None:
@@ -267,7 +267,7 @@ def test_any_sequence_can_be_undone_and_reopened(plain: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "law"),
+    ("arguments", "message"),
     [
         (([240], "keep"), "samples are 0..239"),
         (([-1], "keep"), "samples are 0..239"),
@@ -284,9 +284,9 @@ def test_any_sequence_can_be_undone_and_reopened(plain: Path, tmp_path: Path) ->
         (([0], "ambiguous", None, 4), "a second label"),
     ],
 )
-def test_what_breaks_a_law_changes_nothing(audit: Audit, arguments: tuple, law: str) -> None:
+def test_what_is_invalid_changes_nothing(audit: Audit, arguments: tuple, message: str) -> None:
     before = state(audit)
-    with pytest.raises(InputError, match=law):
+    with pytest.raises(InputError, match=message):
         audit.decide(*arguments)
     assert state(audit) == before
     assert audit.journal_seq == 0
@@ -565,23 +565,23 @@ def test_what_if_tells_what_deciding_does(audit: Audit) -> None:
         audit.undo()
 
 
-def test_pictures(audit: Audit, tmp_path: Path) -> None:
-    data = audit.picture_bytes(5)
+def test_images(audit: Audit, tmp_path: Path) -> None:
+    data = audit.image_bytes(5)
     assert isinstance(data, bytes)
     assert data == (tmp_path / "data" / audit.sample_name(5)).read_bytes()
-    picture = audit.image(5)
-    assert picture.mode == "RGB"
-    assert np.array_equal(np.asarray(picture), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    image = audit.image(5)
+    assert image.mode == "RGB"
+    assert np.array_equal(np.asarray(image), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
     (tmp_path / "data").rename(tmp_path / "moved")
     with pytest.raises(MissingImage):
         audit.image(5)
     audit.source_root = tmp_path / "moved"
-    assert audit.picture_bytes(5) == data
+    assert audit.image_bytes(5) == data
     with Audit.open(audit.path, read_only=True, source_root=tmp_path / "moved") as other:
-        assert other.picture_bytes(5) == data
+        assert other.image_bytes(5) == data
 
 
-def test_an_audit_without_pictures_says_so(plain: Path) -> None:
+def test_an_audit_without_images_says_so(plain: Path) -> None:
     with Audit.open(plain, read_only=True) as a, pytest.raises(MissingImage):
         a.image(0)
 

@@ -27,7 +27,7 @@ from labeltui.errors import (
     UsageError,
 )
 from labeltui.head import HeadSpec
-from labeltui.scan import ScanOptions, scan, summary
+from labeltui.scanning import ScanOptions, scan, summary
 from labeltui.sources import SourceOptions
 from labeltui.store import Store
 from tests.factories import make_audit
@@ -38,7 +38,7 @@ def options(**changes: Any) -> ScanOptions:
     return ScanOptions(**{"embed": EmbedSpec("pixels", image_size=4, workers=0), "head": head, **changes})
 
 
-def picture(path: Path, seed: int = 0, size: tuple[int, int] = (8, 8)) -> Path:
+def image(path: Path, seed: int = 0, size: tuple[int, int] = (8, 8)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(256, size=(*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -48,7 +48,7 @@ def picture(path: Path, seed: int = 0, size: tuple[int, int] = (8, 8)) -> Path:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     for index in range(12):
-        picture(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", index)
+        image(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", index)
     return tmp_path / "data"
 
 
@@ -65,7 +65,7 @@ def arrays(path: Path, **changes: Any) -> Path:
 
 
 def huge_png(width: int, height: int) -> bytes:
-    """A well-formed picture of a few kilobytes whose pixels would not fit into memory."""
+    """A well-formed image of a few kilobytes whose pixels would not fit into memory."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -79,8 +79,8 @@ def refused(kind: type[LabeltuiError], told: str, path: Path, out: Path, /, **ch
     """Assert that a scan ends in one clear error and leaves nothing that looks like an audit."""
     with pytest.raises(kind, match=told) as caught:
         scan(path, out, options(**changes))
-    assert caught.value.law
-    assert caught.value.came or caught.value.cure
+    assert caught.value.message
+    assert caught.value.got or caught.value.hint
     assert not (out / store.AUDIT_FILE).exists()
 
 
@@ -93,9 +93,9 @@ class TestSource:
         (tmp_path / "empty").mkdir()
         refused(SourceError, "empty", tmp_path / "empty", out)
 
-    def test_folder_without_pictures(self, tmp_path: Path, out: Path) -> None:
+    def test_folder_without_images(self, tmp_path: Path, out: Path) -> None:
         (tmp_path / "data" / "a").mkdir(parents=True)
-        (tmp_path / "data" / "a" / "notes.txt").write_text("no picture")
+        (tmp_path / "data" / "a" / "notes.txt").write_text("no image")
         refused(SourceError, "data", tmp_path / "data", out)
 
     def test_a_file_of_no_known_kind(self, tmp_path: Path, out: Path) -> None:
@@ -104,13 +104,13 @@ class TestSource:
 
     def test_one_class_only(self, tmp_path: Path, out: Path) -> None:
         for index in range(4):
-            picture(tmp_path / "data" / "a" / f"{index}.png", index)
+            image(tmp_path / "data" / "a" / f"{index}.png", index)
         told = summary(scan(tmp_path / "data", out, options()))
         assert (told.classes, told.flags, told.csg) == (1, 0, 0.0)
         assert any("only one class" in note for note in told.notes)
 
     def test_class_with_one_sample(self, tree: Path, out: Path) -> None:
-        picture(tree / "lonely" / "x.png", 99)
+        image(tree / "lonely" / "x.png", 99)
         told = summary(scan(tree, out, options()))
         assert any("lonely" in note for note in told.notes)
         with Store.open(out) as opened:
@@ -121,7 +121,7 @@ class TestSource:
 
     def test_fewer_samples_than_k(self, tmp_path: Path, out: Path) -> None:
         for index in range(3):
-            picture(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", index)
+            image(tmp_path / "data" / "ab"[index % 2] / f"{index}.png", index)
         scan(tmp_path / "data", out, options(k=10))
         with Store.open(out) as opened:
             attrs = opened.attrs(f"graph/{opened.embedding_name}")
@@ -210,12 +210,12 @@ class TestArrays:
         refused(SourceError, r"x\.npz", source, out)
 
 
-class TestPictures:
-    def test_pictures_that_cannot_be_read_stop_nothing(self, tree: Path, out: Path) -> None:
-        whole = picture(tree / "a" / "truncated.png", 50, (64, 64))
+class TestImages:
+    def test_images_that_cannot_be_read_stop_nothing(self, tree: Path, out: Path) -> None:
+        whole = image(tree / "a" / "truncated.png", 50, (64, 64))
         whole.write_bytes(whole.read_bytes()[:600])
         (tree / "a" / "empty.jpg").write_bytes(b"")
-        (tree / "b" / "text.png").write_text("no picture at all")
+        (tree / "b" / "text.png").write_text("no image at all")
         (tree / "b" / "huge.png").write_bytes(huge_png(40_000, 40_000))
         told = summary(scan(tree, out, options()))
         assert told.samples == 16
@@ -225,7 +225,7 @@ class TestPictures:
         assert all(reasons.values())
         assert len(set(reasons.values())) == 4  # each says what is wrong with it
 
-    def test_no_readable_picture(self, tmp_path: Path, out: Path) -> None:
+    def test_no_readable_image(self, tmp_path: Path, out: Path) -> None:
         for index in range(3):
             path = tmp_path / "data" / "ab"[index % 2] / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

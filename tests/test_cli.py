@@ -1,4 +1,4 @@
-"""The verbs, as a person types them."""
+"""The commands, as a person types them."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_settings_with_faults_stop_the_review(run: Run, tmp_path: Path) -> None:
 
 def test_doctor_says_what_it_found(run: Run) -> None:
     text = run("doctor").out
-    assert "pictures" in text
+    assert "images" in text
     assert "threads" in text
     found = json.loads(run("doctor", "--json").out)
     assert {finding["state"] for finding in found["findings"]} <= {"good", "note", "change"}
@@ -201,7 +201,9 @@ def test_doctor_says_what_it_found(run: Run) -> None:
 
 def test_help_lists_the_verbs_in_the_order_of_use(run: Run) -> None:
     text = run("--help").out
-    places = [text.index(f"\n  {verb} ") for verb in ("demo", "scan", "review", "train", "jobs", "export")]
+    places = [
+        text.index(f"\n  {command} ") for command in ("demo", "scan", "review", "train", "jobs", "export")
+    ]
     assert places == sorted(places)
 
 

@@ -43,7 +43,7 @@ def test_all_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError) as caught:
         config.load(file)
-    came = caught.value.came
+    got = caught.value.got
     for line, word in [
         (3, "graphics"),
         (4, "did you mean theme"),
@@ -52,7 +52,7 @@ def test_all_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
         (9, "train"),
         (12, "keep"),
     ]:
-        assert any(f"line {line}:" in part and word in part for part in came.splitlines()), (line, word, came)
+        assert any(f"line {line}:" in part and word in part for part in got.splitlines()), (line, word, got)
 
 
 @pytest.mark.parametrize("text", ["[review\n", "a = = 2\n"])

@@ -52,8 +52,8 @@ def test_the_images_are_the_digits_under_their_given_labels(made: Demo) -> None:
         index = int(Path(row["path"]).stem)
         assert row["clean"] == str(bundle.target[index])
         assert row["path"].startswith(row["given"] + "/")
-        with Image.open(made.images / row["path"]) as picture:
-            pixels = np.asarray(picture)
+        with Image.open(made.images / row["path"]) as image:
+            pixels = np.asarray(image)
         assert pixels.shape == (32, 32)
         assert np.array_equal(pixels[::4, ::4], np.round(bundle.images[index] * 255 / 16))
 

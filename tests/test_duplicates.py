@@ -73,9 +73,9 @@ def photographs(n: int, seed: int = 0) -> list[Image.Image]:
     return [tiles[i] for i in np.random.default_rng(seed).permutation(len(tiles))[:n]]
 
 
-def encoded(picture: Image.Image, quality: int) -> Image.Image:
+def encoded(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
 
 
@@ -92,9 +92,9 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def graph_of(pictures: list[Image.Image], k: int = 30) -> tuple[np.ndarray, np.ndarray]:
+def graph_of(images: list[Image.Image], k: int = 30) -> tuple[np.ndarray, np.ndarray]:
     """Neighbours by cosine of coarse grey thumbnails, folded left on right so that a mirror image is no stranger."""
-    X = np.stack([np.asarray(p.convert("L").resize((8, 8)), float) for p in pictures])
+    X = np.stack([np.asarray(p.convert("L").resize((8, 8)), float) for p in images])
     X = (X + X[:, :, ::-1]).reshape(len(X), -1)
     X -= X.mean(axis=1, keepdims=True)
     X /= np.linalg.norm(X, axis=1, keepdims=True) + 1e-9
@@ -105,10 +105,10 @@ def graph_of(pictures: list[Image.Image], k: int = 30) -> tuple[np.ndarray, np.n
 
 
 @pytest.mark.parametrize("kind", sorted(COPIES))
-def test_near_copies_are_found_and_distinct_pictures_left_alone(kind: str) -> None:
+def test_near_copies_are_found_and_distinct_images_left_alone(kind: str) -> None:
     originals = photographs(90)
-    pictures = originals + [COPIES[kind](p) for p in originals[:30]]
-    found = duplicates.near_duplicates(*graph_of(pictures), picture=pictures.__getitem__)
+    images = originals + [COPIES[kind](p) for p in originals[:30]]
+    found = duplicates.near_duplicates(*graph_of(images), image=images.__getitem__)
     groups = found.groups
     recovered = sum(groups[i] == groups[90 + i] for i in range(30))
     assert recovered >= 27
@@ -119,7 +119,7 @@ def test_near_copies_are_found_and_distinct_pictures_left_alone(kind: str) -> No
     assert (found.first < found.second).all()
 
 
-def test_without_pictures_only_the_cosine_decides() -> None:
+def test_without_images_only_the_cosine_decides() -> None:
     rng = np.random.default_rng(1)
     X = rng.normal(size=(200, 32))
     X[150:] = X[:50] + 0.02 * rng.normal(size=(50, 32))  # cosine about .9998
@@ -169,16 +169,16 @@ def test_exact_groups_stay_together_and_chains_join() -> None:
     assert none.groups.tolist() == exact.tolist()
 
 
-def test_unreadable_pictures_are_joined_with_nothing_and_counted() -> None:
+def test_unreadable_images_are_joined_with_nothing_and_counted() -> None:
     originals = photographs(60)
-    pictures = originals + [encoded(p, 60) for p in originals[:10]]
+    images = originals + [encoded(p, 60) for p in originals[:10]]
 
     def read(sample: int) -> Image.Image:
         if sample == 3:
-            raise UnreadableImage("a picture can be decoded", "this one is cut off")
-        return pictures[sample]
+            raise UnreadableImage("an image can be decoded", "this one is cut off")
+        return images[sample]
 
-    found = duplicates.near_duplicates(*graph_of(pictures), picture=read)
+    found = duplicates.near_duplicates(*graph_of(images), image=read)
     assert found.unreadable >= 1
     assert found.groups[3] != found.groups[63]
     assert found.groups[4] == found.groups[64]
@@ -186,43 +186,43 @@ def test_unreadable_pictures_are_joined_with_nothing_and_counted() -> None:
 
 def test_the_most_similar_pairs_are_looked_at_first_and_no_more_than_asked() -> None:
     originals = photographs(60)
-    pictures = originals + [encoded(p, 60) for p in originals]
+    images = originals + [encoded(p, 60) for p in originals]
     read: list[int] = []
 
-    def picture(sample: int) -> Image.Image:
+    def image(sample: int) -> Image.Image:
         read.append(sample)
-        return pictures[sample]
+        return images[sample]
 
-    graph = graph_of(pictures)
-    everything = duplicates.near_duplicates(*graph, picture=picture)
-    few = duplicates.near_duplicates(*graph, picture=picture, most=5)
+    graph = graph_of(images)
+    everything = duplicates.near_duplicates(*graph, image=image)
+    few = duplicates.near_duplicates(*graph, image=image, most=5)
     assert few.looked == 5 < few.candidates == everything.candidates
     assert few.looked_down_to > everything.looked_down_to == duplicates.LOOK
     assert set(few.first.tolist()) <= set(everything.first[:5].tolist())
     read.clear()
-    assert duplicates.near_duplicates(*graph, picture=picture, most=0).groups.tolist() == list(range(120))
+    assert duplicates.near_duplicates(*graph, image=image, most=0).groups.tolist() == list(range(120))
     assert read == []
 
 
 def test_threads_progress_and_cancel() -> None:
     originals = photographs(40)
-    pictures = originals + [encoded(p, 60) for p in originals]
-    graph = graph_of(pictures)
+    images = originals + [encoded(p, 60) for p in originals]
+    graph = graph_of(images)
     told: list[float] = []
-    one = duplicates.near_duplicates(*graph, picture=pictures.__getitem__, threads=1, progress=told.append)
-    many = duplicates.near_duplicates(*graph, picture=pictures.__getitem__, threads=4)
+    one = duplicates.near_duplicates(*graph, image=images.__getitem__, threads=1, progress=told.append)
+    many = duplicates.near_duplicates(*graph, image=images.__getitem__, threads=4)
     assert one.groups.tolist() == many.groups.tolist()
     assert one.distance.tobytes() == many.distance.tobytes()
     assert told == sorted(told)
     assert told[-1] == 1
     with pytest.raises(Cancelled):
-        duplicates.near_duplicates(*graph, picture=pictures.__getitem__, cancel=lambda: True)
+        duplicates.near_duplicates(*graph, image=images.__getitem__, cancel=lambda: True)
 
 
-def test_picture_distance_ignores_brightness_and_knows_one_colour_from_another() -> None:
+def test_image_distance_ignores_brightness_and_knows_one_colour_from_another() -> None:
     a, b = (duplicates.thumbnail(p) for p in photographs(2))
     grey = np.full_like(a, 128)
-    distance = duplicates.picture_distance(np.stack([a, a, a, grey]), np.stack([a, a // 2, b, grey]))
+    distance = duplicates.image_distance(np.stack([a, a, a, grey]), np.stack([a, a // 2, b, grey]))
     assert distance[0] < 0.02
     assert distance[1] < 0.05
     assert distance[2] > 0.4

@@ -15,7 +15,7 @@ def every(kind: type[errors.LabeltuiError]) -> list[type[errors.LabeltuiError]]:
 def test_three_parts_survive_a_process_border(kind: type[errors.LabeltuiError]) -> None:
     error = pickle.loads(pickle.dumps(kind("k must be below N", "k is 50, N is 10", "give --k 9 or less")))
     assert type(error) is kind
-    assert (error.law, error.came, error.cure) == (
+    assert (error.message, error.got, error.hint) == (
         "k must be below N",
         "k is 50, N is 10",
         "give --k 9 or less",

@@ -281,7 +281,7 @@ def test_the_source_table_is_never_replaced(audit: Audit, tmp_path: Path, how: s
     table.write_text("path,label\n")
     scan = {
         "root": str(tmp_path / "data"),
-        "source": {"kind": "table", "pictures": "files", "file": "labels.csv"},
+        "source": {"kind": "table", "image_store": "files", "file": "labels.csv"},
     }
     store.write_json(audit.path / "scan.json", scan)
     out = table if how == "itself" else tmp_path / "out.csv"
@@ -294,9 +294,9 @@ def test_the_source_table_is_never_replaced(audit: Audit, tmp_path: Path, how: s
     assert table.read_text() == "path,label\n"
 
 
-def test_pictures_and_the_audit_itself_are_never_replaced(audit: Audit, tmp_path: Path) -> None:
-    picture = tmp_path / "data" / os.fsdecode(audit.sample_id(0))
-    for path in (picture, audit.path / "audit.h5", audit.path / "journal.db"):
+def test_images_and_the_audit_itself_are_never_replaced(audit: Audit, tmp_path: Path) -> None:
+    image = tmp_path / "data" / os.fsdecode(audit.sample_id(0))
+    for path in (image, audit.path / "audit.h5", audit.path / "journal.db"):
         before = path.read_bytes()
         with pytest.raises(UsageError, match="never replaces"):
             export(audit, path, force=True)

@@ -1,4 +1,4 @@
-"""What is loaded when, and in which direction the rooms import each other."""
+"""What is loaded when, and in which direction the packages import each other."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ def loaded(code: str) -> set[str]:
         "labeltui.cli",
         "labeltui.audit, labeltui.export, labeltui.journal, labeltui.train.jobs",
         "labeltui.tui.app, labeltui.tui.screens.review, labeltui.tui.screens.comparison, labeltui.train.compare",
-        "labeltui.sources, labeltui.embed, labeltui.embed.worker, labeltui.scan, labeltui.demo",
+        "labeltui.sources, labeltui.embed, labeltui.embed.worker, labeltui.scanning, labeltui.demo",
     ],
 )
 def test_torch_waits_until_it_is_needed(modules: str) -> None:
     assert not {"torch", "torchvision", "timm"} & loaded(f"import {modules}")
 
 
-def test_the_headless_rooms_load_no_terminal_ui() -> None:
-    assert "textual" not in loaded("import labeltui.audit, labeltui.export, labeltui.scan, labeltui.report")
+def test_the_headless_packages_load_no_terminal_ui() -> None:
+    assert "textual" not in loaded(
+        "import labeltui.audit, labeltui.export, labeltui.scanning, labeltui.report"
+    )
 
 
 def test_the_package_itself_is_light() -> None:

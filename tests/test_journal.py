@@ -49,7 +49,7 @@ def child(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.005)
 
 
@@ -167,7 +167,7 @@ def test_kill_loses_nothing_that_was_shown_as_saved(directory: Path, after: int)
             saved, painted = (int(number), painted) if word == "saved" else (saved, int(number))
     process.wait()
     process.stdout.close()
-    # Its lock died with it: the next session needs no cure.
+    # Its lock died with it: the next session needs no help.
     with Journal.open(directory, UUID) as j:
         actions, rows, _ = j.read()
         assert saved <= len(actions) <= painted + 1
@@ -207,9 +207,9 @@ def holder(directory: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_second_writer_is_told_who_holds_it(directory: Path, holder: subprocess.Popen[str]) -> None:
     with pytest.raises(AuditBusy) as caught:
         Journal.open(directory, UUID)
-    assert f"process {holder.pid} on {socket.gethostname()}" in caught.value.came
-    assert "grace" in caught.value.came
-    assert "--read-only" in caught.value.cure
+    assert f"process {holder.pid} on {socket.gethostname()}" in caught.value.got
+    assert "grace" in caught.value.got
+    assert "--read-only" in caught.value.hint
     # Reading beside the writer works, and sees what it saved.
     with Journal.open(directory, UUID, read_only=True) as j:
         assert [a.reviewer for a in j.read()[0]] == ["grace"]
@@ -256,7 +256,7 @@ def test_a_full_disk_keeps_decisions_pending_until_there_is_room(
         j.append("decide", [row(2)])
         until(lambda: j.failed is not None)
         assert j.failed is not None
-        assert "journal.db" in j.failed.came
+        assert "journal.db" in j.failed.got
         j.append("decide", [row(3)])  # work goes on
         assert not j.flush(10)
         assert j.pending == 2
@@ -333,7 +333,7 @@ AS_ANOTHER_USER = """
     try:
         Journal.open(path, sys.argv[2])
     except AuditError as error:
-        print(type(error).__name__, error.cure)
+        print(type(error).__name__, error.hint)
     print(sorted(p.name for p in path.iterdir()))
 """
 
@@ -426,7 +426,7 @@ def test_on_a_network_file_system_a_rollback_journal_is_used(
     (directory / "journal.lock").write_text(json.dumps(record))
     with pytest.raises(AuditBusy, match="process 7 on elsewhere") as caught:
         Journal.open(directory, UUID)
-    assert "delete" in caught.value.cure
+    assert "delete" in caught.value.hint
     (directory / "journal.lock").unlink()
     with Journal.open(directory, UUID) as j:
         assert j.append("decide", [row(2)]).seq == 2

@@ -32,8 +32,8 @@ from labeltui.errors import (
     UsageError,
 )
 from labeltui.head import HeadSpec
-from labeltui.scan import STAGES, ScanOptions, scan, stages, summary
-from labeltui.scan.partial import Partial
+from labeltui.scanning import STAGES, ScanOptions, scan, stages, summary
+from labeltui.scanning.checkpoint import Checkpoint
 from labeltui.store import Store
 
 HEAD = HeadSpec(hidden=16, components=16, epochs=2, least_steps=10)
@@ -198,10 +198,10 @@ SERVER = """
     from pathlib import Path
     import torch._dynamo  # slow to import, and imported by the head
     sys.path.insert(0, sys.argv[1])
-    from labeltui.scan import partial, scan
+    from labeltui.scanning import checkpoint, scan
     from tests.test_scan import options
 
-    partial.FLUSH_SHARE = float("inf")  # a batch here takes less time than its flush: never wait for more
+    checkpoint.FLUSH_SHARE = float("inf")  # a batch here takes less time than its flush: never wait for more
 
     def run(request):
         kill, calls = request["kill"], []
@@ -387,7 +387,7 @@ class TestResuming:
         tree, out = stopped
         with pytest.raises(UsageError, match=told) as caught:
             scan(tree, out, options(**changes))
-        assert "--restart" in caught.value.cure
+        assert "--restart" in caught.value.hint
         assert (out / store.PARTIAL / "log.jsonl").exists()
         scan(tree, out, options(resume=False, **changes))
         assert (out / store.AUDIT_FILE).exists()
@@ -422,8 +422,8 @@ class TestResuming:
     def test_one_scan_at_a_time(self, stopped: tuple[Path, Path]) -> None:
         tree, out = stopped
         code = (
-            "import sys, time; from pathlib import Path; from labeltui.scan.partial import Partial\n"
-            "partial = Partial(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()\n"
+            "import sys, time; from pathlib import Path; from labeltui.scanning.checkpoint import Checkpoint\n"
+            "checkpoint = Checkpoint(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()\n"
         )
         holder = subprocess.Popen(
             [sys.executable, "-c", code, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -465,10 +465,10 @@ class TestResuming:
         assert (out / store.AUDIT_FILE).exists()
 
     def test_rows_that_were_never_put_are_noticed(self, tmp_path: Path) -> None:
-        with Partial(tmp_path) as partial:
-            partial.prepare({"a": 1}, 4, 2, "float32", [(0, 2), (2, 4)])
+        with Checkpoint(tmp_path) as checkpoint:
+            checkpoint.prepare({"a": 1}, 4, 2, "float32", [(0, 2), (2, 4)])
             with pytest.raises(RuntimeError, match="2 batches"):
-                partial.rows()
+                checkpoint.rows()
 
 
 class TestTargets:
@@ -545,7 +545,7 @@ class TestSplits:
                     assert np.array_equal(one.array(name), two.array(name)), name
 
     def test_an_unknown_split_is_named(self, table: Path, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match=r"valid came.*test, train"):
+        with pytest.raises(UsageError, match=r"got valid.*test, train"):
             scan(table, tmp_path / "a", options(splits=("train", "valid")))
 
 
@@ -660,21 +660,21 @@ def test_the_documented_way_to_read_an_audit_works(tmp_path: Path, monkeypatch: 
 
 
 def test_torch_is_not_imported_with_the_room() -> None:
-    code = "import sys, labeltui.scan, labeltui.demo; sys.exit('torch' in sys.modules)"
+    code = "import sys, labeltui.scanning, labeltui.demo; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 class TestCopies:
-    """Near-identical pictures share a group, whatever their format and label."""
+    """Near-identical images share a group, whatever their format and label."""
 
     def scanned(self, tmp_path: Path, **options: object) -> tuple[store.Store, np.ndarray]:
         from sklearn.datasets import load_sample_images
 
         rng = np.random.default_rng(0)
-        pictures = [Image.fromarray(image) for image in load_sample_images().images]
+        images = [Image.fromarray(image) for image in load_sample_images().images]
         for number in range(40):
             left, top = (int(v) for v in rng.integers(0, [500, 280]))
-            tile = pictures[number % 2].crop((left, top, left + 128, top + 128))
+            tile = images[number % 2].crop((left, top, left + 128, top + 128))
             path = tmp_path / "data" / "ab"[number % 2] / f"{number:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             tile.save(path)
@@ -687,7 +687,7 @@ class TestCopies:
         numbers = np.array([int(name.split(b"/")[1][:3]) for name in opened.ids])
         return opened, numbers
 
-    def test_a_picture_saved_again_joins_its_original(self, tmp_path: Path) -> None:
+    def test_a_image_saved_again_joins_its_original(self, tmp_path: Path) -> None:
         opened, numbers = self.scanned(tmp_path)
         groups = opened.array("groups/duplicate")
         for number in range(3):
@@ -698,6 +698,6 @@ class TestCopies:
         assert 0 < attrs["threshold"] < 1
 
     def test_only_identical_ones_when_told_so(self, tmp_path: Path) -> None:
-        opened, _ = self.scanned(tmp_path, copies_cosine=1.0)
+        opened, _ = self.scanned(tmp_path, duplicate_threshold=1.0)
         assert len(set(opened.array("groups/duplicate"))) == 43
         assert opened.attrs("groups/duplicate")["threshold"] == 1.0

@@ -29,6 +29,6 @@ def compare(world: World, rows: NDArray[np.int64]) -> Arrays:
     right = ~world.wrong[rows]
     return {
         "score": cleannet.published(
-            world.pictures.X, world.labels, world.n_classes, rows, right, seed=world.seed
+            world.images.X, world.labels, world.n_classes, rows, right, seed=world.seed
         )
     }

@@ -60,7 +60,7 @@ def regress(world: World, fold: NDArray[np.int8]) -> Arrays:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    X, labels = world.pictures.X, world.labels
+    X, labels = world.images.X, world.labels
     p = np.zeros((len(X), world.n_classes), dtype=np.float32)
     for k in np.unique(fold):
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=100, tol=1e-3))
@@ -79,7 +79,7 @@ def datalab(stage: Stage) -> Found:
 
 def audit(world: World) -> Arrays:
     lab = peer("cleanlab", "cleanlab[datalab]").Datalab({"y": world.labels}, label_name="y", verbosity=0)
-    lab.find_issues(features=world.pictures.X, issue_types={"label": {"k": K_NEAREST}})
+    lab.find_issues(features=world.images.X, issue_types={"label": {"k": K_NEAREST}})
     found = lab.get_issues("label")
     return {
         "score": found["label_score"].to_numpy(),
@@ -92,7 +92,7 @@ def votes(stage: Stage) -> Found:
     """Neighbours' labels by plain counting: kNN and SimiFeat's two rules."""
     world = stage.world
     begin = time.process_time()
-    near = world.labels[world.pictures.indices[:, :K_NEAREST]]
+    near = world.labels[world.images.indices[:, :K_NEAREST]]
     shares = np.stack([(near == c).mean(axis=1) for c in range(world.n_classes)], axis=1)
     counting = time.process_time() - begin
     best = shares.argmax(axis=1).astype(np.int32)
@@ -105,7 +105,7 @@ def votes(stage: Stage) -> Found:
     }
     if world.n_classes <= MOST_CLASSES:
         begin = time.process_time()
-        transition, prior = consensus(world.labels, world.pictures.indices, world.n_classes)
+        transition, prior = consensus(world.labels, world.images.indices, world.n_classes)
         flags = simifeat.by_rank(shares, world.labels, transition, prior)
         seconds = counting + time.process_time() - begin
         rows["SimiFeat-R"] = Row(flags=flags, corrected=np.where(flags, best, world.labels), seconds=seconds)
@@ -137,7 +137,7 @@ def centroid(stage: Stage) -> Found:
     """Cosine to the own class's centroid, the sample itself left out, less the largest other one."""
     world = stage.world
     begin = time.process_time()
-    x = world.pictures.X - world.pictures.X.mean(axis=0)
+    x = world.images.X - world.images.X.mean(axis=0)
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     sums = np.stack([x[world.labels == c].sum(axis=0) for c in range(world.n_classes)])
     similar = x @ (sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)).T

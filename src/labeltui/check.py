@@ -23,7 +23,7 @@ from labeltui.audit import generations
 from labeltui.audit.ledger import replay
 from labeltui.errors import AuditBusy, AuditError, JobError, LabeltuiError, NotAnAudit
 from labeltui.journal import GenerationRow, Journal
-from labeltui.scan.partial import Partial
+from labeltui.scanning.checkpoint import Checkpoint
 from labeltui.text import safe
 from labeltui.train.jobs import Job, list_jobs
 from labeltui.train.predictions import FILE as PREDICTIONS
@@ -168,7 +168,7 @@ def _look(path: Path) -> Report:
     except AuditError as error:
         if not (path / store.AUDIT_FILE).exists():
             raise
-        fault = f"{error.law}; {error.came}"
+        fault = f"{error.message}; {error.got}"
         advice = "copy it again or restore it from a backup; the rest cannot be checked without it"
         return Report(path, [Finding(store.AUDIT_FILE, "damaged", fault, advice)], [], checked)
     with opened:
@@ -182,7 +182,7 @@ def _look(path: Path) -> Report:
                 faults = list(journal.faults())
                 replay(opened, actions, decisions)
         except LabeltuiError as error:
-            faults = ["; ".join(filter(None, (error.law, error.came)))]
+            faults = ["; ".join(filter(None, (error.message, error.got)))]
         advice = "restore journal.db from a backup (with its journal.db-wal, if there is one)"
         findings += [Finding(store.JOURNAL_FILE, "damaged", fault, advice) for fault in faults]
         # Without the journal nobody knows which generation is current, and nothing is repaired.
@@ -210,7 +210,7 @@ def _scan_findings(opened: store.Store) -> Iterator[Finding]:
         if where.exists() and "sha256" not in opened.scan:
             yield Finding(store.SCAN_FILE, "damaged", "it holds no checksum of audit.h5", advice)
     except AuditError as error:
-        yield Finding(store.SCAN_FILE, "damaged", f"{error.law}; {error.came}", advice)
+        yield Finding(store.SCAN_FILE, "damaged", f"{error.message}; {error.got}", advice)
         return
     for fault in opened.faults():
         yield Finding(store.AUDIT_FILE, "damaged", fault, advice)
@@ -247,7 +247,7 @@ def _generation_findings(opened: store.Store, rows: list[GenerationRow] | None) 
 
 
 def _same_result(opened: store.Store, row: GenerationRow | None) -> Path | None:
-    """The result of the run that a generation came from, if it still has the bytes that were adopted."""
+    """got The result of the run that a generation from, if it still has the bytes that were adopted."""
     if row is None or not row.run or Path(row.run).name != row.run:
         return None
     result = opened.path / generations.RUNS / row.run / generations.RESULT
@@ -294,7 +294,7 @@ def _run_findings(opened: store.Store, job: Job) -> Iterator[Finding]:
     try:
         spec = TrainSpec.read(job.directory / "spec.json")
     except LabeltuiError as error:
-        yield damaged("spec.json", f"{error.law}; {error.came}")
+        yield damaged("spec.json", f"{error.message}; {error.got}")
         return
     if spec.audit_uuid != opened.uuid:
         yield damaged("spec.json", f"the run belongs to audit {spec.audit_uuid}, not to {opened.uuid}")
@@ -321,7 +321,7 @@ def _run_findings(opened: store.Store, job: Job) -> Iterator[Finding]:
         try:
             Predictions.read(job.directory)
         except JobError as error:
-            yield damaged(PREDICTIONS, error.came)
+            yield damaged(PREDICTIONS, error.got)
     result = job.directory / generations.RESULT
     if result.exists():
         for fault in opened.generation_faults(result):
@@ -375,7 +375,7 @@ def _deleting(leftover: Path) -> Repair:
 def _discarding(path: Path) -> Repair:
     def repair(journal: Journal) -> str:
         try:
-            with Partial(path) as partial:
+            with Checkpoint(path) as partial:
                 partial.discard()
         except AuditBusy:
             return ""  # its scan is just finishing

@@ -1,6 +1,6 @@
-"""The command line: each verb parses its options, calls one function of one room, and prints.
+"""The command line: each command parses its options, calls one function of one package, and prints.
 
-Rooms are imported inside the verbs, so that ``labeltui status`` does not wait for torch.
+Packages are imported inside the commands, so that ``labeltui status`` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BACKBONE_OPTIONS = (
 )  # fmt: skip
 SCAN_OPTIONS = (
     "k",
-    "copies_cosine",
+    "duplicate_threshold",
     "classes",
     "class_names",
     "folds",
@@ -55,7 +55,7 @@ class Numbers(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is not a number, nor numbers with commas between them", param, ctx)
 
 
-class Verbs(click.Group):
+class Commands(click.Group):
     """``labeltui my.audit`` means ``labeltui review my.audit``."""
 
     def resolve_command(
@@ -69,9 +69,9 @@ class Verbs(click.Group):
         return list(self.commands)  # in the order of use, not of the alphabet
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="labeltui")
-def verbs() -> None:
+def cli() -> None:
     """Trust an image data set's labels: find, review and correct wrong ones in the terminal.
 
     \b
@@ -85,7 +85,7 @@ def verbs() -> None:
 def main() -> None:
     """Entry point: user errors are printed without a traceback, each with its own exit code."""
     try:
-        code = verbs.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)
     except LabeltuiError as error:
         _complain(error)
         code = error.exit_code
@@ -103,23 +103,23 @@ def main() -> None:
 
 
 def _complain(error: LabeltuiError) -> None:
-    click.echo(f"labeltui: {error.law}", err=True)
-    for part in (error.came, error.cure):
+    click.echo(f"labeltui: {error.message}", err=True)
+    for part in (error.got, error.hint):
         for line in part.splitlines():
             click.echo(f"  {line}", err=True)
 
 
-@verbs.command()
+@cli.command()
 @click.option("--out", type=PATH, help="Directory for images, truth and audit; default: the user's cache.")
 @click.option("--no-tui", is_flag=True, help="Print the summary; do not open the terminal UI.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
     """See it at work, offline: handwritten digits, 8 % of their labels made wrong."""
-    from labeltui import demo as room
+    from labeltui import demo as demonstration
     from labeltui import report
 
     progress = Progress()
-    made = room.demo(out, None if as_json else progress)
+    made = demonstration.demo(out, None if as_json else progress)
     progress.finish()
     if as_json:
         _print_json({**_status(made.audit), "planted": asdict(made.planted), "seconds": made.seconds})
@@ -129,7 +129,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
         _review(made.audit)
 
 
-@verbs.command()
+@cli.command()
 @click.argument("source", type=PATH)
 @click.option(
     "-o", "--out", type=PATH, required=True, help="Directory of the new audit, for example my.audit."
@@ -171,7 +171,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
     "--backend", default="exact", show_default=True, help="Of the graph: exact, cuda or approximate."
 )
 @click.option(
-    "--copies-cosine",
+    "--duplicate-threshold",
     type=float,
     help="Least cosine of near copies; 1: identical ones only.  [default: measured]",
 )
@@ -187,13 +187,12 @@ def scan(source: Path, out: Path, as_json: bool, **given: Any) -> None:
     SOURCE is a directory with one directory per class, a .csv/.tsv table with paths and labels, or a .npy/.npz file of
     images or embeddings. A scan that was stopped goes on when the same command is given again.
     """
-    from labeltui import report
-    from labeltui import scan as room
+    from labeltui import report, scanning
     from labeltui.embed import EmbedSpec, parse_model_args
     from labeltui.sources import SourceOptions
 
     order = given["class_order"]
-    options = room.ScanOptions(
+    options = scanning.ScanOptions(
         source=SourceOptions(
             path_column=given["path_column"],
             label_column=given["label_column"],
@@ -220,16 +219,18 @@ def scan(source: Path, out: Path, as_json: bool, **given: Any) -> None:
     )
     progress = Progress()
     try:
-        audit = room.scan(source, out, options, progress)
+        audit = scanning.scan(source, out, options, progress)
     finally:
         progress.finish()
     if as_json:
         _print_json(_status(audit))
     else:
-        click.echo("\n".join([*report.scan_lines(room.summary(audit)), *report.status_lines(_status(audit))]))
+        click.echo(
+            "\n".join([*report.scan_lines(scanning.summary(audit)), *report.status_lines(_status(audit))])
+        )
 
 
-@verbs.command()
+@cli.command()
 @click.argument("audit", type=PATH)
 @click.option("--reviewer", help="Signs the decisions; default: the setting, else the login name.")
 @click.option("--graphics", help="auto, kitty, sixel, blocks or ascii.")
@@ -241,7 +242,7 @@ def review(audit: Path, **given: Any) -> None:
     _review(audit, **given)
 
 
-@verbs.command()
+@cli.command()
 @click.argument("audit", type=PATH)
 @click.option("--background", is_flag=True, help="Start it and return; it survives this terminal.")
 @click.option("--queue", is_flag=True, help="Wait for runs that are active, instead of refusing.")
@@ -250,7 +251,7 @@ def review(audit: Path, **given: Any) -> None:
     "--resume", "resume_id", metavar="ID", help="Go on with a run; its spec holds, other options do not."
 )
 @click.option(
-    "--model", help="Fine-tune this timm backbone on the pictures; default: the head on the embedding."
+    "--model", help="Fine-tune this timm backbone on the images; default: the head on the embedding."
 )
 @click.option("--checkpoint", type=PATH, help="Begin with these weights.")
 @click.option("--scratch", is_flag=True, help="Begin with random weights.")
@@ -301,7 +302,7 @@ def train(
 ) -> None:
     """Train on AUDIT's labels in the background, measure, and re-rank the flags.
 
-    Without --model the head on the stored embedding, in seconds; with it a backbone on the pictures (presets:
+    Without --model the head on the stored embedding, in seconds; with it a backbone on the images (presets:
     densenet121, legacy_xception; any timm name). The run survives this terminal.
     """
     from labeltui import config
@@ -344,7 +345,7 @@ def _adopt(audit: Path, reviewer: str) -> list[str]:
     return [f"{change.rose:,} flags rose and {change.fell:,} fell; generation {change.generation}"]
 
 
-@verbs.command("jobs")
+@cli.command("jobs")
 @click.argument("audit", type=PATH)
 @click.option("--follow", "follow_id", metavar="ID", help="Show the progress of a run until it ends.")
 @click.option("--cancel", "cancel_id", metavar="ID", help="Ask a run to stop; it can be resumed.")
@@ -366,7 +367,7 @@ def jobs_(audit: Path, follow_id: str | None, cancel_id: str | None, as_json: bo
         click.echo("\n".join(jobs.list_lines(audit, known)))
 
 
-@verbs.command()
+@cli.command()
 @click.argument("audit", type=PATH)
 @click.argument("runs", nargs=-1, required=True)
 @click.option(
@@ -383,17 +384,17 @@ def compare(audit: Path, runs: tuple[str, ...], against: str, as_json: bool) -> 
     four letters.
     """
     from labeltui.audit import Audit
-    from labeltui.train import compare as room
+    from labeltui.train import compare as comparison
 
     with Audit.open(audit, read_only=True) as opened:
-        made = room.compare(opened, runs, against)
+        made = comparison.compare(opened, runs, against)
     if as_json:
         _print_json(made.as_json())
     else:
         click.echo("\n".join(made.lines()))
 
 
-@verbs.command()
+@cli.command()
 @click.argument("audit", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help="The CSV file; - is standard output.")
 @click.option("--only", type=click.Choice(["changed"]), help="changed: only corrected or excluded samples.")
@@ -429,7 +430,7 @@ def export(
     force: bool,
 ) -> None:
     """Write AUDIT's corrected labels as CSV."""
-    from labeltui import export as room
+    from labeltui import export as exporting
     from labeltui.audit import Audit
 
     with Audit.open(audit, read_only=True) as opened:
@@ -440,10 +441,10 @@ def export(
             "raw_paths": paths == "raw",
         }
         if str(out) == "-":
-            done = room.write(opened, sys.stdout.buffer, **wanted)
+            done = exporting.write(opened, sys.stdout.buffer, **wanted)
             sys.stdout.buffer.flush()
         else:
-            done = room.export(opened, out, force=force, **wanted)
+            done = exporting.export(opened, out, force=force, **wanted)
     words = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
     if done.auto_from is not None:
         words += f"; {done.auto:,} corrected automatically, {done.auto_wrong:,.0f} of them expected wrong"
@@ -452,7 +453,7 @@ def export(
     click.echo(words, err=True)
 
 
-@verbs.command()
+@cli.command()
 @click.argument("audit", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def status(audit: Path, as_json: bool) -> None:
@@ -466,7 +467,7 @@ def status(audit: Path, as_json: bool) -> None:
         click.echo("\n".join(report.status_lines(value)))
 
 
-@verbs.command()
+@cli.command()
 @click.argument("audit", type=PATH)
 @click.argument("sample")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -483,7 +484,7 @@ def explain(audit: Path, sample: str, as_json: bool) -> None:
         click.echo("\n".join(report.explanation_lines(said)))
 
 
-@verbs.command()
+@cli.command()
 @click.argument("audit", type=PATH)
 @click.option("--repair", is_flag=True, help="Mend what can be mended without guessing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -503,7 +504,7 @@ def check(audit: Path, repair: bool, as_json: bool) -> int:
     return 0 if report.whole else DamagedAudit.exit_code
 
 
-@verbs.command()
+@cli.command()
 @click.argument("audit", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help="The new directory.")
 def backup(audit: Path, out: Path) -> None:
@@ -518,16 +519,16 @@ def backup(audit: Path, out: Path) -> None:
         click.echo(f"left out: run {run}, which is active")
 
 
-@verbs.command()
+@cli.command()
 @click.argument("audit", type=PATH, required=False)
 @click.option("--torch", is_flag=True, help="Import torch too, and ask it for its devices (seconds).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def doctor(audit: Path | None, torch: bool, as_json: bool) -> None:
     """Say what this terminal and machine can do, and what to change."""
     from labeltui import config
-    from labeltui.tui import doctor as room
+    from labeltui.tui import doctor as diagnosis
 
-    found = room.report(audit, graphics=config.load().review.graphics, torch=torch)
+    found = diagnosis.report(audit, graphics=config.load().review.graphics, torch=torch)
     if as_json:
         _print_json(found.as_dict())
     else:

@@ -187,7 +187,7 @@ class _Checker:
         key: str,
         kind: type,
         default: Any,
-        law: Callable[[Any], str | None] | None = None,
+        require: Callable[[Any], str | None] | None = None,
     ) -> Any:
         table = data.get(section, {})
         if not isinstance(table, dict) or key not in table:
@@ -197,7 +197,7 @@ class _Checker:
             name = {str: "text in quotes", int: "a whole number"}[kind]
             self.faults.append((self.line(section, key), f"{section}.{key} must be {name}, it is {value!r}"))
             return default
-        if law and (broken := law(value)):
+        if require and (broken := require(value)):
             self.faults.append((self.line(section, key), f"{section}.{key} {broken}, it is {value!r}"))
             return default
         return value

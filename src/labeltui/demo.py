@@ -25,7 +25,7 @@ from labeltui.text import safe
 
 RATE = 0.08
 SEED = 20261120
-SCALE = 4  # of each 8 x 8 picture: large enough to look at, every pixel still itself
+SCALE = 4  # of each 8 x 8 image: large enough to look at, every pixel still itself
 COLUMNS = ("path", "given", "clean")
 
 Progress = Callable[[str, int, int], None]
@@ -87,9 +87,9 @@ def demo(
         Gets ``digits`` (images), ``digits.truth.csv`` and ``digits.audit``; None is a place in the user's cache
         directory.
     progress : callable, optional
-        As for `labeltui.scan.scan`, with the stage "images" before the others.
+        As for `labeltui.scanning.scan`, with the stage "images" before the others.
     cancel : callable, optional
-        As for `labeltui.scan.scan`.
+        As for `labeltui.scanning.scan`.
     threads : int, optional
         See `labeltui.parallel.count_threads`.
 
@@ -183,7 +183,7 @@ def _is_finished(out: Path, audit: Path) -> bool:
 def _digits(
     threads: int | None,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return pictures (N, 8, 8), clean labels and labels with planted errors."""
+    """Return images (N, 8, 8), clean labels and labels with planted errors."""
     from sklearn.datasets import load_digits
 
     from labeltui import csg, graph, noise
@@ -196,23 +196,23 @@ def _digits(
     return np.round(bundle.images * (255 / 16)).astype(np.uint8), clean, given
 
 
-def _make_images(out: Path, images: Path, truth: Path, report: Progress, threads: int | None) -> None:
+def _make_images(out: Path, directory: Path, truth: Path, report: Progress, threads: int | None) -> None:
     """Write what is missing of the tree and its truth; touch nothing that is there."""
     report("images", 0, 1)
-    pictures, clean, given = _digits(threads)
+    images, clean, given = _digits(threads)
     paths = [f"{label}/{index:04}.png" for index, label in enumerate(given.tolist())]
-    there = set(_files(images))
+    there = set(_files(directory))
     if foreign := sorted(there - set(paths)):
         raise UsageError(
             "--out names a directory for the demo alone",
-            f"{safe(str(images))} holds {len(foreign)} other files, such as {safe(foreign[0])}",
+            f"{safe(str(directory))} holds {len(foreign)} other files, such as {safe(foreign[0])}",
             "choose another --out",
         )
     for label in range(10):
-        (images / str(label)).mkdir(parents=True, exist_ok=True)
+        (directory / str(label)).mkdir(parents=True, exist_ok=True)
     for index, path in enumerate(paths):
         if path not in there:
-            _write_png(images / path, pictures[index])
+            _write_png(directory / path, images[index])
         if index % 64 == 0:
             report("images", index, len(paths))
     rows = io.StringIO()
@@ -234,11 +234,11 @@ def _files(directory: Path) -> Iterator[str]:
                 yield os.path.relpath(path, directory)
 
 
-def _write_png(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+def _write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
     from PIL import Image
 
-    large = np.kron(picture, np.ones((SCALE, SCALE), np.uint8))
-    # Renamed, so that a killed run leaves no half picture; not flushed, since it can be made again.
+    large = np.kron(image, np.ones((SCALE, SCALE), np.uint8))
+    # Renamed, so that a killed run leaves no half image; not flushed, since it can be made again.
     temporary = path.with_name(f"{path.name}.tmp")
     Image.fromarray(large).save(temporary, "PNG")
     os.replace(temporary, path)
@@ -252,9 +252,9 @@ def _scan(
     threads: int | None,
 ) -> None:
     from labeltui.embed import EmbedSpec
-    from labeltui.scan import ScanOptions, scan
+    from labeltui.scanning import ScanOptions, scan
 
-    # Decoding a picture of 32 x 32 costs less than handing it to another process.
+    # Decoding an image of 32 x 32 costs less than handing it to another process.
     spec = EmbedSpec("pixels", device="cpu", workers=0)
     options = ScanOptions(embed=spec, threads=threads, command="labeltui demo")
     scan(images, audit, options, progress, cancel)

@@ -1,25 +1,25 @@
-"""Copies of one picture, exact or nearly so, and where their labels contradict each other.
+"""Copies of one image, exact or nearly so, and where their labels contradict each other.
 
 Groups are numbers per sample: equal numbers are copies, and a sample without copies has a number of its own.
 Folds keep a group together and a neighbour vote counts it once, since a copy of a wrong label is no evidence
 for it.
 
 Exact copies have equal hashes of their decoded pixels (or equal embedding rows). Near copies, such as a
-picture encoded again, resized, shifted, mirrored or with another brightness, are found in the neighbour
+image encoded again, resized, shifted, mirrored or with another brightness, are found in the neighbour
 graph:
 
 ::
 
-    neighbours with cosine >= threshold --(pictures at hand)--> distance of thumbnails <= limit --> joined
+    neighbours with cosine >= threshold --(images at hand)--> distance of thumbnails <= limit --> joined
                                         --(none)--------------> joined
 
-The two cases have different thresholds. Without pictures the cosine alone decides, at .995, where hardly any
-two distinct samples lie, and few copies either. With pictures the cosine only says which pairs to look at.
+The two cases have different thresholds. Without images the cosine alone decides, at .995, where hardly any
+two distinct samples lie, and few copies either. With images the cosine only says which pairs to look at.
 Thumbnails are compared by their detail (what differs from the surroundings), since smooth shading and colour
-are alike in many distinct pictures. In both cases a pair must be `CLOSER` times closer than the tenth
-neighbour usually is in this data set: in some (digits, scans, cut-out faces) all pictures are alike.
+are alike in many distinct images. In both cases a pair must be `CLOSER` times closer than the tenth
+neighbour usually is in this data set: in some (digits, scans, cut-out faces) all images are alike.
 
-`LOOK` and `CLOSER` follow by a rule from pictures that are distinct by construction and copies made of them;
+`LOOK` and `CLOSER` follow by a rule from images that are distinct by construction and copies made of them;
 no label takes part. `benchmarks/duplicates.py --only derive` repeats it.
 """
 
@@ -43,7 +43,7 @@ from labeltui.errors import Cancelled, InputError, SourceError
 Groups: TypeAlias = NDArray[np.int32]
 
 THRESHOLD = 0.995  # cosine that alone makes two samples copies
-LOOK = 0.65  # cosine from which on two pictures are looked at
+LOOK = 0.65  # cosine from which on two images are looked at
 CLOSER = 6.0  # how many times closer copies are than what is usual: a COLUMNS-th neighbour
 COLUMNS = 10  # neighbours per sample among which copies are sought; more of them are linked by each other
 PROBES = 512  # samples that show what is usual
@@ -72,10 +72,10 @@ def duplicate_groups(rows: NDArray[Any], ok: NDArray[np.bool_] | None = None) ->
     """
     rows = np.ascontiguousarray(rows)
     if rows.ndim != 2 or rows.dtype.hasobject:
-        raise InputError("copies are found among the rows of a 2-D array", f"{rows.ndim}-D {rows.dtype} came")
+        raise InputError("copies are found among the rows of a 2-D array", f"got {rows.ndim}-D {rows.dtype}")
     n = len(rows)
     if ok is not None and np.shape(ok) != (n,):
-        raise InputError(f"there are {n} rows, so {n} flags", f"{np.shape(ok)} came")
+        raise InputError(f"there are {n} rows, so {n} flags", f"got {np.shape(ok)}")
     raw = rows.view(np.uint8).reshape(n, rows.shape[1] * rows.itemsize)
     # Sort by a 64-bit fingerprint, then compare whole rows inside runs of equal fingerprints.
     keys = _fingerprint(raw)
@@ -111,22 +111,22 @@ class NearDuplicates:
     similarity : (P,) float32
         Their cosines.
     distance : (P,) float32
-        Their thumbnails' distance, or 1 - cosine where no pictures were looked at.
+        Their thumbnails' distance, or 1 - cosine where no images were looked at.
     threshold : float
         Cosine asked for.
     limit : float
         Largest distance that made a copy.
     background : float
-        Median distance of a tenth neighbour, from which the limit followed; 1, that of unrelated pictures,
+        Median distance of a tenth neighbour, from which the limit followed; 1, that of unrelated images,
         where no sample has a neighbour of another group.
     candidates : int
         Pairs with a cosine at the threshold or above.
     looked : int
-        Pairs of which the pictures were compared (the most similar ones, if there were too many); 0 = none.
+        Pairs of which the images were compared (the most similar ones, if there were too many); 0 = none.
     looked_down_to : float
         Smallest cosine among those; the threshold if all were.
     unreadable : int
-        Pairs of which a picture could not be read; they are not joined.
+        Pairs of which an image could not be read; they are not joined.
     """
 
     groups: Groups
@@ -153,7 +153,7 @@ def near_duplicates(
     similarity: NDArray[Any],
     exact: NDArray[Any] | None = None,
     *,
-    picture: Callable[[int], Image.Image] | None = None,
+    image: Callable[[int], Image.Image] | None = None,
     metric: str = "cosine",
     threshold: float | None = None,
     closer: float = CLOSER,
@@ -163,7 +163,7 @@ def near_duplicates(
     progress: Callable[[float], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> NearDuplicates:
-    """Join samples that are nearly the same picture, whatever their labels and splits.
+    """Join samples that are nearly the same image, whatever their labels and splits.
 
     Parameters
     ----------
@@ -171,18 +171,18 @@ def near_duplicates(
         Neighbour lists by cosine, nearest first; -1 = none.
     exact : (N,) int, optional
         Groups of exact copies, which stay together.
-    picture : callable, optional
-        Gives the picture of a sample by its index; called from several threads. Without it the cosine alone
+    image : callable, optional
+        Gives the image of a sample by its index; called from several threads. Without it the cosine alone
         decides.
     metric : str
         Of the graph; near copies are defined for "cosine" only.
     threshold : float, optional
-        Least cosine; by default `LOOK` with pictures and `THRESHOLD` without.
+        Least cosine; by default `LOOK` with images and `THRESHOLD` without.
     closer : float
         How many times closer than usual copies are.
     most : int, optional
         Look at no more than this many pairs, the most similar first; by default N / 4 and at least 10,000, so
-        that at most about half of all pictures are read. 0 looks at none, and joins none.
+        that at most about half of all images are read. 0 looks at none, and joins none.
     seed : int
         Of the samples that show what is usual.
     threads : int, optional
@@ -204,20 +204,20 @@ def near_duplicates(
     indices, similarity = np.asarray(indices), np.asarray(similarity)
     n = len(indices)
     if indices.ndim != 2 or similarity.shape != indices.shape:
-        raise InputError("each neighbour has one similarity", f"{similarity.shape} and {indices.shape} came")
+        raise InputError("each neighbour has one similarity", f"got {similarity.shape} and {indices.shape}")
     if metric != "cosine":
         raise InputError(
             "near copies are found by cosine", f"the graph's metric is {metric}", "build one by cosine"
         )
     groups = np.arange(n, dtype=np.int32) if exact is None else number_groups(np.asarray(exact))
     if groups.shape != (n,):
-        raise InputError("exact groups have one number per sample", f"{groups.shape} came, ({n},) needed")
+        raise InputError("exact groups have one number per sample", f"got {groups.shape}, ({n},) needed")
     if threshold is None:
-        threshold = THRESHOLD if picture is None else LOOK
+        threshold = THRESHOLD if image is None else LOOK
     first, second, cosine = _candidates(indices, similarity, groups, threshold)
     candidates = len(first)
     unreadable = 0
-    if picture is None:
+    if image is None:
         distance: NDArray[Any] = 1 - cosine
         usual: NDArray[Any] = 1 - similarity[_probes(indices, groups, seed)]
     else:
@@ -228,7 +228,7 @@ def near_duplicates(
         compared = _compare(
             np.concatenate([probes[0], first]),
             np.concatenate([ends, second]),
-            picture,
+            image,
             threads,
             progress,
             cancel,
@@ -238,7 +238,7 @@ def near_duplicates(
         unreadable = int(np.isinf(distance).sum())
     background = float(np.median(usual)) if len(usual) else 1.0
     limit = background / closer
-    if picture is None:
+    if image is None:
         limit = min(limit, 1 - threshold)
     joined = distance <= limit
     links = sparse.coo_array(
@@ -255,19 +255,19 @@ def near_duplicates(
         limit=float(limit),
         background=background,
         candidates=candidates,
-        looked=len(first) if picture is not None else 0,
+        looked=len(first) if image is not None else 0,
         looked_down_to=float(cosine[-1]) if len(first) < candidates and len(first) else float(threshold),
         unreadable=unreadable,
     )
 
 
-def thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
-    """A picture shrunk (or stretched) to SIDE x SIDE, as (SIDE, SIDE, 3) uint8."""
-    reduce = Image.Resampling.BOX if min(picture.size) >= SIDE else Image.Resampling.BILINEAR
-    return np.asarray(picture.convert("RGB").resize((SIDE, SIDE), reduce), dtype=np.uint8)
+def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
+    """An image shrunk (or stretched) to SIDE x SIDE, as (SIDE, SIDE, 3) uint8."""
+    reduce = Image.Resampling.BOX if min(image.size) >= SIDE else Image.Resampling.BILINEAR
+    return np.asarray(image.convert("RGB").resize((SIDE, SIDE), reduce), dtype=np.uint8)
 
 
-def picture_distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
+def image_distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
     """1 - correlation of the detail of thumbnails, the smallest over small shifts and mirroring.
 
     Brightness, contrast and a cast of colour cancel; what has no detail is like nothing.
@@ -279,7 +279,7 @@ def picture_distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.f
     Returns
     -------
     (M,) float32
-        0 for equal pictures, about 1 for unrelated ones.
+        0 for equal images, about 1 for unrelated ones.
     """
     left, right, mirrored = _detail(a), _detail(b), _detail(b[:, :, ::-1])
     shifts = [(dy, dx) for dy in range(-SHIFT, SHIFT + 1) for dx in range(-SHIFT, SHIFT + 1)]
@@ -322,21 +322,21 @@ def _probes(indices: NDArray[Any], groups: Groups, seed: int) -> tuple[NDArray[n
 def _compare(
     first: NDArray[Any],
     second: NDArray[Any],
-    picture: Callable[[int], Image.Image],
+    image: Callable[[int], Image.Image],
     threads: int | None,
     progress: Callable[[float], None] | None,
     cancel: Callable[[], bool] | None,
 ) -> NDArray[np.float32]:
-    """Distances of pairs of pictures, infinite where one cannot be read."""
+    """Distances of pairs of images, infinite where one cannot be read."""
 
     def read(sample: int) -> NDArray[np.uint8] | None:
         try:
-            return thumbnail(picture(sample))
+            return thumbnail(image(sample))
         except SourceError:
             return None
 
     def apart(part: list[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]) -> NDArray[np.float32]:
-        return picture_distance(np.stack([a for _, a, _ in part]), np.stack([b for _, _, b in part]))
+        return image_distance(np.stack([a for _, a, _ in part]), np.stack([b for _, _, b in part]))
 
     distance = np.full(len(first), np.inf, dtype=np.float32)
     with ThreadPoolExecutor(parallel.count_threads(threads)) as pool:

@@ -5,9 +5,9 @@
     LabeltuiError            exit code
      +-- UsageError              2      an option or a setting is wrong
      +-- SourceError             3      what was given is no labelled data set
-     |    +-- UnreadableImage    3      one sample's picture cannot be decoded
-     |    +-- MissingImage       3      one sample's picture is no longer where the scan saw it
-     |    +-- ChangedImage       3      another picture lies where the scan saw one sample's
+     |    +-- UnreadableImage    3      one sample's image cannot be decoded
+     |    +-- MissingImage       3      one sample's image is no longer where the scan saw it
+     |    +-- ChangedImage       3      another image lies where the scan saw one sample's
      +-- ModelError              4      a backbone or its weights cannot be loaded
      +-- AuditError              5      the directory of an audit
      |    +-- NotAnAudit         5      ... is none
@@ -15,12 +15,12 @@
      |    +-- NewerFormat        5      ... was written by a newer labeltui
      |    +-- DamagedAudit       5      ... is truncated or inconsistent
      |    +-- AuditBusy          5      ... is being written by another process
-     +-- InputError              6      an array handed to a function breaks a law (also a ValueError)
+     +-- InputError              6      an argument of a function is invalid (also a ValueError)
      +-- JobError                7      a training job
      +-- Cancelled             130      the person stopped it
 
-An error says the law that was broken, what came, and the cure, in that order.
-The command line prints these three and no traceback.
+An error states the requirement, what was found instead, and a hint, in that order. The command line prints these three
+and no traceback.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ class LabeltuiError(Exception):
 
     Parameters
     ----------
-    law : str
-        What must hold.
-    came : str, optional
-        What came instead.
-    cure : str, optional
+    message : str
+        The requirement.
+    got : str, optional
+        What was found instead.
+    hint : str, optional
         What to do about it.
     """
 
     exit_code = 1
 
-    def __init__(self, law: str, came: str = "", cure: str = "") -> None:
-        self.law = law
-        self.came = came
-        self.cure = cure
-        super().__init__("; ".join(part for part in (law, came, cure) if part))
+    def __init__(self, message: str, got: str = "", hint: str = "") -> None:
+        self.message = message
+        self.got = got
+        self.hint = hint
+        super().__init__("; ".join(part for part in (message, got, hint) if part))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Worker processes send errors back: the three parts must survive pickling.
-        return type(self), (self.law, self.came, self.cure)
+        return type(self), (self.message, self.got, self.hint)
 
 
 class UsageError(LabeltuiError):
@@ -65,15 +65,15 @@ class SourceError(LabeltuiError):
 
 
 class UnreadableImage(SourceError):
-    """One sample's picture cannot be decoded; long runs mark the sample and go on."""
+    """One sample's image cannot be decoded; long runs mark the sample and go on."""
 
 
 class MissingImage(SourceError):
-    """One sample's picture is no longer where the scan saw it."""
+    """One sample's image is no longer where the scan saw it."""
 
 
 class ChangedImage(SourceError):
-    """Another picture lies where the scan saw one sample's."""
+    """Another image lies where the scan saw one sample's."""
 
 
 class ModelError(LabeltuiError):
@@ -109,7 +109,7 @@ class AuditBusy(AuditError):
 
 
 class InputError(LabeltuiError, ValueError):
-    """An array handed to a function breaks a law of that function."""
+    """An argument of a function is invalid."""
 
     exit_code = 6
 

@@ -266,15 +266,15 @@ def _check_probability(value: float | None, precision: float | None) -> None:
     if value is not None and precision is not None:
         raise UsageError(
             "automatic correction goes by a probability or by a target precision",
-            "both came",
+            "got both",
             "leave one out",
         )
     if precision is not None and not 0 < precision < 1:
         raise UsageError(
-            "--target-precision takes a share above 0 and below 1", f"{precision} came", "try 0.9"
+            "--target-precision takes a share above 0 and below 1", f"got {precision}", "try 0.9"
         )
     if value is not None and not 0 <= value <= 1:
-        raise UsageError("--apply-suggestions takes a probability from 0 to 1", f"{value} came", "try 0.95")
+        raise UsageError("--apply-suggestions takes a probability from 0 to 1", f"got {value}", "try 0.95")
 
 
 def _check_target(audit: Audit, out: Path, force: bool) -> None:

@@ -54,7 +54,7 @@ def count_threads(threads: int | None = None) -> int:
             ) from None
     if threads < 1:
         raise UsageError(
-            "the number of threads must be 1 or more", f"{threads} came", "leave it out to use all cores"
+            "the number of threads must be 1 or more", f"got {threads}", "leave it out to use all cores"
         )
     return threads
 

@@ -9,7 +9,7 @@ from labeltui.audit import Audit
 from labeltui.demo import Demo
 from labeltui.errors import UsageError
 from labeltui.export import unescape
-from labeltui.scan import ScanSummary
+from labeltui.scanning import ScanSummary
 from labeltui.text import safe
 
 FAULTS_SHOWN = 10

@@ -197,7 +197,7 @@ def test_samples_that_cannot_be_judged(quick: base.DetectorInputs) -> None:
     labels = quick.labels.copy()
     labels[3] = -1
     labels[4] = 10  # the only one of its class
-    labels[6] = labels[7] = 11  # two copies of one picture are one witness
+    labels[6] = labels[7] = 11  # two copies of one image are one witness
     groups = np.arange(quick.n, dtype=np.int32)
     groups[7] = 6
     ok = quick.ok.copy()

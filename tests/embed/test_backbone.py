@@ -112,9 +112,9 @@ def test_what_cannot_be_folded_stays() -> None:
 def test_bytes_do_not_depend_on_threads_or_what_went_before(
     tmp_path: Path, trained: tuple[Path, torch.nn.Module]
 ) -> None:
-    for index, picture in enumerate(pixels(70, 20)):
+    for index, image in enumerate(pixels(70, 20)):
         (tmp_path / "xy"[index % 2]).mkdir(exist_ok=True)
-        Image.fromarray(picture).save(tmp_path / "xy"[index % 2] / f"{index}.png")
+        Image.fromarray(image).save(tmp_path / "xy"[index % 2] / f"{index}.png")
     source = open_source(tmp_path)
     embedder = load_embedder(spec(checkpoint=trained[0], batch_size=32))
     before = torch.get_num_threads()
@@ -219,9 +219,9 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, trained: tuple[Path, 
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(ModelError) as caught:
         load_embedder(spec(checkpoint=tmp_path / "w.safetensors"))
-    assert "missing: conv_stem.weight" in caught.value.came
-    assert "left over: extra.weight" in caught.value.came
-    assert "bn1.weight (99,), not" in caught.value.came
+    assert "missing: conv_stem.weight" in caught.value.got
+    assert "left over: extra.weight" in caught.value.got
+    assert "bn1.weight (99,), not" in caught.value.got
     with pytest.raises(ModelError, match=r"missing: .* more"):
         load_embedder(spec("test_resnet", checkpoint=trained[0]))
 
@@ -240,7 +240,7 @@ def test_published_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tm
     with pytest.raises(ModelError, match="in the local cache or downloadable") as caught:
         load_embedder(EmbedSpec(TINY, device="cpu", model_args={"cache_dir": str(tmp_path)}))
     assert time.monotonic() - start < 5
-    assert "--checkpoint FILE" in caught.value.cure
+    assert "--checkpoint FILE" in caught.value.hint
     assert not hub.constants.HF_HUB_OFFLINE
     with socket.create_server(("127.0.0.1", port)):
         assert hub.reachable(f"http://127.0.0.1:{port}/x")
@@ -256,8 +256,8 @@ def test_published_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tm
         ({"model": "torchvision/resnet81"}, ModelError, "did you mean torchvision/resnet"),
         ({"model": "torchvision/fasterrcnn_resnet50_fpn"}, ModelError, "must be one that is known"),
         ({"model_args": {"nonsense": 1}}, ModelError, "accept the --model-arg"),
-        ({"model_args": {"num_classes": 5}}, UsageError, "num_classes came"),
-        ({"model_args": {"in_chans": 1}}, ModelError, "take RGB pictures of 32 x 32"),
+        ({"model_args": {"num_classes": 5}}, UsageError, "got num_classes"),
+        ({"model_args": {"in_chans": 1}}, ModelError, "take RGB images of 32 x 32"),
         ({"model_args": {"global_pool": ""}}, ModelError, "one row of numbers"),
         ({"device": "cuda:99"}, UsageError, "--device cuda:99 needs that GPU"),
     ],
@@ -285,7 +285,7 @@ def test_a_pass_shrinks_until_it_fits() -> None:
     def never(part: np.ndarray) -> np.ndarray:
         raise torch.OutOfMemoryError
 
-    with pytest.raises(ModelError, match="one picture must fit"):
+    with pytest.raises(ModelError, match="one image must fit"):
         shrinking(never, batch, 4)
 
 
@@ -356,7 +356,7 @@ def test_a_gpu_gives_nearly_the_same(trained: tuple[Path, torch.nn.Module]) -> N
     here = load_embedder(spec(checkpoint=trained[0]))
     there = load_embedder(spec(checkpoint=trained[0], device="cuda", batch_size=64))
     batch = pixels(64, 32)
-    expected, came = here.encode(batch), there.encode(batch)
+    expected, got = here.encode(batch), there.encode(batch)
     assert there.attrs["precision"] == "float16"
-    np.testing.assert_allclose(came, expected, atol=0.02 * abs(expected).max())
+    np.testing.assert_allclose(got, expected, atol=0.02 * abs(expected).max())
     assert load_embedder(spec(checkpoint=trained[0], device="cuda")).batch_size >= 64

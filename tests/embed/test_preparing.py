@@ -69,24 +69,24 @@ def test_it_agrees_with_timm(size: tuple[int, int], crop: float, mode: str) -> N
     )
     image = photograph(*size)
     expected = np.asarray(theirs(image)).transpose(1, 2, 0).astype(int)
-    came = Transform(96, 96, "bicubic", crop, mode == "squash")(image).astype(int)
-    assert came.shape == expected.shape
-    assert abs(came - expected).max() <= 2
-    assert abs(came - expected).mean() < 0.2  # Pillow rounds between its two passes, in either order
+    got = Transform(96, 96, "bicubic", crop, mode == "squash")(image).astype(int)
+    assert got.shape == expected.shape
+    assert abs(got - expected).max() <= 2
+    assert abs(got - expected).mean() < 0.2  # Pillow rounds between its two passes, in either order
 
 
-def test_without_a_crop_the_whole_picture_is_resized() -> None:
+def test_without_a_crop_the_whole_image_is_resized() -> None:
     image = photograph(40, 90)
     expected = np.asarray(image.resize((48, 48), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(Transform(48, 48)(image), expected)
-    assert "whole picture to 48x48" in str(Transform(48, 48))
+    assert "whole image to 48x48" in str(Transform(48, 48))
 
 
-def test_pixels_know_digits_and_no_picture_has_length_zero() -> None:
+def test_pixels_know_digits_and_no_image_has_length_zero() -> None:
     digits = load_digits()
-    pictures = [Image.fromarray(np.uint8(image * 15.9)).convert("RGB") for image in digits.images]
+    images = [Image.fromarray(np.uint8(image * 15.9)).convert("RGB") for image in digits.images]
     embedder = load_embedder(EmbedSpec("pixels"))
-    rows = embedder.encode(np.stack([embedder.transform(picture) for picture in pictures]))
+    rows = embedder.encode(np.stack([embedder.transform(image) for image in images]))
     assert rows.shape == (1797, embedder.dim)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     similarity = unit @ unit.T
@@ -101,5 +101,5 @@ def test_pixels_know_digits_and_no_picture_has_length_zero() -> None:
 def test_pixels_take_a_grid_and_nothing_else() -> None:
     assert load_embedder(EmbedSpec("pixels", image_size=12)) == PixelEmbedder(12)
     assert load_embedder(EmbedSpec("pixels", image_size=12)).dim == 3 * 12 * 12 + 4
-    with pytest.raises(UsageError, match="--mean, --crop-pct came"):
+    with pytest.raises(UsageError, match="got --mean, --crop-pct"):
         load_embedder(EmbedSpec("pixels", mean=(0.5,), crop_pct=0.9))

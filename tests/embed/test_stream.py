@@ -37,7 +37,7 @@ from labeltui.embed.decoders import ProcessDecoder
 from labeltui.errors import Cancelled, InputError, LabeltuiError
 from labeltui.sources import Source, SourceOptions, open_source
 from labeltui.sources.decode import pixel_hash
-from labeltui.sources.pictures import FilePictures, Pictures
+from labeltui.sources.images import FileImages, Images
 
 SMALL = PixelEmbedder(4, batch_size=8, unit=4)
 N = 50
@@ -45,7 +45,7 @@ N = 50
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """50 pictures of which three are bad: 7 is empty, 20 is text, 33 is cut."""
+    """50 images of which three are bad: 7 is empty, 20 is text, 33 is cut."""
     root = tmp_path_factory.mktemp("tree")
     rng = np.random.default_rng(0)
     for number in range(N):
@@ -91,11 +91,11 @@ def test_rows_hashes_and_marks(tree: Source) -> None:
     assert "known format" in faults[20]
     assert "cannot be decoded" in faults[33]
     content = np.concatenate([block.sha256 for block in blocks])
-    picture = np.concatenate([block.pixels for block in blocks])
+    image = np.concatenate([block.pixels for block in blocks])
     for index in (0, 20, 33, 49):
         assert content[index].tobytes() == hashlib.sha256(tree.read(index)).digest()
-    assert picture[49].tobytes() == pixel_hash(tree.image(49))
-    assert not picture[[7, 20, 33]].any()
+    assert image[49].tobytes() == pixel_hash(tree.image(49))
+    assert not image[[7, 20, 33]].any()
 
 
 def test_the_bytes_depend_on_the_border_only(tree: Source) -> None:
@@ -111,7 +111,7 @@ def test_a_border_outside_the_source(tree: Source) -> None:
         list(stream(tree, SMALL, [(48, 56)]))
 
 
-def test_arrays_of_pictures_need_no_process(tmp_path: Path) -> None:
+def test_arrays_of_images_need_no_process(tmp_path: Path) -> None:
     images = np.random.default_rng(1).integers(0, 256, (10, 6, 6, 3), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", images=images, labels=np.arange(10))
     source = open_source(tmp_path / "x.npz")
@@ -206,10 +206,10 @@ def test_a_failing_model_stops_the_stream(tree: Source) -> None:
 BAD = '''
 import os, signal, time
 from dataclasses import dataclass, field
-from labeltui.sources.pictures import FilePictures
+from labeltui.sources.images import FileImages
 
 @dataclass(frozen=True)
-class BadPictures(FilePictures):
+class BadImages(FileImages):
     """Some names end or block the process that reads them."""
 
     def read(self, sample_id, index):
@@ -227,19 +227,19 @@ class BadPictures(FilePictures):
 
 
 @pytest.fixture
-def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Pictures]:
+def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Images]:
     (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "bad_pictures.py").write_text(BAD)
+    (tmp_path / "modules" / "bad_images.py").write_text(BAD)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    monkeypatch.delitem(sys.modules, "bad_pictures", raising=False)
-    import bad_pictures
+    monkeypatch.delitem(sys.modules, "bad_images", raising=False)
+    import bad_images
 
-    return bad_pictures.BadPictures
+    return bad_images.BadImages
 
 
-def test_a_picture_that_ends_or_blocks_its_process_is_marked(
-    tmp_path: Path, bad: Callable[[Path], Pictures]
+def test_a_image_that_ends_or_blocks_its_process_is_marked(
+    tmp_path: Path, bad: Callable[[Path], Images]
 ) -> None:
     names = ["a", "crash1", "b", "once", "empty", "leave", "c", "hang", "d", "crash2"]
     for name in names:
@@ -268,7 +268,7 @@ def test_a_picture_that_ends_or_blocks_its_process_is_marked(
 def test_a_process_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("raise SystemExit('no luck today')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    decoder = ProcessDecoder(SharedBuffer(1, 4, 4), FilePictures(tmp_path), Transform(4, 4), workers=1)
+    decoder = ProcessDecoder(SharedBuffer(1, 4, 4), FileImages(tmp_path), Transform(4, 4), workers=1)
     try:
         with pytest.raises(LabeltuiError, match=r"no luck today.*--workers 0"):
             decoder.decode(0, [(b"a", 0)])

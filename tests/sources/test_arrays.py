@@ -28,7 +28,7 @@ def test_embeddings_with_integer_labels(tmp_path: Path) -> None:
     assert not source.has_images
     np.testing.assert_array_equal(source.embeddings, X)
     assert source.read(1) == X[1].tobytes()
-    with pytest.raises(MissingImage, match="no pictures"):
+    with pytest.raises(MissingImage, match="no images"):
         source.image(0)
 
 
@@ -48,7 +48,7 @@ def test_non_finite_embeddings_are_let_through(tmp_path: Path) -> None:
     assert np.isnan(open_source(npz(tmp_path, embeddings=spoiled, labels=Y)).embeddings[1, 1])
 
 
-def test_paths_give_pictures_to_embeddings(tmp_path: Path) -> None:
+def test_paths_give_images_to_embeddings(tmp_path: Path) -> None:
     Image.new("RGB", (3, 2), (1, 2, 3)).save(tmp_path / "a.png")
     path = npz(tmp_path, embeddings=X[:2], labels=Y[:2], paths=np.array(["a.png", "b.png"]))
     source = open_source(path)
@@ -82,7 +82,7 @@ def test_channels(tmp_path: Path, channels: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"embeddings": X, "labels": Y[:3]}, "3 came for 4"),
+        ({"embeddings": X, "labels": Y[:3]}, "got 3 for 4"),
         ({"embeddings": X}, "must have labels"),
         ({"embeddings": X.astype(int), "labels": Y}, "int64 of shape"),
         ({"embeddings": X[:0], "labels": Y[:0]}, "shape"),
@@ -156,8 +156,8 @@ def test_classes_must_be_those_of_the_labels(tmp_path: Path) -> None:
     source = with_probabilities(tmp_path, P, ["0", "1", "2"])
     with pytest.raises(SourceError) as caught:
         align_probabilities(source, [b"0", b"1", b"10"])
-    assert "columns of no class: 2" in caught.value.came
-    assert "classes without a column: 10" in caught.value.came
+    assert "columns of no class: 2" in caught.value.got
+    assert "classes without a column: 10" in caught.value.got
 
 
 @pytest.mark.parametrize(

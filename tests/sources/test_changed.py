@@ -11,7 +11,7 @@ from PIL import Image
 from labeltui.audit import Audit
 from labeltui.embed import EmbedSpec
 from labeltui.errors import ChangedImage
-from labeltui.scan import ScanOptions, scan
+from labeltui.scanning import ScanOptions, scan
 from tests.factories import HEAD, make_audit
 
 OPTIONS = ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0), head=HEAD)
@@ -28,7 +28,7 @@ def changed(audit: Audit) -> list[int]:
 
 
 @pytest.mark.parametrize("embedded", [False, True])
-def test_rows_of_an_array_in_another_order_are_other_pictures(tmp_path: Path, embedded: bool) -> None:
+def test_rows_of_an_array_in_another_order_are_other_images(tmp_path: Path, embedded: bool) -> None:
     rng = np.random.default_rng(0)
     arrays = {
         "images": rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8),
@@ -52,11 +52,11 @@ def test_another_file_under_a_samples_name_is_refused(tmp_path: Path) -> None:
     with Audit.open(path, read_only=True) as audit:
         names = [tmp_path / "data" / audit.sample_id(i).decode() for i in range(3)]
         names[0].write_bytes(names[1].read_bytes())
-        Image.open(names[2]).save(names[2], pnginfo=None, compress_level=0)  # other bytes, the same picture
+        Image.open(names[2]).save(names[2], pnginfo=None, compress_level=0)  # other bytes, the same image
         with pytest.raises(ChangedImage, match="changed since the scan") as caught:
             audit.image(0)
-        assert audit.sample_name(0) in caught.value.came
+        assert audit.sample_name(0) in caught.value.got
         with pytest.raises(ChangedImage):
-            audit.picture_bytes(0)
+            audit.image_bytes(0)
         assert audit.image(2).size == (16, 16)
         assert changed(audit) == [0]

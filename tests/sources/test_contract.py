@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from labeltui.errors import SourceError
-from labeltui.sources import Pictures, Source, SourceOptions, open_source, reopen_source
+from labeltui.sources import Images, Source, SourceOptions, open_source, reopen_source
 
 Maker = Callable[[Path], tuple[Path, SourceOptions]]
 COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)]
@@ -26,17 +26,17 @@ def pixels() -> np.ndarray:
 
 
 def make_folder(path: Path) -> tuple[Path, SourceOptions]:
-    for number, (picture, label) in enumerate(zip(pixels(), LABELS, strict=True)):
+    for number, (image, label) in enumerate(zip(pixels(), LABELS, strict=True)):
         (path / "tree" / label).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path / "tree" / label / f"{number}.png")
+        Image.fromarray(image).save(path / "tree" / label / f"{number}.png")
     return path / "tree", SourceOptions()
 
 
 def make_table(path: Path) -> tuple[Path, SourceOptions]:
     (path / "images").mkdir(parents=True)
     lines = ["file;class"]
-    for number, (picture, label) in enumerate(zip(pixels(), LABELS, strict=True)):
-        Image.fromarray(picture).save(path / "images" / f"{number}.png")
+    for number, (image, label) in enumerate(zip(pixels(), LABELS, strict=True)):
+        Image.fromarray(image).save(path / "images" / f"{number}.png")
         lines.append(f"{number}.png;{label}")
     (path / "list").mkdir()
     (path / "list" / "labels.csv").write_text("\n".join(lines))
@@ -86,7 +86,7 @@ def test_lists_fit_together(opened: tuple[Source, Path]) -> None:
     assert source.embeddings is None
 
 
-def test_pictures_belong_to_their_labels(opened: tuple[Source, Path]) -> None:
+def test_images_belong_to_their_labels(opened: tuple[Source, Path]) -> None:
     source, _ = opened
     found = {(source.image(index).getpixel((0, 0)), source.labels[index]) for index in range(4)}
     assert found == {(colour, label.encode()) for colour, label in zip(COLOURS, LABELS, strict=True)}
@@ -110,14 +110,14 @@ def test_it_reopens_where_it_moved_to(opened: tuple[Source, Path], tmp_path: Pat
     assert (again.kind, again.ids, again.labels, again.splits) == (
         source.kind, source.ids, source.labels, source.splits
     )  # fmt: skip
-    assert again.image(1).tobytes() == Pictures.open(description, root).image(source.ids[1], 1).tobytes()
+    assert again.image(1).tobytes() == Images.open(description, root).image(source.ids[1], 1).tobytes()
 
 
-def test_pictures_survive_a_process_border(opened: tuple[Source, Path]) -> None:
+def test_images_survive_a_process_border(opened: tuple[Source, Path]) -> None:
     source, _ = opened
-    there = pickle.loads(pickle.dumps(source.pictures()))
+    there = pickle.loads(pickle.dumps(source.images()))
     assert there.image(source.ids[2], 2).tobytes() == source.image(2).tobytes()
-    assert len(pickle.dumps(source.pictures())) < 1000
+    assert len(pickle.dumps(source.images())) < 1000
 
 
 def test_the_order_is_the_same_each_time(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_the_order_is_the_same_each_time(tmp_path: Path) -> None:
     assert first.ids == second.ids == [b"a/1.png", b"a/3.png", b"b/0.png", b"b/2.png"]
 
 
-@pytest.mark.parametrize("description", [{}, {"pictures": "holograms"}, {"pictures": "array"}])
+@pytest.mark.parametrize("description", [{}, {"image_store": "holograms"}, {"image_store": "array"}])
 def test_descriptions_that_say_too_little(description: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(SourceError):
-        Pictures.open(description, tmp_path)
+        Images.open(description, tmp_path)

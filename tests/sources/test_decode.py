@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from labeltui.errors import MissingImage, UnreadableImage
-from labeltui.sources import decode as room
+from labeltui.sources import decode as decoding
 from labeltui.sources.decode import decode, pixel_hash, read_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::RuntimeWarning:PIL")
@@ -51,9 +51,9 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     exif[ExifTags.Base.Orientation] = orientation
     stored = Image.fromarray(np.ascontiguousarray(back(upright)))
     for kind, options in (("JPEG", {"quality": 95}), ("PNG", {}), ("TIFF", {})):
-        came = np.asarray(decode(encoded(stored, kind, exif=exif, **options))).astype(int)
-        assert came.shape == upright.shape
-        assert abs(came - upright).max() < 30
+        got = np.asarray(decode(encoded(stored, kind, exif=exif, **options))).astype(int)
+        assert got.shape == upright.shape
+        assert abs(got - upright).max() < 30
 
 
 def test_damaged_exif_is_ignored() -> None:
@@ -69,9 +69,9 @@ def test_modes_become_rgb(mode: str) -> None:
         else Image.new("LAB", (4, 4), (255, 128, 128))
     )
     kind = "TIFF" if mode in ("CMYK", "YCbCr", "LAB") else "PNG"
-    came = decode(encoded(image, kind))
-    assert came.mode == "RGB"
-    assert np.asarray(came).min() > 250
+    got = decode(encoded(image, kind))
+    assert got.mode == "RGB"
+    assert np.asarray(got).min() > 250
 
 
 def test_transparency_is_laid_over_white() -> None:
@@ -159,7 +159,7 @@ def test_a_large_photograph_is_decoded_small() -> None:
     start = time.process_time()
     image = decode(file)
     assert time.process_time() - start < 5
-    assert min(image.size) >= room.DRAFT_SIDE
+    assert min(image.size) >= decoding.DRAFT_SIDE
     assert max(image.size) < 8660 / 2
     assert abs(np.asarray(image)[500, 500].astype(int) - [10, 200, 30]).max() < 10
 
@@ -178,12 +178,12 @@ def test_reading_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read_file(name + b"\0")
     with pytest.raises(UnreadableImage, match="cannot be opened"):
         read_file(b"x" * 5000)
-    monkeypatch.setattr(room, "MAX_FILE_BYTES", 3)
+    monkeypatch.setattr(decoding, "MAX_FILE_BYTES", 3)
     with pytest.raises(UnreadableImage, match="7 bytes, more than 3"):
         read_file(name)
 
 
-def test_the_hash_is_of_the_picture_not_the_file() -> None:
+def test_the_hash_is_of_the_image_not_the_file() -> None:
     image = Image.fromarray(RAMP)
     same = {pixel_hash(decode(encoded(image, kind))) for kind in ("PNG", "BMP", "TIFF")}
     assert len(same) == 1

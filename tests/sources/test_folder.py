@@ -93,8 +93,8 @@ def test_where_splits_and_classes_look_alike_a_person_decides(
     tree(tmp_path, *names)
     with pytest.raises(SourceError, match=named) as caught:
         open_source(tmp_path)
-    assert "--split-level if" in caught.value.cure
-    assert "--no-split-level if" in caught.value.cure
+    assert "--split-level if" in caught.value.hint
+    assert "--no-split-level if" in caught.value.hint
     assert set(open_source(tmp_path, SourceOptions(split_level=True)).labels) <= {b"cat", b"dog"}
     tops = {os.fsencode(name.split("/")[0]) for name in names}
     assert set(open_source(tmp_path, SourceOptions(split_level=False)).labels) == tops
@@ -160,7 +160,7 @@ def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
     assert any("met twice" in note and "cat/loop" in note for note in source.notes)
 
 
-def test_what_is_no_picture_fails_alone(tmp_path: Path) -> None:
+def test_what_is_no_image_fails_alone(tmp_path: Path) -> None:
     tree(tmp_path, "cat/empty.jpg", "dog/2.jpg")
     os.mkfifo(tmp_path / "cat/pipe.jpg")
     (tmp_path / "dog/gone.jpg").symlink_to("nowhere.jpg")
@@ -188,7 +188,7 @@ def test_what_is_no_picture_fails_alone(tmp_path: Path) -> None:
 def test_no_tree(tmp_path: Path, names: list[str], message: str) -> None:
     with pytest.raises(SourceError, match=message) as caught:
         open_source(tree(tmp_path, *names))
-    assert caught.value.cure
+    assert caught.value.hint
 
 
 def test_a_missing_path(tmp_path: Path) -> None:

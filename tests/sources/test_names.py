@@ -43,4 +43,4 @@ def test_display_names(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("a,x\nb\na,y\n,z\n")
     with pytest.raises(SourceError) as caught:
         read_class_names(tmp_path / "n.csv")
-    assert [line[:7] for line in caught.value.came.splitlines()] == ["line 2:", "line 3:", "line 4:"]
+    assert [line[:7] for line in caught.value.got.splitlines()] == ["line 2:", "line 3:", "line 4:"]

@@ -72,7 +72,7 @@ def test_all_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
     content = 'path,label\n"a\nb.jpg",cat\nc.jpg\nd.jpg,dog,x\n"e"f,dog\ng.jpg,cat\n'
     with pytest.raises(SourceError) as caught:
         open_source(table(tmp_path, content))
-    lines = caught.value.came.splitlines()
+    lines = caught.value.got.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["line 4", "line 5", "line 6"]
     assert "1 fields, not 2" in lines[0]
     assert "quotes" in lines[2]
@@ -82,7 +82,7 @@ def test_repeated_and_impossible_paths(tmp_path: Path) -> None:
     content = b"path,label\na.jpg,cat\nb.jpg,cat\n./a.jpg,dog\n,dog\nx\0y,dog\nb.jpg,cat\n"
     with pytest.raises(SourceError, match="must name another file") as caught:
         open_source(table(tmp_path, content))
-    assert caught.value.came.splitlines() == [
+    assert caught.value.got.splitlines() == [
         "line 4: ./a.jpg stands in line 2 already",
         "line 5: the path is empty",
         "line 6: a path cannot hold a NUL character",
@@ -93,8 +93,8 @@ def test_repeated_and_impossible_paths(tmp_path: Path) -> None:
 def test_many_faults_are_cut_short(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         open_source(table(tmp_path, "path,label\n" + "x\n" * 100))
-    assert len(caught.value.came.splitlines()) == 21
-    assert "and 80 more" in caught.value.came
+    assert len(caught.value.got.splitlines()) == 21
+    assert "and 80 more" in caught.value.got
 
 
 @pytest.mark.parametrize(

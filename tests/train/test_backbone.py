@@ -1,4 +1,4 @@
-"""Backbones fine-tuned on pictures, in this process: what a run leaves, repeats, survives and says."""
+"""Backbones fine-tuned on images, in this process: what a run leaves, repeats, survives and says."""
 
 from __future__ import annotations
 
@@ -175,13 +175,13 @@ def test_a_class_without_training_samples_is_never_predicted(tmp_path: Path) -> 
         assert (result["trained/p"][:, 3] == 0).all()
 
 
-def test_lost_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+def test_lost_images_are_left_out_and_named(tmp_path: Path) -> None:
     path = make_audit(tmp_path)
     directory = prepared(path, folds=2)
     files = sorted((tmp_path / "data").rglob("*.png"))
     files[0].unlink()
-    files[1].write_bytes(b"no picture")
-    files[2].write_bytes(files[3].read_bytes())  # another sample's picture
+    files[1].write_bytes(b"no image")
+    files[2].write_bytes(files[3].read_bytes())  # another sample's image
     job = finished(directory)
     assert job.result["lost"] == 3
     assert any("changed since the scan" in note and "3 of" in note for note in job.result["notes"])
@@ -190,7 +190,7 @@ def test_lost_pictures_are_left_out_and_named(tmp_path: Path) -> None:
         assert (result["trained/p"][:3] == 0.25).all()  # nothing is known of them
     again = prepared(path, replace(TINY, reembed=True), folds=0)
     assert child.run(again) == "failed"
-    assert "every picture" in jobs.read(again).message
+    assert "every image" in jobs.read(again).message
     for file in files[2:80]:
         file.unlink()
     other = prepared(path, folds=0)
@@ -297,9 +297,9 @@ def test_what_cannot_be_asked(tmp_path: Path, asked: dict[str, Any], word: str) 
     assert jobs.list_jobs(path) == []
 
 
-def test_a_backbone_needs_pictures(tmp_path: Path) -> None:
+def test_a_backbone_needs_images(tmp_path: Path) -> None:
     path = make_audit(tmp_path, images=False)
-    with pytest.raises(JobError, match="pictures"):
+    with pytest.raises(JobError, match="images"):
         prepared(path)
 
 

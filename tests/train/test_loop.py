@@ -14,12 +14,12 @@ from torch import nn
 
 from labeltui.embed import Transform
 from labeltui.errors import ModelError, UsageError
-from labeltui.sources.pictures import ArrayPictures
+from labeltui.sources.images import ArrayImages
 from labeltui.store import Names
 from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
+from labeltui.train.images import Augmenter, TrainingImages
 from labeltui.train.loop import Fit, TrainingContext, schedule
-from labeltui.train.pictures import Augmenter, Images
 from labeltui.train.spec import AUGMENTATIONS, BackboneSpec
 from labeltui.train.tuning import layers, optimiser_for, training_mode
 
@@ -28,7 +28,7 @@ N, K = 48, 3
 
 
 class Small(nn.Module):
-    """A linear model that has no room for more than `room` pictures at a time."""
+    """A linear model that has no room for more than `room` images at a time."""
 
     def __init__(self, room: int = 1000) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def context(**changes: Any) -> TrainingContext:
     labels = rng.integers(K, size=N).astype(np.int32)
     array = rng.integers(0, 256, (N, 8, 8, 3), dtype=np.uint8)
     names = Names(np.zeros(0, np.uint8), np.zeros(N + 1, np.int64))
-    images = Images(ArrayPictures(Path("none"), None, array), names, Transform(8, 8), np.arange(N), 2)
+    images = TrainingImages(ArrayImages(Path("none"), None, array), names, Transform(8, 8), np.arange(N), 2)
     images.read(lambda share: None, lambda: False)
     spec = BackboneSpec("small", weights="scratch", epochs=3, batch_size=16, augment=())
     made = TrainingContext(
@@ -89,7 +89,7 @@ def test_out_of_memory_halves_the_pass_and_keeps_the_step() -> None:
     notes: list[str] = []
     fit, split = trained(room=5, note=notes.append)
     assert fit.place.fits == 4
-    assert len(notes) == 2  # 16 pictures in passes of 8, then of 4
+    assert len(notes) == 2  # 16 images in passes of 8, then of 4
     assert "out of GPU memory" in notes[0]
     for name, tensor in whole.items():
         assert torch.allclose(tensor, split[name], atol=1e-5), name
@@ -275,12 +275,13 @@ def test_an_optimiser_goes_on_as_it_was(tmp_path: Path) -> None:
     assert second.state[other.weight]["exp_avg"].stride() == other.weight.stride()
 
 
-def test_pictures_that_do_not_fit_are_decoded_on_the_way() -> None:
+def test_images_that_do_not_fit_are_decoded_on_the_way() -> None:
     array = np.random.default_rng(0).integers(0, 256, (N, 8, 8, 3), dtype=np.uint8)
     names = Names(np.zeros(0, np.uint8), np.zeros(N + 1, np.int64))
-    source = ArrayPictures(Path("none"), None, array)
+    source = ArrayImages(Path("none"), None, array)
     kept, read = (
-        Images(source, names, Transform(8, 8), np.arange(N), 2, resident_bytes=size) for size in (1 << 20, 0)
+        TrainingImages(source, names, Transform(8, 8), np.arange(N), 2, resident_bytes=size)
+        for size in (1 << 20, 0)
     )
     index = np.array([5, 2, 40])
     kept.read(lambda share: None, lambda: False)

@@ -13,7 +13,7 @@ NAMES = ("cat", "dog", "bird", "[red]x", "漢字", "a very long name of a class"
 
 
 def draw_audit(directory: Path, n: int = 90) -> Path:
-    """Write pictures and an audit of `n` samples in six classes; returns the audit's path."""
+    """Write images and an audit of `n` samples in six classes; returns the audit's path."""
     classes, k = len(NAMES), 10
     rng = np.random.default_rng(7)
     given = np.sort(np.arange(n) % classes).astype(np.int32)
@@ -77,7 +77,7 @@ def draw_audit(directory: Path, n: int = 90) -> Path:
     digest = store.write_h5(audit / store.AUDIT_FILE, arrays, attrs)
     images = rng.integers(0, 255, (n, 2, 2, 3), np.uint8).repeat(4, 1).repeat(4, 2)
     np.save(directory / "images.npy", images)
-    source = {"kind": "arrays", "file": "images.npy", "pictures": "array", "images": None}
+    source = {"kind": "arrays", "file": "images.npy", "image_store": "array", "array_key": None}
     store.write_json(
         audit / store.SCAN_FILE,
         {"version": "test", "sha256": digest, "root": str(directory), "source": source},

@@ -57,7 +57,7 @@ class Terminal:
         os.write(self.master, keys.encode())
 
     def answered(self, questions: int, seconds: float = 20.0) -> bool:
-        """Wait until so many questions came and every answer went out whole: a key would break into it."""
+        """got Wait until so many questions and every answer went out whole: a key would break into it."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.questions >= questions and not self._due:

@@ -68,8 +68,8 @@ def decode_sixel(data: str) -> tuple[Pixels, Mask]:
             length, bits = (int(match[5]), ord(match[6]) - 63) if match[5] else (1, ord(match[7]) - 63)
             for bit in range(6):
                 if bits >> bit & 1:
-                    assert y + bit < height, "drawn below the picture"
-                    assert x + length <= width, "drawn beside the picture"
+                    assert y + bit < height, "drawn below the image"
+                    assert x + length <= width, "drawn beside the image"
                     pixels[y + bit, x : x + length] = colours[pen]
                     drawn[y + bit, x : x + length] = True
             x += length
@@ -78,7 +78,7 @@ def decode_sixel(data: str) -> tuple[Pixels, Mask]:
 
 @dataclass
 class Placement:
-    """One picture on the screen of a kitty terminal, in cells."""
+    """One image on the screen of a kitty terminal, in cells."""
 
     image: int
     x: int
@@ -103,8 +103,8 @@ class Screen:
     cell: tuple[int, int] = (10, 20)
     received: int = 0
     scrolled: bool = False
-    pictures_received: int = 0
-    picture_bytes: int = 0
+    images_received: int = 0
+    image_bytes: int = 0
     images: dict[int, Image.Image] = field(default_factory=dict)
     transmissions: dict[int, int] = field(default_factory=dict)
     placements: dict[tuple[int, int], Placement] = field(default_factory=dict)
@@ -202,12 +202,12 @@ class Screen:
             self.queries.append(whole)
 
     def _sixel(self, data: str) -> None:
-        self.pictures_received += 1
-        self.picture_bytes += len(data)
+        self.images_received += 1
+        self.image_bytes += len(data)
         pixels, drawn = decode_sixel(data)
         height, width = drawn.shape
         top, left = self.y * self.cell[1], self.x * self.cell[0]
-        assert left + width <= self.columns * self.cell[0], "a picture runs out of the screen"
+        assert left + width <= self.columns * self.cell[0], "an image runs out of the screen"
         if -(-(top + height) // self.cell[1]) >= self.rows:
             self.scrolled = True
         area = slice(top, top + height), slice(left, left + width)
@@ -232,8 +232,8 @@ class Screen:
                 self._chunks = image, payload
                 return
             self._chunks = None
-            self.pictures_received += 1
-            self.picture_bytes += len(payload)
+            self.images_received += 1
+            self.image_bytes += len(payload)
             self.images[image] = Image.open(io.BytesIO(base64.b64decode(payload, validate=True))).convert(
                 "RGB"
             )

@@ -9,12 +9,12 @@ import pytest
 
 from labeltui.tui import actions
 from labeltui.tui.actions import ACTIONS, BY_ID, Keymap, collapsed, of_screen
-from labeltui.tui.laws import Context
+from labeltui.tui.requirements import Context
 
 SCREENS = {
     "review": "labeltui.tui.screens.review:ReviewScreen",
     "neighbours": "labeltui.tui.screens.neighbours:NeighboursScreen",
-    "picture": "labeltui.tui.screens.picture:PictureScreen",
+    "image": "labeltui.tui.screens.image:ImageScreen",
     "sheet": "labeltui.tui.screens.sheet:SheetScreen",
     "pairs": "labeltui.tui.screens.pairs:PairsScreen",
     "conflicts": "labeltui.tui.screens.conflicts:ConflictsScreen",
@@ -80,13 +80,13 @@ def test_wished_characters_are_given_the_terminals_names() -> None:
 
 def test_laws_explain_themselves() -> None:
     free = Context(sample=True, suggestions=3)
-    assert BY_ID["keep"].law(free) == ""
-    assert BY_ID["suggestion-3"].law(free) == ""
-    assert BY_ID["suggestion-4"].law(free) == "there is no suggestion 4"
-    assert "reading only" in BY_ID["keep"].law(Context(sample=True, read_only=True))
-    assert BY_ID["keep"].law(Context()) == "no sample is open"
-    assert BY_ID["cancel-training"].law(free) == "no training job is running"
-    assert "T cancels" in BY_ID["train"].law(Context(training=True))
+    assert BY_ID["keep"].message(free) == ""
+    assert BY_ID["suggestion-3"].message(free) == ""
+    assert BY_ID["suggestion-4"].message(free) == "there is no suggestion 4"
+    assert "reading only" in BY_ID["keep"].message(Context(sample=True, read_only=True))
+    assert BY_ID["keep"].message(Context()) == "no sample is open"
+    assert BY_ID["cancel-training"].message(free) == "no training job is running"
+    assert "T cancels" in BY_ID["train"].message(Context(training=True))
 
 
 def test_families_are_shown_as_ranges() -> None:

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from labeltui.audit import Audit, Change
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
-from labeltui.scan import ScanOptions, scan
+from labeltui.scanning import ScanOptions, scan
 from labeltui.train.jobs import Trainer, list_jobs
 from labeltui.tui.app import LabeltuiApp
 from labeltui.tui.session import RECENT, Session
@@ -199,7 +199,7 @@ async def test_names_from_data_are_never_markup_or_escapes(tmp_path: Path) -> No
         assert "[b]bold[i].png" in desk.status
 
 
-async def test_a_lost_picture_leaves_a_message_and_the_keys(tmp_path: Path) -> None:
+async def test_a_lost_image_leaves_a_message_and_the_keys(tmp_path: Path) -> None:
     path = make_audit(tmp_path, n=120)
     with Audit.open(path) as audit:
         first = audit.sample_name(int(audit.queue()[0]))
@@ -245,7 +245,7 @@ async def test_every_size_shows_what_matters(size: tuple[int, int], tmp_path: Pa
         assert all(cell_len(line) == size[0] for line in desk.screen)
         for word in ("labeltui", "CSG", "saved", "CLASSES", "QUEUE", "near", "votes", "suggested", "keep"):
             assert word in text, word
-        assert desk.review.preview.picture.size.height >= 6
+        assert desk.review.preview.image.size.height >= 6
         assert desk.review.queue.size.height == size[1] - 4
         assert desk.audit.names[desk.audit.suggestions(desk.sample)[0][0]] in text
 

@@ -15,8 +15,8 @@ from labeltui.train.compare import compare
 from labeltui.train.jobs import list_jobs
 from labeltui.tui.actions import BY_ID
 from labeltui.tui.screens.bulk import BulkScreen
+from labeltui.tui.screens.image import ImageScreen
 from labeltui.tui.screens.pairs import PairsScreen
-from labeltui.tui.screens.picture import PictureScreen
 from labeltui.tui.screens.runs import RunsScreen
 from labeltui.tui.screens.sheet import SheetScreen
 from tests.factories import make_audit
@@ -200,25 +200,25 @@ async def looks_closely(desk: Desk) -> None:
     await desk.do("down")
     assert desk.sample == desk.session.queue[1]
     await desk.do("up", "large")
-    picture = desk.app.screen
-    assert isinstance(picture, PictureScreen)
-    assert picture.crop == (0.0, 0.0, 1.0, 1.0)
+    image = desk.app.screen
+    assert isinstance(image, ImageScreen)
+    assert image.crop == (0.0, 0.0, 1.0, 1.0)
     await desk.do("pan-left")
-    assert picture.crop == (0.0, 0.0, 1.0, 1.0)
+    assert image.crop == (0.0, 0.0, 1.0, 1.0)
     await desk.do("zoom-in", "zoom-in")
-    assert picture.zoom == pytest.approx(2.25)
-    left, top, right, _ = picture.crop
+    assert image.zoom == pytest.approx(2.25)
+    left, top, right, _ = image.crop
     assert right - left == pytest.approx(1 / 2.25)
     await desk.do("pan-left", "pan-up")
-    assert picture.crop[0] < left
-    assert picture.crop[1] < top
+    assert image.crop[0] < left
+    assert image.crop[1] < top
     for _ in range(20):
         await desk.do("pan-right", "pan-down")
-    assert picture.crop[2:] == pytest.approx((1.0, 1.0))
+    assert image.crop[2:] == pytest.approx((1.0, 1.0))
     await desk.do("zoom-out")
-    assert picture.zoom == pytest.approx(1.5)
+    assert image.zoom == pytest.approx(1.5)
     await desk.do("zoom-fit")
-    assert picture.crop == (0.0, 0.0, 1.0, 1.0)
+    assert image.crop == (0.0, 0.0, 1.0, 1.0)
     await desk.do("keep")
     decision = desk.audit.decision(sample)
     assert decision is not None
@@ -229,7 +229,7 @@ async def looks_closely(desk: Desk) -> None:
 
 
 @trial("next-sample", "previous-sample")
-async def steps_through_large_pictures(desk: Desk) -> None:
+async def steps_through_large_images(desk: Desk) -> None:
     await desk.do("large", "next-sample", "next-sample")
     assert desk.session.row == 2
     assert desk.audit.sample_name(desk.sample) in desk.screen[0]
@@ -387,18 +387,18 @@ async def mixes_random_checks_in(desk: Desk) -> None:
 
 
 @trial("source")
-async def finds_moved_pictures(desk: Desk) -> None:
+async def finds_moved_images(desk: Desk) -> None:
     data = desk.audit.path.parent / "data"
     elsewhere = data.rename(data.with_name("elsewhere"))
     desk.review.preview.forget()
     desk.review.preview.show()
-    await desk.until(lambda: desk.review.preview.picture.encoded is None)
+    await desk.until(lambda: desk.review.preview.image.encoded is None)
     await desk.do("palette")
-    await desk.type("pictures")
+    await desk.type("images")
     await desk.press("enter", "ctrl+u")
     await desk.paste(str(elsewhere))
     await desk.press("enter")
-    await desk.until(lambda: desk.review.preview.picture.encoded is not None)
+    await desk.until(lambda: desk.review.preview.image.encoded is not None)
     assert desk.audit.source_root == elsewhere
 
 

@@ -13,7 +13,7 @@ from scipy.stats import beta
 from labeltui.audit import Audit, QueueSpec
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
-from labeltui.scan import ScanOptions, scan
+from labeltui.scanning import ScanOptions, scan
 from labeltui.tui import state
 from labeltui.tui.checks import EVERY, Checks, clopper_pearson
 from labeltui.tui.screens.conflicts import ConflictsScreen
@@ -119,7 +119,7 @@ async def test_an_order_that_the_audit_cannot_have_is_not_offered(tmp_path: Path
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (300, 100)])
-async def test_each_vote_stands_beside_the_picture_and_no_title_is_pushed_off(
+async def test_each_vote_stands_beside_the_image_and_no_title_is_pushed_off(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
     async with at_desk(make_audit(tmp_path, n=240), size=size) as desk:

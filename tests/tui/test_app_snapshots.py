@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import textual
 
-from labeltui.graphics import Picture
+from labeltui.graphics import ImageView
 from labeltui.tui.screens.bulk import BulkScreen
 from tests.tui.desk import Desk, at_desk
 from tests.tui.drawn import draw_audit
@@ -114,9 +114,9 @@ async def test_it_looks_as_it_did(name: str, tmp_path: Path, monkeypatch: pytest
     async with at_desk(draw_audit(tmp_path), size=size) as desk:
         await prepare(desk)
         await desk.pilot.pause(0.3)  # neighbours come after a rest
-        pictures = [widget for widget in desk.app.screen.query(Picture) if widget.size and widget.display]
+        images = [widget for widget in desk.app.screen.query(ImageView) if widget.size and widget.display]
         await desk.until(
-            lambda: all(not p.region or p.encoded is not None for p in pictures if p._load is not None)
+            lambda: all(not p.region or p.encoded is not None for p in images if p._load is not None)
         )
         await desk.until(lambda: "saving" not in desk.text)
         await desk.pilot.pause()

@@ -22,7 +22,7 @@ SCRIPT = """
 """
 CASES = [
     (XTERM, "sixel: the terminal lists sixel among its attributes (4); 256 colours", ""),
-    (KITTY, "kitty: the terminal accepted a picture by kitty's protocol", ""),
+    (KITTY, "kitty: the terminal accepted an image by kitty's protocol", ""),
     (PLAIN, "blocks: the terminal lists no graphics among its attributes", "kitty, Ghostty"),
     (
         "\x1b[?63;1;4c",
@@ -43,8 +43,8 @@ def test_says_what_the_terminal_shows_and_why(tmp_path: Path) -> None:
             terminal.type("\n")
             findings, lines, torch = line(process)
             topics = {finding["topic"]: finding for finding in findings}
-            assert topics["pictures"]["value"].startswith(kind)
-            assert advice in topics["pictures"]["advice"]
+            assert topics["images"]["value"].startswith(kind)
+            assert advice in topics["images"]["advice"]
             assert topics["window"]["value"] == "80 x 24 cells"
             assert not torch  # looking loads nothing heavy
             assert all(len(text) < 250 and text.isprintable() for text in lines)

@@ -1,4 +1,4 @@
-"""One contract for all picture encoders, and what each promises beside it."""
+"""One contract for all image encoders, and what each promises beside it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rich.console import Console
 from labeltui._fast import blocks, reference
 from labeltui._fast import sixel as kernel
 from labeltui.graphics.ascii import AsciiEncoder
-from labeltui.graphics.base import Box, Encoder, PixelPicture, TextPicture, plain
+from labeltui.graphics.base import Box, Encoder, PixelImage, TextImage, plain
 from labeltui.graphics.blocks import BlocksEncoder
 from labeltui.graphics.capabilities import Cell
-from labeltui.graphics.kitty import KittyEncoder, KittyPicture
-from labeltui.graphics.sixel import SixelEncoder, SixelPicture
+from labeltui.graphics.kitty import KittyEncoder, KittyImage
+from labeltui.graphics.sixel import SixelEncoder, SixelImage
 from tests.tui.terminal import Screen, decode_sixel
 
 CELL = Cell(10, 20)
@@ -37,21 +37,21 @@ ENCODERS = {
 
 
 def sample(seed: int = 0, size: int = 32) -> Image.Image:
-    """A smooth picture with noise: hundreds of colours, as a photograph reduced to 32 pixels has."""
+    """A smooth image with noise: hundreds of colours, as a photograph reduced to 32 pixels has."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
     smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)).astype(int)
     return Image.fromarray(np.clip(smooth + rng.integers(-12, 13, smooth.shape), 0, 255).astype(np.uint8))
 
 
-def payload(picture: object) -> bytes:
-    """Everything that showing a picture sends."""
-    if isinstance(picture, TextPicture):
+def payload(image: object) -> bytes:
+    """Everything that showing an image sends."""
+    if isinstance(image, TextImage):
         console = Console(force_terminal=True, color_system="truecolor", width=200)
-        drawn = "\n".join(strip.render(console) for strip in picture.strips)
+        drawn = "\n".join(strip.render(console) for strip in image.strips)
         return re.sub(r"\x1b\^\d*\x1b\\", "", drawn).encode()  # marks for the wire, which takes them off
-    assert isinstance(picture, PixelPicture)
-    return picture.draw(Box(0, 0, picture.box.width, picture.box.height)).encode()
+    assert isinstance(image, PixelImage)
+    return image.draw(Box(0, 0, image.box.width, image.box.height)).encode()
 
 
 @pytest.fixture(params=ENCODERS, ids=list(ENCODERS))
@@ -68,8 +68,8 @@ class TestContract:
     def test_lies_in_the_middle_of_its_area(
         self, encoder: Encoder, size: tuple[int, int], area: tuple[int, int]
     ) -> None:
-        picture = encoder.encode(sample().resize(size), *area)
-        box = picture.box
+        image = encoder.encode(sample().resize(size), *area)
+        box = image.box
         assert box.width >= 1
         assert box.height >= 1
         assert box.x + box.width <= area[0]
@@ -80,11 +80,11 @@ class TestContract:
     @pytest.mark.parametrize("size", [(32, 32), (64, 32), (30, 90), (640, 480)])
     def test_keeps_the_shape_and_fills_one_side(self, encoder: Encoder, size: tuple[int, int]) -> None:
         columns, rows = 60, 24
-        picture = encoder.encode(sample().resize(size), columns, rows)
-        width, height = picture.pixels
+        image = encoder.encode(sample().resize(size), columns, rows)
+        width, height = image.pixels
         cell = encoder.cell  # type: ignore[attr-defined]
         # Cells and bands are whole: half a cell at each side is what rounding may cost.
-        slack = 0.012 if picture.kind == "sixel" else 0.5 * max(cell.width / width, cell.height / height) * 2
+        slack = 0.012 if image.kind == "sixel" else 0.5 * max(cell.width / width, cell.height / height) * 2
         assert width / height == pytest.approx(size[0] / size[1], rel=slack + 0.01)
         assert max(width / (columns * cell.width), height / (rows * cell.height)) > 0.93
 
@@ -96,15 +96,15 @@ class TestContract:
     @pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA", "CMYK", "I;16", "F", "YCbCr"])
     def test_takes_every_mode(self, encoder: Encoder, mode: str) -> None:
         image = Image.new("I;16", (20, 20)) if mode == "I;16" else sample(size=20).convert(mode)
-        picture = encoder.encode(image, 10, 5)
-        assert picture.wire > 0
+        image = encoder.encode(image, 10, 5)
+        assert image.wire > 0
 
     def test_says_what_it_sends(self, encoder: Encoder) -> None:
-        picture = encoder.encode(sample(), 20, 10)
-        sent = payload(picture)
-        overhead = picture.box.height if isinstance(picture, TextPicture) else 20  # line ends; longer numbers
-        assert len(sent) == pytest.approx(picture.wire, abs=overhead)
-        assert picture.nbytes > 0
+        image = encoder.encode(sample(), 20, 10)
+        sent = payload(image)
+        overhead = image.box.height if isinstance(image, TextImage) else 20  # line ends; longer numbers
+        assert len(sent) == pytest.approx(image.wire, abs=overhead)
+        assert image.nbytes > 0
 
     @pytest.mark.parametrize("budget", [20_000, 4_000, 700])
     def test_budget_makes_it_smaller(self, encoder: Encoder, budget: int) -> None:
@@ -129,10 +129,10 @@ class TestContract:
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", rest)
 
 
-def native(picture: SixelPicture) -> np.ndarray:
-    """The picture as it must look: few colours at its own size, repeated, rounded to sixel's percent."""
-    columns = np.repeat(np.arange(len(picture.edges) - 1), np.diff(picture.edges))
-    colours = picture.palette[picture.index[picture.lines][:, columns]].astype(int)
+def native(image: SixelImage) -> np.ndarray:
+    """The image as it must look: few colours at its own size, repeated, rounded to sixel's percent."""
+    columns = np.repeat(np.arange(len(image.edges) - 1), np.diff(image.edges))
+    colours = image.palette[image.index[image.lines][:, columns]].astype(int)
     return np.round((colours * 100 + 127) // 255 * 255 / 100).astype(np.uint8)
 
 
@@ -148,21 +148,21 @@ class TestSixel:
             ((5, 200), Cell(10, 20), (8, 4)),
         ],
     )
-    def test_decodes_to_the_quantised_picture(
+    def test_decodes_to_the_quantised_image(
         self, size: tuple[int, int], cell: Cell, area: tuple[int, int]
     ) -> None:
-        picture = SixelEncoder(cell).encode(sample(1, 64).resize(size), *area)
-        pixels, drawn = decode_sixel(picture.whole)
-        assert (drawn.shape[1], drawn.shape[0]) == picture.pixels
+        image = SixelEncoder(cell).encode(sample(1, 64).resize(size), *area)
+        pixels, drawn = decode_sixel(image.whole)
+        assert (drawn.shape[1], drawn.shape[0]) == image.pixels
         assert drawn.all()
-        np.testing.assert_array_equal(pixels, native(picture))
+        np.testing.assert_array_equal(pixels, native(image))
 
     def test_few_colours_are_kept_exactly(self) -> None:
         image = Image.fromarray(
             np.random.default_rng(0).integers(0, 6, (40, 40, 1), np.uint8).repeat(3, 2) * 51
         )
-        picture = SixelEncoder(CELL).encode(image, 40, 20)
-        pixels, _ = decode_sixel(picture.whole)
+        image = SixelEncoder(CELL).encode(image, 40, 20)
+        pixels, _ = decode_sixel(image.whole)
         assert pixels[::9, ::9].shape[2] == 3
         shown = {tuple(colour) for colour in pixels.reshape(-1, 3).tolist()}
         assert shown == {(v, v, v) for v in range(0, 256, 51)}
@@ -170,17 +170,17 @@ class TestSixel:
     @settings(max_examples=25, deadline=None)
     @given(st.data())
     def test_parts_are_parts_of_the_whole(self, data: st.DataObject) -> None:
-        picture = SixelEncoder(Cell(7, 13)).encode(sample(2).resize((37, 23)), 20, 9)
-        whole, _ = decode_sixel(picture.whole)
-        x = data.draw(st.integers(0, picture.box.width - 1))
-        y = data.draw(st.integers(0, picture.box.height - 1))
+        image = SixelEncoder(Cell(7, 13)).encode(sample(2).resize((37, 23)), 20, 9)
+        whole, _ = decode_sixel(image.whole)
+        x = data.draw(st.integers(0, image.box.width - 1))
+        y = data.draw(st.integers(0, image.box.height - 1))
         part = Box(
             x,
             y,
-            data.draw(st.integers(1, picture.box.width - x)),
-            data.draw(st.integers(1, picture.box.height - y)),
+            data.draw(st.integers(1, image.box.width - x)),
+            data.draw(st.integers(1, image.box.height - y)),
         )
-        sent = picture.draw(part)
+        sent = image.draw(part)
         wanted = whole[y * 13 : (y + part.height) * 13, x * 7 : (x + part.width) * 7]
         if not wanted.size:
             assert sent == ""
@@ -190,19 +190,19 @@ class TestSixel:
         np.testing.assert_array_equal(pixels, wanted)
 
     def test_obeys_registers_and_geometry(self) -> None:
-        picture = SixelEncoder(CELL, registers=16, geometry=(150, 100)).encode(sample(), 40, 20)
-        assert len(picture.palette) <= 16
-        assert max(map(int, re.findall(r"#(\d+)", picture.whole))) < 16
-        assert picture.pixels[0] <= 150
-        assert picture.pixels[1] <= 100
+        image = SixelEncoder(CELL, registers=16, geometry=(150, 100)).encode(sample(), 40, 20)
+        assert len(image.palette) <= 16
+        assert max(map(int, re.findall(r"#(\d+)", image.whole))) < 16
+        assert image.pixels[0] <= 150
+        assert image.pixels[1] <= 100
 
     def test_whole_bands_where_a_band_fits(self) -> None:
         for rows in range(1, 12):
             for height in (6, 7, 11, 13, 20, 23):
                 for columns in (5, 11, 31):
-                    picture = SixelEncoder(Cell(7, height)).encode(sample(), columns, rows)
-                    assert picture.pixels[1] % 6 == 0
-                    assert picture.pixels[1] <= rows * height
+                    image = SixelEncoder(Cell(7, height)).encode(sample(), columns, rows)
+                    assert image.pixels[1] % 6 == 0
+                    assert image.pixels[1] <= rows * height
 
     def test_a_sample_is_short(self) -> None:
         sizes = [SixelEncoder(Cell(10, 20)).encode(sample(seed), 40, 20).wire for seed in range(10)]
@@ -250,28 +250,28 @@ class TestSixel:
 
 class TestKitty:
     def test_sends_the_sample_itself(self) -> None:
-        picture = KittyEncoder(CELL).encode(sample(), 40, 20)
-        shown = Image.open(io.BytesIO(base64.b64decode(picture.data)))
+        image = KittyEncoder(CELL).encode(sample(), 40, 20)
+        shown = Image.open(io.BytesIO(base64.b64decode(image.data)))
         np.testing.assert_array_equal(np.asarray(shown), np.asarray(sample()))
-        assert (picture.box.width, picture.box.height) == (40, 20)
-        assert picture.wire <= 8_000
+        assert (image.box.width, image.box.height) == (40, 20)
+        assert image.wire <= 8_000
 
-    def test_large_pictures_are_reduced_and_chunked(self) -> None:
-        picture = KittyEncoder(CELL).encode(sample(1, 1200), 40, 20)
-        assert picture.size == (400, 400)
+    def test_large_images_are_reduced_and_chunked(self) -> None:
+        image = KittyEncoder(CELL).encode(sample(1, 1200), 40, 20)
+        assert image.size == (400, 400)
         screen = Screen(80, 24)
-        screen.feed(picture.transmit(7) + picture.place(7, 1, Box(0, 0, 40, 20)))
+        screen.feed(image.transmit(7) + image.place(7, 1, Box(0, 0, 40, 20)))
         np.testing.assert_array_equal(
             np.asarray(screen.images[7]),
             np.asarray(sample(1, 1200).resize((400, 400), Image.Resampling.BOX, reducing_gap=3.0)),
         )
-        assert all(len(chunk) <= 4200 for chunk in picture.transmit(7).split("\x1b\\"))
+        assert all(len(chunk) <= 4200 for chunk in image.transmit(7).split("\x1b\\"))
         assert [(p.columns, p.rows) for p in screen.placements.values()] == [(40, 20)]
 
     def test_part_names_the_same_part_of_the_image(self) -> None:
-        picture = KittyEncoder(CELL).encode(sample(0, 40), 40, 20)
-        assert isinstance(picture, KittyPicture)
-        assert ",x=10,y=4,w=20,h=10" in picture.place(1, 2, Box(10, 2, 20, 5))
+        image = KittyEncoder(CELL).encode(sample(0, 40), 40, 20)
+        assert isinstance(image, KittyImage)
+        assert ",x=10,y=4,w=20,h=10" in image.place(1, 2, Box(10, 2, 20, 5))
 
 
 class TestText:
@@ -280,10 +280,10 @@ class TestText:
         image = (
             sample(0, 16).quantize(colours).convert("RGB")
         )  # neighbours of the same colour are sent shorter
-        picture = BlocksEncoder(CELL).encode(image, 16, 8)
+        image = BlocksEncoder(CELL).encode(image, 16, 8)
         console = Console(force_terminal=True, color_system="truecolor")
         dots = np.zeros((16, 16, 3), np.uint8)
-        for row, strip in enumerate(picture.strips):
+        for row, strip in enumerate(image.strips):
             # Read the compact form back: it must equal the image, dot for dot.
             front = back = (0, 0, 0)
             column = 0
@@ -329,7 +329,7 @@ class TestText:
         for parameters in re.findall(r"\x1b\[([\d;]*)m", sent):
             assert parameters == "0" or re.fullmatch(rf"(?:{allowed})(?:;(?:{allowed}))?", parameters)
 
-    def test_ascii_is_brighter_where_the_picture_is(self) -> None:
+    def test_ascii_is_brighter_where_the_image_is(self) -> None:
         image = Image.fromarray(np.linspace(0, 255, 64, dtype=np.uint8)[None, :].repeat(32, 0))
         dark = AsciiEncoder(CELL).encode(image, 20, 5).strips[2].text
         light = AsciiEncoder(CELL, light=True).encode(image, 20, 5).strips[2].text

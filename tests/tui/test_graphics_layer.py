@@ -123,11 +123,11 @@ def test_frames_write_what_they_say_and_nothing_else(
 class TestSixelPainter:
     """What Textual's own repainting would hide if it were tried in an app only."""
 
-    picture = SixelEncoder(Cell(8, 12)).encode(Image.new("RGB", (9, 9), (200, 10, 10)), 6, 4)
+    image = SixelEncoder(Cell(8, 12)).encode(Image.new("RGB", (9, 9), (200, 10, 10)), 6, 4)
 
     def target(self, x: int = 2, ground: str = "dark") -> Target:
-        box = self.picture.box
-        return Target(self.picture, x, 1, np.ones((box.height, box.width), np.bool_), ground)
+        box = self.image.box
+        return Target(self.image, x, 1, np.ones((box.height, box.width), np.bool_), ground)
 
     def test_says_where_pixels_were_left(self) -> None:
         painter = SixelPainter()
@@ -137,7 +137,7 @@ class TestSixelPainter:
         assert painter.leftovers() == [Region(2, 1, 6, 1), Region(2, 3, 6, 2)]
         assert painter.leftovers() == []
 
-    def test_says_where_a_moved_picture_was(self) -> None:
+    def test_says_where_a_moved_image_was(self) -> None:
         painter = SixelPainter()
         painter.frame({"a": self.target()}, {}, (40, 20))
         assert painter.frame({"a": self.target(x=12)}, {}, (40, 20)).startswith("\x1b[2;13H")

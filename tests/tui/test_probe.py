@@ -58,15 +58,15 @@ def test_answers_after_any_time(tmp_path: Path) -> None:
 APP = """
     from textual.app import App
     from PIL import Image
-    from labeltui.graphics import Picture, attach, canvas_of
+    from labeltui.graphics import ImageView, attach, canvas_of
     from labeltui.graphics.probe import detect
 
     class Log(App):
         ENABLE_COMMAND_PALETTE = False
         def compose(self):
-            yield Picture()
+            yield ImageView()
         def on_mount(self):
-            self.query_one(Picture).show(1, Image.effect_noise((32, 32), 90))
+            self.query_one(ImageView).show(1, Image.effect_noise((32, 32), 90))
         def on_ready(self):
             print(json.dumps("ready"), file=OUT)
         def on_key(self, event):
@@ -90,7 +90,7 @@ def test_late_answers_are_no_keys_and_still_count(tmp_path: Path) -> None:
         assert line(process) == "ready"
         assert terminal.answered(2)  # the probe's question, and the program's own
         deadline = time.monotonic() + 20
-        while not terminal.screen.pictures_received and time.monotonic() < deadline:
+        while not terminal.screen.images_received and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.2)
         terminal.type("\x1b")
@@ -98,7 +98,7 @@ def test_late_answers_are_no_keys_and_still_count(tmp_path: Path) -> None:
         terminal.type("q")
         assert line(process)[0] == "q"
         process.wait(10)
-    assert terminal.screen.drawn.any() or terminal.screen.pictures_received
+    assert terminal.screen.drawn.any() or terminal.screen.images_received
     terminal.close()
 
 
@@ -242,7 +242,7 @@ class TestDecide:
         assert choose(Capabilities(kind="kitty"), "auto").kind == "kitty"
         with pytest.raises(UsageError) as caught:
             detect("pixels", environment={})
-        assert "'pixels'" in caught.value.came
+        assert "'pixels'" in caught.value.got
 
 
 class TestMemory:

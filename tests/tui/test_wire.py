@@ -23,7 +23,7 @@ from PIL import Image
 
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
-from labeltui.scan import ScanOptions, scan
+from labeltui.scanning import ScanOptions, scan
 from labeltui.tui.wire import Wire
 
 WIDTH, HEIGHT = 30, 8
@@ -59,7 +59,7 @@ MARK = re.compile(r"\x1b\^\d*\x1b\\")
 
 
 def strip(rng: np.random.Generator) -> str:
-    """Return one of a few lines of pictures, as they mark themselves."""
+    """Return one of a few lines of images, as they mark themselves."""
     kind = int(rng.integers(6))
     width = 3 + kind
     drawn = "".join(f"\x1b[38;5;{kind + at};48;5;{at}m▀" for at in range(width))
@@ -67,7 +67,7 @@ def strip(rng: np.random.Generator) -> str:
 
 
 def frame(rng: np.random.Generator) -> str:
-    """Return a frame as Textual writes them: moves, whole rows of whole styles, resets; with lines of pictures."""
+    """Return a frame as Textual writes them: moves, whole rows of whole styles, resets; with lines of images."""
     parts = []
     for y in rng.choice(HEIGHT, rng.integers(1, 5), replace=False):
         parts.append(f"\x1b[{y + 1};1H")
@@ -131,7 +131,7 @@ def test_a_frame_that_changes_nothing_costs_nothing() -> None:
     assert wire.squeeze(data) == "\x1b[1;1H"
 
 
-def test_a_line_of_a_picture_is_sent_again_only_where_it_no_longer_stands() -> None:
+def test_a_line_of_a_image_is_sent_again_only_where_it_no_longer_stands() -> None:
     wire = Wire()
     wire.forget(WIDTH, HEIGHT)
     drawn = "\x1b[38;5;1;48;5;2m▀▀▀▀\x1b[0m"
@@ -149,9 +149,9 @@ def test_pixels_pass_whole_and_in_their_place() -> None:
     wire = Wire()
     wire.forget(WIDTH, HEIGHT)
     sixel = "\x1bPq#0~~\x1b\\"
-    first = wire.squeeze(f"\x1b[2;3H\x1b[1mpicture\x1b[0m\x1b[4;5H{sixel}\x1b[1;1H")
+    first = wire.squeeze(f"\x1b[2;3H\x1b[1mimage\x1b[0m\x1b[4;5H{sixel}\x1b[1;1H")
     assert f"\x1b[4;5H{sixel}" in first
-    again = wire.squeeze(f"\x1b[2;3H\x1b[1mpicture\x1b[0m\x1b[4;5H{sixel}\x1b[1;1H")
+    again = wire.squeeze(f"\x1b[2;3H\x1b[1mimage\x1b[0m\x1b[4;5H{sixel}\x1b[1;1H")
     assert again == f"\x1b[4;5H{sixel}\x1b[1;1H"
 
 
@@ -190,7 +190,7 @@ class Process:
         self.ended = False
 
     def read(self, quiet: float = 0.6, limit: float = 20.0) -> int:
-        """Read until nothing came for a while; returns the number of bytes."""
+        """got Read until nothing for a while; returns the number of bytes."""
         count, end = 0, time.monotonic() + limit
         while time.monotonic() < end and select.select([self.fd], [], [], quiet)[0]:
             try:
@@ -227,7 +227,7 @@ class Process:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An audit of 32 px pieces of two photographs: pictures that compress as badly as real ones."""
+    """An audit of 32 px pieces of two photographs: images that compress as badly as real ones."""
     from sklearn.datasets import load_sample_image
 
     directory = tmp_path_factory.mktemp("photographs")

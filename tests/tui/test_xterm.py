@@ -1,4 +1,4 @@
-"""Pictures in real terminals: xterm and kitty on a virtual screen, photographed, and tmux, asked for its pane."""
+"""Images in real terminals: xterm and kitty on a virtual screen, photographed, and tmux, asked for its pane."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from textual.app import App
 from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
-from labeltui.graphics import Picture, attach, detect
+from labeltui.graphics import ImageView, attach, detect
 
 class Modal(ModalScreen):
     CSS = "Modal { align: center middle; background: $background; }"
@@ -47,7 +47,7 @@ class Modal(ModalScreen):
         yield Static("modal")
 
 class Try(App):
-    CSS = "OptionList { width: 20; } Picture { height: 14; } #column { scrollbar-size: 0 0; }"
+    CSS = "OptionList { width: 20; } Image { height: 14; } #column { scrollbar-size: 0 0; }"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS = [("m", "modal", ""), ("s", "down", ""), ("n", "next", ""), ("q", "quit", "")]
 
@@ -56,7 +56,7 @@ class Try(App):
             yield OptionList(*[f"row {i}" for i in range(50)])
             with VerticalScroll(id="column"):
                 yield Static("above")
-                yield Picture()
+                yield ImageView()
                 yield Static("below " * 400)
 
     def on_mount(self):
@@ -64,17 +64,17 @@ class Try(App):
         self.step()
 
     def step(self):
-        self.query_one(Picture).show(self.seen, Image.open(sys.argv[2 + self.seen]))
+        self.query_one(ImageView).show(self.seen, Image.open(sys.argv[2 + self.seen]))
         self.set_timer(0.1, self.report)
 
     def report(self):
-        picture = self.screen_stack[0].query_one(Picture)
-        if picture.encoded is None:
+        image = self.screen_stack[0].query_one(ImageView)
+        if image.encoded is None:
             self.set_timer(0.05, self.report)
             return
-        box, region = picture.encoded.box, picture.content_region
-        state = dict(kind=picture.encoded.kind, x=region.x + box.x, y=region.y + box.y, columns=box.width,
-                     rows=box.height, pixels=picture.encoded.pixels, cell=[caps.cell.width, caps.cell.height],
+        box, region = image.encoded.box, image.content_region
+        state = dict(kind=image.encoded.kind, x=region.x + box.x, y=region.y + box.y, columns=box.width,
+                     rows=box.height, pixels=image.encoded.pixels, cell=[caps.cell.width, caps.cell.height],
                      screens=len(self.screen_stack), why=caps.why, seen=self.seen)
         with open(sys.argv[1] + ".new", "w") as out:
             json.dump(state, out)
@@ -105,7 +105,7 @@ app.run()
 
 
 def images(tmp_path: Path) -> list[Path]:
-    """Two smooth pictures that have little in common."""
+    """Two smooth images that have little in common."""
     paths = []
     for seed in range(2):
         coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
@@ -160,7 +160,7 @@ def display() -> Iterator[str]:
     reason=f"needs {', '.join(X_TOOLS)}: apt-get install xvfb xdotool imagemagick",
 )
 @pytest.mark.parametrize(("name", "kind", "least"), [("xterm", "sixel", 0.98), ("kitty", "kitty", 0.93)])
-def test_a_real_terminal_shows_the_picture(tmp_path: Path, name: str, kind: str, least: float) -> None:
+def test_a_real_terminal_shows_the_image(tmp_path: Path, name: str, kind: str, least: float) -> None:
     if shutil.which(name) is None:
         pytest.skip(f"needs {name}: apt-get install {name}")
     paths, state = images(tmp_path), tmp_path / "state.json"
@@ -187,7 +187,7 @@ def test_a_real_terminal_shows_the_picture(tmp_path: Path, name: str, kind: str,
             return np.asarray(Image.open(io.BytesIO(shot.stdout)).convert("RGB"))
 
         def likeness(at: dict[str, Any], path: Path, skip_rows: int = 0) -> float:
-            """Correlation of the picture's region on the screen with the image."""
+            """Correlation of the image's region on the screen with the image."""
             width, height = at["pixels"]
             left, top = at["x"] * at["cell"][0], at["y"] * at["cell"][1]
             cut = skip_rows * at["cell"][1]

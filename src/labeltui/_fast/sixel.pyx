@@ -1,9 +1,9 @@
-"""Sixel pictures: few colours, then the escape data.
+"""Sixel images: few colours, then the escape data.
 
 A sixel is a column of six pixels of one colour; a row of sixels is a band. Within a band the pen may go over the
 line several times, once for each colour that has to share columns with others. What makes the data short here:
 
-* the picture stays at its own size: columns and rows are repeated while packing, a whole run at a time, and a band that
+* the image stays at its own size: columns and rows are repeated while packing, a whole run at a time, and a band that
   shows the same rows as the one before is copied;
 * pieces of different colours that do not overlap share one pass (first fit, from left to right), so a band that
   shows one row of a small sample needs a single pass;
@@ -312,7 +312,7 @@ cdef inline char* put_run(char* out, int32_t length, uint8_t mask) noexcept nogi
 
 
 def pack(const uint8_t[:, ::1] index, const int32_t[::1] edges, const int32_t[::1] lines):
-    """Bands of sixels of an indexed picture whose columns and rows are repeated.
+    """Bands of sixels of an indexed image whose columns and rows are repeated.
 
     Parameters
     ----------

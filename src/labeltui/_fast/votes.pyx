@@ -154,17 +154,17 @@ def _arrays(indices, labels, groups, n_classes, k, start, stop):
     indices = np.ascontiguousarray(indices, dtype=np.int32)
     labels = np.ascontiguousarray(labels, dtype=np.int32)
     if indices.ndim != 2 or indices.shape[0] != labels.shape[0] or labels.ndim != 1:
-        raise InputError("neighbour lists need one row per label", f"{indices.shape} came with {labels.shape} labels")
+        raise InputError("neighbour lists need one row per label", f"got {indices.shape} with {labels.shape} labels")
     if groups is None:
         groups = np.arange(labels.shape[0], dtype=np.int32)
     groups = np.ascontiguousarray(groups, dtype=np.int32)
     if groups.shape != labels.shape:
-        raise InputError("duplicate groups need one number per sample", f"{groups.shape} came, {labels.shape} needed")
+        raise InputError("duplicate groups need one number per sample", f"got {groups.shape}, {labels.shape} needed")
     if n_classes < 1 or k < 1:
-        raise InputError("votes need at least one class and one neighbour", f"{n_classes} classes and k={k} came")
+        raise InputError("votes need at least one class and one neighbour", f"got {n_classes} classes and k={k}")
     stop = labels.shape[0] if stop is None else stop
     if not 0 <= start <= stop <= labels.shape[0]:
-        raise InputError(f"rows lie in 0..{labels.shape[0]}", f"{start}..{stop} came")
+        raise InputError(f"rows lie in 0..{labels.shape[0]}", f"got {start}..{stop}")
     return indices, labels, groups, min(k, indices.shape[1]), stop
 
 
@@ -222,11 +222,11 @@ def vote(indices, similarity, labels, groups, n_classes, k, temperature=None, *,
     indices, labels, groups, k, stop = _arrays(indices, labels, groups, n_classes, k, start, stop)
     similarity = np.ascontiguousarray(similarity, dtype=np.float32)
     if similarity.shape != indices.shape:
-        raise InputError("each neighbour has one similarity", f"{similarity.shape} came with {indices.shape} indices")
+        raise InputError("each neighbour has one similarity", f"got {similarity.shape} with {indices.shape} indices")
     if temperature is not None and not temperature > 0:
-        raise InputError("the temperature of a vote is positive", f"{temperature} came", "leave it out for equal votes")
+        raise InputError("the temperature of a vote is positive", f"got {temperature}", "leave it out for equal votes")
     if not smoothing >= 0:
-        raise InputError("the smoothing of a vote is 0 or more pseudo-votes", f"{smoothing} came")
+        raise InputError("the smoothing of a vote is 0 or more pseudo-votes", f"got {smoothing}")
     out = np.empty((stop - start, n_classes), dtype=np.float32)
     sharpness = 0.0 if temperature is None else 1.0 / temperature
     _refuse(parallel.share(

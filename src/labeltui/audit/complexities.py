@@ -222,7 +222,7 @@ class Complexities:
     def pairs(self, by: str, limit: int | None) -> list[PairRow]:
         """See `labeltui.audit.Audit.pairs`."""
         if by not in ("overlap", "directed"):
-            raise InputError("pairs are ranked by 'overlap' or 'directed'", f"{safe(by)} came")
+            raise InputError("pairs are ranked by 'overlap' or 'directed'", f"got {safe(by)}")
         W, S = self.W(), self.S()
         i, j, value = _entries(W if by == "overlap" else S)
         kept = i < j if by == "overlap" else i != j

@@ -112,7 +112,7 @@ class Queues:
         if name not in self._store:
             raise InputError(
                 "a queue is ordered by a detector of the audit",
-                f"{safe(str(detector))} came",
+                f"got {safe(str(detector))}",
                 "use one of " + ", ".join(self._store.names_in("scores")),
             )
         return self._store.array(name)
@@ -126,7 +126,7 @@ class Queues:
             Unknown order, kind of decision, or detector.
         """
         if spec.order not in ORDERS:
-            raise InputError(f"a queue's order is one of {', '.join(ORDERS)}", f"{safe(spec.order)} came")
+            raise InputError(f"a queue's order is one of {', '.join(ORDERS)}", f"got {safe(spec.order)}")
         scores = self.scores(spec.detector)
         if spec.order == "score" and spec.given is None and spec.detector is None:
             return self._filtered(self._by_score(spec.flagged), spec, scores)
@@ -168,9 +168,7 @@ class Queues:
         kind = self._ledger.kind
         if spec.decision is not None:
             if spec.decision not in KINDS[1:]:
-                raise InputError(
-                    f"a decision is one of {', '.join(KINDS[1:])}", f"{safe(spec.decision)} came"
-                )
+                raise InputError(f"a decision is one of {', '.join(KINDS[1:])}", f"got {safe(spec.decision)}")
             found = found[kind[found] == KINDS.index(spec.decision)]
         elif spec.decided is not None:
             found = found[(kind[found] != 0) == spec.decided]

@@ -27,7 +27,7 @@ from labeltui.text import safe
 if TYPE_CHECKING:
     import PIL.Image
 
-    from labeltui.sources import Pictures
+    from labeltui.sources import Images
 
 Index = NDArray[np.int64]
 
@@ -62,7 +62,7 @@ class Reading:
         self.read_only = journal.read_only
         self._journal = journal
         self._source_root = source_root
-        self._pictures: Pictures | None = None
+        self._images: Images | None = None
         actions, rows, self._generations = journal.read()
         self._read_seq = actions[-1].seq if actions else 0
         self._ledger = replay(store, actions, rows)
@@ -242,11 +242,11 @@ class Reading:
         titles = {name: str(self._store.attrs(f"scores/{name}").get("title", name)) for name in names}
         return {name: safe(title) for name, title in titles.items()} | {"blend": "blend of the detectors"}
 
-    # pictures
+    # images
 
     @property
     def source_root(self) -> Path | None:
-        """Where the pictures are looked for."""
+        """Where the images are looked for."""
         if self._source_root is not None:
             return self._source_root
         root = self._store.scan.get("root")
@@ -255,10 +255,10 @@ class Reading:
     @source_root.setter
     def source_root(self, root: Path) -> None:
         self._source_root = root
-        self._pictures = None
+        self._images = None
 
-    def picture_bytes(self, i: int) -> bytes | NDArray[np.uint8]:
-        """The sample's picture as stored: an encoded file, or an array of pixels; any thread may call this.
+    def image_bytes(self, i: int) -> bytes | NDArray[np.uint8]:
+        """The sample's image as stored: an encoded file, or an array of pixels; any thread may call this.
 
         Raises
         ------
@@ -269,29 +269,29 @@ class Reading:
         ChangedImage
             It is another one than at the scan.
         """
-        return self._open_pictures().read(self._store.ids[i], i)
+        return self._open_images().read(self._store.ids[i], i)
 
     def image(self, i: int) -> PIL.Image.Image:
-        """The sample's picture, RGB; any thread may call this. Raises as `picture_bytes`."""
-        return self._open_pictures().image(self._store.ids[i], i)
+        """The sample's image, RGB; any thread may call this. Raises as `image_bytes`."""
+        return self._open_images().image(self._store.ids[i], i)
 
-    def _open_pictures(self) -> Pictures:
-        if self._pictures is None:
-            from labeltui.sources import Pictures, ScannedPictures
+    def _open_images(self) -> Images:
+        if self._images is None:
+            from labeltui.sources import Images, ScannedImages
 
             root, description = self.source_root, self._store.scan.get("source")
             if root is None or not isinstance(description, dict):
                 raise MissingImage(
-                    "a picture is read from the source that the scan named",
+                    "an image is read from the source that the scan named",
                     "this audit names none",
                     "give its directory with --source DIR",
                 )
-            self._pictures = ScannedPictures(
-                Pictures.open(description, root),
+            self._images = ScannedImages(
+                Images.open(description, root),
                 self._store.array("samples/sha256"),
                 self._store.array("samples/pixels"),
             )
-        return self._pictures
+        return self._images
 
     def owns(self, path: Path) -> bool:
         """Whether an existing file is a part of the audit or of its source, by whatever name or link."""
@@ -307,7 +307,7 @@ class Reading:
                 return True
         try:
             return bool(self.index(os.fsencode(real.relative_to(os.path.realpath(root)))) >= 0)
-        except ValueError:  # not below the root, or no sample's picture
+        except ValueError:  # not below the root, or no sample's image
             return False
 
     # the whole
@@ -334,7 +334,7 @@ class Reading:
             generation=self.generation,
             pending=self.pending,
             saved=not self.pending,
-            failed=f"{failed.law}; {failed.came}" if failed else "",
+            failed=f"{failed.message}; {failed.got}" if failed else "",
         )
 
     def solve_csg(self) -> float:
@@ -351,7 +351,7 @@ class Reading:
             Unknown order.
         """
         if order not in CLASS_ORDERS:
-            raise InputError(f"classes are ordered by {', '.join(CLASS_ORDERS)}", f"{safe(order)} came")
+            raise InputError(f"classes are ordered by {', '.join(CLASS_ORDERS)}", f"got {safe(order)}")
         c = self._complexities
         columns: dict[str, NDArray[Any]] = {
             "samples": self._samples.copy(),
@@ -415,7 +415,7 @@ class Reading:
         Parameters
         ----------
         jobs : sequence of mappings
-            The training jobs, as the room that runs them describes them.
+            The training jobs, as `labeltui.train` describes them.
         """
         summary = self.summary()
         csg = self.solve_csg() if summary.csg_stale else summary.csg

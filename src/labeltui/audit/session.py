@@ -152,9 +152,7 @@ class Audit(Reading):
         """
         samples, new = self._targets(indices, kind, label)
         if second is not None and (kind != "ambiguous" or not 0 <= second < self.K):
-            raise InputError(
-                "a second label is a class and goes with ambiguous", f"{second} came with {kind}"
-            )
+            raise InputError("a second label is a class and goes with ambiguous", f"got {second} with {kind}")
         kinds = np.full(len(samples), KINDS.index(kind), np.int8)
         if kind == "relabel":
             kinds[new == self.given[samples]] = KEEP
@@ -180,30 +178,28 @@ class Audit(Reading):
     ) -> tuple[Index, NDArray[np.int32]]:
         """Check a decision; return its distinct samples and their labels after it."""
         if kind not in KINDS[1:]:
-            raise InputError(f"a decision is one of {', '.join(KINDS[1:])}", f"{safe(kind)} came")
+            raise InputError(f"a decision is one of {', '.join(KINDS[1:])}", f"got {safe(kind)}")
         given = np.asarray(indices)
         if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu":
-            raise InputError("a decision needs a list of sample indices", f"{given.dtype} {given.shape} came")
+            raise InputError("a decision needs a list of sample indices", f"got {given.dtype} {given.shape}")
         samples, first = np.unique(given.astype(np.int64), return_index=True)
         if samples[0] < 0 or samples[-1] >= self.n:
-            raise InputError(f"samples are 0..{self.n - 1}", f"{samples[0]}..{samples[-1]} came")
+            raise InputError(f"samples are 0..{self.n - 1}", f"got {samples[0]}..{samples[-1]}")
         if (label is not None) != (kind == "relabel"):
-            raise InputError("a label goes with relabel and with nothing else", f"{label!r} came with {kind}")
+            raise InputError("a label goes with relabel and with nothing else", f"got {label!r} with {kind}")
         if label is None:
             return samples, self.given[samples]
         labels = np.asarray(label)
         if labels.dtype.kind not in "iu" or labels.shape not in ((), given.shape):
-            raise InputError(
-                "a relabel needs one class, or one for each sample", f"shape {labels.shape} came"
-            )
+            raise InputError("a relabel needs one class, or one for each sample", f"got shape {labels.shape}")
         if labels.min() < 0 or labels.max() >= self.K:
-            raise InputError(f"classes are 0..{self.K - 1}", f"{labels.min()}..{labels.max()} came")
+            raise InputError(f"classes are 0..{self.K - 1}", f"got {labels.min()}..{labels.max()}")
         new = np.broadcast_to(labels, given.shape)[first].astype(np.int32)
         return samples, new
 
     def _act(
         self,
-        verb: str,
+        command: str,
         kind: str,
         samples: Index,
         kinds: NDArray[np.int8],
@@ -213,11 +209,11 @@ class Audit(Reading):
     ) -> Step:
         old = self._current[samples]
         rows = _Rows(self._store, self.class_ids, samples, kinds, old, labels, seconds, notes)
-        action = self._journal.append(verb, rows)
+        action = self._journal.append(command, rows)
         before = self._ledger.kind[samples].copy()
         self._ledger.push(action, samples, kinds, labels, seconds, notes)
         self._follow(samples, before)
-        return Step(action.seq, action.uuid, verb, kind, samples)
+        return Step(action.seq, action.uuid, command, kind, samples)
 
     def undo(self) -> Step | None:
         """Take the newest action that is in effect back, whoever did it and when; None when there is none."""
@@ -229,16 +225,16 @@ class Audit(Reading):
         found = self._ledger.to_redo()
         return None if found is None else self._move("redo", *found)
 
-    def _move(self, verb: str, target: Action, undoes: str) -> Step:
+    def _move(self, command: str, target: Action, undoes: str) -> Step:
         samples, kind = self._ledger.scope(target)
         before = self._ledger.kind[samples].copy()
-        action = self._journal.append(verb, undoes=undoes)
-        if verb == "undo":
+        action = self._journal.append(command, undoes=undoes)
+        if command == "undo":
             self._ledger.undo(action.uuid)
         else:
             self._ledger.redo()
         self._follow(samples, before)
-        return Step(action.seq, action.uuid, verb, kind, samples)
+        return Step(action.seq, action.uuid, command, kind, samples)
 
     def _follow(self, samples: Index, before: NDArray[np.int8]) -> None:
         """Bring labels, counts and overlaps up to date after the rows of distinct `samples` changed."""
@@ -358,7 +354,7 @@ class Audit(Reading):
         old_flags, old_store = self._queues.flagged, self._store
         self._show(wanted)
         old_store.close()
-        self._pictures = None
+        self._images = None
         undecided = self._ledger.kind == 0
         rose = int(np.count_nonzero(self._queues.flagged & ~old_flags & undecided))
         fell = int(np.count_nonzero(old_flags & ~self._queues.flagged & undecided))

@@ -23,7 +23,7 @@ class Step:
         Its action in the journal; saved when ``Audit.saved_seq`` has reached it.
     uuid : str
         The action's name in any journal.
-    verb : str
+    command : str
         ``decide``, ``note``, ``undo`` or ``redo``.
     kind : str
         What was decided, also for undo and redo: a kind of decision, or ``note``.
@@ -33,7 +33,7 @@ class Step:
 
     seq: int
     uuid: str
-    verb: str
+    command: str
     kind: str
     samples: NDArray[np.int64]
 

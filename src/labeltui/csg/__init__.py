@@ -11,7 +11,7 @@ T[i, j] counts the neighbours of label j among the k nearest of the samples of c
 divided by their sums; W_ij = 1 - BrayCurtis(S_i, S_j) = sum_c min(S_ic, S_jc); L = D - W; with the
 eigenvalues 0 = l_0 <= ... <= l_{K-1} of L, g_i = (l_{i+1} - l_i) / (K - i) and CSG = sum_i max(g_0..g_i)
 (Branchaud-Charron et al., "Spectral Metric for Dataset Complexity Assessment", CVPR 2019, arXiv:1905.07299).
-Where the paper samples each class and weighs by a bounding-box volume, this room takes every sample with
+Where the paper samples each class and weighs by a bounding-box volume, this package takes every sample with
 equal weight, so a result is an exact function of graph and labels; `compatible` computes the paper's
 estimate.
 

@@ -72,7 +72,7 @@ def pooled_counts(
     multiples = np.empty(0, np.int32) if weights is None else np.ascontiguousarray(weights, dtype=np.int32)
     if weights is not None and multiples.shape != labels.shape:
         raise InputError(
-            "weights need one number per sample", f"{multiples.shape} came, {labels.shape} needed"
+            "weights need one number per sample", f"got {multiples.shape}, {labels.shape} needed"
         )
     if n_classes > SPARSE_ABOVE:
         return _sparse_counts(indices, labels, n_classes, range(first, k), multiples)
@@ -159,13 +159,13 @@ def checked(
     indices = np.ascontiguousarray(indices, dtype=np.int32)
     labels = np.ascontiguousarray(labels, dtype=np.int32)
     if indices.ndim != 2 or labels.ndim != 1 or len(indices) != len(labels):
-        raise InputError("neighbour lists need one row per label", f"{indices.shape} and {labels.shape} came")
+        raise InputError("neighbour lists need one row per label", f"got {indices.shape} and {labels.shape}")
     if not 1 <= k <= indices.shape[1]:
-        raise InputError(f"k lies in 1..{indices.shape[1]}, the neighbours stored", f"k={k} came")
+        raise InputError(f"k lies in 1..{indices.shape[1]}, the neighbours stored", f"got k={k}")
     if n_classes < 1:
-        raise InputError("there is at least one class", f"{n_classes} came")
+        raise InputError("there is at least one class", f"got {n_classes}")
     if len(labels) and int(labels.max()) >= n_classes:
-        raise InputError(f"labels are -1 or class indices below {n_classes}", f"{int(labels.max())} came")
+        raise InputError(f"labels are -1 or class indices below {n_classes}", f"got {int(labels.max())}")
     return indices, labels
 
 

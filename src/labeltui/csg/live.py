@@ -80,11 +80,11 @@ class LiveCsg:
         self._rev_indices = np.ascontiguousarray(rev_indices, dtype=np.int32)
         n = len(checked_labels)
         if T.shape != (n_classes, n_classes):
-            raise InputError(f"pooled counts are {n_classes} x {n_classes}", f"{T.shape} came")
+            raise InputError(f"pooled counts are {n_classes} x {n_classes}", f"got {T.shape}")
         if len(self._rev_indptr) != n + 1 or self._rev_indptr[-1] != len(self._rev_indices):
             raise InputError(
                 "reverse lists have one entry per sample and end where their indices do",
-                f"{len(self._rev_indptr)} pointers for {n} samples and {len(self._rev_indices)} indices came",
+                f"got {len(self._rev_indptr)} pointers for {n} samples and {len(self._rev_indices)} indices",
                 "take them from Graph.reverse(csg_k)",
             )
         # Checked here, once: the kernels follow these numbers without looking.
@@ -167,9 +167,9 @@ class LiveCsg:
             Sample or label out of range; nothing has changed then.
         """
         if not 0 <= sample < len(self._labels):
-            raise InputError(f"samples are 0..{len(self._labels) - 1}", f"{sample} came")
+            raise InputError(f"samples are 0..{len(self._labels) - 1}", f"got {sample}")
         if not -1 <= label < self.n_classes:
-            raise InputError(f"labels are -1..{self.n_classes - 1}", f"{label} came")
+            raise InputError(f"labels are -1..{self.n_classes - 1}", f"got {label}")
         if self._dense:
             return self._live.relabel(sample, label)
         return self._sparse_relabel(sample, label)

@@ -83,7 +83,7 @@ class Overlaps:
         value : (P,) float64
         """
         if by not in ("overlap", "directed"):
-            raise InputError("pairs are ranked by 'overlap' or 'directed'", f"{by!r} came")
+            raise InputError("pairs are ranked by 'overlap' or 'directed'", f"got {by!r}")
         matrix = self.W if by == "overlap" else self.S
         if sparse.issparse(matrix):
             entries = matrix.tocoo()
@@ -226,7 +226,7 @@ def _overlap_fields(
     sizes = np.array(sizes, dtype=np.int64)
     if T.shape != (len(sizes), len(sizes)):
         raise InputError(
-            "pooled counts are K x K for K class sizes", f"{T.shape} came with {len(sizes)} sizes"
+            "pooled counts are K x K for K class sizes", f"got {T.shape} with {len(sizes)} sizes"
         )
     S = similarity(T, sizes if prior_corrected else None)
     W = overlap(S, threads)

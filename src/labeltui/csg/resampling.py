@@ -80,7 +80,7 @@ def interval(
     indices, labels = checked(indices, labels, n_classes, k)
     if n_boot < 2 or not 0 < level < 1:
         raise InputError(
-            "an interval needs at least 2 redraws and a level between 0 and 1", f"{n_boot}, {level} came"
+            "an interval needs at least 2 redraws and a level between 0 and 1", f"got {n_boot}, {level}"
         )
     T = pooled_counts(indices, labels, n_classes, k, threads)
     value = csg_of(T, threads)
@@ -138,13 +138,13 @@ def compatible(
     X = np.asarray(X, dtype=np.float64)
     y = np.asarray(y)
     if X.ndim != 2 or y.shape != (len(X),):
-        raise InputError("points need one row per label", f"{X.shape} and {y.shape} came")
+        raise InputError("points need one row per label", f"got {X.shape} and {y.shape}")
     if not np.isfinite(X).all():
         bad = int((~np.isfinite(X).all(axis=1)).argmax())
         raise InputError("points are finite", f"row {bad} is not", "leave such rows out")
     X, y = X[y >= 0], y[y >= 0]
     if M < 1 or not 1 <= k < max(2, len(X)):
-        raise InputError("M is at least 1 and k lies in 1..N - 1", f"M={M}, k={k}, N={len(X)} came")
+        raise InputError("M is at least 1 and k lies in 1..N - 1", f"got M={M}, k={k}, N={len(X)}")
     if len(X) < 2:
         return 0.0
     classes, y = np.unique(y, return_inverse=True)

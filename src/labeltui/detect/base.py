@@ -44,7 +44,7 @@ class DetectorInputs:
     p_head : ndarray of float32, shape (N, K), optional
         Out-of-fold probabilities of the head.
     p_tuned : ndarray of float32, shape (N, K), optional
-        Out-of-fold probabilities of a backbone fine-tuned on the pictures.
+        Out-of-fold probabilities of a backbone fine-tuned on the images.
     pred_probs : ndarray of float32, shape (N, K), optional
         Out-of-fold probabilities that the user brought, columns in the audit's class order.
     embeddings : ndarray, shape (N, d), optional
@@ -114,14 +114,14 @@ class DetectorInputs:
         }
         for name, (array, shape) in shapes.items():
             if array is not None and array.shape != shape:
-                raise InputError(f"{name} must have the shape {shape}", f"{array.shape} came")
+                raise InputError(f"{name} must have the shape {shape}", f"got {array.shape}")
         for name in ("indices", "similarity", "embeddings"):
             array = getattr(self, name)
             if array is not None and (array.ndim != 2 or len(array) != n):
-                raise InputError(f"{name} must have one row for each of {n} samples", f"{array.shape} came")
+                raise InputError(f"{name} must have one row for each of {n} samples", f"got {array.shape}")
         for labels in (self.labels, self.given_labels):
             if n and (labels.max() >= k or labels.min() < -1):
-                raise InputError(f"labels must be -1 or in 0..{k - 1}", "others came")
+                raise InputError(f"labels must be -1 or in 0..{k - 1}", "got others")
 
     @property
     def n(self) -> int:

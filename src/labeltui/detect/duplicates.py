@@ -1,4 +1,4 @@
-"""Copies of one picture that carry different labels."""
+"""Copies of one image that carry different labels."""
 
 from __future__ import annotations
 

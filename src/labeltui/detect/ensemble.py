@@ -23,8 +23,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 
 from labeltui.detect.base import Attribute, Detector, DetectorInputs, Floats, Ints, Mask, label_probability
+from labeltui.noise._validation import Floats as Matrix
 from labeltui.noise.estimate import Anchors
-from labeltui.noise.laws import Floats as Matrix
 
 Weights = npt.NDArray[np.float64]
 LogProbabilities = npt.NDArray[np.float32]

@@ -22,7 +22,7 @@ def register(detector: type[Detector]) -> type[Detector]:
     known = _TABLE.get(detector.name)
     if known is not None and known is not detector:
         raise UsageError(
-            "a detector's name must be unique", f"{detector.name!r} came twice", "rename or uninstall one"
+            "a detector's name must be unique", f"got {detector.name!r} twice", "rename or uninstall one"
         )
     _TABLE[detector.name] = detector
     return detector

@@ -159,7 +159,7 @@ def _chosen(inputs: DetectorInputs, only: Sequence[str] | None) -> list[type[Det
     names = {detector.name for detector in ready}
     for name in only:
         if name not in table():
-            raise UsageError("a detector must be one of the table", f"{name!r} came", ", ".join(table()))
+            raise UsageError("a detector must be one of the table", f"got {name!r}", ", ".join(table()))
         if name not in names:
             raise UsageError(
                 f"detector {name} needs {', '.join(sorted(table()[name].needs))}", "this audit has not"
@@ -183,7 +183,7 @@ def _probabilities(detector: Detector, start: int, stop: int) -> Floats:
     p = detector.probabilities(start, stop)
     if p is None:
         raise InputError(
-            f"detector {detector.name} must give probabilities for all samples or for none", "both came"
+            f"detector {detector.name} must give probabilities for all samples or for none", "got both"
         )
     return p
 

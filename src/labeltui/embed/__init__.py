@@ -1,4 +1,4 @@
-"""From pictures to embeddings: a backbone, its preprocessing, and a stream of finished blocks.
+"""From images to embeddings: a backbone, its preprocessing, and a stream of finished blocks.
 
 ::
 
@@ -9,14 +9,14 @@
   ``torchvision/NAME``, or ``pixels``, which needs no torch. `embedder_for` also covers sources that bring
   their own embeddings.
 * `stream` walks the blocks whose `borders` the caller fixed, decodes ahead, and yields each `Block` in order.
-  A block is cut into units of the same shape whatever came before, so a resumed run repeats the same bytes on
+  A block is cut into units of the same shape whatever precedes it, so a resumed run repeats the same bytes on
   a CPU.
 
 On a CPU each unit is one forward pass on one thread, and as many run side by side as there are threads: they
 share the weights, never wait for one another, and their result does not depend on how many there are. On a
 GPU a unit is as large as memory allows and is halved when it runs out.
 
-Pictures are decoded in processes of their own: a file that crashes a decoder ends that process and marks one
+Images are decoded in processes of their own: a file that crashes a decoder ends that process and marks one
 sample. Neither this package nor those processes import torch; it is loaded by `load_embedder`.
 """
 

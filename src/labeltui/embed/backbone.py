@@ -103,19 +103,19 @@ class Backbone:
         return rows
 
     def _probe(self) -> int:
-        """Return d, from one picture."""
+        """Return d, from one image."""
         blank = np.zeros((1, self.transform.height, self.transform.width, 3), np.uint8)
         try:
             features = self._forward(blank, "float32")
         except Exception as error:
             raise ModelError(
-                f"the model must take RGB pictures of {self.transform.width} x {self.transform.height} pixels",
+                f"the model must take RGB images of {self.transform.width} x {self.transform.height} pixels",
                 _first_line(error),
                 "give another --image-size, or the --model-arg it needs (img_size=... for many transformers)",
             ) from None
         if features.ndim != 2 or features.shape[1] == 0:
             raise ModelError(
-                "the model must give one row of numbers for a picture",
+                "the model must give one row of numbers for an image",
                 f"it gives shape {features.shape}",
                 "leave out the --model-arg that changes its pooling",
             )
@@ -189,7 +189,7 @@ def shrinking(
     Raises
     ------
     ModelError
-        A single picture does not fit.
+        A single image does not fit.
     """
     rows: list[npt.NDArray[np.float32]] = []
     start = 0
@@ -199,7 +199,7 @@ def shrinking(
         except torch.OutOfMemoryError:
             if fits == 1:
                 raise ModelError(
-                    "one picture must fit into the GPU's memory",
+                    "one image must fit into the GPU's memory",
                     "it does not",
                     "give --device cpu or a smaller --image-size",
                 ) from None
@@ -266,7 +266,7 @@ def load_model(spec: EmbedSpec, seed: int = 0) -> tuple[Any, dict[str, Any]]:
     """
     if clash := {"num_classes", "pretrained", "weights", "checkpoint_path"}.intersection(spec.model_args):
         raise UsageError(
-            "--model-arg cannot set what labeltui sets itself", f"{', '.join(sorted(clash))} came"
+            "--model-arg cannot set what labeltui sets itself", f"got {', '.join(sorted(clash))}"
         )
     pretrained = spec.pretrained and spec.checkpoint is None
     with torch.random.fork_rng(devices=[]):
@@ -390,8 +390,8 @@ def _create(build: Callable[[], nn.Module], name: str, pretrained: bool) -> Any:
 
 def _unknown(name: str, known: list[str], where: str, prefix: str = "") -> ModelError:
     close = [prefix + item for item in get_close_matches(name.partition(".")[0], known, 3)]
-    cure = f"did you mean {' or '.join(close)}? {where}" if close else where
-    return ModelError("the model must be one that is known", f"{safe(prefix + name)} came", cure)
+    hint = f"did you mean {' or '.join(close)}? {where}" if close else where
+    return ModelError("the model must be one that is known", f"got {safe(prefix + name)}", hint)
 
 
 def choose_device(name: str) -> torch.device:

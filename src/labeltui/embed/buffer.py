@@ -21,29 +21,29 @@ class SharedBuffer:
     pixels : (rows, height, width, 3) uint8
     content : (rows, 32) uint8
         SHA-256 of the stored bytes; zeros when there are none.
-    picture : (rows, 32) uint8
-        SHA-256 of the decoded picture; zeros when there is none.
+    image : (rows, 32) uint8
+        SHA-256 of the decoded image; zeros when there is none.
     state : (rows,) uint8
     """
 
     def __init__(self, rows: int, height: int, width: int, descriptor: int | None = None) -> None:
         self.shape = (rows, height, width)
-        picture = height * width * 3
-        size = rows * (picture + 65)
+        image = height * width * 3
+        size = rows * (image + 65)
         if descriptor is None:
             self.descriptor = _nameless(size)
         else:
             self.descriptor = descriptor
         memory = np.frombuffer(mmap.mmap(self.descriptor, size), np.uint8)
-        parts = np.split(memory, np.cumsum([rows * picture, rows * 32, rows * 32]))
+        parts = np.split(memory, np.cumsum([rows * image, rows * 32, rows * 32]))
         self.pixels: npt.NDArray[np.uint8] = parts[0].reshape(rows, height, width, 3)
         self.content: npt.NDArray[np.uint8] = parts[1].reshape(rows, 32)
-        self.picture: npt.NDArray[np.uint8] = parts[2].reshape(rows, 32)
+        self.image: npt.NDArray[np.uint8] = parts[2].reshape(rows, 32)
         self.state: npt.NDArray[np.uint8] = parts[3]
 
     def clear(self, start: int, stop: int) -> None:
-        """Make rows pending and blank: a picture that never comes must not show the one before."""
-        for part in (self.pixels, self.content, self.picture, self.state):
+        """Make rows pending and blank: an image that never comes must not show the one before."""
+        for part in (self.pixels, self.content, self.image, self.state):
             part[start:stop] = 0
 
     def close(self) -> None:

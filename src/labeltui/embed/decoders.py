@@ -1,4 +1,4 @@
-"""Getting pictures decoded: in processes that may crash, or right here."""
+"""Getting images decoded: in processes that may crash, or right here."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from labeltui.embed.buffer import FAILED, PENDING, SharedBuffer
 from labeltui.embed.transform import Transform
 from labeltui.embed.worker import Item, decode_into
 from labeltui.errors import Cancelled, LabeltuiError
-from labeltui.sources import Pictures
+from labeltui.sources import Images
 from labeltui.text import safe
 
-PATIENCE = 300.0  # seconds for one picture, a stalled network file system included
+PATIENCE = 300.0  # seconds for one image, a stalled network file system included
 SERVE = "import sys; from labeltui.embed.worker import main; main(*map(int, sys.argv[1:]))"
 START_PATIENCE = 120.0  # seconds for a process to start
 
@@ -48,16 +48,16 @@ class Decoder(Protocol):
 class HereDecoder:
     """Decodes in the calling thread: for arrays of pixels, where nothing can crash."""
 
-    def __init__(self, buffer: SharedBuffer, pictures: Pictures, transform: Transform) -> None:
+    def __init__(self, buffer: SharedBuffer, images: Images, transform: Transform) -> None:
         self._buffer = buffer
-        self._pictures = pictures
+        self._images = images
         self._transform = transform
 
     def decode(self, row: int, samples: Sequence[Item]) -> list[tuple[int, str]]:
         return [
             (offset, reason)
             for offset, sample in enumerate(samples)
-            if (reason := decode_into(self._buffer, row + offset, self._pictures, self._transform, sample))
+            if (reason := decode_into(self._buffer, row + offset, self._images, self._transform, sample))
             is not None
         ]
 
@@ -69,29 +69,29 @@ class HereDecoder:
 
 
 class ProcessDecoder:
-    """Decodes in a pool of processes, each replaced when a picture ends or blocks it.
+    """Decodes in a pool of processes, each replaced when an image ends or blocks it.
 
     Parameters
     ----------
     buffer : SharedBuffer
-    pictures : Pictures
+    images : Images
     transform : Transform
     workers : int
         Number of processes; `decode` may be called by so many threads at a time without waiting.
     patience : float
-        Seconds after which a picture is given up.
+        Seconds after which an image is given up.
     """
 
     def __init__(
         self,
         buffer: SharedBuffer,
-        pictures: Pictures,
+        images: Images,
         transform: Transform,
         workers: int,
         patience: float = PATIENCE,
     ) -> None:
         self._buffer = buffer
-        self._hello = (buffer.shape, pictures, transform)
+        self._hello = (buffer.shape, images, transform)
         self._patience = patience
         self._stopped = threading.Event()
         self._idle: queue.SimpleQueue[_Process | None] = queue.SimpleQueue()
@@ -161,7 +161,7 @@ class _End:
     """Why a process did not finish its task."""
 
     reason: str
-    may_pass: bool  # the same picture may succeed in another process
+    may_pass: bool  # the same image may succeed in another process
 
 
 class _Process:
@@ -169,7 +169,7 @@ class _Process:
 
     def __init__(self, buffer: SharedBuffer) -> None:
         ours, theirs = socket.socketpair()
-        # -P: a directory of pictures may be the working directory, and may hold a numpy.py.
+        # -P: a directory of images may be the working directory, and may hold a numpy.py.
         home = str(Path(labeltui.__file__).parent.parent)
         path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
@@ -232,7 +232,7 @@ class _Process:
                     failed.append(message)
                     continue
                 if stopped.is_set():
-                    raise Cancelled("stopped while pictures were decoded")
+                    raise Cancelled("stopped while images were decoded")
                 left = int((buffer.state[row : row + len(samples)] == PENDING).sum())
                 if left < pending:
                     pending, since = left, time.monotonic()
@@ -240,7 +240,7 @@ class _Process:
                     return failed, _End(f"it took longer than {patience:g} s to decode", may_pass=False)
         except (EOFError, OSError):
             if stopped.is_set():
-                raise Cancelled("stopped while pictures were decoded") from None
+                raise Cancelled("stopped while images were decoded") from None
             self.kill()
             code = self._child.wait()
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"

@@ -59,10 +59,10 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class PixelEmbedder:
-    """The picture itself, shrunk to a small grid: for digits, icons and a first look without a model.
+    """The image itself, shrunk to a small grid: for digits, icons and a first look without a model.
 
-    A row holds each grid cell's colour minus the picture's mean colour, then the mean colour and a constant,
-    weighted so that shape counts first under the cosine and no picture, however plain, has length zero.
+    A row holds each grid cell's colour minus the image's mean colour, then the mean colour and a constant,
+    weighted so that shape counts first under the cosine and no image, however plain, has length zero.
     """
 
     grid: int = GRID

@@ -56,11 +56,11 @@ def fuse(model: nn.Module, height: int, width: int) -> nn.Module:
                 if id(child) in rest:
                     setattr(parent, name, rest[id(child)])
         try:
-            expected, came = model(sample), folded(sample)
+            expected, got = model(sample), folded(sample)
         except Exception:  # the model reaches into a normalisation that is gone
             return model
     limit = TOLERANCE * float(expected.abs().max())
-    same = expected.shape == came.shape and float((expected - came).abs().max()) <= limit
+    same = expected.shape == got.shape and float((expected - got).abs().max()) <= limit
     return folded.to(memory_format=torch.channels_last) if same else model
 
 

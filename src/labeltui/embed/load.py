@@ -37,7 +37,7 @@ def load_embedder(spec: EmbedSpec) -> Embedder:
         }
         if wrong := [option for option, value in given.items() if value]:
             raise UsageError(
-                "the model pixels has no weights and a fixed preprocessing", f"{', '.join(wrong)} came"
+                "the model pixels has no weights and a fixed preprocessing", f"got {', '.join(wrong)}"
             )
         return PixelEmbedder(spec.image_size or GRID, spec.batch_size or CPU_BATCH)
     from labeltui.embed.backbone import load_backbone
@@ -51,12 +51,12 @@ def embedder_for(source: Source, spec: EmbedSpec) -> Embedder:
     Raises
     ------
     SourceError
-        The source has neither embeddings nor pictures.
+        The source has neither embeddings nor images.
     ModelError, UsageError
         As `load_embedder`.
     """
     if source.embeddings is not None:
         return GivenEmbedder(int(source.embeddings.shape[1]))
     if not source.has_images:
-        raise SourceError("a source holds pictures or embeddings", "it holds neither")
+        raise SourceError("a source holds images or embeddings", "it holds neither")
     return load_embedder(spec)

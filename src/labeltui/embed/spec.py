@@ -31,7 +31,7 @@ class EmbedSpec:
     model_args : mapping
         Keyword arguments of the model's constructor.
     image_size : int, optional
-        Side of the square input in pixels. Without `crop_pct` the whole picture is resized to it.
+        Side of the square input in pixels. Without `crop_pct` the whole image is resized to it.
     mean, std : tuple of float, optional
         Per channel, or one for all; of pixels scaled to 0..1.
     interpolation : str, optional
@@ -101,9 +101,9 @@ class EmbedSpec:
                 self.device,
             ),
         ]  # fmt: skip
-        for wrong, option, law, came in checks:
+        for wrong, option, requirement, got in checks:
             if wrong:
-                raise UsageError(f"{option} must be {law}", f"{safe(str(came))} came")
+                raise UsageError(f"{option} must be {requirement}", f"got {safe(str(got))}")
 
 
 def parse_model_args(items: Iterable[str]) -> dict[str, object]:
@@ -123,10 +123,10 @@ def parse_model_args(items: Iterable[str]) -> dict[str, object]:
         key = key.strip()
         if not equals or not key.isidentifier():
             raise UsageError(
-                "--model-arg must be KEY=VALUE", f"{safe(item)} came", "for example --model-arg img_size=256"
+                "--model-arg must be KEY=VALUE", f"got {safe(item)}", "for example --model-arg img_size=256"
             )
         if key in values:
-            raise UsageError("--model-arg must give each key once", f"{safe(key)} came twice")
+            raise UsageError("--model-arg must give each key once", f"got {safe(key)} twice")
         try:
             values[key] = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):

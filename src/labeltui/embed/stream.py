@@ -20,12 +20,12 @@ from labeltui.embed.embedders import Embedder
 from labeltui.embed.memory import retain_heap
 from labeltui.errors import Cancelled, InputError
 from labeltui.sources import Source
-from labeltui.sources.pictures import FilePictures
+from labeltui.sources.images import FileImages
 
 OK, UNREADABLE, NON_FINITE, ZERO = 0, 1, 2, 3
 # Rows are divided by their length in float32 later: its square must neither vanish nor overflow.
 SHORTEST, LONGEST = 1e-18, 1e18
-TASK = 16  # pictures that a decoding process gets at a time
+TASK = 16  # images that a decoding process gets at a time
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Block:
     sha256 : (n, 32) uint8
         Of the stored bytes (file or array row); zeros when they cannot be read.
     pixels : (n, 32) uint8
-        SHA-256 of the decoded picture's size and RGB pixels, or of the row of ready embeddings; zeros when
+        SHA-256 of the decoded image's size and RGB pixels, or of the row of ready embeddings; zeros when
         there is none.
     status : (n,) uint8
         0 ok, 1 unreadable, 2 not finite, 3 zero.
@@ -100,14 +100,14 @@ def stream(
     Cancelled
         `cancel` returned True; what was yielded is finished.
     ModelError
-        The model fails, for want of memory for a single picture, for example.
+        The model fails, for want of memory for a single image, for example.
     InputError
         A border lies outside the source.
     """
     for start, stop in borders:
         if not 0 <= start < stop <= len(source.ids):
             raise InputError(
-                "a block lies inside the source", f"block {start}..{stop} of {len(source.ids):,} samples came"
+                "a block lies inside the source", f"got block {start}..{stop} of {len(source.ids):,} samples"
             )
     if embedder.transform is None:
         return _given(source, borders, cancel)
@@ -222,8 +222,8 @@ class _Pipeline:
         self.borders = deque(borders)
         self.pending: deque[_PendingBlock] = deque()
         self.lock = threading.Lock()
-        pictures = source.pictures()
-        crashable = isinstance(pictures, FilePictures) and workers != 0
+        images = source.images()
+        crashable = isinstance(images, FileImages) and workers != 0
         decoding = (workers or threads) if crashable else threads
         passes = embedder.parallel or threads
         # Enough units for every pass to run while the next ones are decoded.
@@ -231,9 +231,9 @@ class _Pipeline:
         self.free = deque(range(self.units))
         self.buffer = SharedBuffer(self.units * embedder.unit, transform.height, transform.width)
         self.decoder: Decoder = (
-            ProcessDecoder(self.buffer, pictures, transform, decoding)
+            ProcessDecoder(self.buffer, images, transform, decoding)
             if crashable
-            else HereDecoder(self.buffer, pictures, transform)
+            else HereDecoder(self.buffer, images, transform)
         )
         self.decoding = ThreadPoolExecutor(decoding, "labeltui-decode")
         self.passing = ThreadPoolExecutor(passes, "labeltui-embed")
@@ -259,7 +259,7 @@ class _Pipeline:
     def _wait(self, done: Future[Block]) -> Block:
         while True:
             if self.cancel is not None and self.cancel():
-                raise Cancelled("stopped while pictures were embedded")
+                raise Cancelled("stopped while images were embedded")
             try:
                 return done.result(timeout=0.1)
             except NotYet:
@@ -314,7 +314,7 @@ class _Pipeline:
             pool.submit(guarded)
         except RuntimeError:  # the pool was shut down: somebody stopped
             if not work.done.done():
-                work.done.set_exception(Cancelled("stopped while pictures were embedded"))
+                work.done.set_exception(Cancelled("stopped while images were embedded"))
 
     def _decode(self, work: _PendingBlock, part: _Microbatch, offset: int) -> None:
         samples = part.samples[offset : offset + TASK]
@@ -341,7 +341,7 @@ class _Pipeline:
         into = slice(part.first, part.first + n)
         block.features[into] = features
         block.sha256[into] = self.buffer.content[rows][:n]
-        block.pixels[into] = self.buffer.picture[rows][:n]
+        block.pixels[into] = self.buffer.image[rows][:n]
         block.pixels[into][unreadable] = 0
         block.status[into] = status
         with self.lock:

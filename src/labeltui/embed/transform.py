@@ -1,4 +1,4 @@
-"""From a picture of any size to the pixels a model expects; normalisation happens later, on whole batches."""
+"""From an image of any size to the pixels a model expects; normalisation happens later, on whole batches."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Transform:
     interpolation : str
         Key of `INTERPOLATIONS`; all of them average over the source when they shrink.
     crop : float or None
-        None resizes the whole picture to the result, changing its aspect. A share resizes the picture,
+        None resizes the whole image to the result, changing its aspect. A share resizes the image,
         keeping its aspect, until the result covers that share of its shorter side, and cuts the centre.
     squash : bool
-        With `crop`: resize the whole picture to a rectangle of the result's aspect first, then cut the
+        With `crop`: resize the whole image to a rectangle of the result's aspect first, then cut the
         centre.
     """
 
@@ -43,7 +43,7 @@ class Transform:
     squash: bool = False
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """Return an RGB picture as (height, width, 3) uint8."""
+        """Return an RGB image as (height, width, 3) uint8."""
         method = INTERPOLATIONS[self.interpolation]
         if self.crop is None:
             return np.asarray(image.resize((self.width, self.height), method))
@@ -64,5 +64,5 @@ class Transform:
     def __str__(self) -> str:
         size = f"{self.width}x{self.height} {self.interpolation}"
         if self.crop is None:
-            return f"whole picture to {size}"
-        return f"centre crop {self.crop:g}{' of the squashed picture' if self.squash else ''} to {size}"
+            return f"whole image to {size}"
+        return f"centre crop {self.crop:g}{' of the squashed image' if self.squash else ''} to {size}"

@@ -1,4 +1,4 @@
-"""Decoding one picture, and the process that does nothing else.
+"""Decoding one image, and the process that does nothing else.
 
 The process is started by `labeltui.embed.decoders`, gets tasks over a socket and writes pixels into a
 `SharedBuffer`. It ends when the socket does, so it never outlives the process that started it.
@@ -18,33 +18,33 @@ import numpy as np
 from labeltui.embed.buffer import DECODED, FAILED, SharedBuffer
 from labeltui.embed.transform import Transform
 from labeltui.errors import LabeltuiError
-from labeltui.sources import Pictures
+from labeltui.sources import Images
 from labeltui.sources.decode import decode, from_array, pixel_hash
 
 Item = tuple[bytes, int]  # id and index of a sample
 
 
 def decode_into(
-    buffer: SharedBuffer, row: int, pictures: Pictures, transform: Transform, sample: Item
+    buffer: SharedBuffer, row: int, images: Images, transform: Transform, sample: Item
 ) -> str | None:
     """Fill one row of a buffer.
 
     Returns
     -------
     str or None
-        Why the picture cannot be used.
+        Why the image cannot be used.
     """
     reason = None
     try:
-        data = pictures.read(*sample)
+        data = images.read(*sample)
         raw = data if isinstance(data, bytes) else data.tobytes()
         buffer.content[row] = np.frombuffer(hashlib.sha256(raw).digest(), np.uint8)
         image = decode(data) if isinstance(data, bytes) else from_array(data)
-        buffer.picture[row] = np.frombuffer(pixel_hash(image), np.uint8)
+        buffer.image[row] = np.frombuffer(pixel_hash(image), np.uint8)
         buffer.pixels[row] = transform(image)
     except LabeltuiError as error:
-        reason = error.law
-    except Exception as error:  # whatever it is, it is this picture's fault, and others wait
+        reason = error.message
+    except Exception as error:  # whatever it is, it is this image's fault, and others wait
         reason = f"{type(error).__name__}: {error}"
     buffer.state[row] = DECODED if reason is None else FAILED
     return reason
@@ -61,10 +61,10 @@ def main(socket: int, memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that embeds; it hangs up
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection = Connection(socket)
-    pictures: Pictures
+    images: Images
     transform: Transform
     try:
-        (rows, height, width), pictures, transform = connection.recv()
+        (rows, height, width), images, transform = connection.recv()
         buffer = SharedBuffer(rows, height, width, memory)
         connection.send("ready")
         while True:
@@ -72,7 +72,7 @@ def main(socket: int, memory: int) -> None:
             samples: Sequence[Item]
             row, samples = connection.recv()
             for offset, sample in enumerate(samples):
-                reason = decode_into(buffer, row + offset, pictures, transform, sample)
+                reason = decode_into(buffer, row + offset, images, transform, sample)
                 if reason is not None:
                     connection.send((offset, reason))
             connection.send(None)

@@ -55,9 +55,9 @@ def affinity(graph: Graph, weight: str = "binary", symmetrise: str | None = None
         (N, N) float32 with sorted column indices; rows without neighbours are empty.
     """
     if weight not in WEIGHTS:
-        raise UsageError(f"weight must be one of {', '.join(WEIGHTS)}", f"{weight!r} came")
+        raise UsageError(f"weight must be one of {', '.join(WEIGHTS)}", f"got {weight!r}")
     if symmetrise not in SYMMETRIES:
-        raise UsageError("symmetrise must be None, union or mutual", f"{symmetrise!r} came")
+        raise UsageError("symmetrise must be None, union or mutual", f"got {symmetrise!r}")
     n = len(graph.indices)
     valid = graph.indices >= 0
     source = np.repeat(np.arange(n, dtype=np.int64), valid.sum(axis=1))

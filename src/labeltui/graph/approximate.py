@@ -44,7 +44,7 @@ def search(
         ) from None
     metric = knn.METRICS[rows.metric]
     if metric == "inner_product":
-        raise UsageError("the approximate backend searches cosine and euclidean neighbours", f"{metric} came")
+        raise UsageError("the approximate backend searches cosine and euclidean neighbours", f"got {metric}")
     k = indices.shape[1]
     if k == 0:
         return 1.0

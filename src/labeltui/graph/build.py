@@ -74,7 +74,7 @@ class Graph:
             Rows that have sample s among their first k neighbours: ``indices[indptr[s]:indptr[s + 1]]``, ascending.
         """
         if not 0 <= k <= self.k:
-            raise InputError(f"k must be at most the graph's {self.k}", f"{k} came")
+            raise InputError(f"k must be at most the graph's {self.k}", f"got {k}")
         return knn.reverse(self.indices, k)
 
 
@@ -140,11 +140,11 @@ def build(
     Cancelled
     """
     if backend not in BACKENDS:
-        raise UsageError(f"backend must be one of {', '.join(BACKENDS)}", f"{backend!r} came")
+        raise UsageError(f"backend must be one of {', '.join(BACKENDS)}", f"got {backend!r}")
     if metric not in knn.METRICS:
-        raise UsageError(f"metric must be one of {', '.join(knn.METRICS)}", f"{metric!r} came")
+        raise UsageError(f"metric must be one of {', '.join(knn.METRICS)}", f"got {metric!r}")
     if k < 1:
-        raise InputError("k must be 1 or more", f"{k} came")
+        raise InputError("k must be 1 or more", f"got {k}")
     workers = parallel.count_threads(threads)
     if progress is not None:
         progress = _rising(progress)
@@ -183,13 +183,13 @@ def _rows(X: npt.NDArray[Any], metric: str, rows: npt.NDArray[Any] | None) -> kn
     """Check shape and type and wrap the array without copying it where that is possible."""
     X = np.asanyarray(X)
     if X.ndim != 2:
-        raise InputError("embeddings must be a matrix, one row a sample", f"an array of shape {X.shape} came")
+        raise InputError("embeddings must be a matrix, one row a sample", f"got an array of shape {X.shape}")
     if X.dtype.kind not in "fiub":
-        raise InputError("embeddings must be numbers", f"dtype {X.dtype} came")
+        raise InputError("embeddings must be numbers", f"got dtype {X.dtype}")
     if X.shape[1] == 0 or X.shape[0] == 0:
-        raise InputError("embeddings must have rows and columns", f"shape {X.shape} came")
+        raise InputError("embeddings must have rows and columns", f"got shape {X.shape}")
     if X.shape[0] >= 2**31 - 1:
-        raise InputError("at most 2,147,483,646 rows fit the graph's int32 indices", f"{X.shape[0]} came")
+        raise InputError("at most 2,147,483,646 rows fit the graph's int32 indices", f"got {X.shape[0]}")
     if X.dtype not in (np.float32, np.float16):
         with np.errstate(over="ignore"):
             X = np.ascontiguousarray(X, np.float32)
@@ -199,7 +199,7 @@ def _rows(X: npt.NDArray[Any], metric: str, rows: npt.NDArray[Any] | None) -> kn
     if rows is not None:
         chosen = np.ascontiguousarray(rows, np.int64)
         if chosen.ndim != 1 or (len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(X))):
-            raise InputError(f"rows must be positions 0..{len(X) - 1}", "others came")
+            raise InputError(f"rows must be positions 0..{len(X) - 1}", "got others")
     return knn.Rows(X, knn.METRICS.index(metric), chosen)
 
 
@@ -245,7 +245,7 @@ def expand(graph: Graph, rows: npt.NDArray[Any], n: int) -> Graph:
     rows = np.asarray(rows, np.int64)
     if rows.shape != (len(graph.indices),) or (len(rows) and (rows[0] < 0 or rows[-1] >= n)):
         raise InputError(
-            f"rows must give the position of each of the graph's {len(graph.indices)} samples", "other came"
+            f"rows must give the position of each of the graph's {len(graph.indices)} samples", "got other"
         )
     if np.any(np.diff(rows) <= 0):
         raise InputError("rows must ascend, or ties would not stay in index order", "they do not")

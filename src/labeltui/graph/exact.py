@@ -46,7 +46,7 @@ def choose(path: str | None, n: int, d: int) -> str:
     if asked not in paths():
         raise UsageError(
             f"the search path must be one of {', '.join(paths())} on this CPU",
-            f"{asked!r} came",
+            f"got {asked!r}",
             f"unset {VARIABLE}",
         )
     return asked

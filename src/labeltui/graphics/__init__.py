@@ -1,4 +1,4 @@
-"""Pictures in the terminal: asking it what it can show, encoding, and widgets.
+"""Images in the terminal: asking it what it can show, encoding, and widgets.
 
 ::
 
@@ -8,7 +8,7 @@
      asked before the app starts                      │
                                             kitty │ sixel │ blocks │ ascii   (one interface: base.Encoder)
 
-`Picture` and `Thumbnails` are widgets like any other. Blocks and ascii are text and go the way of all text.
+`ImageView` and `Thumbnails` are widgets like any other. Blocks and ascii are text and go the way of all text.
 Kitty and sixel pixels do not fit into lines of cells: the canvas adds them to the frame that Textual is about
 to send, behind its text, and only where pixels are missing or were overwritten.
 """
@@ -17,7 +17,17 @@ from __future__ import annotations
 
 from labeltui.graphics.canvas import attach, canvas_of
 from labeltui.graphics.capabilities import KINDS, Capabilities, Cell
-from labeltui.graphics.picture import Picture, Thumb, Thumbnails
 from labeltui.graphics.probe import detect
+from labeltui.graphics.view import ImageView, Thumb, Thumbnails
 
-__all__ = ["KINDS", "Capabilities", "Cell", "Picture", "Thumb", "Thumbnails", "attach", "canvas_of", "detect"]
+__all__ = [
+    "KINDS",
+    "Capabilities",
+    "Cell",
+    "ImageView",
+    "Thumb",
+    "Thumbnails",
+    "attach",
+    "canvas_of",
+    "detect",
+]

@@ -36,13 +36,13 @@ class Answers:
     version : str
         Name and version (XTVERSION).
     kitty : bool
-        Whether it accepted a picture by kitty's protocol.
+        Whether it accepted an image by kitty's protocol.
     cell, window, grid : tuple of int, optional
         Width and height of a cell and of the text area in pixels, and of the text area in cells.
     registers, most_registers : int, optional
         Sixel colours it uses now, and could use.
     geometry : tuple of int, optional
-        Width and height of the largest sixel picture.
+        Width and height of the largest sixel image.
     synchronised : bool
         Whether it knows mode 2026.
     seconds : float
@@ -88,7 +88,7 @@ def question(environment: Mapping[str, str], inside: bool = False) -> str:
     if term != "linux":
         parts.append("\x1b[>0q")
     parts.append("\x1b[16t\x1b[14t\x1b[18t")
-    # Colour registers in use, the most there can be, and the largest picture (XTSMGRAPHICS).
+    # Colour registers in use, the most there can be, and the largest image (XTSMGRAPHICS).
     parts.append("\x1b[?1;1;0S\x1b[?1;4;0S\x1b[?2;1;0S")
     if environment.get("TERM_PROGRAM") != "Apple_Terminal" and not inside:
         parts.append("\x1b[?2026$p")
@@ -108,7 +108,7 @@ class Reader:
     def __init__(self, inside: bool = False) -> None:
         self.answers = Answers()
         self.done = False
-        """Whether the last answer came."""
+        """Whether the last answer has arrived."""
         self._inside = inside
         self.held = ""
         """What may become an answer."""

@@ -1,4 +1,4 @@
-"""Pictures from plain characters, for terminals without colours or without Unicode."""
+"""Images from plain characters, for terminals without colours or without Unicode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from PIL import Image
 from rich.segment import Segment
 from textual.strip import Strip
 
-from labeltui.graphics.base import WHOLE, Crop, TextPicture, centred, plain, shrunk, text_size
+from labeltui.graphics.base import WHOLE, Crop, TextImage, centred, plain, shrunk, text_size
 from labeltui.graphics.capabilities import Cell
 
 # Ink by the share of a cell that the glyph covers in common fixed-width fonts.
@@ -33,7 +33,7 @@ class AsciiEncoder:
 
     def encode(
         self, image: Image.Image, columns: int, rows: int, crop: Crop = WHOLE, budget: int | None = None
-    ) -> TextPicture:
+    ) -> TextImage:
         """See `labeltui.graphics.base.Encoder.encode`."""
         image = plain(image, crop).convert("L")
         area = columns, rows
@@ -53,7 +53,7 @@ class AsciiEncoder:
             level = 1 - level
         glyphs = RAMP[np.minimum((level * len(RAMP)).astype(np.int64), len(RAMP) - 1)]
         strips = tuple(Strip([Segment("".join(line))], width) for line in glyphs.tolist())
-        return TextPicture(
+        return TextImage(
             kind=self.kind,
             area=(columns, rows),
             box=centred(columns, rows, width, height),

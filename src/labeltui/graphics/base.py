@@ -1,4 +1,4 @@
-"""What all picture encoders share: where a picture goes, and what an encoder hands back."""
+"""What all image encoders share: where an image goes, and what an encoder hands back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Encoded:
-    """One picture, ready to be shown in the middle of its area.
+    """One image, ready to be shown in the middle of its area.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Encoded:
     area : tuple of int
         Columns and rows of the area that it was made for.
     box : Box
-        The cells that the picture touches, relative to the area's upper left corner.
+        The cells that the image touches, relative to the area's upper left corner.
     pixels : tuple of int
         Width and height in the terminal's pixels (for text: the cells' pixels), before rounding up to cells.
     """
@@ -60,8 +60,8 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class TextPicture(Encoded):
-    """A picture made of characters: one strip for each row of its box."""
+class TextImage(Encoded):
+    """An image made of characters: one strip for each row of its box."""
 
     strips: tuple[Strip, ...]
     sent: int
@@ -76,8 +76,8 @@ class TextPicture(Encoded):
 
 
 @dataclass(frozen=True)
-class PixelPicture(Encoded):
-    """A picture made of pixels, sent as an escape sequence at the cursor's place."""
+class PixelImage(Encoded):
+    """An image made of pixels, sent as an escape sequence at the cursor's place."""
 
     def draw(self, part: Box) -> str:
         """Return the escape data that shows `part` of the box, drawn from the cursor's cell.
@@ -85,7 +85,7 @@ class PixelPicture(Encoded):
         Parameters
         ----------
         part : Box
-            Cells relative to the picture's own box.
+            Cells relative to the image's own box.
         """
         raise NotImplementedError
 
@@ -109,7 +109,7 @@ class Encoder(Protocol):
         crop : tuple of float
             The part of the image to show.
         budget : int, optional
-            Most bytes that showing it may send; the picture gets smaller until it fits, down to one cell.
+            Most bytes that showing it may send; the image gets smaller until it fits, down to one cell.
         """
         ...
 
@@ -159,7 +159,7 @@ def reduce(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def shrunk(columns: int, rows: int, share: float) -> tuple[int, int]:
-    """Return a smaller area for a picture that sent 1/`share` times too much; one cell at least."""
+    """Return a smaller area for an image that sent 1/`share` times too much; one cell at least."""
     scale = min(0.95, share**0.5)
     smaller = max(1, int(columns * scale)), max(1, int(rows * scale))
     return smaller if smaller != (columns, rows) else (max(1, columns - 1), max(1, rows - 1))
@@ -178,7 +178,7 @@ def cells(pixels: int, size: int) -> int:
 def text_size(
     image_size: tuple[int, int], columns: int, rows: int, cell: Cell, per_cell: int
 ) -> tuple[int, int]:
-    """Return width and height of a picture in dots: 1 across and `per_cell` down in each cell."""
+    """Return width and height of an image in dots: 1 across and `per_cell` down in each cell."""
     width, height = fit(*image_size, columns * cell.width, rows * cell.height)
     dots = max(1, round(width / cell.width)), max(1, round(height * per_cell / cell.height))
     return min(columns, dots[0]), min(rows * per_cell, dots[1])

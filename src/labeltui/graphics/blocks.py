@@ -1,4 +1,4 @@
-"""Pictures from half blocks: two dots in each cell, coloured as foreground and background."""
+"""Images from half blocks: two dots in each cell, coloured as foreground and background."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labeltui._fast import blocks as kernel
-from labeltui.graphics.base import WHOLE, Crop, TextPicture, centred, plain, shrunk, text_size
+from labeltui.graphics.base import WHOLE, Crop, TextImage, centred, plain, shrunk, text_size
 from labeltui.graphics.capabilities import Cell
 from labeltui.graphics.strips import HalfBlocks
 
@@ -46,7 +46,7 @@ class BlocksEncoder:
 
     def encode(
         self, image: Image.Image, columns: int, rows: int, crop: Crop = WHOLE, budget: int | None = None
-    ) -> TextPicture:
+    ) -> TextImage:
         """See `labeltui.graphics.base.Encoder.encode`."""
         image = plain(image, crop)
         area = columns, rows
@@ -57,7 +57,7 @@ class BlocksEncoder:
             if budget is None or sent <= budget or area == (1, 1):
                 break
             area = shrunk(*area, budget / sent)
-        return TextPicture(
+        return TextImage(
             kind=self.kind,
             area=(columns, rows),
             box=centred(columns, rows, width, len(strips)),

@@ -1,8 +1,8 @@
-"""The one place of an app that knows its pictures and what the terminal shows of them.
+"""The one place of an app that knows its images and what the terminal shows of them.
 
 Textual sends one string a frame. The canvas stands between Textual and the driver: each frame is followed,
 within the same synchronised update, by the escape data of the pixels that are missing after it. So pixels are
-never half wiped on show, and a frame that does not touch a picture sends nothing of it.
+never half wiped on show, and a frame that does not touch an image sends nothing of it.
 
 Used of Textual's inside, and checked by tests that fail when it moves: ``App._display``, ``CompositorUpdate``
 and its two kinds, ``Compositor.visible_widgets`` (front to back).
@@ -23,7 +23,7 @@ from textual.geometry import Region
 
 from labeltui.graphics.answers import Answers, question
 from labeltui.graphics.ascii import AsciiEncoder
-from labeltui.graphics.base import Encoded, Encoder, PixelPicture
+from labeltui.graphics.base import Encoded, Encoder, PixelImage
 from labeltui.graphics.blocks import BlocksEncoder
 from labeltui.graphics.capabilities import Capabilities, choose, from_environment
 from labeltui.graphics.kitty import KittyEncoder
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
 LINE_SHARE = 0.5
-"""Seconds that one picture may occupy a line whose speed was given."""
+"""Seconds that one image may occupy a line whose speed was given."""
 TMUX_LIMIT = 900_000
 """tmux drops escape sequences of more than about 1 MB."""
 EXPECT = 10.0
@@ -89,14 +89,14 @@ class Shown(Protocol):
 
 
 class Canvas:
-    """Pictures of one app.
+    """Images of one app.
 
     Parameters
     ----------
     app : textual.app.App
     caps : Capabilities
     max_kbps : float, optional
-        Speed of the line; pictures get smaller so that one takes at most half a second.
+        Speed of the line; images get smaller so that one takes at most half a second.
     """
 
     def __init__(self, app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> None:
@@ -104,7 +104,7 @@ class Canvas:
         self.caps = caps
         self.budget = None if max_kbps is None else max(64, int(max_kbps * 1000 / 8 * LINE_SHARE))
         self.studio = Studio(encoder_for(caps, self._light), self.budget)
-        self.pictures: set[Shown] = set()
+        self.images: set[Shown] = set()
         self._drawn_light = self._light
         self._forced = caps.kind if caps.forced else "auto"
         self._painter = _painter(caps)
@@ -132,12 +132,12 @@ class Canvas:
 
     @property
     def pixels(self) -> bool:
-        """Whether pictures are pixels, drawn by the canvas, and not text."""
+        """Whether images are pixels, drawn by the canvas, and not text."""
         return self._painter is not None
 
-    def add(self, picture: Shown) -> None:
-        """Take care of a mounted picture."""
-        self.pictures.add(picture)
+    def add(self, image: Shown) -> None:
+        """Take care of a mounted image."""
+        self.images.add(image)
         self._hook()
         if not self._asked:
             # Remembered answers may be another terminal's; a slow one may still answer.
@@ -145,10 +145,10 @@ class Canvas:
             if self.caps.source == "cache" or self.caps.set_registers or not self.caps.answered:
                 self.app.call_after_refresh(self.ask)
 
-    def remove(self, picture: Shown) -> None:
-        """Forget an unmounted picture."""
-        self.pictures.discard(picture)
-        self.studio.forget(id(picture))
+    def remove(self, image: Shown) -> None:
+        """Forget an unmounted image."""
+        self.images.discard(image)
+        self.studio.forget(id(image))
         self.request()
 
     def request(self) -> None:
@@ -166,10 +166,10 @@ class Canvas:
         self._painter = _painter(caps)
         self.studio.replace_encoder(encoder_for(caps, self._light))
         self._hook()
-        for picture in self.pictures:
-            picture.encoded = None
-            picture.refresh()
-            picture.encode()
+        for image in self.images:
+            image.encoded = None
+            image.refresh()
+            image.encode()
 
     def themed(self) -> None:
         """The theme changed: characters need more ink where the ground is light."""
@@ -231,19 +231,19 @@ class Canvas:
         self._hooked = True
         display, stop = self.app._display, driver.stop_application_mode
 
-        def display_with_pictures(screen: Screen[Any], renderable: Any) -> None:
+        def display_with_images(screen: Screen[Any], renderable: Any) -> None:
             # Textual gives frames here that are no renderables by their type.
             if isinstance(renderable, CompositorUpdate) and not isinstance(renderable, _Frame):
                 renderable = _Frame(self, renderable)
             display(screen, renderable)
 
-        def stop_without_pictures() -> None:
+        def stop_without_images() -> None:
             if self._painter is not None:
                 self._write(self._painter.reset())
             stop()
 
-        self.app._display = display_with_pictures  # type: ignore[method-assign]
-        driver.stop_application_mode = stop_without_pictures  # type: ignore[method-assign]
+        self.app._display = display_with_images  # type: ignore[method-assign]
+        driver.stop_application_mode = stop_without_images  # type: ignore[method-assign]
 
     def _paint(self) -> None:
         self._requested = False
@@ -284,12 +284,12 @@ class Canvas:
         repainted = touched(update)
         targets: dict[Hashable, Target] = {}
         for widget, covers in self._covers.items():
-            picture: Any = widget
-            encoded, kept = picture.encoded, self._kept.get(widget)
+            image: Any = widget
+            encoded, kept = image.encoded, self._kept.get(widget)
             region, clip = shown[widget]
-            if kept is not None and kept.picture is encoded and not repainted(region):
+            if kept is not None and kept.image is encoded and not repainted(region):
                 targets[widget] = kept
-            elif isinstance(encoded, PixelPicture) and picture.fits:
+            elif isinstance(encoded, PixelImage) and image.fits:
                 x, y = region.x + widget.gutter.left, region.y + widget.gutter.top
                 box = Region(x + encoded.box.x, y + encoded.box.y, encoded.box.width, encoded.box.height)
                 mask = visible(box, clip.intersection(region.shrink(widget.gutter)), covers)
@@ -298,11 +298,11 @@ class Canvas:
         return targets
 
     def _find_covers(self, shown: dict[Widget, tuple[Region, Region]]) -> dict[Widget, list[Region]]:
-        pictures: set[object] = set(self.pictures)
+        images: set[object] = set(self.images)
         found: dict[Widget, list[Region]] = {}
         front: list[Region] = []
         for widget, (region, clip) in shown.items():  # front to back
-            if widget in pictures:
+            if widget in images:
                 found[widget] = [cover for cover in front if cover.overlaps(region)]
             if seen := region.intersection(clip):
                 front.append(seen)
@@ -321,7 +321,7 @@ class _Frame(CompositorUpdate):
 
 
 def _drawing(caps: Capabilities) -> tuple[object, ...]:
-    """What of the capabilities decides how pictures look."""
+    """What of the capabilities decides how images look."""
     return caps.kind, caps.cell, caps.registers, caps.geometry, caps.colours
 
 
@@ -343,7 +343,7 @@ def attach(app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> 
     caps : Capabilities
         From `labeltui.graphics.detect`.
     max_kbps : float, optional
-        Speed of the line in kilobits per second; pictures get smaller so that one takes at most half a
+        Speed of the line in kilobits per second; images get smaller so that one takes at most half a
         second.
     """
     canvas = vars(app)[KEPT] = Canvas(app, caps, max_kbps)
@@ -351,6 +351,6 @@ def attach(app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> 
 
 
 def canvas_of(app: App[Any]) -> Canvas:
-    """Return an app's canvas; an app that nobody attached one to shows text pictures."""
+    """Return an app's canvas; an app that nobody attached one to shows text images."""
     canvas: Canvas | None = vars(app).get(KEPT)
     return attach(app, from_environment()) if canvas is None else canvas

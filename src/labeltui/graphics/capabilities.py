@@ -34,7 +34,7 @@ class Capabilities:
     Attributes
     ----------
     kind : str
-        How pictures are drawn: ``kitty``, ``sixel``, ``blocks`` or ``ascii``.
+        How images are drawn: ``kitty``, ``sixel``, ``blocks`` or ``ascii``.
     why : str
         One phrase that says why this kind was chosen.
     cell : Cell
@@ -42,11 +42,11 @@ class Capabilities:
     cell_known : bool
         Whether the terminal told that size.
     registers : int
-        Colours that one sixel picture may use.
+        Colours that one sixel image may use.
     set_registers : bool
         Whether the terminal starts with fewer registers and lets a program ask for `registers`.
     geometry : tuple of int, optional
-        Largest sixel picture in pixels, (width, height).
+        Largest sixel image in pixels, (width, height).
     colours : str
         Colours of text: ``truecolor``, ``256``, ``16`` or ``none``.
     unicode : bool

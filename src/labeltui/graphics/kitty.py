@@ -1,4 +1,4 @@
-"""Pictures by kitty's graphics protocol: the terminal gets a PNG once, and scales it.
+"""Images by kitty's graphics protocol: the terminal gets a PNG once, and scales it.
 
 https://sw.kovidgoyal.net/kitty/graphics-protocol/ names the keys used here: ``a`` action, ``i`` image, ``p``
 placement,
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from labeltui.graphics.base import WHOLE, Box, Crop, PixelPicture, centred, fit, plain, reduce, shrunk
+from labeltui.graphics.base import WHOLE, Box, Crop, PixelImage, centred, fit, plain, reduce, shrunk
 from labeltui.graphics.capabilities import Cell
 
 CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class KittyPicture(PixelPicture):
+class KittyImage(PixelImage):
     """A PNG and the cells that it fills.
 
     Attributes
@@ -45,7 +45,7 @@ class KittyPicture(PixelPicture):
         return len(self.transmit(1)) + len(self.place(1, 1, Box(0, 0, self.box.width, self.box.height)))
 
     def draw(self, part: Box) -> str:
-        """See `labeltui.graphics.base.PixelPicture.draw`; under a fixed number."""
+        """See `labeltui.graphics.base.PixelImage.draw`; under a fixed number."""
         return self.transmit(1) + self.place(1, 1, part)
 
     def transmit(self, image: int) -> str:
@@ -59,7 +59,7 @@ class KittyPicture(PixelPicture):
         return "".join(out)
 
     def place(self, image: int, placement: int, part: Box) -> str:
-        """Return the escape data that shows a part of a transmitted picture at the cursor."""
+        """Return the escape data that shows a part of a transmitted image at the cursor."""
         keys = f"a=p,i={image},p={placement},c={part.width},r={part.height},C=1,q=2"
         if (part.width, part.height) != (self.box.width, self.box.height):
             left, right = (round(at * self.size[0] / self.box.width) for at in (part.x, part.x + part.width))
@@ -94,19 +94,19 @@ class KittyEncoder:
 
     def encode(
         self, image: Image.Image, columns: int, rows: int, crop: Crop = WHOLE, budget: int | None = None
-    ) -> KittyPicture:
+    ) -> KittyImage:
         """See `labeltui.graphics.base.Encoder.encode`."""
         image = plain(image, crop)
         area = columns, rows
         while True:
-            picture = self._encode(image, area, (columns, rows), reduced=area != (columns, rows))
-            if budget is None or picture.wire <= budget or area == (1, 1):
-                return picture
-            area = shrunk(*area, budget / picture.wire)
+            encoded = self._encode(image, area, (columns, rows), reduced=area != (columns, rows))
+            if budget is None or encoded.wire <= budget or area == (1, 1):
+                return encoded
+            area = shrunk(*area, budget / encoded.wire)
 
     def _encode(
         self, image: Image.Image, area: tuple[int, int], outer: tuple[int, int], reduced: bool
-    ) -> KittyPicture:
+    ) -> KittyImage:
         width, height = fit(*image.size, area[0] * self.cell.width, area[1] * self.cell.height)
         if reduced:  # for the budget fewer pixels must be sent: shrink a small sample too
             share = math.sqrt(area[0] * area[1] / (outer[0] * outer[1]))
@@ -117,7 +117,7 @@ class KittyEncoder:
         with io.BytesIO() as file:
             small.save(file, "PNG", compress_level=4)  # higher levels: 8 times the time for 6 % less
             data = base64.standard_b64encode(file.getvalue()).decode("ascii")
-        return KittyPicture(
+        return KittyImage(
             kind=self.kind,
             area=outer,
             box=centred(*outer, columns, rows),

@@ -1,4 +1,4 @@
-"""Pixels above cells: which cells of a picture may be seen, which still hold its pixels, what has to be sent.
+"""Pixels above cells: which cells of an image may be seen, which still hold its pixels, what has to be sent.
 
 Text and pixels share the screen, and each terminal family mixes them in its own way:
 
@@ -24,8 +24,8 @@ from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
-from labeltui.graphics.base import Box, PixelPicture
-from labeltui.graphics.kitty import KittyPicture, delete, remove
+from labeltui.graphics.base import Box, PixelImage
+from labeltui.graphics.kitty import KittyImage, delete, remove
 from labeltui.graphics.strips import Joined
 
 Spans = dict[int, list[tuple[int, int]]]
@@ -39,20 +39,20 @@ FIRST_IMAGE = 0x6C740000
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Where a picture should be.
+    """Where an image should be.
 
     Attributes
     ----------
-    picture : PixelPicture
+    image : PixelImage
     x, y : int
         Screen column and row of its box's upper left corner; may be negative.
     visible : (box height, box width) bool
         The cells that nothing covers.
     ground : hashable
-        What the cells look like where the picture leaves them free: their background.
+        What the cells look like where the image leaves them free: their background.
     """
 
-    picture: PixelPicture
+    image: PixelImage
     x: int
     y: int
     visible: Mask
@@ -168,7 +168,7 @@ class Painter(Protocol):
         Parameters
         ----------
         targets : mapping
-            Where each picture should be, by a name that stays with it.
+            Where each image should be, by a name that stays with it.
         spans : dict, optional
             The cells that the frame's text writes; None means all.
         size : tuple of int
@@ -177,7 +177,7 @@ class Painter(Protocol):
         ...
 
     def leftovers(self) -> list[Region]:
-        """Return cells that still show pixels which belong to no picture now, and forget them."""
+        """Return cells that still show pixels which belong to no image now, and forget them."""
         ...
 
     def moved(self) -> str:
@@ -192,7 +192,7 @@ class Painter(Protocol):
 @dataclass
 class _Shown:
     target: Target
-    intact: Mask  # cells that hold the picture's pixels
+    intact: Mask  # cells that hold the image's pixels
     complete: bool  # whether nothing was written to them since
 
     def write(self, spans: Spans | None, fragile: bool) -> None:
@@ -211,13 +211,13 @@ class _Shown:
                     self.intact[row, first:last] = False
 
     def covers_exactly(self, target: Target) -> bool:
-        """Whether another picture comes to lie on exactly these pixels."""
+        """Whether another image comes to lie on exactly these pixels."""
         old, new = self.target, target
-        return (old.x, old.y, old.picture.box, old.picture.pixels, old.ground) == (
+        return (old.x, old.y, old.image.box, old.image.pixels, old.ground) == (
             new.x,
             new.y,
-            new.picture.box,
-            new.picture.pixels,
+            new.image.box,
+            new.image.pixels,
             new.ground,
         )
 
@@ -228,7 +228,7 @@ class SixelPainter:
     Parameters
     ----------
     fragile : bool
-        Whether one character within a picture wipes all of it, as tmux does.
+        Whether one character within an image wipes all of it, as tmux does.
     """
 
     def __init__(self, fragile: bool = False) -> None:
@@ -266,7 +266,7 @@ class SixelPainter:
             intact = np.zeros(target.visible.shape, np.bool_)
             if old is not None:
                 self._leave(old, target.visible)
-                if old.target.picture is target.picture:
+                if old.target.image is target.image:
                     intact = old.intact & target.visible
             wanted = target.visible & ~intact
             last = size[1] - 1 - target.y  # the screen's last row: terminals scroll after drawing there
@@ -274,7 +274,7 @@ class SixelPainter:
                 wanted[last:] = False
             for part in rectangles(wanted):
                 out.append(f"\x1b[{target.y + part.y + 1};{target.x + part.x + 1}H")
-                out.append(target.picture.draw(part))
+                out.append(target.image.draw(part))
             self._shown[name] = _Shown(target, intact | wanted, complete=True)
         return "".join(out)
 
@@ -300,14 +300,14 @@ class SixelPainter:
 
 
 class KittyPainter:
-    """Places and removes pictures by number; each is transmitted once."""
+    """Places and removes images by number; each is transmitted once."""
 
     def __init__(self) -> None:
         # What the terminal keeps, and under which number.
-        self._images: dict[KittyPicture, int] = {}
+        self._images: dict[KittyImage, int] = {}
         self._next_image = FIRST_IMAGE
         self._next_placement = 1
-        self._placed: dict[Hashable, tuple[KittyPicture, int, int, list[Box], list[int]]] = {}
+        self._placed: dict[Hashable, tuple[KittyImage, int, int, list[Box], list[int]]] = {}
 
     def holes(self, targets: Mapping[Hashable, Target]) -> Spans:
         """See `Painter.holes`; text does no harm, so it is let through."""
@@ -320,45 +320,45 @@ class KittyPainter:
         for name in [name for name in self._placed if name not in targets]:
             old += self._take(name)
         for name, target in targets.items():
-            picture = target.picture
-            assert isinstance(picture, KittyPicture)
+            image = target.image
+            assert isinstance(image, KittyImage)
             parts = rectangles(target.visible)
             placed = self._placed.get(name)
-            if placed is not None and placed[:4] == (picture, target.x, target.y, parts):
+            if placed is not None and placed[:4] == (image, target.x, target.y, parts):
                 continue
             if placed is not None:
                 old += self._take(name)
             numbers: list[int] = []
             if parts:
-                image = self._image(picture, out)
+                number = self._image(image, out)
                 for part in parts:
                     out.append(f"\x1b[{target.y + part.y + 1};{target.x + part.x + 1}H")
-                    out.append(picture.place(image, self._next_placement, part))
+                    out.append(image.place(number, self._next_placement, part))
                     numbers.append(self._next_placement)
                     self._next_placement += 1
-            self._placed[name] = picture, target.x, target.y, parts, numbers
-        # The old ones go last: a picture is replaced without a gap.
+            self._placed[name] = image, target.x, target.y, parts, numbers
+        # The old ones go last: an image is replaced without a gap.
         return "".join(out + old + self._forget())
 
     def _take(self, name: Hashable) -> list[str]:
-        picture, _, _, _, numbers = self._placed.pop(name)
-        return [remove(self._images[picture], number) for number in numbers]
+        image, _, _, _, numbers = self._placed.pop(name)
+        return [remove(self._images[image], number) for number in numbers]
 
-    def _image(self, picture: KittyPicture, out: list[str]) -> int:
-        number = self._images.get(picture)
+    def _image(self, image: KittyImage, out: list[str]) -> int:
+        number = self._images.get(image)
         if number is None:
-            number = self._images[picture] = self._next_image
+            number = self._images[image] = self._next_image
             self._next_image += 1
-            out.append(picture.transmit(number))
+            out.append(image.transmit(number))
         return number
 
     def _forget(self) -> list[str]:
-        if sum(picture.size[0] * picture.size[1] for picture in self._images) <= PIXELS:
+        if sum(image.size[0] * image.size[1] for image in self._images) <= PIXELS:
             return []
         # Freeing one image makes some versions of kitty free all that are not on the screen: so let all of them go.
         used = {placed[0] for placed in self._placed.values()}
-        unused = [picture for picture in self._images if picture not in used]
-        return [delete(self._images.pop(picture)) for picture in unused]
+        unused = [image for image in self._images if image not in used]
+        return [delete(self._images.pop(image)) for image in unused]
 
     def leftovers(self) -> list[Region]:
         """See `Painter.leftovers`; there are none, for placements are removed by name."""

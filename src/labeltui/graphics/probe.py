@@ -4,7 +4,7 @@ The queries go out together and the last is one that every terminal answers (pri
 the wait ends after one round trip, however long the line; 1.2 s at most. The answers are kept for this
 terminal and this host, and the next start does not wait. A program that starts from kept answers, or that got
 none in time, asks once more behind its first frame (see `listening`): whatever comes is taken out of the keys
-and corrects the picture kind.
+and corrects the image kind.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def decide(
     # Terminals that offer both took up kitty's protocol later, and some only in part (xterm.js knows no placements).
     complete = answers.version.lower().startswith(COMPLETE)
     if answers.kitty and (complete or not sixel or cell is None):
-        return replace(caps, kind="kitty", why="the terminal accepted a picture by kitty's protocol")
+        return replace(caps, kind="kitty", why="the terminal accepted an image by kitty's protocol")
     if sixel and cell is not None:
         return replace(caps, kind="sixel", why="the terminal lists sixel among its attributes (4)")
     if sixel:
@@ -166,7 +166,7 @@ def _cell(answers: Answers, size: tuple[int, int, int, int] | None) -> Cell | No
         guesses.append((size[2] // size[0], size[3] // size[1]))
         if answers.window:
             guesses.append((answers.window[0] // size[0], answers.window[1] // size[1]))
-        if answers.geometry:  # xterm without window operations: the largest sixel picture is the window
+        if answers.geometry:  # xterm without window operations: the largest sixel image is the window
             guesses.append((answers.geometry[0] // size[0], answers.geometry[1] // size[1]))
     for width, height in guesses:
         if 3 <= width <= 100 and width <= height <= 4 * width:
@@ -321,7 +321,7 @@ def listening(
             super().__init__(debug)
             self._reader = Reader(inside=True)
             self._since = 0.0
-            self._escape = 0.0  # when a last Escape came that nothing has followed yet; 0 = none
+            self._escape = 0.0  # time of a last Escape that nothing has followed yet; 0 = none
             self._pasting = False
 
         def feed(self, data: str) -> Iterable[Message]:

@@ -1,10 +1,10 @@
-"""Pictures as sixels: pixels in bands of six lines, from a palette.
+"""Images as sixels: pixels in bands of six lines, from a palette.
 
 The image is reduced to few colours at its own size (or at the shown size where that is smaller), then its
 pixels are repeated while packing. So a 32 x 32 sample costs what 32 x 32 pixels cost, however large it is
 shown.
 
-Two laws keep text and pixels apart: a picture is never wider or higher than its cells, and its height is a
+Two rules keep text and pixels apart: an image is never wider or higher than its cells, and its height is a
 multiple of six wherever there is room for one band, since some terminals round up to whole bands and would
 wipe the next row.
 """
@@ -22,7 +22,7 @@ from labeltui.graphics.base import (
     WHOLE,
     Box,
     Crop,
-    PixelPicture,
+    PixelImage,
     cells,
     centred,
     fit,
@@ -34,18 +34,18 @@ from labeltui.graphics.capabilities import Cell
 
 BAND = 6
 ALIGN = 0.06
-"""A picture may be this much smaller than its area if then each of its rows covers whole bands: the data
+"""An image may be this much smaller than its area if then each of its rows covers whole bands: the data
 halves."""
 
 TOLERANCE = 64, 128
 """How much a pixel's squared error may grow to be like its neighbour: 8 of 256 levels, 10 % fewer bytes; 11 levels in
-pictures of more than `MANY` pixels, where a single one is hardly seen."""
+images of more than `MANY` pixels, where a single one is hardly seen."""
 MANY = 128 * 128
 
 
 @dataclass(frozen=True, eq=False)
-class SixelPicture(PixelPicture):
-    """A picture of few colours and how its pixels are repeated.
+class SixelImage(PixelImage):
+    """An image of few colours and how its pixels are repeated.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class SixelPicture(PixelPicture):
         return len(self.whole)
 
     def draw(self, part: Box) -> str:
-        """See `labeltui.graphics.base.PixelPicture.draw`."""
+        """See `labeltui.graphics.base.PixelImage.draw`."""
         if (part.x, part.y, part.width, part.height) == (0, 0, self.box.width, self.box.height):
             return self.whole
         x0, y0 = part.x * self.cell.width, part.y * self.cell.height
@@ -100,9 +100,9 @@ class SixelEncoder:
     cell : Cell
         Size of a cell in pixels, as the terminal told it.
     registers : int
-        Colours that one picture may use, 2 to 256.
+        Colours that one image may use, 2 to 256.
     geometry : tuple of int, optional
-        Largest picture in pixels.
+        Largest image in pixels.
     most_bytes : int, optional
         Longest sequence that the terminal (or tmux) accepts.
     """
@@ -123,19 +123,19 @@ class SixelEncoder:
 
     def encode(
         self, image: Image.Image, columns: int, rows: int, crop: Crop = WHOLE, budget: int | None = None
-    ) -> SixelPicture:
+    ) -> SixelImage:
         """See `labeltui.graphics.base.Encoder.encode`."""
         image = plain(image, crop)
         if self.most_bytes is not None:
             budget = self.most_bytes if budget is None else min(budget, self.most_bytes)
         area = columns, rows
         while True:
-            picture = self._encode(image, area, (columns, rows))
-            if budget is None or picture.wire <= budget or area == (1, 1):
-                return picture
-            area = shrunk(*area, budget / picture.wire)
+            encoded = self._encode(image, area, (columns, rows))
+            if budget is None or encoded.wire <= budget or area == (1, 1):
+                return encoded
+            area = shrunk(*area, budget / encoded.wire)
 
-    def _encode(self, image: Image.Image, area: tuple[int, int], outer: tuple[int, int]) -> SixelPicture:
+    def _encode(self, image: Image.Image, area: tuple[int, int], outer: tuple[int, int]) -> SixelImage:
         most = area[0] * self.cell.width, area[1] * self.cell.height
         if self.geometry is not None:
             most = min(most[0], self.geometry[0]), min(most[1], self.geometry[1])
@@ -154,7 +154,7 @@ class SixelEncoder:
         index = number[flat].reshape(small.height, small.width)
         edges = (np.arange(small.width + 1) * width // small.width).astype(np.int32)
         lines = (np.arange(height) * small.height // height).astype(np.int32)
-        return SixelPicture(
+        return SixelImage(
             kind=self.kind,
             area=outer,
             box=centred(*outer, cells(width, self.cell.width), cells(height, self.cell.height)),

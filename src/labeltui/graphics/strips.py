@@ -1,6 +1,6 @@
 """Lines of cells that are sent as they are, and taken apart only where somebody cuts them.
 
-A picture of half blocks has a thousand styles. As Rich's segments they cost more time than all else in a frame, and
+An image of half blocks has a thousand styles. As Rich's segments they cost more time than all else in a frame, and
 collecting them as garbage stopped the program for 200 ms; hardly any of them is ever looked at.
 """
 
@@ -62,8 +62,8 @@ class Joined(LazyStrip):
 class HalfBlocks(LazyStrip):
     """A row of half blocks that sends only what changes from cell to cell.
 
-    Textual resets the style after each segment, which costs half of a picture's bytes. Where the strip has to be cut,
-    Textual makes ordinary ones from the segments, and the picture looks the same.
+    Textual resets the style after each segment, which costs half of an image's bytes. Where the strip has to be cut,
+    Textual makes ordinary ones from the segments, and the image looks the same.
 
     A privacy message, which terminals ignore, names its cells and stands at its end: there is nothing to gain from
     taking it apart again, so `labeltui.tui.wire` sends it as it is, or not at all.

@@ -1,7 +1,7 @@
-"""Encodes pictures off the UI thread and keeps the latest ones.
+"""Encodes images off the UI thread and keeps the latest ones.
 
 One thread does all the work, because most of it holds Python's lock anyway: it serves what somebody waits
-for, the latest wish of each picture, and what was asked ahead of need when nobody waits.
+for, the latest wish of each image, and what was asked ahead of need when nobody waits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IDLE = 10.0
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be encoded: which picture, which part of it, and for how many cells."""
+    """What is to be encoded: which image, which part of it, and for how many cells."""
 
     key: Hashable
     columns: int
@@ -36,7 +36,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be made; `message` is fit to be shown."""
+    """An image that could not be made; `message` is fit to be shown."""
 
     message: str
 
@@ -46,15 +46,15 @@ Done = Callable[[Order, Result], None]
 
 
 class Studio:
-    """A cache of encoded pictures and the thread that fills it.
+    """A cache of encoded images and the thread that fills it.
 
     Parameters
     ----------
     encoder : Encoder
     budget : int, optional
-        Most bytes that showing one picture may send.
+        Most bytes that showing one image may send.
     memory : int
-        About how many bytes of encoded pictures are kept.
+        About how many bytes of encoded images are kept.
     """
 
     def __init__(self, encoder: Encoder, budget: int | None = None, memory: int = MEMORY) -> None:
@@ -78,12 +78,12 @@ class Studio:
             self._held = 0
 
     def ready(self, order: Order) -> Encoded | None:
-        """Return a picture if it is at hand."""
+        """Return an image if it is at hand."""
         with self._wake:
-            picture = self._kept.get(order)
-            if picture is not None:
+            image = self._kept.get(order)
+            if image is not None:
                 self._kept.move_to_end(order)
-            return picture
+            return image
 
     def ask(self, owner: int, order: Order, load: Load, done: Done) -> None:
         """Encode soon; `done` is called in the studio's thread.
@@ -113,7 +113,7 @@ class Studio:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="labeltui-pictures", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="labeltui-images", daemon=True)
             self._thread.start()
         self._wake.notify()
 
@@ -134,30 +134,30 @@ class Studio:
                 done(order, result)
 
     def make(self, order: Order, load: Load, encoder: Encoder | None = None) -> Result:
-        """Encode now, in the calling thread, and keep the picture."""
+        """Encode now, in the calling thread, and keep the image."""
         encoder = encoder or self._encoder
         kept = self.ready(order)
         if kept is not None:
             return kept
         try:
             image = load()
-            picture = encoder.encode(image, order.columns, order.rows, order.crop, self._budget)
+            encoded = encoder.encode(image, order.columns, order.rows, order.crop, self._budget)
         except LabeltuiError as error:
-            return Failure(f"{error.law}: {error.came}" if error.came else error.law)
+            return Failure(f"{error.message}: {error.got}" if error.got else error.message)
         except Exception as error:  # a decoder may raise anything on a damaged file; the program goes on
-            return Failure(safe(f"the picture cannot be shown: {type(error).__name__}: {error}", 300))
+            return Failure(safe(f"the image cannot be shown: {type(error).__name__}: {error}", 300))
         with self._wake:
             self.encoded += 1
             if encoder is self._encoder:
-                self._keep(order, picture)
-        return picture
+                self._keep(order, encoded)
+        return encoded
 
-    def _keep(self, order: Order, picture: Encoded) -> None:
+    def _keep(self, order: Order, encoded: Encoded) -> None:
         old = self._kept.pop(order, None)
         if old is not None:
             self._held -= old.nbytes
-        self._kept[order] = picture
-        self._held += picture.nbytes
+        self._kept[order] = encoded
+        self._held += encoded.nbytes
         while self._held > self._memory and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._held -= dropped.nbytes

@@ -45,7 +45,7 @@ def folds(
     given = np.asarray(labels)
     n = len(given)
     if not 2 <= n_folds <= 100:
-        raise InputError("the number of folds must be in 2..100", f"{n_folds} came")
+        raise InputError("the number of folds must be in 2..100", f"got {n_folds}")
     usable = given >= 0
     if ok is not None:
         usable = usable & same_length(np.asarray(ok, dtype=bool), n, "ok")
@@ -109,6 +109,6 @@ def same_length(array: npt.NDArray[Any], n: int, name: str) -> npt.NDArray[Any]:
     """Return `array` if it has `n` entries."""
     if array.shape != (n,):
         raise InputError(
-            f"{name} must have one entry for each label", f"shape {array.shape} came for {n} labels"
+            f"{name} must have one entry for each label", f"got shape {array.shape} for {n} labels"
         )
     return array

@@ -410,12 +410,12 @@ def _checked(
             f"{X.shape} and {fold.shape} for {n} labels",
         )
     if n and (given.max() >= n_classes or given[fold >= 0].min(initial=0) < 0):
-        raise InputError(f"labels of samples in a fold must be in 0..{n_classes - 1}", "others came")
+        raise InputError(f"labels of samples in a fold must be in 0..{n_classes - 1}", "got others")
     weight = np.ones(n, dtype=np.float32)
     if weights is not None:
         weight = same_length(np.asarray(weights, dtype=np.float32), n, "weights")
         if not (np.isfinite(weight).all() and (weight >= 0).all()):
-            raise InputError("sample weights must be finite and not negative", "others came")
+            raise InputError("sample weights must be finite and not negative", "got others")
         mean = float(weight[fold >= 0].mean(dtype=np.float64)) if (fold >= 0).any() else 0.0
         weight = weight / np.float32(mean) if mean > 0 else weight
     return given, weight
@@ -433,7 +433,7 @@ def _precision(name: str, device: torch.device) -> torch.dtype:
     import torch
 
     if name not in ("auto", "float32", "bfloat16"):
-        raise InputError("precision must be auto, float32 or bfloat16", f"{name!r} came")
+        raise InputError("precision must be auto, float32 or bfloat16", f"got {name!r}")
     if name == "auto":
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported()

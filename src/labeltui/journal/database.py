@@ -526,7 +526,7 @@ class Journal:
             if not self.flush():
                 lost = AuditError(
                     "decisions must be on disk before the audit is closed",
-                    f"{self.pending} actions could not be saved: {self.failed.came if self.failed else ''}",
+                    f"{self.pending} actions could not be saved: {self.failed.got if self.failed else ''}",
                     "",
                 )
             with self._wake:

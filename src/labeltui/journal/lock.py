@@ -189,7 +189,7 @@ def _unescape(field: str) -> str:
     return field
 
 
-def _busy(path: Path, holder: dict[str, Any], cure: str = "") -> AuditBusy:
+def _busy(path: Path, holder: dict[str, Any], hint: str = "") -> AuditBusy:
     who = "another process"
     if holder:
         pid, host, reviewer, since = (
@@ -199,7 +199,7 @@ def _busy(path: Path, holder: dict[str, Any], cure: str = "") -> AuditBusy:
     return AuditBusy(
         "one process at a time writes an audit",
         f"{safe(str(path.parent))} is held by {who}",
-        cure or "close it there, or open it here with --read-only",
+        hint or "close it there, or open it here with --read-only",
     )
 
 

@@ -5,7 +5,7 @@ Two ways, neither of which sees the truth:
 `anchors`
     Among the samples that look most like class i, the labels they were given (Patrini et al., CVPR 2017,
     section 4.1, with the mean over many anchors instead of one probability). Right where noise does not
-    depend on how hard a picture is; on human labels somewhat low, since the clearest pictures are labelled
+    depend on how hard an image is; on human labels somewhat low, since the clearest images are labelled
     best.
 `confident_joint`
     Counts of (given label, class whose probability exceeds its own threshold) (Northcutt et al., JAIR 2021).
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.noise.laws import Floats, Labels, checked, law
+from labeltui.noise._validation import Floats, Labels, checked, require
 
 Block = tuple[int, npt.NDArray[np.float32]]
 
@@ -37,7 +37,7 @@ class Anchors:
     """
 
     def __init__(self, labels: Labels, n_classes: int, share: float = 0.2) -> None:
-        law(0.0 < share <= 1.0, "the share of anchors must be in 0..1, above 0", share)
+        require(0.0 < share <= 1.0, "the share of anchors must be in 0..1, above 0", share)
         self.labels = labels
         size = np.bincount(labels[labels >= 0], minlength=n_classes)
         self.wanted = np.maximum(np.ceil(share * size).astype(np.int64), np.minimum(size, 5))
@@ -68,7 +68,7 @@ class Anchors:
         """Return T: the labels given to each class's anchors.
 
         A class is drawn toward the mean class with the weight of 20 anchors, so that few anchors do not pass for
-        certainty, and 2 % are spread over all labels, since the clearest pictures have the clearest labels.
+        certainty, and 2 % are spread over all labels, since the clearest images have the clearest labels.
         """
         n_classes = len(self.wanted)
         counts = np.zeros((n_classes, n_classes))
@@ -167,9 +167,9 @@ def confident_counts(labels: Labels, blocks: Iterable[Block], limits: Floats) ->
 
 
 def _matching(labels: npt.ArrayLike, p: npt.NDArray[np.floating]) -> Labels:
-    law(p.ndim == 2, "probabilities must have one row a sample, one column a class", p.shape)
+    require(p.ndim == 2, "probabilities must have one row a sample, one column a class", p.shape)
     given, _ = checked(labels, p.shape[1])
-    law(
+    require(
         len(p) == len(given),
         "probabilities must have one row for each label",
         f"{len(p)} for {len(given)} labels",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.noise.laws import Floats, Labels, Mask, checked, law, transition_matrix
+from labeltui.noise._validation import Floats, Labels, Mask, checked, require, transition_matrix
 
 _NOISE = 1609
 
@@ -46,7 +46,7 @@ def symmetric(labels: npt.ArrayLike, rate: float, seed: int, n_classes: int) -> 
     Raises
     ------
     InputError
-        Labels, rate or number of classes break these laws.
+        Labels, rate or number of classes are invalid.
     """
     given, known = checked(labels, n_classes)
     chosen, rng = _choose(known, rate, seed, n_classes)
@@ -119,17 +119,17 @@ def confusable(
         The matrix is not square, not finite or negative; `rate` or `strength` outside 0..1.
     """
     matrix = np.array(similarity, dtype=np.float64)
-    law(
+    require(
         matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1],
         "class similarity must be a square matrix",
         matrix.shape,
     )
-    law(
+    require(
         bool(np.isfinite(matrix).all() and (matrix >= 0).all()),
         "class similarity must be finite and >= 0",
         "",
     )
-    law(0.0 <= strength <= 1.0, "strength must be between 0 and 1", strength)
+    require(0.0 <= strength <= 1.0, "strength must be between 0 and 1", strength)
     n_classes = len(matrix)
     given, known = checked(labels, n_classes)
     chosen, rng = _choose(known, rate, seed, n_classes)
@@ -171,13 +171,13 @@ def feature_dependent(
     """
     given, known = checked(labels, n_classes)
     x = np.asarray(features)
-    law(x.ndim == 2 and len(x) == len(given), "features must have one row for each label", x.shape)
+    require(x.ndim == 2 and len(x) == len(given), "features must have one row for each label", x.shape)
     known = known & np.isfinite(x).all(axis=1)
-    law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
+    require(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
     rows = np.flatnonzero(known)
     if rate == 0.0 or not len(rows):
         return Planted(given, np.zeros(len(given), dtype=bool))
-    law(n_classes >= 2, "noise needs at least 2 classes", n_classes)
+    require(n_classes >= 2, "noise needs at least 2 classes", n_classes)
     rng = _stream(seed)
     own = np.clip(rng.normal(rate, spread, size=len(rows)), 0.0, 1.0)
     chosen = rows[_systematic(own, round(rate * len(rows)), rng)]
@@ -203,7 +203,7 @@ def matched(
     Of class i, the share ``transition[i, j]`` becomes j; those samples are drawn with weights
     ``probabilities[n, j]``, so that the samples that look like j are the ones that become j. People err like
     this:
-    on the pictures that are hard.
+    on the images that are hard.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def matched(
     matrix = transition_matrix(transition)
     given, known = checked(labels, len(matrix))
     p = np.asarray(probabilities)
-    law(
+    require(
         p.shape == (len(given), len(matrix)),
         "probabilities must have one row a sample, one column a class",
         p.shape,
@@ -248,10 +248,10 @@ def _stream(seed: int) -> np.random.Generator:
 def _choose(
     known: Mask, rate: float, seed: int, n_classes: int
 ) -> tuple[npt.NDArray[np.int64], np.random.Generator]:
-    law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
+    require(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
     rows = np.flatnonzero(known)
     wanted = round(rate * len(rows))
-    law(wanted == 0 or n_classes >= 2, "noise needs at least 2 classes", n_classes)
+    require(wanted == 0 or n_classes >= 2, "noise needs at least 2 classes", n_classes)
     rng = _stream(seed)
     return np.sort(rng.permutation(rows)[:wanted]), rng
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.noise.laws import Floats, Labels, law, transition_matrix
+from labeltui.noise._validation import Floats, Labels, require, transition_matrix
 
 
 def dilution(rate: float, n_classes: int | None = None) -> float:
@@ -21,15 +21,15 @@ def dilution(rate: float, n_classes: int | None = None) -> float:
     InputError
         The rate is not in 0..1, or no alpha reaches it (q >= 1).
     """
-    law(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
+    require(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
     q = rate if n_classes is None else rate * n_classes / (n_classes - 1)
-    law(q < 1.0, "a share of wrong labels that dilution can reach must be below (m - 1) / m", rate)
+    require(q < 1.0, "a share of wrong labels that dilution can reach must be below (m - 1) / m", rate)
     return q / (1.0 - q)
 
 
 def error_rate(alpha: float, n_classes: int | None = None) -> float:
     """Return the share of wrong labels at dilution `alpha`; the inverse of `dilution`."""
-    law(alpha >= 0.0, "alpha must not be negative", alpha)
+    require(alpha >= 0.0, "alpha must not be negative", alpha)
     q = alpha / (1.0 + alpha)
     return q if n_classes is None else q * (n_classes - 1) / n_classes
 
@@ -55,7 +55,7 @@ def scaled(transition: Floats, labels: Labels, rate: float) -> Floats:
     rate : float
         Above 0, below 1. No row gives more than nine tenths of a class away.
     """
-    law(0.0 < rate < 1.0, "the planted rate must lie between 0 and 1", rate)
+    require(0.0 < rate < 1.0, "the planted rate must lie between 0 and 1", rate)
     k = len(transition)
     share = np.bincount(labels[labels >= 0], minlength=k) / max(int((labels >= 0).sum()), 1)
     errors = transition * (1.0 - np.eye(k))

@@ -17,26 +17,26 @@ allows. What is assumed (a split level, a delimiter, files that are left out) is
 for printing. A sample that cannot be read stays in the source: it is marked when somebody reads it, and stops
 nothing.
 
-`Pictures` is the light half: it finds one picture from what `Source.describe` returned, without walking the
+`Images` is the light half: it finds one image from what `Source.describe` returned, without walking the
 tree or parsing the table again. The terminal UI and the decoding worker processes use it.
 
 A new kind is a class with the attributes of `Source`, an entry in `KINDS` that recognises and opens it, and
-its `Pictures`. Importing this package loads neither torch nor a data-set library; a kind that needs one
+its `Images`. Importing this package loads neither torch nor a data-set library; a kind that needs one
 imports it when it opens.
 """
 
 from __future__ import annotations
 
 from labeltui.sources.base import Source, SourceOptions, order_classes
+from labeltui.sources.images import Images, ScannedImages
 from labeltui.sources.kinds import KINDS, open_source, reopen_source
 from labeltui.sources.names import read_class_names, read_classes
-from labeltui.sources.pictures import Pictures, ScannedPictures
 from labeltui.sources.probabilities import align_probabilities
 
 __all__ = [
     "KINDS",
-    "Pictures",
-    "ScannedPictures",
+    "Images",
+    "ScannedImages",
     "Source",
     "SourceOptions",
     "align_probabilities",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from labeltui.errors import SourceError
 from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
-from labeltui.sources.pictures import ArrayPictures, FilePictures, NoPictures, Pictures, load_array
+from labeltui.sources.images import ArrayImages, FileImages, Images, NoImages, load_array
 from labeltui.sources.probabilities import check_probabilities, read_probabilities
 from labeltui.sources.rows import read_text
 from labeltui.sources.table import SUFFIXES as TABLES
@@ -30,12 +30,12 @@ class Arrays(Samples):
 
     kind: str = "arrays"
     description: dict[str, object] = field(default_factory=dict)
-    opened: Pictures = field(default_factory=NoPictures)
+    opened: Images = field(default_factory=NoImages)
 
     def describe(self) -> dict[str, object]:
         return dict(self.description)
 
-    def pictures(self) -> Pictures:
+    def images(self) -> Images:
         return self.opened
 
     def read(self, index: int) -> bytes:
@@ -80,20 +80,25 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
     ids, labels, splits = _columns(file, options, n, notes)
     notes += check_labels(labels, file.name)
     root = path.parent
-    description: dict[str, object] = {"kind": "arrays", "file": path.name, "pictures": "none", "images": None}
-    description["embeddings"] = options.embeddings_key if embeddings is not None and file.names else None
+    description: dict[str, object] = {
+        "kind": "arrays",
+        "file": path.name,
+        "image_store": "none",
+        "array_key": None,
+        "embeddings": options.embeddings_key if embeddings is not None and file.names else None,
+    }
     for name in ("images_key", "embeddings_key", "labels_key", "ids_key", "paths_key", "splits_key"):
         description[name] = getattr(options, name)
     description["labels"] = None if options.labels is None else os.path.relpath(options.labels, root)
-    opened: Pictures = NoPictures()
+    opened: Images = NoImages()
     if images is not None:
         key = options.images_key if path.suffix.lower() == ".npz" else None
-        description |= {"pictures": "array", "images": key}
-        opened = ArrayPictures(path, key, images, cast("str | None", description["embeddings"]))  # type: ignore[arg-type]
+        description |= {"image_store": "array", "array_key": key}
+        opened = ArrayImages(path, key, images, cast("str | None", description["embeddings"]))  # type: ignore[arg-type]
     elif options.paths_key in file.names:
         root = root if options.image_root is None else options.image_root
-        description |= {"pictures": "files", "file": os.path.relpath(path, root)}
-        opened = FilePictures(root, embedded=embeddings is not None)
+        description |= {"image_store": "files", "file": os.path.relpath(path, root)}
+        opened = FileImages(root, embedded=embeddings is not None)
     source = Arrays(
         root=root,
         ids=ids,
@@ -101,7 +106,7 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
         splits=splits,
         notes=notes,
         embeddings=embeddings,  # type: ignore[arg-type]
-        has_images=not isinstance(opened, NoPictures),
+        has_images=not isinstance(opened, NoImages),
         description=description,
         opened=opened,
     )
@@ -120,18 +125,18 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
 
 
 def check_images(images: Array, n: int, name: str) -> None:
-    """Raise SourceError unless `images` is a stack of `n` uint8 pictures with 1, 3 or 4 channels last."""
-    cure = "save uint8 of shape (N, H, W) or (N, H, W, C) with 1, 3 or 4 channels; 2-D floats are embeddings"
+    """Raise SourceError unless `images` is a stack of `n` uint8 images with 1, 3 or 4 channels last."""
+    hint = "save uint8 of shape (N, H, W) or (N, H, W, C) with 1, 3 or 4 channels; 2-D floats are embeddings"
     if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] not in (1, 3, 4):
-        cure = "the channels seem to come first: save images.transpose(0, 2, 3, 1)"
+        hint = "the channels seem to come first: save images.transpose(0, 2, 3, 1)"
     elif images.dtype.kind == "f" and images.ndim in (3, 4):
-        cure = "scale the values to 0..255 and save them as uint8"
+        hint = "scale the values to 0..255 and save them as uint8"
     shape = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))
     if images.dtype != np.uint8 or not shape or 0 in images.shape or len(images) != n:
         raise SourceError(
             f"images are uint8 pixels with the channels last, one for each of {n:,} samples",
             f"{name} holds {images.dtype} of shape {images.shape}",
-            cure,
+            hint,
         )
 
 
@@ -232,14 +237,14 @@ def _columns(
         holds = f", which holds {listed(file.names)}" if file.names else ""
         raise SourceError(
             "the samples must have labels",
-            f"none came with {file.name}{holds}",
+            f"got none with {file.name}{holds}",
             f"give --labels FILE, or save them as {options.labels_key} in an .npz file",
         )
     for what, column in (("labels", labels), ("ids", ids), ("splits", splits)):
         if column is not None and len(column) != n:
             raise SourceError(
                 f"{what} have one entry for each sample",
-                f"{len(column):,} came for {n:,} samples in {file.name}",
+                f"got {len(column):,} for {n:,} samples in {file.name}",
             )
     if ids is None:
         notes.append("the samples are named by their row, from 0")

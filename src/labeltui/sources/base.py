@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from labeltui.errors import SourceError
-from labeltui.sources.pictures import Pictures
+from labeltui.sources.images import Images
 from labeltui.text import safe
 
 # int() refuses very long digit strings, and no one numbers classes so.
@@ -117,10 +117,10 @@ class Source(Protocol):
     def has_images(self) -> bool: ...
 
     def describe(self) -> dict[str, object]:
-        """Return what `reopen_source` and `Pictures.open` need besides the root, as JSON values."""
+        """Return what `reopen_source` and `Images.open` need besides the root, as JSON values."""
 
-    def pictures(self) -> Pictures:
-        """Return the light access to the same pictures; it can be pickled."""
+    def images(self) -> Images:
+        """Return the light access to the same images; it can be pickled."""
 
     def read(self, index: int) -> bytes:
         """Return the bytes of sample `index` as stored: its file, or its array row.
@@ -134,7 +134,7 @@ class Source(Protocol):
         """
 
     def image(self, index: int) -> Image.Image:
-        """Return the picture of sample `index`, RGB and upright.
+        """Return the image of sample `index`, RGB and upright.
 
         Raises
         ------
@@ -156,15 +156,15 @@ class Samples:
     pred_probs_classes: list[bytes] | None = None
     has_images: bool = True
 
-    def pictures(self) -> Pictures:
+    def images(self) -> Images:
         raise NotImplementedError
 
     def read(self, index: int) -> bytes:
-        data = self.pictures().read(self.ids[index], index)
+        data = self.images().read(self.ids[index], index)
         return data if isinstance(data, bytes) else data.tobytes()
 
     def image(self, index: int) -> Image.Image:
-        return self.pictures().image(self.ids[index], index)
+        return self.images().image(self.ids[index], index)
 
 
 def order_classes(labels: Iterable[bytes | None], extra: Iterable[bytes] = ()) -> list[bytes]:
@@ -198,12 +198,12 @@ def listed(names: Iterable[bytes | str], limit: int = SHOWN) -> str:
     return f"{text} and {len(shown) - limit} more" if len(shown) > limit else text
 
 
-def faults(law: str, found: Sequence[str], cure: str) -> SourceError:
+def faults(message: str, found: Sequence[str], hint: str) -> SourceError:
     """Return one error that lists many faults, each on its own line."""
     lines = list(found[:SHOWN])
     if len(found) > SHOWN:
         lines.append(f"and {len(found) - SHOWN:,} more")
-    return SourceError(law, "\n".join(lines), cure)
+    return SourceError(message, "\n".join(lines), hint)
 
 
 def check_labels(labels: Sequence[bytes | None], what: str) -> list[str]:
@@ -232,8 +232,8 @@ def check_labels(labels: Sequence[bytes | None], what: str) -> list[str]:
             "complexity is 0; unreadable and duplicate samples are still found"
         )
     if single := sorted(label for label, size in sizes.items() if size == 1):
-        verb = "class has" if len(single) == 1 else "classes have"
-        notes.append(f"{len(single)} {verb} a single sample, which cannot be judged well: {listed(single)}")
+        word = "class has" if len(single) == 1 else "classes have"
+        notes.append(f"{len(single)} {word} a single sample, which cannot be judged well: {listed(single)}")
     notes += [
         f"the classes {listed(alike)} differ only in white space or case; they are kept apart"
         for alike in _lookalikes(sizes)

@@ -70,7 +70,7 @@ def read_file(path: bytes) -> bytes:
 
 
 def decode(data: bytes) -> Image.Image:
-    """Return the picture in an encoded file.
+    """Return the image in an encoded file.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ def decode(data: bytes) -> Image.Image:
                 image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
             image.load()
             orientation = _orientation(image)
-            picture = to_rgb(image)
-            return picture if orientation is None else picture.transpose(orientation)
+            rgb = to_rgb(image)
+            return rgb if orientation is None else rgb.transpose(orientation)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -135,7 +135,7 @@ def from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
 
 
 def pixel_hash(image: Image.Image) -> bytes:
-    """Return the SHA-256 of an RGB image's size and pixels: equal for equal pictures in different files."""
+    """Return the SHA-256 of an RGB image's size and pixels: equal for equal images in different files."""
     digest = hashlib.sha256(b"%d %d\n" % image.size)
     digest.update(image.tobytes())
     return digest.digest()

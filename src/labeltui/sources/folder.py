@@ -9,7 +9,7 @@ from pathlib import Path
 
 from labeltui.errors import SourceError
 from labeltui.sources.base import SHOWN, Samples, SourceOptions, check_labels, listed
-from labeltui.sources.pictures import FilePictures, Pictures
+from labeltui.sources.images import FileImages, Images
 from labeltui.sources.probabilities import read_probabilities
 from labeltui.sources.splits import find_splits
 from labeltui.text import safe
@@ -33,10 +33,10 @@ class Folder(Samples):
     split_level: bool = False
 
     def describe(self) -> dict[str, object]:
-        return {"kind": self.kind, "pictures": "files", "split_level": self.split_level}
+        return {"kind": self.kind, "image_store": "files", "split_level": self.split_level}
 
-    def pictures(self) -> Pictures:
-        return FilePictures(self.root)
+    def images(self) -> Images:
+        return FileImages(self.root)
 
 
 def open_folder(path: Path, options: SourceOptions) -> Folder:

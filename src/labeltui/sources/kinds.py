@@ -63,14 +63,14 @@ def open_source(path: Path, options: SourceOptions | None = None) -> Source:
     Raises
     ------
     SourceError
-        There is nothing, nothing that any kind recognises, or something that breaks the laws of its kind.
+        There is nothing, nothing that any kind recognises, or something invalid for its kind.
     UsageError
         `options` contradict themselves.
     """
     options = options or SourceOptions()
     if options.kind is not None and options.kind not in KINDS:
         raise UsageError(
-            "the kind of source must be known", f"{safe(options.kind)} came", f"known: {', '.join(KINDS)}"
+            "the kind of source must be known", f"got {safe(options.kind)}", f"known: {', '.join(KINDS)}"
         )
     try:
         path = Path(os.path.abspath(path))

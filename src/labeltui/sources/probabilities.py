@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from labeltui.errors import SourceError
 from labeltui.sources.base import Source, SourceOptions, faults, listed
-from labeltui.sources.pictures import load_array
+from labeltui.sources.images import load_array
 from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.text import safe
 
@@ -43,7 +43,7 @@ def read_probabilities(
     Raises
     ------
     SourceError
-        The file cannot be read, its shape or its rows break a law, or nobody says which column is which
+        The file cannot be read, its shape or its rows are invalid, or nobody says which column is which
         class.
     """
     name = safe(path.name)

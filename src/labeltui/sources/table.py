@@ -9,7 +9,7 @@ from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
 from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
-from labeltui.sources.pictures import FilePictures, Pictures
+from labeltui.sources.images import FileImages, Images
 from labeltui.sources.probabilities import read_probabilities
 from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.text import safe
@@ -27,8 +27,8 @@ class Table(Samples):
     def describe(self) -> dict[str, object]:
         return dict(self.description)
 
-    def pictures(self) -> Pictures:
-        return FilePictures(self.root)
+    def images(self) -> Images:
+        return FileImages(self.root)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def open_table(path: Path, options: SourceOptions) -> Table:
         notes=notes,
         description={
             "kind": "table",
-            "pictures": "files",
+            "image_store": "files",
             "file": os.path.relpath(path, root),
             "path_column": options.path_column,
             "label_column": options.label_column,
@@ -192,7 +192,7 @@ def _delimiter(path: Path, text: str, options: SourceOptions) -> str:
         if len(options.delimiter) != 1 or options.delimiter in '"\r\n':
             raise UsageError(
                 "the delimiter must be one character, no quote and no line break",
-                f"{safe(options.delimiter)!r} came",
+                f"got {safe(options.delimiter)!r}",
             )
         return options.delimiter
     return find_delimiter(path, text, {options.path_column, options.label_column})

@@ -220,7 +220,7 @@ def _write_array(file: h5py.File, name: str, array: Array | Blocks, content: has
             start += len(block)
         content.update(block.data.cast("B") if block.size else b"")
     if shape and start != shape[0] and 0 not in shape:
-        raise InputError("blocks must add up to their shape", f"{name}: {start} of {shape[0]} rows came")
+        raise InputError("blocks must add up to their shape", f"{name}: got {start} of {shape[0]} rows")
 
 
 def _pieces(array: Array | Blocks) -> Iterable[Array]:
@@ -318,14 +318,14 @@ class H5:
             self._file = h5py.File(path, "r", locking=False)
         except OSError as error:
             size = path.stat().st_size if path.exists() else None
-            came = (
+            got = (
                 "it is missing"
                 if size is None
                 else f"{size:,} bytes that HDF5 refuses ({_first_line(error)})"
             )
             raise DamagedAudit(
                 f"{safe(path.name)} must be a complete HDF5 file",
-                came,
+                got,
                 "copy it again from where it was made, or scan again",
             ) from None
         self._size = path.stat().st_size

@@ -344,7 +344,7 @@ class Store:
                 yield f"its SHA-256 is {found}, not {safe(str(recorded), 64)} as {SCAN_FILE} says"
             yield from value_faults(self._files[0], self._sizes, everything=True)
         except DamagedAudit as error:
-            yield error.came
+            yield error.got
         except OSError as error:
             yield f"it cannot be read: {error.strerror}"
 
@@ -367,7 +367,7 @@ class Store:
                         yield f"it needs generation {needed}, which is not here"
                 yield from value_faults(file, self._sizes, everything=True)
         except AuditError as error:
-            yield error.came
+            yield error.got
         except OSError as error:
             yield f"it cannot be read: {error.strerror}"
 
@@ -411,22 +411,28 @@ def _generation_path(path: Path, number: int) -> Path:
 def _require_audit(path: Path) -> None:
     if (path / AUDIT_FILE).is_file():
         return
-    law = f"{safe(str(path))} must be an audit, a directory with {AUDIT_FILE}"
+    requirement = f"{safe(str(path))} must be an audit, a directory with {AUDIT_FILE}"
     scan = "make one: labeltui scan DATA -o my.audit"
     if not path.exists():
-        raise NotAnAudit(law, "there is no such directory", scan)
+        raise NotAnAudit(requirement, "there is no such directory", scan)
     if not path.is_dir():
-        cure = f"name its directory: {safe(str(path.parent))}" if path.name == AUDIT_FILE else scan
-        raise NotAnAudit(law, "it is a file", cure)
+        hint = f"name its directory: {safe(str(path.parent))}" if path.name == AUDIT_FILE else scan
+        raise NotAnAudit(requirement, "it is a file", hint)
     if (path / PARTIAL).is_dir():
         raise NotAnAudit(
-            law, "its scan has not finished", "run the same labeltui scan again: it goes on where it stopped"
+            requirement,
+            "its scan has not finished",
+            "run the same labeltui scan again: it goes on where it stopped",
         )
     inside = sorted(path.glob(f"*/{AUDIT_FILE}"))
     if inside:
-        raise NotAnAudit(law, "the audit lies one level deeper", f"name {safe(str(inside[0].parent))}")
+        raise NotAnAudit(
+            requirement, "the audit lies one level deeper", f"name {safe(str(inside[0].parent))}"
+        )
     raise NotAnAudit(
-        law, "it is another directory", f"labeltui scan {safe(str(path))} -o my.audit, if it holds the data"
+        requirement,
+        "it is another directory",
+        f"labeltui scan {safe(str(path))} -o my.audit, if it holds the data",
     )
 
 
@@ -459,7 +465,7 @@ def _check_generation(file: H5, name: int | str, uuid: str, sizes: Mapping[str, 
     try:
         root = _check_root(file, "generation")
     except NotAnAudit as error:
-        raise DamagedAudit(error.law, error.came, "delete it") from None
+        raise DamagedAudit(error.message, error.got, "delete it") from None
     if root["uuid"] != uuid:
         raise DamagedAudit(
             f"generation {name} must belong to this audit", "it was made for another scan", "delete it"

@@ -1,8 +1,8 @@
-"""The job that fine-tunes a backbone on the pictures: one model a fold, or one in all.
+"""The job that fine-tunes a backbone on the images: one model a fold, or one in all.
 
 ::
 
-    pictures --Images--> one Fit a model --p of samples it has not seen--> predictions, metrics
+    images --TrainingImages--> one Fit a model --p of samples it has not seen--> predictions, metrics
                               |  epochs/00007.npz, checkpoints/last.safetensors
                               v
     out-of-fold p --> detectors --> result.h5          (and, re-embedded: features --> graph --> result.h5)
@@ -31,12 +31,12 @@ from labeltui.embed.backbone import choose_device, load_model, preprocessing, tr
 from labeltui.embed.memory import retain_heap
 from labeltui.embed.spec import slug
 from labeltui.errors import Cancelled, JobError, UsageError
-from labeltui.sources import Pictures, ScannedPictures
+from labeltui.sources import Images, ScannedImages
 from labeltui.text import safe
 from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
+from labeltui.train.images import Rows, TrainingImages
 from labeltui.train.loop import Clock, Fit, TrainingContext
-from labeltui.train.pictures import Images, Rows
 from labeltui.train.predictions import Predictions
 from labeltui.train.reembed import reembed
 from labeltui.train.scoring import TUNED, View, rescore
@@ -44,7 +44,7 @@ from labeltui.train.spec import HELD_OUT, TRAIN, BackboneSpec
 from labeltui.train.task import Paused, Task
 
 KEEP_SECONDS = 120.0  # between two checkpoints within an epoch
-MOST_LOST = 0.1  # a larger share of lost pictures means that they lie somewhere else now
+MOST_LOST = 0.1  # a larger share of lost images means that they lie somewhere else now
 PARTS = "parts"
 READ_SHARE, SCORE_SHARE = 0.02, 0.05
 WATCH_FOLDS = 10
@@ -164,7 +164,7 @@ class _BackboneJob:
         fold = head.folds(task.labels, groups, training, spec.folds, spec.seed)
         n_folds = int(fold.max()) + 1
         if n_folds < 2:
-            raise JobError("folds need at least two groups of samples", f"{int(training.sum())} samples came")
+            raise JobError("folds need at least two groups of samples", f"got {int(training.sum())} samples")
         # What no fold has (unlabelled, excluded, held out) is predicted by every model, and averaged.
         loose = np.flatnonzero((task.audit.status == store.OK) & (fold < 0))
         parts = [
@@ -181,13 +181,11 @@ class _BackboneJob:
             parts.append(replace(everything, number=n_folds, watched=np.zeros_like(training)))
         return parts, fold
 
-    def _images(self) -> Images:
+    def _images(self) -> TrainingImages:
         audit = self.task.audit
         description = audit.scan.get("source")
         if not isinstance(description, Mapping):
-            raise JobError(
-                "a backbone is trained on the pictures that the scan named", "scan.json names none"
-            )
+            raise JobError("a backbone is trained on the images that the scan named", "scan.json names none")
         root = Path(self.task.spec.source_root or str(audit.scan.get("root", "")))
         wanted = np.unique(np.concatenate([[*part.train, *part.predict] for part in self.parts])).astype(
             np.int64
@@ -197,33 +195,33 @@ class _BackboneJob:
         _, config = load_model(replace(self.embed, pretrained=False, checkpoint=None))
         self.config = config
         transform = preprocessing(self.embed, config)
-        pictures = ScannedPictures(
-            Pictures.open(description, root), audit.array("samples/sha256"), audit.array("samples/pixels")
+        images = ScannedImages(
+            Images.open(description, root), audit.array("samples/sha256"), audit.array("samples/pixels")
         )
-        return Images(pictures, audit.names("samples/id"), transform, wanted, self.task.spec.threads)
+        return TrainingImages(images, audit.names("samples/id"), transform, wanted, self.task.spec.threads)
 
-    def _judge_lost(self, images: Images) -> None:
+    def _judge_lost(self, images: TrainingImages) -> None:
         if not images.lost:
             return
         example = min(images.lost)
         said = f"{len(images.lost):,} of {len(images.rows):,}, the first: {safe(images.lost[example], 200)}"
         if len(images.lost) > MOST_LOST * len(images.rows):
             raise JobError(
-                "the pictures must lie where the scan saw them",
+                "the images must lie where the scan saw them",
                 f"missing, broken or changed: {said}",
                 "give --source DIR",
             )
         if self.spec.reembed:
             raise JobError(
-                "a new embedding needs every picture of the scan",
+                "a new embedding needs every image of the scan",
                 f"missing, broken or changed: {said}",
                 "bring them back, scan the data again, or leave out --reembed",
             )
-        self.task.job.note(f"pictures lost or changed since the scan are left out of training: {said}")
+        self.task.job.note(f"images lost or changed since the scan are left out of training: {said}")
 
     # one model
 
-    def _train(self, part: Part, images: Images) -> None:
+    def _train(self, part: Part, images: TrainingImages) -> None:
         task, job, spec = self.task, self.task.job, self.spec
         rows = part.train
         if spec.patience:
@@ -337,7 +335,7 @@ class _BackboneJob:
         if not hasattr(model, "reset_classifier"):
             raise UsageError(
                 "fine-tuning takes timm's models",
-                f"{safe(self.spec.model)} came",
+                f"got {safe(self.spec.model)}",
                 "timm.list_models() lists them",
             )
         # From here on this is the model's own random stream: its new classifier, and dropout in training.
@@ -406,7 +404,7 @@ class _BackboneJob:
         total[times == 0] = 1.0 / self.n_classes
         return total
 
-    def _features(self, images: Images) -> tuple[npt.NDArray[np.float32], str]:
+    def _features(self, images: TrainingImages) -> tuple[npt.NDArray[np.float32], str]:
         """The tuned embedding, and its name."""
         part = next(part for part in self.parts if part.name == "all")
         if self.fit is None:  # trained before a resume
@@ -422,10 +420,10 @@ class _BackboneJob:
         digest = hashlib.sha256(json.dumps(asdict(self.task.spec), sort_keys=True).encode()).hexdigest()[:8]
         return out, f"{slug(self.spec.model, images.transform.height)}-tuned-{digest}"
 
-    def _without_training(self, images: Images, nothing: Rows) -> TrainingContext:
+    def _without_training(self, images: TrainingImages, nothing: Rows) -> TrainingContext:
         def stop(fit: Fit) -> None:
             if self.task.job.cancelled():
-                raise Cancelled("the run was stopped", "while pictures were embedded")
+                raise Cancelled("the run was stopped", "while images were embedded")
 
         return TrainingContext(
             spec=self.spec,

@@ -130,7 +130,7 @@ def _train(job: Run) -> dict[str, Any]:
                 from labeltui.train.backbone import train_backbone
 
                 return train_backbone(task)
-    raise JobError("a run trains a head or a backbone", f"{spec.kind!r} came", "start a new run")
+    raise JobError("a run trains a head or a backbone", f"got {spec.kind!r}", "start a new run")
 
 
 def _roles(audit: store.Store, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:

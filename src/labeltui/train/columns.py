@@ -27,7 +27,7 @@ def split_name(reference: str) -> tuple[Path, str]:
     if not (table and colon and column):
         raise UsageError(
             "a column is named TABLE:COLUMN",
-            f"{safe(reference)} came",
+            f"got {safe(reference)}",
             "for example labels.csv:corrected_label",
         )
     return Path(table), column
@@ -85,7 +85,7 @@ def read_column(table: Path, column: str, ids: Names) -> list[str | None]:
         if found is None:
             faults.append(f"line {line}: no sample {safe(fields[path_at])}")
         elif seen[found]:
-            faults.append(f"line {line}: {safe(fields[path_at])} came before")
+            faults.append(f"line {line}: {safe(fields[path_at])} a second time")
         else:
             seen[found] = 1
             values[found] = fields[value_at] or None

@@ -15,7 +15,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class Curve:
-    """Epochs of a run; where it has several models, the mean of those that came so far.
+    """Epochs of a run; where it has several models, the mean of those seen so far.
 
     Attributes
     ----------

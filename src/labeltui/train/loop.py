@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from labeltui.errors import JobError, ModelError
 from labeltui.train import checkpoints
 from labeltui.train.dynamics import Recorder
-from labeltui.train.pictures import Augmenter, Images, Rows, batches, plain
+from labeltui.train.images import Augmenter, Rows, TrainingImages, batches, plain
 from labeltui.train.spec import BackboneSpec
 from labeltui.train.tuning import optimiser_for, training_mode
 
@@ -69,7 +69,7 @@ class TrainingContext:
     Attributes
     ----------
     spec : BackboneSpec
-    images : Images
+    images : TrainingImages
     labels : ndarray of int32, shape (N,)
     weights : ndarray of float32, shape (N,), optional
     rows, watch : ndarray of int64
@@ -98,7 +98,7 @@ class TrainingContext:
     """
 
     spec: BackboneSpec
-    images: Images
+    images: TrainingImages
     labels: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32] | None
     rows: Rows
@@ -203,7 +203,7 @@ class Fit:
         place, spec = self.place, self.context.spec
         if place.fits == 1:
             raise ModelError(
-                "the training of one picture must fit into the GPU's memory",
+                "the training of one image must fit into the GPU's memory",
                 "it does not",
                 "give a smaller --image-size or model, or --device cpu",
             )
@@ -301,7 +301,7 @@ class Fit:
     def _shown(
         self, rows: Rows, look: Callable[[torch.Tensor], torch.Tensor]
     ) -> Iterator[tuple[Rows, torch.Tensor]]:
-        """Samples, and what `look` makes of their pictures as they are, float32, in passes that fit into memory."""
+        """Samples, and what `look` makes of their images as they are, float32, in passes that fit into memory."""
         self.shown.eval()
         parts = [rows[start : start + PREDICT_BATCH] for start in range(0, len(rows), PREDICT_BATCH)]
         for index, pixels in batches(self.context.images, parts, plain):
@@ -379,7 +379,7 @@ class Fit:
 
 
 class Normalize:
-    """uint8 pictures to what a model takes: (pixel / 255 - mean) / std, on the device, channels last."""
+    """uint8 images to what a model takes: (pixel / 255 - mean) / std, on the device, channels last."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
         scale = 1 / (255 * np.asarray(std))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labeltui import head, noise, parallel, store
 from labeltui.errors import JobError, UsageError
 from labeltui.head import HeadSpec
-from labeltui.sources.pictures import NoPictures, Pictures
+from labeltui.sources.images import Images, NoImages
 from labeltui.text import safe
 from labeltui.train.columns import read_column, split_name
 from labeltui.train.spec import HELD_OUT, OUT, TRAIN, BackboneSpec, TrainSpec, array_hash, label_hash
@@ -85,16 +85,16 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
     Raises
     ------
     JobError
-        There is nothing to train on, or no pictures.
+        There is nothing to train on, or no images.
     UsageError, SourceError
         A split, share or column is not there.
     """
     folds = request.folds if request.folds is not None else (5 if request.backbone is None else 3)
     if folds == 1 or folds < 0 or (request.backbone is None and folds == 0):
-        raise UsageError("--folds must be 2 or more, or 0 with a backbone", f"{folds} came")
+        raise UsageError("--folds must be 2 or more, or 0 with a backbone", f"got {folds}")
     with store.Store.open(audit.path, audit.generation) as opened:
         if request.backbone is not None:
-            _require_pictures(opened, audit)
+            _require_images(opened, audit)
         labels = _labels(audit, opened, request.labels)
         usable = (opened.status == store.OK) & (labels >= 0)
         judged = opened.array(f"graph/{opened.embedding_name}/indices")[:, 0] >= 0
@@ -168,7 +168,7 @@ def _labels(audit: Audit, opened: store.Store, name: str) -> NDArray[np.int32]:
     if unknown:
         raise UsageError(
             f"the labels of {safe(name)} must be classes of the audit",
-            f"{safe(', '.join(sorted(unknown)[:5]))} came",
+            f"got {safe(', '.join(sorted(unknown)[:5]))}",
             "scan with --classes to add classes",
         )
     labels[opened.status != store.OK] = -1
@@ -210,7 +210,7 @@ def _planted(
     """Wrong labels for a share of the training samples, by the audit's transition matrix; -1 = keeps its own."""
     share = request.self_calibrate
     if not 0.01 <= share <= 0.2:
-        raise UsageError("--self-calibrate must be a share from 0.01 to 0.2", f"{share} came")
+        raise UsageError("--self-calibrate must be a share from 0.01 to 0.2", f"got {share}")
     if not folds and not (request.backbone is not None and request.backbone.reembed):
         raise UsageError(
             "--self-calibrate needs a run that makes scores", "this one has no folds", "give --folds 3"
@@ -227,7 +227,7 @@ def _split(opened: store.Store, name: str) -> int:
     names = opened.split_names
     if name not in names:
         known = ", ".join(safe(each) for each in names) or "it has none"
-        raise UsageError("a split must be one of the audit", f"{safe(name)} came", f"known: {known}")
+        raise UsageError("a split must be one of the audit", f"got {safe(name)}", f"known: {known}")
     return names.index(name)
 
 
@@ -247,7 +247,7 @@ def _held_out(
     except ValueError:
         return usable & (opened.split == _split(opened, wanted)), f"split {wanted}"
     if not 0.01 <= share <= 0.5:
-        raise UsageError("--held-out must be a split, or a share from 0.01 to 0.5", f"{wanted} came")
+        raise UsageError("--held-out must be a split, or a share from 0.01 to 0.5", f"got {wanted}")
     # Dealt by the given labels, not by those of this run: every run of the audit is measured on the same samples.
     known = train & (opened.given >= 0)
     dealt = head.folds(
@@ -256,18 +256,18 @@ def _held_out(
     return dealt == 0, f"share {share:g} seed {request.held_out_seed}"
 
 
-def _require_pictures(opened: store.Store, audit: Audit) -> None:
+def _require_images(opened: store.Store, audit: Audit) -> None:
     description = opened.scan.get("source")
     root = audit.source_root
     if not isinstance(description, Mapping) or root is None:
         raise JobError(
-            "a backbone is trained on the pictures that the scan named",
+            "a backbone is trained on the images that the scan named",
             "this audit names none",
             "give --source",
         )
-    if isinstance(Pictures.open(description, root), NoPictures):
+    if isinstance(Images.open(description, root), NoImages):
         raise JobError(
-            "a backbone is trained on pictures",
+            "a backbone is trained on images",
             "this audit holds embeddings only",
             "train the head: leave out --model",
         )

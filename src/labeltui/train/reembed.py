@@ -10,10 +10,10 @@ import numpy.typing as npt
 from labeltui import graph, store
 from labeltui.embed.stream import validate_rows
 from labeltui.errors import JobError
-from labeltui.scan import ScanOptions
-from labeltui.scan.options import STORED_NEIGHBOURS
-from labeltui.scan.sheet import Sheet
-from labeltui.scan.stages import Findings, Run, complexity
+from labeltui.scanning import ScanOptions
+from labeltui.scanning.label_table import LabelTable
+from labeltui.scanning.options import STORED_NEIGHBOURS
+from labeltui.scanning.stages import Findings, Run, complexity
 from labeltui.train.spec import BackboneSpec
 from labeltui.train.task import Task
 
@@ -90,8 +90,8 @@ def reembed(
     return arrays | found.arrays, attrs | found.attrs
 
 
-def _sheet(audit: store.Store, inside: npt.NDArray[np.bool_]) -> Sheet:
-    return Sheet(
+def _sheet(audit: store.Store, inside: npt.NDArray[np.bool_]) -> LabelTable:
+    return LabelTable(
         ids=[],
         class_ids=audit.class_ids,
         class_names=audit.class_names,

@@ -55,10 +55,10 @@ def _backbone(given: Mapping[str, Any]) -> BackboneSpec | None:
         ]
         if extra:
             options = ", ".join("--" + name.replace("_", "-") for name in extra)
-            raise UsageError("these options go with --model", f"{options} came without it")
+            raise UsageError("these options go with --model", f"got {options} without it")
         return None
     if given["checkpoint"] is not None and given["scratch"]:
-        raise UsageError("weights are random or from a file", "--checkpoint came with --scratch")
+        raise UsageError("weights are random or from a file", "got --checkpoint with --scratch")
     weights = "scratch" if given["scratch"] else "pretrained"
     if given["checkpoint"] is not None:
         weights = str(Path(given["checkpoint"]).absolute())

@@ -115,9 +115,9 @@ class BackboneSpec:
             (self.precision in ("auto", "float32", "bfloat16", "float16"), "--precision",
              "auto, float32, bfloat16 or float16", self.precision),
         ]  # fmt: skip
-        for holds, option, law, came in checks:
+        for holds, option, requirement, got in checks:
             if not holds:
-                raise UsageError(f"{option} must be {law}", f"{safe(str(came))} came")
+                raise UsageError(f"{option} must be {requirement}", f"got {safe(str(got))}")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class TrainSpec:
     roles_sha256, weights_sha256, checked_sha256, planted_sha256 : str
         Hashes of roles.npy, weights.npy, checked.npy and planted.npy; empty where there is no such file.
     source_root : str
-        Where the pictures lie; empty = where the scan saw them.
+        Where the images lie; empty = where the scan saw them.
     head : HeadSpec
         How heads on the embedding are trained.
     backbone : BackboneSpec, optional

@@ -48,7 +48,7 @@ def optimiser_for(model: nn.Module, spec: BackboneSpec) -> torch.optim.Optimizer
     if frozen >= len(groups):
         raise UsageError(
             f"--freeze must leave a group of layers that learns; {spec.model} has {len(groups)}",
-            f"{spec.freeze} came",
+            f"got {spec.freeze}",
             "-1 freezes all but the classifier",
         )
     by_name = dict(model.named_parameters())

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from labeltui.text import safe
-from labeltui.tui.laws import (
-    Law,
+from labeltui.tui.requirements import (
+    Requirement,
     always,
     can_train,
     conflict,
@@ -44,8 +44,8 @@ class Action:
         Stable name, used in the settings file.
     keys : tuple of str
         Default keys, the first one is shown.
-    group, verb : str
-        Shown as "group: verb" in the palette; the footer shows the verb.
+    group, label : str
+        Shown as "group: label" in the palette; the footer shows the label.
     description : str
         One line for help and the manual.
     screens : tuple of str
@@ -54,7 +54,7 @@ class Action:
         Method of the screen, without its leading ``do_``.
     argument : int or None
         Passed to the handler.
-    law : callable
+    requires : callable
         When it is valid.
     footer : int
         Place in the footer, 0 = not in it; lower numbers survive in narrow terminals.
@@ -67,12 +67,12 @@ class Action:
     id: str
     keys: tuple[str, ...]
     group: str
-    verb: str
+    label: str
     description: str
     screens: tuple[str, ...]
     handler: str
     argument: int | None = None
-    law: Law = always
+    requires: Requirement = always
     footer: int = 0
     prominent: tuple[str, ...] = ()
     family: str = ""
@@ -84,7 +84,7 @@ GROUPS: Mapping[str, str] = {
     "go": "Moving about.",
     "queue": "Which samples stand in the queue, and in which order.",
     "view": "Other ways to look.",
-    "picture": "On the screen of one large picture.",
+    "image": "On the screen of one large image.",
     "train": "Fine-tuning in the background.",
     "audit": "The audit as a whole.",
     "help": "Finding out.",
@@ -92,11 +92,11 @@ GROUPS: Mapping[str, str] = {
 """Groups of actions and what the manual says of them."""
 
 REVIEW = ("review",)
-LOOKING = ("review", "neighbours", "picture")
+LOOKING = ("review", "neighbours", "image")
 ON_SAMPLES = (*LOOKING, "sheet")
 LISTS = ("review", "neighbours", "sheet", "pairs", "conflicts", "bulk", "runs", "comparison")
 UNDOABLE = (*ON_SAMPLES, "conflicts")
-OPENED = ("neighbours", "picture", "sheet", "pairs", "conflicts", "bulk", "runs", "comparison")
+OPENED = ("neighbours", "image", "sheet", "pairs", "conflicts", "bulk", "runs", "comparison")
 ALL = ("review", *OPENED)
 
 # fmt: off
@@ -118,48 +118,51 @@ ACTIONS: tuple[Action, ...] = (
         for n in range(1, 5)
     ),
     Action("keep", ("space",), "decide", "keep",
-           "The given label is right", ON_SAMPLES, "keep", law=deciding, footer=2),
+           "The given label is right", ON_SAMPLES, "keep", requires=deciding, footer=2),
     Action("class", ("slash",), "decide", "class",
-           "Relabel to any class, found by typing", ON_SAMPLES, "find_class", law=deciding, footer=3),
+           "Relabel to any class, found by typing", ON_SAMPLES, "find_class", requires=deciding, footer=3),
     Action("exclude", ("d",), "decide", "exclude",
-           "The sample belongs to no class: leave it out", ON_SAMPLES, "exclude", law=deciding, footer=6),
+           "The sample belongs to no class: leave it out", ON_SAMPLES, "exclude", requires=deciding, footer=6),
     Action("ambiguous", ("a",), "decide", "ambiguous",
-           "Several labels are right; a second one may be named", ON_SAMPLES, "ambiguous", law=deciding, footer=12),
+           "Several labels are right; a second one may be named", ON_SAMPLES, "ambiguous",
+           requires=deciding, footer=12),
     Action("unsure", ("z",), "decide", "unsure",
-           "You cannot tell", ON_SAMPLES, "unsure", law=deciding, footer=7),
+           "You cannot tell", ON_SAMPLES, "unsure", requires=deciding, footer=7),
     Action("skip", ("x",), "decide", "skip",
-           "Decide later: it leaves this queue", ON_SAMPLES, "skip", law=deciding, footer=8),
+           "Decide later: it leaves this queue", ON_SAMPLES, "skip", requires=deciding, footer=8),
     Action("note", ("semicolon",), "decide", "note",
-           "Write a note on the sample", ON_SAMPLES, "note", law=deciding, footer=18),
+           "Write a note on the sample", ON_SAMPLES, "note", requires=deciding, footer=18),
     Action("mark", ("v",), "decide", "mark",
-           "Mark the sample for a decision in bulk, or unmark it", ("review", "sheet"), "mark", law=deciding,
+           "Mark the sample for a decision in bulk, or unmark it", ("review", "sheet"), "mark", requires=deciding,
            footer=15, prominent=("sheet",)),
     Action("mark-all", ("V",), "decide", "mark all",
-           "Mark every undecided sample of the queue, or unmark all", ("review", "sheet"), "mark_all", law=deciding),
+           "Mark every undecided sample of the queue, or unmark all", ("review", "sheet"), "mark_all",
+           requires=deciding),
     Action("bulk", ("b",), "decide", "bulk",
            "Decide on the marked samples or on the whole queue at once, after seeing what it would change",
-           ("review", "sheet"), "bulk", law=deciding, footer=13, prominent=("sheet",)),
+           ("review", "sheet"), "bulk", requires=deciding, footer=13, prominent=("sheet",)),
     Action("confirm", ("enter",), "decide", "do it",
-           "Decide on all these samples, as one step with one undo", ("bulk",), "confirm", law=writable, footer=1),
+           "Decide on all these samples, as one step with one undo", ("bulk",), "confirm", requires=writable, footer=1),
     *(
         Action(
-            f"resolve-{n}", (str(n),), "decide", f"as picture {n}",
-            "Give all copies the label of the picture with this number; across splits: exclude those of other splits",
+            f"resolve-{n}", (str(n),), "decide", f"as image {n}",
+            "Give all copies the label of the image with this number; across splits: exclude those of other splits",
             ("conflicts",), "resolve", n, conflict,
-            footer=1 if n == 1 else 0, family="as picture",
+            footer=1 if n == 1 else 0, family="as image",
         )
         for n in range(1, 10)
     ),
     Action("resolve-class", ("slash",), "decide", "another class",
-           "Give all copies a class found by typing", ("conflicts",), "resolve_class", law=conflict, footer=2),
+           "Give all copies a class found by typing", ("conflicts",), "resolve_class", requires=conflict, footer=2),
     Action("resolve-exclude", ("d",), "decide", "exclude all",
-           "Leave all copies out", ("conflicts",), "resolve_exclude", law=conflict, footer=3),
+           "Leave all copies out", ("conflicts",), "resolve_exclude", requires=conflict, footer=3),
     Action("resolve-keep", ("space",), "decide", "keep each",
-           "The labels are right although they differ", ("conflicts",), "resolve_keep", law=conflict, footer=2),
+           "The labels are right although they differ", ("conflicts",), "resolve_keep", requires=conflict, footer=2),
     Action("undo", ("u",), "history", "undo",
-           "Take back the last decision, also one of an earlier session", UNDOABLE, "undo", law=writable, footer=4),
+           "Take back the last decision, also one of an earlier session", UNDOABLE, "undo",
+           requires=writable, footer=4),
     Action("redo", ("ctrl+r", "U"), "history", "redo",
-           "Decide again what undo took back", UNDOABLE, "redo", law=writable, footer=21),
+           "Decide again what undo took back", UNDOABLE, "redo", requires=writable, footer=21),
     Action("down", ("down", "j"), "go", "down", "Next row", LISTS, "down"),
     Action("up", ("up", "k"), "go", "up", "Previous row", LISTS, "up"),
     Action("page-down", ("pagedown", "ctrl+f"), "go", "page down", "One page on", LISTS, "page_down"),
@@ -170,10 +173,10 @@ ACTIONS: tuple[Action, ...] = (
            "Go to the pane to the right", REVIEW, "next_pane", footer=20),
     Action("previous-pane", ("shift+tab", "left", "h"), "go", "previous pane",
            "Go to the pane to the left", REVIEW, "previous_pane"),
-    Action("right", ("right", "l"), "go", "right", "Next picture", ("sheet",), "right"),
-    Action("left", ("left", "h"), "go", "left", "Picture before", ("sheet",), "left"),
+    Action("right", ("right", "l"), "go", "right", "Next image", ("sheet",), "right"),
+    Action("left", ("left", "h"), "go", "left", "Image before", ("sheet",), "left"),
     Action("open", ("enter",), "go", "open",
-           "Open it: a class's queue, a sample's large picture, a pair's queue",
+           "Open it: a class's queue, a sample's large image, a pair's queue",
            ("review", "sheet", "pairs", "conflicts"), "open", footer=11),
     Action("back", ("escape",), "go", "back", "Back to where you came from", ALL, "back", footer=19),
     Action("jump", ("apostrophe", "ctrl+o"), "go", "jump",
@@ -183,9 +186,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("previous-class", ("left_square_bracket",), "go", "previous class",
            "Queue of the class before in the list", REVIEW, "previous_class"),
     Action("next-sample", ("right_square_bracket", "tab"), "go", "next sample",
-           "The queue's next sample", ("picture",), "next_sample", footer=10),
+           "The queue's next sample", ("image",), "next_sample", footer=10),
     Action("previous-sample", ("left_square_bracket", "shift+tab"), "go", "sample before",
-           "The queue's sample before", ("picture",), "previous_sample"),
+           "The queue's sample before", ("image",), "previous_sample"),
     Action("filter", ("f",), "queue", "filter",
            "Show only some: split, score, path, decided ones, or one detector's view", REVIEW, "filter", footer=16),
     Action("order", ("o",), "queue", "order",
@@ -195,12 +198,12 @@ ACTIONS: tuple[Action, ...] = (
            "Order the classes by another column", REVIEW, "sort"),
     Action("checks", ("m",), "queue", "random checks",
            "Mix unflagged samples into the queue, to tell how many errors are left and when to stop",
-           REVIEW, "checks", law=writable),
+           REVIEW, "checks", requires=writable),
     Action("neighbours", ("n",), "view", "neighbours",
            "The nearest samples of the given and of the suggested class, side by side", REVIEW, "neighbours",
-           law=on_sample, footer=10),
+           requires=on_sample, footer=10),
     Action("sheet", ("g",), "view", "contact sheet",
-           "The queue as a grid of small pictures", REVIEW, "sheet", law=on_sample, footer=14),
+           "The queue as a grid of small images", REVIEW, "sheet", requires=on_sample, footer=14),
     Action("pairs", ("p",), "view", "class pairs",
            "Which classes overlap: a map and a ranked list", REVIEW, "pairs", footer=14),
     Action("conflicts", ("c",), "view", "label conflicts",
@@ -214,37 +217,37 @@ ACTIONS: tuple[Action, ...] = (
            "By overlap, or by the share of neighbours in one direction", ("pairs",), "by", footer=3),
     Action("find", ("slash",), "view", "find",
            "Find a pair by typing", ("pairs",), "find", footer=4),
-    Action("large", ("plus", "equals_sign"), "view", "large picture",
-           "The picture alone, as large as it can be", ("review", "neighbours"), "large", law=on_sample),
-    Action("source", (), "view", "where the pictures are",
+    Action("large", ("plus", "equals_sign"), "view", "large image",
+           "The image alone, as large as it can be", ("review", "neighbours"), "large", requires=on_sample),
+    Action("source", (), "view", "where the images are",
            "Name the directory of the images, if they were moved since the scan", REVIEW, "source"),
-    Action("zoom-in", ("plus", "equals_sign"), "picture", "zoom in", "Larger", ("picture",), "zoom_in", footer=5),
-    Action("zoom-out", ("minus",), "picture", "zoom out", "Smaller", ("picture",), "zoom_out", footer=5),
-    Action("zoom-fit", ("0",), "picture", "fit", "The whole picture", ("picture",), "zoom_fit", footer=5),
-    Action("pan-left", ("left", "h"), "picture", "left", "Look further left", ("picture",), "pan_left"),
-    Action("pan-right", ("right", "l"), "picture", "right", "Look further right", ("picture",), "pan_right"),
-    Action("pan-up", ("up", "k"), "picture", "up", "Look further up", ("picture",), "pan_up"),
-    Action("pan-down", ("down", "j"), "picture", "down", "Look further down", ("picture",), "pan_down"),
+    Action("zoom-in", ("plus", "equals_sign"), "image", "zoom in", "Larger", ("image",), "zoom_in", footer=5),
+    Action("zoom-out", ("minus",), "image", "zoom out", "Smaller", ("image",), "zoom_out", footer=5),
+    Action("zoom-fit", ("0",), "image", "fit", "The whole image", ("image",), "zoom_fit", footer=5),
+    Action("pan-left", ("left", "h"), "image", "left", "Look further left", ("image",), "pan_left"),
+    Action("pan-right", ("right", "l"), "image", "right", "Look further right", ("image",), "pan_right"),
+    Action("pan-up", ("up", "k"), "image", "up", "Look further up", ("image",), "pan_up"),
+    Action("pan-down", ("down", "j"), "image", "down", "Look further down", ("image",), "pan_down"),
     Action("train", ("t",), "train", "train",
            "Fine-tune in the background on the current labels and re-rank the queue", REVIEW, "train",
-           law=can_train, footer=22),
+           requires=can_train, footer=22),
     Action("cancel-training", ("T",), "train", "cancel", "Stop the running training job", REVIEW, "cancel_training",
-           law=training),
+           requires=training),
     Action("runs", ("r",), "train", "runs",
            "All training runs: how each learned, which can go on, and several side by side", REVIEW, "runs",
            footer=22),
     Action("mark-run", ("v", "space"), "train", "mark",
-           "Mark the run for a comparison, or unmark it", ("runs",), "mark", law=on_run, footer=2),
+           "Mark the run for a comparison, or unmark it", ("runs",), "mark", requires=on_run, footer=2),
     Action("mark-runs", ("V",), "train", "mark all",
-           "Mark every run that is done, or unmark all", ("runs",), "mark_all", law=on_run, footer=5),
+           "Mark every run that is done, or unmark all", ("runs",), "mark_all", requires=on_run, footer=5),
     Action("compare", ("enter",), "train", "compare",
            "Put the marked runs (or this one) side by side: on given, current and reference labels, paired over seeds",
-           ("runs",), "compare", law=on_run, footer=1),
+           ("runs",), "compare", requires=on_run, footer=1),
     Action("resume-run", ("t",), "train", "go on",
            "Go on with a run that was lost, paused, cancelled or failed, from its last checkpoint", ("runs",),
-           "resume", law=resumable, footer=3),
+           "resume", requires=resumable, footer=3),
     Action("cancel-run", ("T",), "train", "cancel", "Stop this run; it can go on later", ("runs",), "cancel",
-           law=stoppable, footer=4),
+           requires=stoppable, footer=4),
     Action("measure", ("o",), "train", "measure",
            "Compare by accuracy, balanced accuracy, macro F1, or calibration error", ("comparison",), "measure",
            footer=1),

@@ -163,9 +163,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     async def _greet(self) -> None:
         review, root = self.review, self.audit.source_root
         if root is not None and not root.exists():
-            review.reader.read(
-                "No images", guide.missing_pictures(self.audit, self.keymap, review.reader.room)
-            )
+            review.reader.read("No images", guide.missing_images(self.audit, self.keymap, review.reader.room))
         elif self.welcome:
             review.reader.read("Welcome", guide.welcome(self.audit, self.keymap, review.reader.room))
         early, self._early = self._early or [], None
@@ -243,7 +241,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         super()._display(screen, Squeezed(self.wire, renderable))
         canvas = canvas_of(self)
         if canvas.caps.kind == "sixel":
-            self.wire.doubt(picture.region for picture in canvas.pictures)
+            self.wire.doubt(image.region for image in canvas.images)
 
     def redraw(self) -> None:
         """Paint everything anew: something else may have written on the terminal."""
@@ -414,7 +412,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     @work(group="export", exit_on_error=False)
     async def export(self, out: Path, only_changed: bool, force: bool) -> None:
-        """Write the corrected labels, off the UI thread, and say what came of it."""
+        """Write the corrected labels, off the UI thread, and report the outcome."""
         self.top.say(f"writing {safe(str(out))} …")
         try:
             done = await asyncio.to_thread(self._export, out, only_changed, force)
@@ -433,7 +431,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             failed = self.audit.failed
             raise AuditError(
                 "an export holds every decision",
-                f"{self.audit.pending:,} are not saved yet" + (f": {failed.came}" if failed else ""),
+                f"{self.audit.pending:,} are not saved yet" + (f": {failed.got}" if failed else ""),
                 "free some space or mend the disk; q can write the unsaved ones to another file",
             )
         with Audit.open(self.audit.path, read_only=True, source_root=self.audit.source_root) as snapshot:
@@ -449,7 +447,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             return
         count = self.audit.pending
         failed = self.audit.failed
-        why = f": {failed.came}" if failed else ""
+        why = f": {failed.got}" if failed else ""
         items = [
             Item("stay; saving is tried again all the time", "stay"),
             Item("write them to another file, then leave", "write"),
@@ -547,7 +545,7 @@ def run(
     source : Path, optional
         Where the data lies now, if it was moved since the scan.
     max_kbps : int, optional
-        Speed of the line; pictures get smaller to fit it.
+        Speed of the line; images get smaller to fit it.
     read_only : bool
         Look only.
     keys, theme, train_after, launcher
@@ -578,7 +576,7 @@ def run(
         raise UsageError(
             "--source names the directory that was scanned, where it lies now",
             f"{safe(str(source))} is no directory",
-            "leave it out to decide without pictures",
+            "leave it out to decide without images",
         )
     with Audit.open(audit_path, reviewer=reviewer, read_only=read_only, source_root=source) as audit:
         caps = detect(graphics)

@@ -1,7 +1,7 @@
 """Composing a frame of what can be seen of the lines that changed, and of nothing else.
 
 Textual renders every widget that touches the rectangle around all changes. A decision changes the line at the top, a
-row of the queue and the picture: the rectangle around them is the screen, and all widgets on it are asked for all
+row of the queue and the image: the rectangle around them is the screen, and all widgets on it are asked for all
 their lines. `Sparing` asks for the changed lines alone, from the front to the back, and stops in each where nothing is
 left to fill; what lies behind (panes, the screen) is never rendered, nor is it in a frame of the whole screen.
 
@@ -32,7 +32,7 @@ class Sparing(Compositor):
 
     def render_full_update(self, simplify: bool = False) -> LayoutUpdate:
         """Render the whole screen."""
-        if simplify:  # for pictures of the screen
+        if simplify:  # for images of the screen
             return super().render_full_update(simplify)
         self._dirty_regions.clear()
         screen = self.size.region

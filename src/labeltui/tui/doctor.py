@@ -157,7 +157,7 @@ def _terminal(caps: Capabilities, answers: Answers | None) -> Finding:
             "terminal",
             f"{name}; no answer within {answers.seconds:.1f} s",
             "note",
-            "if it can show pictures, say so with --graphics kitty or --graphics sixel",
+            "if it can show images, say so with --graphics kitty or --graphics sixel",
         )
     attributes = ";".join(map(str, answers.da1))
     return Finding(
@@ -168,45 +168,43 @@ def _terminal(caps: Capabilities, answers: Answers | None) -> Finding:
 def _graphics(caps: Capabilities, answers: Answers | None) -> Finding:
     value = f"{caps.kind}: {caps.why}"
     if caps.kind == "kitty":
-        return Finding("pictures", value)
+        return Finding("images", value)
     if caps.kind == "sixel":
         if caps.registers < 64:
             return Finding(
-                "pictures",
+                "images",
                 f"{value}; {caps.registers} colours only",
                 "note",
                 "xterm: set XTerm*numColorRegisters: 256 in ~/.Xresources",
             )
-        return Finding("pictures", f"{value}; {caps.registers} colours")
+        return Finding("images", f"{value}; {caps.registers} colours")
     if caps.forced:
-        return Finding("pictures", value)
+        return Finding("images", value)
     if caps.kind == "ascii":
-        return Finding(
-            "pictures", value, "note", "unset NO_COLOR and set LANG to a UTF-8 locale for pictures"
-        )
+        return Finding("images", value, "note", "unset NO_COLOR and set LANG to a UTF-8 locale for images")
     if answers is None or answers.da1 is None:
-        return Finding("pictures", value, "note")
+        return Finding("images", value, "note")
     if 4 in answers.da1 and not caps.cell_known:
         return Finding(
-            "pictures",
+            "images",
             value,
             "change",
             "xterm: set XTerm*allowWindowOps: true in ~/.Xresources, then restart it",
         )
     name = caps.terminal.lower()
     if caps.tmux:
-        advice = "outside tmux pictures are sharper; or use tmux 3.4 or newer, built with --enable-sixel"
+        advice = "outside tmux images are sharper; or use tmux 3.4 or newer, built with --enable-sixel"
     elif name.startswith("xterm("):  # its own answer; TERM=xterm says nothing
         advice = "start it as xterm -ti vt340"
     else:
         advice = "kitty, Ghostty, WezTerm, foot, Konsole, iTerm2 and xterm -ti vt340 show real pixels"
-    return Finding("pictures", value, "note", advice)
+    return Finding("images", value, "note", advice)
 
 
 def _cell(caps: Capabilities, answers: Answers | None) -> Finding:
     if caps.cell_known:
         limit = (
-            "" if caps.geometry is None else f"; sixel pictures up to {caps.geometry[0]} x {caps.geometry[1]}"
+            "" if caps.geometry is None else f"; sixel images up to {caps.geometry[0]} x {caps.geometry[1]}"
         )
         return Finding("cell", f"{caps.cell.width} x {caps.cell.height} pixels{limit}")
     if answers is None:
@@ -248,7 +246,7 @@ def _line(caps: Capabilities, answers: Answers | None) -> Finding:
     text = f"{place}, {answers.seconds * 1000:.0f} ms a round trip"
     if answers.seconds >= SLOW:
         return Finding(
-            "line", text, "note", "on a thin line give its speed: --max-kbps 500 makes pictures fit it"
+            "line", text, "note", "on a thin line give its speed: --max-kbps 500 makes images fit it"
         )
     return Finding("line", text)
 
@@ -263,8 +261,8 @@ def _flicker(caps: Capabilities, answers: Answers | None) -> Finding:
 
 def _tmux(caps: Capabilities) -> Finding:
     if caps.kind == "sixel":
-        return Finding("tmux", "draws sixel itself; pictures are kept below its limit of 1 MB")
-    return Finding("tmux", "passes no pictures on", "note", "see docs/terminals.md, section tmux")
+        return Finding("tmux", "draws sixel itself; images are kept below its limit of 1 MB")
+    return Finding("tmux", "passes no images on", "note", "see docs/terminals.md, section tmux")
 
 
 # The machine
@@ -298,8 +296,8 @@ def _audit(path: Path) -> list[Finding]:
         with Audit.open(path, read_only=True) as audit:
             found.append(Finding("audit", f"opens: {audit.n:,} samples, {audit.K:,} classes"))
     except LabeltuiError as error:
-        came = f"{error.law}: {error.came}" if error.came else error.law
-        found.append(Finding("audit", came, "change", error.cure))
+        got = f"{error.message}: {error.got}" if error.got else error.message
+        found.append(Finding("audit", got, "change", error.hint))
     return found
 
 
@@ -321,7 +319,7 @@ def _cores(env: Mapping[str, str]) -> Finding:
     try:
         number = parallel.count_threads()
     except LabeltuiError as error:
-        return Finding("threads", f"{error.law}: {error.came}", "change", error.cure)
+        return Finding("threads", f"{error.message}: {error.got}", "change", error.hint)
     why = (
         f"{parallel.VARIABLE} is set" if env.get(parallel.VARIABLE) else "the cores that this process may use"
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Text = list[list[Piece]]
 
 WORDS = {
-    "given": "the label that the data set came with",
+    "given": "the label that came with the data set",
     "flag": "a sample whose given label is not the most probable one",
     "score": "how probably the given label is right: 0 to 1, low is bad",
     "overlap": "how much a class's neighbours in the embedding look like those of other classes, summed over them",
@@ -92,7 +92,7 @@ def words(width: int) -> Text:
     return lines
 
 
-def missing_pictures(audit: Audit, keymap: Keymap, width: int) -> Text:
+def missing_images(audit: Audit, keymap: Keymap, width: int) -> Text:
     """Return what to do when the images are not where the scan saw them."""
     palette = keymap.shown_alone_by_id("palette")
     return [
@@ -106,7 +106,7 @@ def missing_pictures(audit: Audit, keymap: Keymap, width: int) -> Text:
         [],
         *_keys(
             [
-                (palette, "then type: where the pictures are"),
+                (palette, "then type: where the images are"),
                 ("or", f"start again with: labeltui review {safe(audit.path.name)} --source DIRECTORY"),
             ],
             width,

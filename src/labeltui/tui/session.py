@@ -263,9 +263,9 @@ class Session:
         """Return a class's name for showing."""
         return self.audit.names[label] if label >= 0 else "no label"
 
-    def history(self, verb: str) -> Outcome | None:
+    def history(self, command: str) -> Outcome | None:
         """Undo or redo, and look at the sample concerned; None when there is nothing."""
-        step: Step | None = self.audit.undo() if verb == "undo" else self.audit.redo()
+        step: Step | None = self.audit.undo() if command == "undo" else self.audit.redo()
         if step is None:
             return None
         self.load_classes()
@@ -274,7 +274,7 @@ class Session:
         self.left = len(keep_left)
         self.visit(sample)
         more = f" and {len(step.samples) - 1:,} more" if len(step.samples) > 1 else ""
-        did = "took back" if verb == "undo" else "did again"
+        did = "took back" if command == "undo" else "did again"
         return Outcome(f"{did}: {step.kind} of {self.audit.sample_name(sample)}{more}", "link")
 
     def cut(self, name: str, width: int) -> str:

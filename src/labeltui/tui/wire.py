@@ -7,7 +7,7 @@ difference with as few style changes and cursor moves as it can::
     frame ──> cells with styles ──> differ from the buffer? ──> moves, style changes, text
                                         (kept per row)
 
-A line of a picture made of characters is sent whole, or not at all while it stands there: of one picture nothing can be
+A line of an image made of characters is sent whole, or not at all while it stands there: of one image nothing can be
 kept for the next, and comparing a thousand cells took 5 ms. What is no text (pixels, modes) passes through in its
 place. Characters wipe sixels that lie on their cells, so whoever
 draws pixels has to `doubt` those cells after each frame: the next text on them is then written whatever it is. And
@@ -62,7 +62,7 @@ _SKIP = 4
 
 def _apply(style: Style, parameters: str) -> Style:
     """Return the style after an SGR sequence."""
-    # Pictures have more colours than any cache would hold, and set them in these three ways.
+    # Images have more colours than any cache would hold, and set them in these three ways.
     if parameters.startswith("38;2;"):
         fields = parameters.count(";")
         if fields == 4:
@@ -149,7 +149,7 @@ class Wire:
         self._characters: list[list[str | None]] = []
         self._spilled = (-1, -1)  # the cell right of a glyph that was replaced and may have left a dot there
         self._styles: list[list[Style]] = []
-        # By row: first cell, the cell behind the last, and text of the lines of pictures; their cells are None.
+        # By row: first cell, the cell behind the last, and text of the lines of images; their cells are None.
         self._drawn: list[list[tuple[int, int, str]]] = []
 
     def forget(self, width: int, height: int) -> None:
@@ -252,7 +252,7 @@ class Wire:
         return end, at_x, at_y, pen
 
     def _draw(self, drawn: str, x: int, y: int, width: int) -> bool:
-        """Note a line of a picture; False where it stands already."""
+        """Note a line of an image; False where it stands already."""
         if not 0 <= x < self.width:
             return False
         characters, strips = self._characters[y], self._drawn[y]

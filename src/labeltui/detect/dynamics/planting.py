@@ -15,7 +15,7 @@ the planted share of the worst curves stays below one because wrong labels are a
 most probable ones under a broad prior around the network's own odds and around the noise rate that was estimated
 otherwise.
 
-The order of samples does not change, only how much the score says. Planted errors are blind to the picture and so
+The order of samples does not change, only how much the score says. Planted errors are blind to the image and so
 easier to see than a person's: the calibrated score is too sure of itself on the hard ones.
 """
 

@@ -18,7 +18,7 @@ from labeltui.text import safe
 from labeltui.tui import guide
 from labeltui.tui.actions import BY_ID, Action, Keymap, collapsed, of_screen, show_key
 from labeltui.tui.compositor import Sparing
-from labeltui.tui.laws import Context
+from labeltui.tui.requirements import Context
 from labeltui.tui.widgets.over import Item, Panel, Reader
 from labeltui.tui.widgets.paint import STYLES, Lines, Piece, fit
 
@@ -94,7 +94,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
         room = self.app.size.width - 1
         pieces: list[Piece] = [(" ", "plain")]
         for action in actions:
-            key, word = self.keymap.shown(action), action.family or action.verb
+            key, word = self.keymap.shown(action), action.family or action.label
             size = cell_len(key) + cell_len(word) + 3
             if size <= room:
                 pieces += [(key, "key"), (f" {word}  ", "plain")]
@@ -124,7 +124,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
     def do_palette(self) -> None:
         """Let the person find what they can do now."""
         items = [
-            Item(f"{action.group}: {action.verb}", action.id, self.keymap.shown_alone(action))
+            Item(f"{action.group}: {action.label}", action.id, self.keymap.shown_alone(action))
             for action in self.possible()
             if action.id != "palette"
         ]
@@ -137,12 +137,12 @@ class TableScreen(Screen[T], inherit_bindings=False):
     def possible(self) -> list[Action]:
         """Return the actions that are valid now."""
         context = self.context()
-        return [action for action in of_screen(self.name_in_table) if not action.law(context)]
+        return [action for action in of_screen(self.name_in_table) if not action.requires(context)]
 
     async def action_do(self, id_: str) -> None:
         """Run an action of the table, or say why it is not possible now."""
         action = BY_ID[id_]
-        if reason := action.law(self.context()):
+        if reason := action.requires(self.context()):
             self.say(reason, "warn")
             return
         handler = getattr(self, f"do_{action.handler}")
@@ -193,7 +193,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
 def parts_of(error: BaseException) -> list[str]:
     """Return what to say of an error."""
     if isinstance(error, LabeltuiError):
-        return [safe(part) for part in (error.law, error.came, error.cure) if part]
+        return [safe(part) for part in (error.message, error.got, error.hint) if part]
     if isinstance(error, OSError):
         where = f": {safe(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
         return [f"{error.strerror or type(error).__name__}{where}"]

@@ -13,7 +13,7 @@ from textual import work
 from textual.widget import Widget
 
 from labeltui.tui.actions import Keymap
-from labeltui.tui.laws import Context
+from labeltui.tui.requirements import Context
 from labeltui.tui.screens.deciding import Deciding
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session

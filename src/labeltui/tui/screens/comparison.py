@@ -13,7 +13,7 @@ from textual.widget import Widget
 from labeltui.errors import LabeltuiError
 from labeltui.text import safe
 from labeltui.tui.actions import Keymap
-from labeltui.tui.laws import Context
+from labeltui.tui.requirements import Context
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.over import Text

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from labeltui.graphics import Thumb, Thumbnails
 from labeltui.tui.actions import Keymap
-from labeltui.tui.laws import Context
+from labeltui.tui.requirements import Context
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import WORDS, Session
 from labeltui.tui.widgets.paint import Lines, Piece, fit
@@ -207,11 +207,11 @@ class ConflictsScreen(WithRows):
     def do_resolve_keep(self) -> None:
         self._resolve("keep")
 
-    def _history(self, verb: str) -> None:
-        outcome = self.session.history(verb)
+    def _history(self, command: str) -> None:
+        outcome = self.session.history(command)
         self._find_open(self._unresolved())
         self.paint()
-        self.say(outcome.words if outcome else f"nothing to {verb}", outcome.style if outcome else "warn")
+        self.say(outcome.words if outcome else f"nothing to {command}", outcome.style if outcome else "warn")
 
     def do_open(self) -> None:
         if self.group:

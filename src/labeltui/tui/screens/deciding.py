@@ -8,14 +8,14 @@ from numpy.typing import ArrayLike
 
 from labeltui.text import safe
 from labeltui.tui.actions import Keymap
-from labeltui.tui.laws import Context
+from labeltui.tui.requirements import Context
 from labeltui.tui.screens.base import TableScreen
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.over import Item
 
 
 class Deciding(TableScreen[None]):
-    """Handlers of the decisions, and of undo and redo; a subclass paints what came of them in `decided`."""
+    """Handlers of the decisions, and of undo and redo; a subclass paints the outcome in `decided`."""
 
     def __init__(self, session: Session, keymap: Keymap) -> None:
         super().__init__(keymap)
@@ -130,10 +130,10 @@ class Deciding(TableScreen[None]):
     def do_redo(self) -> None:
         self._history("redo")
 
-    def _history(self, verb: str) -> None:
-        outcome = self.session.history(verb)
+    def _history(self, command: str) -> None:
+        outcome = self.session.history(command)
         if outcome is None:
-            self.say(f"nothing to {verb}", "warn")
+            self.say(f"nothing to {command}", "warn")
             return
         self.decided()
         self.say(outcome.words, outcome.style)

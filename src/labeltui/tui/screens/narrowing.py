@@ -116,7 +116,7 @@ class Narrowing(Deciding):
             try:
                 value = float(text) if text.strip() else None
             except ValueError:
-                self.say(f"a score is a number from 0 to 1; {safe(text)} came", "warn")
+                self.say(f"a score is a number from 0 to 1; got {safe(text)}", "warn")
                 return
             self._narrow(score_below=value)
 

@@ -8,7 +8,7 @@ from functools import partial
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from labeltui.graphics import Picture, Thumb, Thumbnails
+from labeltui.graphics import ImageView, Thumb, Thumbnails
 from labeltui.tui.actions import Keymap
 from labeltui.tui.screens.opened import Opened
 from labeltui.tui.session import Session
@@ -25,14 +25,14 @@ class NeighboursScreen(Opened):
 
     def __init__(self, session: Session, keymap: Keymap) -> None:
         super().__init__(session, keymap)
-        self.picture = Picture(id="large")
+        self.image = ImageView(id="large")
         self.votes = Lines(classes="votes")
         self.titles = [Lines(classes="part-title") for _ in range(2)]
         self.thumbs = [Thumbnails(8, 4, classes="near") for _ in range(2)]
 
     def parts(self) -> Sequence[Widget]:
         right = [widget for pair in zip(self.titles, self.thumbs, strict=True) for widget in pair]
-        return [Vertical(self.picture, self.votes, id="left"), Vertical(*right, id="right")]
+        return [Vertical(self.image, self.votes, id="left"), Vertical(*right, id="right")]
 
     def paint(self) -> None:
         session, audit = self.session, self.session.audit
@@ -43,7 +43,7 @@ class NeighboursScreen(Opened):
         given = int(audit.given[sample])
         suggestions = [label for label, _ in audit.suggestions(sample) if label != given]
         other = suggestions[0] if suggestions else -1
-        self.picture.show(sample, lambda: audit.image(sample))
+        self.image.show(sample, lambda: audit.image(sample))
         evidence = audit.evidence(sample, STORED)
         height = max(8, self.size.height - 5)
         rows = min(14, max(2, (height - 4) // 2 - 2), max(2, (self.thumbs[0].size.width // 4 - 1) // 2))
@@ -113,6 +113,6 @@ class NeighboursScreen(Opened):
         self._step(len(self.session.queue))
 
     def do_large(self) -> None:
-        from labeltui.tui.screens.picture import PictureScreen
+        from labeltui.tui.screens.image import ImageScreen
 
-        self.app.push_screen(PictureScreen(self.session, self.keymap))
+        self.app.push_screen(ImageScreen(self.session, self.keymap))

@@ -10,7 +10,7 @@ from textual import on
 from textual.widget import Widget
 
 from labeltui.tui.actions import Keymap
-from labeltui.tui.laws import Context
+from labeltui.tui.requirements import Context
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.heat import Heat

@@ -15,7 +15,7 @@ from textual.message import Message
 from labeltui.text import safe
 from labeltui.tui.actions import Keymap
 from labeltui.tui.checks import EVERY
-from labeltui.tui.laws import Context
+from labeltui.tui.requirements import Context
 from labeltui.tui.screens.headlines import audit_line, cells, checks_line, new_scores, queue_title, run_line
 from labeltui.tui.screens.narrowing import Narrowing
 from labeltui.tui.session import Session
@@ -83,7 +83,7 @@ class ReviewScreen(Narrowing):
         yield self.footer
 
     async def bring_panels(self) -> None:
-        """Mount what stands outside the border while closed: a third of the widgets, none of the first picture."""
+        """Mount what stands outside the border while closed: a third of the widgets, none of the first image."""
         await self.query_one("#panes").mount(self.panel, self.reader)
 
     def on_mount(self) -> None:
@@ -258,7 +258,7 @@ class ReviewScreen(Narrowing):
         self._push("conflicts", "ConflictsScreen")
 
     def do_large(self) -> None:
-        self._push("picture", "PictureScreen")
+        self._push("image", "ImageScreen")
 
     def do_checks(self) -> None:
         session = self.session
@@ -283,10 +283,10 @@ class ReviewScreen(Narrowing):
             audit.source_root = root
             self.preview.forget()
             self.preview.show()
-            self.say(f"pictures come from {safe(str(root), 40)} now; --source keeps it so")
+            self.say(f"images come from {safe(str(root), 40)} now; --source keeps it so")
 
         self.panel.ask(
-            "Where do the pictures lie?", take, str(audit.source_root or ""), "the directory that was scanned"
+            "Where do the images lie?", take, str(audit.source_root or ""), "the directory that was scanned"
         )
 
     # Marks and bulk
@@ -365,7 +365,7 @@ class ReviewScreen(Narrowing):
         self.paint_header()
         if failed := self.session.audit.failed:
             self._unsaved = True
-            self.say(f"not saved: {failed.law}; {failed.came}. {failed.cure}", "bad")
+            self.say(f"not saved: {failed.message}; {failed.got}. {failed.hint}", "bad")
         elif self._unsaved:
             self._unsaved = False
             self.say("✓ everything is saved again", "good")
@@ -388,7 +388,7 @@ class ReviewScreen(Narrowing):
             self.train_line.show([run_line(job, curve, self.size.width >= NARROW)])
 
     def adopted(self, change: Change) -> None:
-        """Paint after new scores came."""
+        """Paint after new scores arrived."""
         self.paint_all()
         self.say(new_scores(change), "good")
 

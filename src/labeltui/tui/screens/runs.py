@@ -17,7 +17,7 @@ from labeltui.text import safe
 from labeltui.train.curves import Curve, read, sparkline
 from labeltui.train.jobs import Job, list_jobs
 from labeltui.tui.actions import Keymap
-from labeltui.tui.laws import Context
+from labeltui.tui.requirements import Context
 from labeltui.tui.screens.comparison import ComparisonScreen
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session

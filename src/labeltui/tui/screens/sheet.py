@@ -29,7 +29,7 @@ class SheetScreen(Opened):
 
     @property
     def page(self) -> int:
-        """How many pictures stand on a page."""
+        """How many images stand on a page."""
         return max(1, self.grid.capacity)
 
     def paint(self) -> None:

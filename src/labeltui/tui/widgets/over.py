@@ -1,6 +1,6 @@
 """A panel over a screen's left part: find one of many by typing, or write one line.
 
-It leaves the picture in sight, for that is what the person decides on. It stands outside the screen's border while it
+It leaves the image in sight, for that is what the person decides on. It stands outside the screen's border while it
 is closed: moving it in repaints what it covers and nothing else, where mounting would repaint the screen.
 """
 

@@ -77,7 +77,7 @@ STYLES = {f"paint--{part}" for part in (*PARTS, "cursor", "rest")}
 """Component classes of every screen whose widgets paint.
 
 The screen has them, not each widget: Textual works all of them out for each owner at every change of style, and twenty
-owners were a sixth of the time to the first picture of the screen.
+owners were a sixth of the time to the first image of the screen.
 """
 
 

@@ -1,4 +1,4 @@
-"""The sample looked at: its picture, why it is here, and what can be chosen."""
+"""The sample looked at: its image, why it is here, and what can be chosen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.timer import Timer
 
-from labeltui.graphics import Picture, Thumb, Thumbnails
+from labeltui.graphics import ImageView, Thumb, Thumbnails
 from labeltui.tui.session import WORDS, Session
 from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end, number
 
@@ -26,7 +26,7 @@ FACTS, FEW_FACTS = 6, 3
 JOINT = "\u00a0"
 """A blank at which no line is broken."""
 REST = 0.15
-"""Seconds on one sample after which its neighbours' pictures are worth their bytes."""
+"""Seconds on one sample after which its neighbours' images are worth their bytes."""
 
 
 class Preview(Vertical):
@@ -35,7 +35,7 @@ class Preview(Vertical):
     def __init__(self, session: Session) -> None:
         super().__init__(id="preview")
         self.session = session
-        self.picture = Picture(id="picture")
+        self.image = ImageView(id="image")
         self.nearest_title = Lines(id="nearest-title")
         self.nearest = Thumbnails(8, 4, id="nearest")
         self.facts = Lines(id="facts")
@@ -45,7 +45,7 @@ class Preview(Vertical):
         self._gathered: tuple[tuple[int, int, int], Evidence] | None = None
 
     def compose(self) -> ComposeResult:
-        yield self.picture
+        yield self.image
         yield self.nearest_title
         yield self.nearest
         yield self.facts
@@ -61,20 +61,20 @@ class Preview(Vertical):
             self._rest.stop()
         self._layout(width, height)
         if sample is None:
-            self.picture.clear(self.session.advice())
+            self.image.clear(self.session.advice())
             self.nearest.show([])
             self.nearest_title.show([])
             self.facts.show([])
             self.choices.show([])
             return
         audit = self.session.audit
-        self.picture.show((self._epoch, sample), lambda: audit.image(sample))
+        self.image.show((self._epoch, sample), lambda: audit.image(sample))
         self.facts.show(self._facts(sample, width))
         self.choices.show(self._choices(sample, width, height >= TALL))
         self._rest = self.set_timer(REST, self._rested)
 
     def forget(self) -> None:
-        """Load every picture anew."""
+        """Load every image anew."""
         self._epoch += 1
 
     def _layout(self, width: int, height: int) -> None:
@@ -91,7 +91,7 @@ class Preview(Vertical):
         audit = self.session.audit
         coming = self.session.queue[self.session.row + 1 : self.session.row + 4].tolist()
         keys = [(self._epoch, sample) for sample in coming]
-        self.picture.prefetch(keys, lambda key: audit.image(cast("tuple[int, int]", key)[1]))
+        self.image.prefetch(keys, lambda key: audit.image(cast("tuple[int, int]", key)[1]))
         sample = self.session.sample
         if sample is None or not self.nearest.cell_rows:
             return
@@ -159,7 +159,7 @@ class Preview(Vertical):
         return lines
 
     def _evidence(self, sample: int) -> Evidence:
-        """Gather the evidence once for text and pictures."""
+        """Gather the evidence once for text and images."""
         key = (sample, self.session.audit.journal_seq, self.session.audit.generation)
         if self._gathered is None or self._gathered[0] != key:
             self._gathered = key, self.session.audit.evidence(sample)

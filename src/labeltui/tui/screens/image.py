@@ -1,4 +1,4 @@
-"""One picture, as large as the terminal allows, with zoom and pan."""
+"""One image, as large as the terminal allows, with zoom and pan."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from textual.widget import Widget
 
-from labeltui.graphics import Picture
+from labeltui.graphics import ImageView
 from labeltui.tui.actions import Keymap
 from labeltui.tui.screens.opened import Opened
 from labeltui.tui.session import WORDS, Session
@@ -17,19 +17,19 @@ MOST = 40.0
 """Factor of one step of zoom, and the largest zoom."""
 
 
-class PictureScreen(Opened):
+class ImageScreen(Opened):
     """The sample looked at, large; decisions work here too."""
 
-    name_in_table = "picture"
+    name_in_table = "image"
 
     def __init__(self, session: Session, keymap: Keymap) -> None:
         super().__init__(session, keymap)
-        self.picture = Picture(id="large")
+        self.image = ImageView(id="large")
         self.zoom = 1.0
         self.centre = (0.5, 0.5)
 
     def parts(self) -> Sequence[Widget]:
-        return [self.picture]
+        return [self.image]
 
     @property
     def crop(self) -> tuple[float, float, float, float]:
@@ -44,7 +44,7 @@ class PictureScreen(Opened):
         if sample is None:
             self.dismiss(None)
             return
-        self.picture.show(sample, lambda: audit.image(sample), crop=self.crop)
+        self.image.show(sample, lambda: audit.image(sample), crop=self.crop)
         given = session.name(int(audit.given[sample]))
         suggestions = audit.suggestions(sample)
         decision = audit.decision(sample)

@@ -1,4 +1,4 @@
-"""Batches of pictures: decoded once where they fit into memory, augmented, one batch ahead of the model."""
+"""Batches of images: decoded once where they fit into memory, augmented, one batch ahead of the model."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from torchvision.transforms.v2 import functional
 
 from labeltui.embed import Transform
 from labeltui.errors import Cancelled, ChangedImage, MissingImage, UnreadableImage
-from labeltui.sources import Pictures
+from labeltui.sources import Images
 from labeltui.store import Names
 
-RESIDENT_BYTES = 4 << 30  # decoded pictures that may stay in memory
+RESIDENT_BYTES = 4 << 30  # decoded images that may stay in memory
 AHEAD = 2
 CHUNK = 256
 RAND_AUGMENT = "rand-m9-mstd0.5"
@@ -32,12 +32,12 @@ Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 
 
-class Images:
-    """The pictures of some samples, at the size of the model.
+class TrainingImages:
+    """The images of some samples, at the size of the model.
 
     Parameters
     ----------
-    pictures : Pictures
+    images : Images
     ids : Names
         Of all N samples.
     transform : Transform
@@ -51,24 +51,24 @@ class Images:
     Attributes
     ----------
     lost : dict of int to str
-        Samples whose picture is gone, broken or another one since the scan, and why; theirs are black.
+        Samples whose image is gone, broken or another one since the scan, and why; theirs are black.
     """
 
     def __init__(
         self,
-        pictures: Pictures,
+        images: Images,
         ids: Names,
         transform: Transform,
         rows: Rows,
         threads: int,
         resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
-        self._pictures = pictures
+        self._images = images
         self._ids = ids
         self.transform = transform
         self.rows = rows
         self.lost: dict[int, str] = {}
-        self._pool = ThreadPoolExecutor(threads, "labeltui-pictures")
+        self._pool = ThreadPoolExecutor(threads, "labeltui-images")
         self._place = np.full(len(ids), -1, dtype=np.int64)
         self._place[rows] = np.arange(len(rows))
         size = transform.height * transform.width * 3
@@ -77,13 +77,13 @@ class Images:
             self._kept = np.empty((len(rows), transform.height, transform.width, 3), dtype=np.uint8)
 
     def read(self, share: Callable[[float], None], cancelled: Callable[[], bool]) -> None:
-        """Decode everything that is kept in memory; else look at a sample of the pictures."""
+        """Decode everything that is kept in memory; else look at a sample of the images."""
         rows = self.rows
         if self._kept is None:
             rows = rows[:: max(1, len(rows) // CHUNK)]
         for start in range(0, len(rows), CHUNK):
             if cancelled():
-                raise Cancelled("the run was stopped", "while pictures were read")
+                raise Cancelled("the run was stopped", "while images were read")
             pixels = self._decode(rows[start : start + CHUNK])
             if self._kept is not None:
                 self._kept[start : start + CHUNK] = pixels
@@ -105,7 +105,7 @@ class Images:
         def one(at: int) -> None:
             sample = int(index[at])
             try:
-                out[at] = self.transform(self._pictures.image(self._ids[sample], sample))
+                out[at] = self.transform(self._images.image(self._ids[sample], sample))
             except (ChangedImage, MissingImage, UnreadableImage) as error:
                 self.lost[sample] = str(error)
 
@@ -114,13 +114,13 @@ class Images:
 
 
 def batches(
-    images: Images, parts: Sequence[Rows], augment: Callable[[Pixels, int], torch.Tensor]
+    images: TrainingImages, parts: Sequence[Rows], augment: Callable[[Pixels, int], torch.Tensor]
 ) -> Iterator[tuple[Rows, torch.Tensor]]:
-    """Yield (samples, uint8 pictures (b, 3, H, W)) for each part, made in a thread of its own, some ahead.
+    """Yield (samples, uint8 images (b, 3, H, W)) for each part, made in a thread of its own, some ahead.
 
     Parameters
     ----------
-    images : Images
+    images : TrainingImages
     parts : sequence of ndarray
         Samples of each batch.
     augment : callable
@@ -160,12 +160,12 @@ def batches(
 
 
 def plain(pixels: Pixels, number: int = 0) -> torch.Tensor:
-    """The pictures as they are: (b, H, W, 3) in memory is (b, 3, H, W) with the channels last."""
+    """The images as they are: (b, H, W, 3) in memory is (b, 3, H, W) with the channels last."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 class Augmenter:
-    """Changes pictures at random: the same for the same key and number of the batch.
+    """Changes images at random: the same for the same key and number of the batch.
 
     Its parts are torchvision's and timm's. Those of timm draw from the global generators of ``random`` and numpy,
     which nothing else in a training process uses; torch's is left alone, because the model draws from it at the

@@ -1,4 +1,4 @@
-"""When an action is possible: what holds on a screen, and the laws that read it."""
+"""When an action is possible: what holds on a screen, and the requirements that read it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Context:
-    """What holds right now on a screen; laws of actions read it.
+    """What holds right now on a screen; requirements of actions read it.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Context:
     run: str = ""
 
 
-Law = Callable[[Context], str]
+Requirement = Callable[[Context], str]
 """Says why an action is not possible now; an empty text means it is."""
 
 
@@ -65,27 +65,27 @@ def deciding(context: Context) -> str:
     return writable(context) or on_sample(context)
 
 
-def suggested(number: int) -> Law:
+def suggested(number: int) -> Requirement:
     """Hold while there is a suggested class with this number, and one can decide."""
 
-    def law(context: Context) -> str:
+    def requires(context: Context) -> str:
         return deciding(context) or (
             "" if number <= context.suggestions else f"there is no suggestion {number}"
         )
 
-    return law
+    return requires
 
 
-def recent(number: int) -> Law:
+def recent(number: int) -> Requirement:
     """Hold while there is a class used last under this number, and one can decide."""
 
-    def law(context: Context) -> str:
+    def requires(context: Context) -> str:
         known = (
             "" if number <= context.recent else f"{number + 5} has no class yet: it gets one you used before"
         )
         return deciding(context) or known
 
-    return law
+    return requires
 
 
 def can_train(context: Context) -> str:

@@ -12,33 +12,35 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-def law(holds: bool, law: str, came: object, cure: str = "") -> None:
+def require(holds: bool, message: str, got: object, hint: str = "") -> None:
     if not holds:
-        raise InputError(law, f"{came} came" if came != "" else "", cure)
+        raise InputError(message, f"got {got}" if got != "" else "", hint)
 
 
 def checked(labels: npt.ArrayLike, n_classes: int) -> tuple[Labels, Mask]:
     given = np.asarray(labels)
-    law(given.ndim == 1, "labels must be one-dimensional", given.shape)
-    law(given.dtype.kind in "iu", "labels must be whole numbers", given.dtype)
+    require(given.ndim == 1, "labels must be one-dimensional", given.shape)
+    require(given.dtype.kind in "iu", "labels must be whole numbers", given.dtype)
     if len(given):
         low, high = int(given.min()), int(given.max())
-        law(low >= -1 and high < n_classes, f"labels must be -1 or in 0..{n_classes - 1}", f"{low}..{high}")
+        require(
+            low >= -1 and high < n_classes, f"labels must be -1 or in 0..{n_classes - 1}", f"{low}..{high}"
+        )
     return given.astype(np.int32), given >= 0
 
 
 def transition_matrix(transition: npt.ArrayLike) -> Floats:
     matrix = np.asarray(transition, dtype=np.float64)
-    law(
+    require(
         matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1],
         "a transition matrix must be square",
         matrix.shape,
     )
-    law(
+    require(
         bool(np.isfinite(matrix).all() and (matrix >= 0).all()),
         "a transition matrix must be finite and >= 0",
         "",
     )
     worst = float(np.abs(matrix.sum(axis=1) - 1.0).max()) if len(matrix) else 0.0
-    law(worst < 1e-6, "rows of a transition matrix must sum to 1", f"a row that is off by {worst:.2g}")
+    require(worst < 1e-6, "rows of a transition matrix must sum to 1", f"a row that is off by {worst:.2g}")
     return matrix

@@ -1,4 +1,4 @@
-"""Widgets that show pictures."""
+"""Widgets that show images."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
-from labeltui.graphics.base import WHOLE, Crop, Encoded, PixelPicture, TextPicture
+from labeltui.graphics.base import WHOLE, Crop, Encoded, PixelImage, TextImage
 from labeltui.graphics.canvas import Canvas, canvas_of
 from labeltui.graphics.strips import Joined
 from labeltui.graphics.studio import Failure, Load, Order, Result
 
 PATIENCE = 0.12
-"""Seconds that the previous picture may stay while the next one is made."""
+"""Seconds that the previous image may stay while the next one is made."""
 
 
-class Picture(Widget):
-    """Shows one picture as well as the terminal can, in its shape, as large as fits.
+class ImageView(Widget):
+    """Shows one image as well as the terminal can, in its shape, as large as fits.
 
-    A picture is encoded in a thread and kept, so that going back to it costs nothing.
+    An image is encoded in a thread and kept, so that going back to it costs nothing.
     """
 
     DEFAULT_CSS = """
-    Picture { width: 1fr; height: 1fr; color: $text-muted; content-align: center middle; text-align: center; }
+    ImageView { width: 1fr; height: 1fr; color: $text-muted; content-align: center middle; text-align: center; }
     """
 
     class Drawn(Message):
@@ -56,7 +56,7 @@ class Picture(Widget):
     ) -> None:
         super().__init__(name=name, id=id, classes=classes, disabled=disabled)
         self.encoded: Encoded | None = None
-        """The picture on show, or none."""
+        """The image on show, or none."""
         self._key: Hashable = None
         self._load: Load | None = None
         self._crop: Crop = WHOLE
@@ -75,17 +75,17 @@ class Picture(Widget):
         message: str = "",
         crop: Crop = WHOLE,
     ) -> None:
-        """Show another picture.
+        """Show another image.
 
         Parameters
         ----------
         key : hashable
-            Names the picture; the same key always means the same pixels.
+            Names the image; the same key always means the same pixels.
         image : PIL.Image.Image or callable, optional
             The image, or a function that loads it, called in the encoding thread only when needed. What it
-            raises is shown instead of the picture. None shows the message alone.
+            raises is shown instead of the image. None shows the message alone.
         message : str
-            Shown while there is no picture. Plain text, never markup.
+            Shown while there is no image. Plain text, never markup.
         crop : tuple of float
             Left, top, right, bottom of the part to show, as shares of the whole.
         """
@@ -96,16 +96,16 @@ class Picture(Widget):
         self.encode()
 
     def zoom(self, crop: Crop) -> None:
-        """Show another part of the same picture."""
+        """Show another part of the same image."""
         self._crop = crop
         self.encode()
 
     def clear(self, message: str = "") -> None:
-        """Show no picture."""
+        """Show no image."""
         self.show(None, None, message)
 
     def prefetch(self, keys: Iterable[Hashable], loader: Callable[[Hashable], Image.Image]) -> None:
-        """Encode pictures that will probably be shown here next, when nothing else is waited for.
+        """Encode images that will probably be shown here next, when nothing else is waited for.
 
         Parameters
         ----------
@@ -136,12 +136,12 @@ class Picture(Widget):
     def on_resize(self) -> None:
         if self._canvas is not None:
             self._canvas.resized()
-        # Scrollbars come and go while a layout settles: one picture is enough.
+        # Scrollbars come and go while a layout settles: one image is enough.
         self.call_after_refresh(self.encode)
 
     @property
     def fits(self) -> bool:
-        """Whether the picture on show was made for the widget's present size."""
+        """Whether the image on show was made for the widget's present size."""
         if self.encoded is None:
             return True
         # One row may be missing: see _area. What is scrolled afterwards keeps it.
@@ -149,7 +149,7 @@ class Picture(Widget):
         return columns == width and rows in (height, height - 1)
 
     def _area(self) -> tuple[int, int]:
-        """Columns and rows for a picture; pixels leave the screen's last row, where terminals scroll."""
+        """Columns and rows for an image; pixels leave the screen's last row, where terminals scroll."""
         columns, rows = self.content_size
         if self._canvas is not None and self._canvas.pixels and rows > 1:
             bottom = self.content_region.bottom
@@ -158,7 +158,7 @@ class Picture(Widget):
         return columns, rows
 
     def encode(self) -> None:
-        """Get the picture for the present size: at once if it is kept, else soon."""
+        """Get the image for the present size: at once if it is kept, else soon."""
         columns, rows = self._area()
         if self._canvas is None or not columns or not rows:
             return
@@ -182,12 +182,12 @@ class Picture(Widget):
         if self.is_running:
             self.post_message(self.Drawn(order, result))
 
-    def on_picture_drawn(self, message: Drawn) -> None:
+    def on_image_view_drawn(self, message: Drawn) -> None:
         if message.order == self._order:
             self._put(message.result)
 
     def _late(self) -> None:
-        """The next picture takes its time: a wrong one must not stand beside the new sample's text."""
+        """The next image takes its time: a wrong one must not stand beside the new sample's text."""
         self._timer = None
         self._put(None)
 
@@ -199,8 +199,8 @@ class Picture(Widget):
         old, self.encoded = self.encoded, result if isinstance(result, Encoded) else None
         new = self.encoded
         if (
-            isinstance(old, PixelPicture)
-            and isinstance(new, PixelPicture)
+            isinstance(old, PixelImage)
+            and isinstance(new, PixelImage)
             and (old.kind, old.box, old.pixels) == (new.kind, new.box, new.pixels)
         ):
             # Exactly over the old pixels: the text below needs no repainting.
@@ -217,25 +217,25 @@ class Picture(Widget):
     def render_line(self, y: int) -> Strip:
         if self.encoded is None:
             return super().render_line(y)
-        # What lies around and below a picture.
+        # What lies around and below a image.
         return Strip.blank(self.size.width, self.visual_style.rich_style)
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        picture = self.encoded
-        if not isinstance(picture, TextPicture):
+        image = self.encoded
+        if not isinstance(image, TextImage):
             return super().render_lines(crop)
-        # The picture's strips bypass the styles' cache, which would take them apart again.
+        # The image's strips bypass the styles' cache, which would take them apart again.
         blank = super().render_lines(Region(crop.x, crop.y, crop.width, 1))[0]
         strips = [blank] * crop.height
-        left = self.gutter.left + picture.box.x
-        top = self.gutter.top + picture.box.y
-        for row in range(max(crop.y, top), min(crop.bottom, top + picture.box.height)):
-            strips[row - crop.y] = _splice(blank, self._inked(picture, row - top), left, crop)
+        left = self.gutter.left + image.box.x
+        top = self.gutter.top + image.box.y
+        for row in range(max(crop.y, top), min(crop.bottom, top + image.box.height)):
+            strips[row - crop.y] = _splice(blank, self._inked(image, row - top), left, crop)
         return strips
 
-    def _inked(self, picture: TextPicture, row: int) -> Strip:
-        strip = picture.strips[row]
-        if picture.kind == "ascii":
+    def _inked(self, image: TextImage, row: int) -> Strip:
+        strip = image.strips[row]
+        if image.kind == "ascii":
             line = Strip([Segment(strip.text, self.rich_style)], strip.cell_length)
             for filter_ in self.get_line_filters():  # such as the one for NO_COLOR
                 line = line.apply_filter(filter_, self.background_colors[1])
@@ -265,11 +265,11 @@ class Thumb:
     Attributes
     ----------
     key : hashable
-        Names the picture.
+        Names the image.
     image : PIL.Image.Image or callable
         The image or a function that loads it.
     caption : str
-        Plain text below the picture.
+        Plain text below the image.
     classes : str
         Style classes of the entry, such as ``-selected``.
     """
@@ -281,28 +281,28 @@ class Thumb:
 
 
 class Thumbnail(Vertical):
-    """A small picture above its caption."""
+    """A small image above its caption."""
 
     DEFAULT_CSS = """
     Thumbnail { width: 100%; height: 100%; }
-    Thumbnail > Picture { width: 100%; height: 1fr; }
+    Thumbnail > ImageView { width: 100%; height: 1fr; }
     Thumbnail > Static { height: 1; width: 100%; text-align: center; text-wrap: nowrap; }
     """
 
     def compose(self) -> ComposeResult:
-        yield Picture()
+        yield ImageView()
         yield Static("", markup=False)
 
 
 class Thumbnails(Container):
-    """Several small pictures: a strip of neighbours or a contact sheet.
+    """Several small images: a strip of neighbours or a contact sheet.
 
     The entries fill rows from left to right. What does not fit is not made; `capacity` says how many do.
 
     Parameters
     ----------
     columns, rows : int
-        Size of one picture in cells, its caption not counted.
+        Size of one image in cells, its caption not counted.
     captions : bool
         Whether each has a line of text below it.
     """
@@ -339,7 +339,7 @@ class Thumbnails(Container):
         return self.across * max(1, self.content_size.height // height)
 
     def show(self, thumbs: Sequence[Thumb]) -> None:
-        """Show these entries; widgets are used again, so that unchanged pictures are not sent again."""
+        """Show these entries; widgets are used again, so that unchanged images are not sent again."""
         self._thumbs = thumbs
         self._arrange()
 
@@ -374,7 +374,7 @@ class Thumbnails(Container):
             thumb = shown[position]
             entry.display = True
             entry.set_classes(thumb.classes)
-            entry.query_one(Picture).show(thumb.key, thumb.image)
+            entry.query_one(ImageView).show(thumb.key, thumb.image)
             caption = entry.query_one(Static)
             caption.display = self.captions
             caption.update(Content(thumb.caption), layout=False)

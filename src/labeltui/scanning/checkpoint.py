@@ -35,7 +35,7 @@ from labeltui import store
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, UsageError
 from labeltui.text import safe
 
-FACTS = np.dtype([("sha256", "u1", 32), ("pixels", "u1", 32), ("status", "u1")])
+ROW_DTYPE = np.dtype([("sha256", "u1", 32), ("pixels", "u1", 32), ("status", "u1")])
 FLUSH_SHARE = 0.2  # of the time, at most, is spent waiting for the disk
 
 Array = npt.NDArray[Any]
@@ -81,7 +81,7 @@ class Rows:
     faults: dict[int, str]
 
 
-class Partial:
+class Checkpoint:
     """The directory ``scan.partial`` of an audit; a context manager that holds its lock.
 
     Parameters
@@ -126,7 +126,7 @@ class Partial:
             )
         store.sweep(self.path)
 
-    def __enter__(self) -> Partial:
+    def __enter__(self) -> Checkpoint:
         return self
 
     def __exit__(
@@ -204,7 +204,7 @@ class Partial:
             for leftover in (*self.path.glob("*.raw"), *self.path.glob("*.h5"), self.path / "log.jsonl"):
                 leftover.unlink(missing_ok=True)
         self._features = self._allocate("features.raw", n * dim * self._dtype.itemsize)
-        self._facts = self._allocate("facts.raw", n * FACTS.itemsize)
+        self._facts = self._allocate("facts.raw", n * ROW_DTYPE.itemsize)
         self._log = os.open(self.path / "log.jsonl", os.O_RDWR | os.O_CREAT, 0o644)
         self._open.append(self._log)
         if found is None:
@@ -259,12 +259,12 @@ class Partial:
 
     def put(self, block: Block) -> None:
         """Take the rows of one batch; they count as finished once they have reached the disk."""
-        facts = np.zeros(block.stop - block.start, FACTS)
+        facts = np.zeros(block.stop - block.start, ROW_DTYPE)
         facts["sha256"], facts["pixels"], facts["status"] = block.sha256, block.pixels, block.status
         features = np.array(block.features, self._dtype, order="C")
         features[block.status != store.OK] = 0
         _write(self._features, features, block.start * features.itemsize * self._shape[1])
-        _write(self._facts, facts, block.start * FACTS.itemsize)
+        _write(self._facts, facts, block.start * ROW_DTYPE.itemsize)
         self._faults.update(block.faults)
         self._done.add(block.start)
         self._waiting.append(json.dumps({"start": block.start, "stop": block.stop, "faults": block.faults}))
@@ -290,7 +290,7 @@ class Partial:
         if missing := len(self.waiting()):
             raise RuntimeError(f"{missing} batches were never put")
         features = np.memmap(self.path / "features.raw", self._dtype, "r", shape=self._shape)
-        facts = np.memmap(self.path / "facts.raw", FACTS, "r", shape=self._shape[:1])
+        facts = np.memmap(self.path / "facts.raw", ROW_DTYPE, "r", shape=self._shape[:1])
         plain = np.asarray(facts)
         return Rows(
             np.asarray(features),

@@ -16,7 +16,7 @@ from labeltui.text import safe
 
 
 @dataclass(frozen=True)
-class Sheet:
+class LabelTable:
     """What the source says of each of its N samples.
 
     Attributes
@@ -52,9 +52,9 @@ class Sheet:
         return len(self.ids)
 
 
-def read_sheet(
+def read_label_table(
     source: Source, splits: tuple[str, ...] | None, classes: Path | None, class_names: Path | None
-) -> Sheet:
+) -> LabelTable:
     """Number the classes and splits of a source.
 
     Parameters
@@ -94,12 +94,12 @@ def read_sheet(
         if unknown or not splits:
             raise UsageError(
                 "--splits names splits of the data",
-                f"{', '.join(map(safe, unknown)) or 'nothing'} came",
+                f"got {', '.join(map(safe, unknown)) or 'nothing'}",
                 f"the data has: {', '.join(map(safe, split_names)) or 'no splits'}",
             )
         inside = np.isin(split, [split_names.index(name) for name in splits])
         notes.append(f"{int((~inside).sum()):,} samples of other splits are kept and not judged")
-    return Sheet(
+    return LabelTable(
         list(source.ids),
         class_ids,
         [names.get(name, os.fsdecode(name)) for name in class_ids],
@@ -116,7 +116,7 @@ def packed(names: list[str]) -> list[bytes]:
     return [name.encode("utf-8", "surrogateescape") for name in names]
 
 
-def sizes_of(sheet: Sheet, chosen: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def sizes_of(table: LabelTable, chosen: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Return how many of the chosen samples each class has: (K,) int64."""
-    labels = sheet.given[chosen]
-    return np.bincount(labels[labels >= 0], minlength=len(sheet.class_ids)).astype(np.int64)
+    labels = table.given[chosen]
+    return np.bincount(labels[labels >= 0], minlength=len(table.class_ids)).astype(np.int64)

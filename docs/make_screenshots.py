@@ -1,4 +1,4 @@
-"""Make the pictures of the screens in docs/pictures: ``python docs/make_pictures.py``.
+"""Make the images of the screens in docs/images: ``python docs/make_screenshots.py``.
 
 They show the audit of ``labeltui demo``, which is made in a temporary directory.
 """
@@ -10,7 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
-PICTURES = Path(__file__).parent / "pictures"
+IMAGES = Path(__file__).parent / "screenshots"
 LOOKS: dict[str, tuple[list[str], str, tuple[int, int]]] = {
     "review": (["down", "1", "1", "space", "d"], "labeltui-dark", (120, 40)),
     "review-light": (["down", "1", "1", "space", "d"], "labeltui-light", (120, 40)),
@@ -24,17 +24,17 @@ LOOKS: dict[str, tuple[list[str], str, tuple[int, int]]] = {
     "conflicts": (["c"], "labeltui-dark", (80, 24)),
     "checks": (["m", "1", "1", "1", "1", "1", "space", "1"], "labeltui-dark", (120, 40)),
 }
-"""Keys pressed, theme and size of each picture."""
+"""Keys pressed, theme and size of each image."""
 
 
 async def take(audit_path: Path) -> None:
-    """Open the audit once a picture, press its keys and save what the screen shows."""
+    """Open the audit once an image, press its keys and save what the screen shows."""
     from labeltui.audit import Audit
     from labeltui.tui.app import LabeltuiApp
 
-    PICTURES.mkdir(exist_ok=True)
+    IMAGES.mkdir(exist_ok=True)
     for name, (keys, theme, size) in LOOKS.items():
-        # What the program remembers (theme, place in the queue) of one picture is not for the next.
+        # What the program remembers (theme, place in the queue) of one image is not for the next.
         os.environ["XDG_STATE_HOME"] = str(audit_path.parent / "state" / name)
         with Audit.open(audit_path, reviewer="demo") as audit:
             while audit.undo() is not None:
@@ -45,12 +45,12 @@ async def take(audit_path: Path) -> None:
                 await pilot.press(*keys)
                 await pilot.pause(1.0)
                 svg = app.export_screenshot(title=f"labeltui: {name.replace('-', ' ')}", simplify=True)
-                (PICTURES / f"{name}.svg").write_text(svg)
-                print(PICTURES / f"{name}.svg")
+                (IMAGES / f"{name}.svg").write_text(svg)
+                print(IMAGES / f"{name}.svg")
 
 
 def main() -> None:
-    """Make the demo's audit, then all pictures."""
+    """Make the demo's audit, then all images."""
     from labeltui import demo
 
     with tempfile.TemporaryDirectory() as directory:

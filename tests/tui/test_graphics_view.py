@@ -1,4 +1,4 @@
-"""Pictures in an app: what the terminal shows is compared with what it should show, pixel for pixel."""
+"""Images in an app: what the terminal shows is compared with what it should show, pixel for pixel."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
 from labeltui.errors import UnreadableImage
-from labeltui.graphics import Capabilities, Cell, Picture, Thumb, Thumbnails, attach, canvas_of, layer
-from labeltui.graphics.base import PixelPicture
-from labeltui.graphics.sixel import SixelPicture
+from labeltui.graphics import Capabilities, Cell, ImageView, Thumb, Thumbnails, attach, canvas_of, layer
+from labeltui.graphics.base import PixelImage
+from labeltui.graphics.sixel import SixelImage
 from tests.tui.terminal import Screen, decode_sixel
 
 CELL = Cell(10, 20)
@@ -67,7 +67,7 @@ class Translucent(Opaque):
 
 
 class Shown(App[None]):
-    """A list, a large picture and small ones in a scrolling column."""
+    """A list, a large image and small ones in a scrolling column."""
 
     CSS = """
     Screen { layers: base top; }
@@ -88,7 +88,7 @@ class Shown(App[None]):
             yield OptionList(*[f"row {i}" for i in range(60)], id="list")
             with VerticalScroll(id="column"):
                 yield Static("above\n" * 2)
-                yield Picture(id="large")
+                yield ImageView(id="large")
                 yield Thumbnails(6, 3, id="small")
                 yield Static("below\n" * 30)
 
@@ -99,8 +99,8 @@ class Shown(App[None]):
         )
 
     @property
-    def large(self) -> Picture:
-        return self.query_one("#large", Picture)
+    def large(self) -> ImageView:
+        return self.query_one("#large", ImageView)
 
     def loader(self, seed: int, size: tuple[int, int] = (32, 32)) -> Callable[[], Image.Image]:
         def load() -> Image.Image:
@@ -122,15 +122,15 @@ async def running(
 
 
 async def settled(pilot: Pilot[None]) -> None:
-    """Wait until every picture has been made and nothing is written any more."""
+    """Wait until every image has been made and nothing is written any more."""
     quiet = 0
     app: Any = pilot.app
     for _ in range(1000):
         before = app.terminal.received
         await asyncio.sleep(0.006)
         screen: Any = app.screen
-        pictures = [p for s in app.screen_stack for p in s.query(Picture) if p.content_size and p._load]
-        waiting = canvas_of(app)._requested or any(p.encoded is None and not p._trouble for p in pictures)
+        images = [p for s in app.screen_stack for p in s.query(ImageView) if p.content_size and p._load]
+        waiting = canvas_of(app)._requested or any(p.encoded is None and not p._trouble for p in images)
         waiting = waiting or screen._layout_required or screen._repaint_required or screen._dirty_widgets
         waiting = waiting or screen._callbacks or app._message_queue.qsize() or screen._message_queue.qsize()
         quiet = 0 if waiting or app.terminal.received != before else quiet + 1
@@ -144,15 +144,15 @@ def expected(app: App[Any], kind: str) -> tuple[np.ndarray, np.ndarray]:
     screen: Screen = app.terminal  # type: ignore[attr-defined]
     cells = np.zeros((screen.rows, screen.columns), np.bool_)
     pixels = np.zeros_like(screen.pixels)
-    for picture in app.screen.query(Picture):
-        encoded = picture.encoded
-        if not isinstance(encoded, PixelPicture) or picture not in app.screen._compositor.visible_widgets:
+    for image in app.screen.query(ImageView):
+        encoded = image.encoded
+        if not isinstance(encoded, PixelImage) or image not in app.screen._compositor.visible_widgets:
             continue
-        left, top = picture.content_region.x + encoded.box.x, picture.content_region.y + encoded.box.y
-        whole = decode_sixel(encoded.whole)[0] if isinstance(encoded, SixelPicture) else None
+        left, top = image.content_region.x + encoded.box.x, image.content_region.y + encoded.box.y
+        whole = decode_sixel(encoded.whole)[0] if isinstance(encoded, SixelImage) else None
         for row in range(max(0, top), min(screen.rows, top + encoded.box.height)):
             for column in range(max(0, left), min(screen.columns, left + encoded.box.width)):
-                if app.screen.get_widget_at(column, row)[0] is not picture:
+                if app.screen.get_widget_at(column, row)[0] is not image:
                     continue
                 if kind == "sixel" and row == screen.rows - 1:
                     continue  # the last row is left alone: terminals scroll
@@ -178,25 +178,25 @@ def check(app: App[Any], kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_every_picture_is_sent_once(kind: str) -> None:
+async def test_every_image_is_sent_once(kind: str) -> None:
     async with running(kind) as (app, pilot):
         check(app, kind)
         assert app.terminal.has_pixels().sum() > 200
-        assert app.terminal.pictures_received == 7
+        assert app.terminal.images_received == 7
         for _ in range(3):  # text beside it changes
             await pilot.press("down")
             await settled(pilot)
         assert app.query_one(OptionList).highlighted == 3
-        assert app.terminal.pictures_received == 7
+        assert app.terminal.images_received == 7
         check(app, kind)
         app.refresh()  # all text is repainted
         await settled(pilot)
-        assert app.terminal.pictures_received == 7
+        assert app.terminal.images_received == 7
         check(app, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_next_picture_goes_over_the_old_one(kind: str) -> None:
+async def test_next_image_goes_over_the_old_one(kind: str) -> None:
     async with running(kind) as (app, pilot):
         before = app.terminal.received
         app.large.show(("image", 1), app.loader(1))
@@ -266,13 +266,13 @@ async def resize(app: Any, pilot: Pilot[None], columns: int, rows: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_resizing_sends_each_picture_once(kind: str) -> None:
+async def test_resizing_sends_each_image_once(kind: str) -> None:
     async with running(kind) as (app, pilot):
-        for columns, rows in ((80, 31), (66, 31), (66, 20)):  # higher; narrower, so that pictures move; lower
-            before = app.terminal.pictures_received
+        for columns, rows in ((80, 31), (66, 31), (66, 20)):  # higher; narrower, so that images move; lower
+            before = app.terminal.images_received
             await resize(app, pilot, columns, rows)
             check(app, kind)
-            sent = app.terminal.pictures_received - before
+            sent = app.terminal.images_received - before
             seen = sum(bool(target.visible.any()) for target in canvas_of(app)._kept.values())
             assert sent == seen if kind == "sixel" else sent <= 1
 
@@ -334,7 +334,7 @@ async def test_a_kitty_terminal_is_not_filled_up(monkeypatch: pytest.MonkeyPatch
 
 
 def shown_image(app: Any) -> int:
-    """The number of the image in the large picture's place."""
+    """The number of the image in the large image's place."""
     box, region = app.large.encoded.box, app.large.content_region
     (found,) = [
         placement.image
@@ -344,23 +344,23 @@ def shown_image(app: Any) -> int:
     return int(found)
 
 
-async def test_tmux_gets_the_whole_picture_again_when_a_part_was_wiped() -> None:
+async def test_tmux_gets_the_whole_image_again_when_a_part_was_wiped() -> None:
     async with running("sixel", tmux=True) as (app, pilot):
         await app.screen.mount(Static("cover", classes="cover"))
         await settled(pilot)
-        before, sent = app.terminal.pictures_received, app.terminal.picture_bytes
+        before, sent = app.terminal.images_received, app.terminal.image_bytes
         await app.query(".cover").remove()
         await settled(pilot)
         check(app, "sixel")
-        # One rectangle, not the covered part alone: tmux dropped all of the picture.
-        assert app.terminal.pictures_received == before + 1
-        assert app.terminal.picture_bytes - sent == len(app.large.encoded.whole)
+        # One rectangle, not the covered part alone: tmux dropped all of the image.
+        assert app.terminal.images_received == before + 1
+        assert app.terminal.image_bytes - sent == len(app.large.encoded.whole)
 
 
 @pytest.mark.parametrize("kind", ["blocks", "ascii"])
-async def test_text_pictures_are_text(kind: str) -> None:
+async def test_text_images_are_text(kind: str) -> None:
     async with running(kind) as (app, pilot):
-        assert not app.terminal.pictures_received
+        assert not app.terminal.images_received
         box, region = app.large.encoded.box, app.large.content_region
         rows = [app.terminal.row(region.y + box.y + y) for y in range(box.height)]
         inked = [row[region.x + box.x : region.x + box.x + box.width] for row in rows]
@@ -373,7 +373,7 @@ async def test_text_pictures_are_text(kind: str) -> None:
         assert [app.terminal.row(region.y + box.y + y) for y in range(box.height)] == rows
 
 
-async def test_kept_and_prefetched_pictures_are_ready_at_once() -> None:
+async def test_kept_and_prefetched_images_are_ready_at_once() -> None:
     async with running("sixel") as (app, pilot):
         studio = canvas_of(app).studio
         app.large.prefetch([("image", i) for i in (7, 8, 9)], lambda key: image(key[1]))  # type: ignore[index]
@@ -381,7 +381,7 @@ async def test_kept_and_prefetched_pictures_are_ready_at_once() -> None:
             if studio.encoded >= 10:
                 break
             await asyncio.sleep(0.01)
-        assert app.loads == 1  # only the first picture ever went through the app's loader
+        assert app.loads == 1  # only the first image ever went through the app's loader
         for number in (8, 0):
             app.large.show(("image", number), app.loader(number))
             assert app.large.encoded is studio.ready(app.large._order)
@@ -390,7 +390,7 @@ async def test_kept_and_prefetched_pictures_are_ready_at_once() -> None:
         assert (app.loads, studio.encoded) == (1, 10)
 
 
-async def test_a_slow_picture_takes_the_wrong_one_away() -> None:
+async def test_a_slow_image_takes_the_wrong_one_away() -> None:
     async with running("sixel") as (app, pilot):
         release = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -429,7 +429,7 @@ async def test_what_cannot_be_read_is_said_as_plain_text() -> None:
         assert "ZeroDivisionError" in " ".join(app.terminal.row(y) for y in range(24))
 
 
-async def test_slow_line_gets_smaller_pictures() -> None:
+async def test_slow_line_gets_smaller_images() -> None:
     app = Shown()
     attach(app, Capabilities(kind="sixel", cell=CELL), max_kbps=32)
     async with app.run_test(headless=False, size=(80, 24)) as pilot:
@@ -469,7 +469,7 @@ async def test_ink_follows_the_theme() -> None:
 
 
 class Full(App[None]):
-    """A picture that reaches the screen's last row."""
+    """An image that reaches the screen's last row."""
 
     terminal: Screen
 
@@ -477,29 +477,29 @@ class Full(App[None]):
         super().__init__(driver_class=ScreenDriver)
 
     def compose(self) -> ComposeResult:
-        yield Picture()
+        yield ImageView()
 
     def on_mount(self) -> None:
-        self.query_one(Picture).show(1, image(1))
+        self.query_one(ImageView).show(1, image(1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_last_row_is_left_alone_but_the_picture_is_whole(kind: str) -> None:
+async def test_the_last_row_is_left_alone_but_the_image_is_whole(kind: str) -> None:
     async with running(kind, Full()) as (app, _):
-        picture = app.query_one(Picture)
-        assert picture.encoded.box.height == 23
+        image = app.query_one(ImageView)
+        assert image.encoded.box.height == 23
         check(app, kind)
 
 
 async def test_thumbnails_show_what_fits_and_reuse_widgets() -> None:
     async with running("sixel") as (app, pilot):
         small = app.query_one("#small", Thumbnails)
-        widgets = list(small.query(Picture))
-        before = app.terminal.pictures_received
+        widgets = list(small.query(ImageView))
+        before = app.terminal.images_received
         small.show([Thumb(("small", i), image(i), f"[b]{i}[/b]", "-marked") for i in (0, 1, 2, 9)])
         await settled(pilot)
-        assert list(small.query(Picture)) == widgets
-        assert app.terminal.pictures_received == before + 1  # only the new one
+        assert list(small.query(ImageView)) == widgets
+        assert app.terminal.images_received == before + 1  # only the new one
         assert sum(entry.display for entry in small.children) == 4
         assert "[b]9" in " ".join(app.terminal.row(y) for y in range(24))
         check(app, "sixel")

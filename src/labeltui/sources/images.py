@@ -1,4 +1,4 @@
-"""Light access to single pictures, for previews and for the processes that decode.
+"""Light access to single images, for previews and for the processes that decode.
 
 Opening one costs a look at a few bytes at most: no tree is walked and no table parsed.
 """
@@ -25,12 +25,12 @@ from labeltui.text import safe
 _Value = TypeVar("_Value", bound=np.generic)
 
 
-class Pictures(ABC):
-    """The pictures of a source; objects of this class can be pickled and cost little to open."""
+class Images(ABC):
+    """The images of a source; objects of this class can be pickled and cost little to open."""
 
     @staticmethod
-    def open(description: Mapping[str, object], root: Path) -> Pictures:
-        """Return access to the pictures of a source.
+    def open(description: Mapping[str, object], root: Path) -> Images:
+        """Return access to the images of a source.
 
         Parameters
         ----------
@@ -44,10 +44,10 @@ class Pictures(ABC):
         SourceError
             The description is of a kind that this version does not know.
         """
-        kind = str(description.get("pictures", "?"))
+        kind = str(description.get("image_store", "?"))
         if kind not in _OPENERS:
             raise SourceError(
-                "the audit must name a kind of pictures that this version reads",
+                "the audit must name a kind of images that this version reads",
                 f"it names {safe(kind)}; known are {', '.join(_OPENERS)}",
                 "update labeltui",
             )
@@ -55,7 +55,7 @@ class Pictures(ABC):
 
     @abstractmethod
     def read(self, sample_id: bytes, index: int) -> bytes | npt.NDArray[np.uint8]:
-        """Return one picture as stored: an encoded file's bytes, or an array of (H, W) or (H, W, C) pixels.
+        """Return one image as stored: an encoded file's bytes, or an array of (H, W) or (H, W, C) pixels.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class Pictures(ABC):
         """
 
     def image(self, sample_id: bytes, index: int) -> Image.Image:
-        """Return one picture, RGB and upright.
+        """Return one image, RGB and upright.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class Pictures(ABC):
 
 
 @dataclass(frozen=True)
-class FilePictures(Pictures):
+class FileImages(Images):
     """Each sample is an image file below (or, with an absolute path, outside) a directory.
 
     With ready embeddings the scan never read the files, and nothing is known of what they held.
@@ -112,7 +112,7 @@ class FilePictures(Pictures):
 
 
 @dataclass
-class ArrayPictures(Pictures):
+class ArrayImages(Images):
     """Each sample is a row of one array of images in a ``.npy`` or ``.npz`` file.
 
     Where the file brings ready embeddings under the name `embeddings`, the scan recorded the SHA-256 of their rows.
@@ -155,29 +155,29 @@ class ArrayPictures(Pictures):
 
 
 @dataclass(frozen=True)
-class NoPictures(Pictures):
+class NoImages(Images):
     """The source holds ready embeddings only."""
 
     def read(self, sample_id: bytes, index: int) -> bytes:
-        raise MissingImage("this data set holds embeddings and no pictures")
+        raise MissingImage("this data set holds embeddings and no images")
 
 
 @dataclass(frozen=True)
-class ScannedPictures(Pictures):
-    """The pictures of a source as long as they are those of the scan.
+class ScannedImages(Images):
+    """The images of a source as long as they are those of the scan.
 
-    A file that holds the same pixels in other bytes (stripped of its metadata, for example) is the same picture.
+    A file that holds the same pixels in other bytes (stripped of its metadata, for example) is the same image.
 
     Parameters
     ----------
-    source : Pictures
+    source : Images
     sha256 : (N, 32) uint8
         Of the stored bytes at the scan.
     pixels : (N, 32) uint8
         `labeltui.sources.decode.pixel_hash` at the scan.
     """
 
-    source: Pictures
+    source: Images
     sha256: npt.NDArray[np.uint8] = field(repr=False)
     pixels: npt.NDArray[np.uint8] = field(repr=False)
 
@@ -185,7 +185,7 @@ class ScannedPictures(Pictures):
         return self._checked(sample_id, index)[0]
 
     def image(self, sample_id: bytes, index: int) -> Image.Image:
-        """Return one picture, RGB and upright.
+        """Return one image, RGB and upright.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class ScannedPictures(Pictures):
     def _checked(
         self, sample_id: bytes, index: int
     ) -> tuple[bytes | npt.NDArray[np.uint8], Image.Image | None]:
-        """Return the stored picture, and the decoded one where it had to be decoded to know it."""
+        """Return the stored image, and the decoded one where it had to be decoded to know it."""
         data = self.source.read(sample_id, index)
         stored = self.source.scanned(data, index)
         if stored is None or hashlib.sha256(stored).digest() == self.sha256[index].tobytes():
@@ -207,7 +207,7 @@ class ScannedPictures(Pictures):
         image = _to_image(data)
         if pixel_hash(image) == self.pixels[index].tobytes():
             return data, image
-        raise ChangedImage("the picture has changed since the scan", safe(sample_id), "scan the data again")
+        raise ChangedImage("the image has changed since the scan", safe(sample_id), "scan the data again")
 
 
 def _to_image(data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
@@ -270,20 +270,20 @@ _HEADERS: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dt
 }
 
 
-def _open_array(description: Mapping[str, object], root: Path) -> Pictures:
-    file, key = description.get("file"), description.get("images")
+def _open_array(description: Mapping[str, object], root: Path) -> Images:
+    file, key = description.get("file"), description.get("array_key")
     if not isinstance(file, str):
         raise SourceError("a description of arrays names their file", "it names none", "scan the data again")
     embeddings = description.get("embeddings")
-    return ArrayPictures(
+    return ArrayImages(
         root / file,
         None if key is None else str(key),
         embeddings=None if embeddings is None else str(embeddings),
     )
 
 
-_OPENERS: dict[str, Callable[[Mapping[str, object], Path], Pictures]] = {
-    "files": lambda description, root: FilePictures(root, description.get("embeddings") is not None),
+_OPENERS: dict[str, Callable[[Mapping[str, object], Path], Images]] = {
+    "files": lambda description, root: FileImages(root, description.get("embeddings") is not None),
     "array": _open_array,
-    "none": lambda description, root: NoPictures(),
+    "none": lambda description, root: NoImages(),
 }

@@ -34,9 +34,9 @@ class ScanOptions:
         Splits that take part in graph, duplicate groups, CSG, folds and flags; None = all samples.
     classes, class_names : Path, optional
         Files with more classes, and with display names.
-    copies_cosine : float, optional
-        Least cosine of near copies, which count as one sample in folds and votes; None = the defaults of
-        `labeltui.duplicates.near_duplicates`, 1 = only identical samples are copies.
+    duplicate_threshold : float, optional
+        Least cosine of near-duplicates, which count as one sample in folds and votes; None = the defaults of
+        `labeltui.duplicates.near_duplicates`, 1 = only identical samples are duplicates.
     folds : int
         Folds of the out-of-fold head.
     head : HeadSpec
@@ -62,7 +62,7 @@ class ScanOptions:
     splits: tuple[str, ...] | None = None
     classes: Path | None = None
     class_names: Path | None = None
-    copies_cosine: float | None = None
+    duplicate_threshold: float | None = None
     folds: int = 5
     head: HeadSpec = field(default_factory=HeadSpec)
     seed: int = 0
@@ -74,12 +74,14 @@ class ScanOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= STORED_NEIGHBOURS:
-            raise UsageError(f"k must be 1..{STORED_NEIGHBOURS}", f"{self.k} came", "10 serves most data")
-        if self.copies_cosine is not None and not 0 < self.copies_cosine <= 1:
-            raise UsageError("the cosine of copies must be above 0, at most 1", f"{self.copies_cosine} came")
+            raise UsageError(f"k must be 1..{STORED_NEIGHBOURS}", f"got {self.k}", "10 serves most data")
+        if self.duplicate_threshold is not None and not 0 < self.duplicate_threshold <= 1:
+            raise UsageError(
+                "the duplicate threshold must be above 0, at most 1", f"got {self.duplicate_threshold}"
+            )
         if not 2 <= self.folds <= 100:
-            raise UsageError("the number of folds must be 2..100", f"{self.folds} came", "5 serves most data")
+            raise UsageError("the number of folds must be 2..100", f"got {self.folds}", "5 serves most data")
         if self.seed < 0:
-            raise UsageError("the seed must not be negative", f"{self.seed} came")
+            raise UsageError("the seed must not be negative", f"got {self.seed}")
         if self.backend not in BACKENDS:
-            raise UsageError(f"the backend must be one of {', '.join(BACKENDS)}", f"{self.backend!r} came")
+            raise UsageError(f"the backend must be one of {', '.join(BACKENDS)}", f"got {self.backend!r}")

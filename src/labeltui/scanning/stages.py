@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from labeltui import csg, duplicates, embed, graph, head, sources, store
 from labeltui.errors import Cancelled, SourceError
-from labeltui.scan.options import STORED_NEIGHBOURS, ScanOptions
-from labeltui.scan.partial import Partial, Rows
-from labeltui.scan.record import commonest, list_faults
-from labeltui.scan.sheet import Sheet, packed
+from labeltui.scanning.checkpoint import Checkpoint, Rows
+from labeltui.scanning.label_table import LabelTable, packed
+from labeltui.scanning.options import STORED_NEIGHBOURS, ScanOptions
+from labeltui.scanning.record import commonest, list_faults
 
-STAGES = ("read", "embed", "graph", "copies", "csg", "head", "score", "write")
+STAGES = ("read", "embed", "graph", "duplicates", "csg", "head", "score", "write")
 # A spectrum takes a time that grows with the cube of the classes: 0.2 s for 1,000, minutes for 10,000.
 MOST_CLASSES = 10_000
 MOST_REPEATED = 1_000  # above, no sweep and no interval, which take it again and again
@@ -70,15 +70,17 @@ class Findings:
 
     arrays: Arrays = field(default_factory=dict)
     attrs: Attrs = field(default_factory=dict)
-    aside: dict[str, Any] = field(default_factory=dict)  # for scan.json: what may differ between machines
+    metadata: dict[str, Any] = field(default_factory=dict)  # for scan.json: what may differ between machines
 
 
 # --- embedding -------------------------------------------------------------------------------------------------------
 
 
-def embed_rows(run: Run, source: sources.Source, sheet: Sheet, partial: Partial, found: Findings) -> Rows:
+def embed_rows(
+    run: Run, source: sources.Source, table: LabelTable, checkpoint: Checkpoint, found: Findings
+) -> Rows:
     spec = run.options.embed
-    recorded = partial.recorded()
+    recorded = checkpoint.recorded()
     if recorded and spec.batch_size is None:
         # Found by trial on a GPU: the first run's borders hold.
         spec = replace(spec, batch_size=recorded.get("batch_size"))
@@ -86,57 +88,57 @@ def embed_rows(run: Run, source: sources.Source, sheet: Sheet, partial: Partial,
     half = source.embeddings is not None and source.embeddings.dtype == np.float16
     dtype = "float16" if half else "float32"
     recipe = {
-        "samples": sheet.n,
-        "ids": hashlib.sha256(b"\0".join(sheet.ids)).hexdigest(),
+        "samples": table.n,
+        "ids": hashlib.sha256(b"\0".join(table.ids)).hexdigest(),
         "embedding": embedder.name,
         "dim": embedder.dim,
         "dtype": dtype,
         "batch_size": embedder.batch_size,
         "attrs": dict(embedder.attrs),
     }
-    borders = embed.borders(sheet.n, embedder.batch_size)
-    partial.prepare(recipe, sheet.n, embedder.dim, dtype, borders)
-    found.aside["resumed_samples"] = partial.done
-    run.report("embed", partial.done, sheet.n)
+    borders = embed.borders(table.n, embedder.batch_size)
+    checkpoint.prepare(recipe, table.n, embedder.dim, dtype, borders)
+    found.metadata["resumed_samples"] = checkpoint.done
+    run.report("embed", checkpoint.done, table.n)
     blocks = embed.stream(
-        source, embedder, partial.waiting(), spec.workers, run.cancelled, run.options.threads
+        source, embedder, checkpoint.waiting(), spec.workers, run.cancelled, run.options.threads
     )
     with closing(
         cast("Generator[embed.Block, None, None]", blocks)
     ):  # its processes end here, whatever happens
         for block in blocks:
-            partial.put(block)
-            run.report("embed", partial.done, sheet.n)
+            checkpoint.put(block)
+            run.report("embed", checkpoint.done, table.n)
             run.check()
-    rows = partial.rows()
+    rows = checkpoint.rows()
     found.arrays[f"embeddings/{embedder.name}"] = rows.features
     found.attrs["embeddings"] = {"default": embedder.name}
     found.attrs[f"embeddings/{embedder.name}"] = dict(embedder.attrs)
     return rows
 
 
-def require_two(sheet: Sheet, rows: Rows, inside: npt.NDArray[np.bool_]) -> None:
+def require_two(table: LabelTable, rows: Rows, inside: npt.NDArray[np.bool_]) -> None:
     if (usable := int(inside.sum())) < 2:
-        faults = list_faults(sheet.ids, rows.status, rows.faults)
+        faults = list_faults(table.ids, rows.status, rows.faults)
         why = commonest(faults) if faults else "the data has no more"
         raise SourceError(
             "an audit needs at least two usable samples",
-            f"{usable} of {sheet.n:,} can be used: {why}",
+            f"{usable} of {table.n:,} can be used: {why}",
             "check the data",
         )
 
 
-def add_sheet(found: Findings, sheet: Sheet, rows: Rows) -> None:
+def add_table(found: Findings, table: LabelTable, rows: Rows) -> None:
     found.arrays |= {
-        **store.pack_names("samples/id", sheet.ids),
-        "samples/split": sheet.split,
+        **store.pack_names("samples/id", table.ids),
+        "samples/split": table.split,
         "samples/sha256": rows.sha256,
         "samples/pixels": rows.pixels,
         "samples/status": rows.status,
-        "labels/given": sheet.given,
-        **store.pack_names("classes/id", sheet.class_ids),
-        **store.pack_names("classes/name", packed(sheet.class_names)),
-        **store.pack_names("splits/name", packed(sheet.split_names)),
+        "labels/given": table.given,
+        **store.pack_names("classes/id", table.class_ids),
+        **store.pack_names("classes/name", packed(table.class_names)),
+        **store.pack_names("splits/name", packed(table.split_names)),
     }
     found.attrs[""] = store.audit_attrs()
 
@@ -152,7 +154,7 @@ def build_graph(
     run: Run,
     rows: Rows,
     inside: npt.NDArray[np.bool_],
-    partial: Partial,
+    checkpoint: Checkpoint,
     share: Callable[[float], None],
     found: Findings,
     name: str,
@@ -177,7 +179,7 @@ def build_graph(
             made = graph.expand(made, chosen, len(inside))
         return {"indices": made.indices, "similarity": made.similarity}, facts
 
-    arrays, facts = partial.step("graph", [inside, k, "cosine", run.options.backend], build)
+    arrays, facts = checkpoint.step("graph", [inside, k, "cosine", run.options.backend], build)
     made = graph.Graph(arrays["indices"], arrays["similarity"], **facts)
     count = csg_k(run, made)
     indptr, reverse = made.reverse(count)
@@ -197,17 +199,17 @@ def build_graph(
         **({} if made.recall is None else {"recall": made.recall}),
     }
     # How many rows the bound proved depends on the CPU's path; the neighbours do not.
-    found.aside["graph"] = {"proven": made.proven, "recomputed": made.recomputed}
+    found.metadata["graph"] = {"proven": made.proven, "recomputed": made.recomputed}
     return made
 
 
-def find_copies(
+def find_duplicates(
     run: Run,
     source: sources.Source,
     rows: Rows,
     inside: npt.NDArray[np.bool_],
     neighbours: graph.Graph,
-    partial: Partial,
+    checkpoint: Checkpoint,
     share: Callable[[float], None],
     found: Findings,
 ) -> npt.NDArray[np.int32]:
@@ -216,14 +218,14 @@ def find_copies(
     exact = duplicates.duplicate_groups(rows.pixels, inside)
 
     def find() -> tuple[Arrays, dict[str, Any]]:
-        if options.copies_cosine == 1:
+        if options.duplicate_threshold == 1:
             return {"groups": exact}, {"threshold": 1.0}
         near = duplicates.near_duplicates(
             neighbours.indices,
             neighbours.similarity,
             exact,
-            picture=source.image if source.has_images else None,
-            threshold=options.copies_cosine,
+            image=source.image if source.has_images else None,
+            threshold=options.duplicate_threshold,
             seed=options.seed,
             threads=options.threads,
             progress=share,
@@ -231,8 +233,15 @@ def find_copies(
         )
         return {"groups": near.groups}, near.attrs()
 
-    key = [inside, neighbours.k, options.backend, options.copies_cosine, options.seed, source.has_images]
-    arrays, facts = partial.step("copies", key, find)
+    key = [
+        inside,
+        neighbours.k,
+        options.backend,
+        options.duplicate_threshold,
+        options.seed,
+        source.has_images,
+    ]
+    arrays, facts = checkpoint.step("duplicates", key, find)
     found.arrays["groups/duplicate"] = arrays["groups"]
     found.attrs["groups/duplicate"] = dict(facts)
     return arrays["groups"]
@@ -240,15 +249,15 @@ def find_copies(
 
 def complexity(
     run: Run,
-    sheet: Sheet,
+    table: LabelTable,
     inside: npt.NDArray[np.bool_],
     neighbours: graph.Graph,
     found: Findings,
     name: str,
 ) -> float | None:
     """Add the class matrices and return the CSG; None where its spectrum would take too long."""
-    classes, k, threads = len(sheet.class_ids), csg_k(run, neighbours), run.options.threads
-    labels = np.where(inside, sheet.given, -1).astype(np.int32)
+    classes, k, threads = len(table.class_ids), csg_k(run, neighbours), run.options.threads
+    labels = np.where(inside, table.given, -1).astype(np.int32)
     indices = neighbours.indices
     counts = csg.pooled_counts(indices, labels, classes, k, threads)
     sizes = csg.class_sizes(indices, labels, classes)
@@ -288,23 +297,23 @@ def complexity(
 
 def train_head(
     run: Run,
-    sheet: Sheet,
+    table: LabelTable,
     rows: Rows,
     inside: npt.NDArray[np.bool_],
     groups: npt.NDArray[np.int32],
-    partial: Partial,
+    checkpoint: Checkpoint,
     share: Callable[[float], None],
     found: Findings,
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], head.Dynamics | None]:
     options = run.options
-    fold = head.folds(sheet.given, groups, inside, options.folds, options.seed)
+    fold = head.folds(table.given, groups, inside, options.folds, options.seed)
 
     def train() -> tuple[Arrays, dict[str, Any]]:
         result = head.out_of_fold(
             rows.features,
-            sheet.given,
+            table.given,
             fold,
-            len(sheet.class_ids),
+            len(table.class_ids),
             spec=options.head,
             seed=options.seed,
             threads=options.threads,
@@ -316,8 +325,8 @@ def train_head(
         record = {} if result.dynamics is None else vars(result.dynamics)
         return {"p": result.p, **record}, result.attrs
 
-    key = [sheet.given, len(sheet.class_ids), fold, asdict(options.head), options.seed, options.embed.device]
-    arrays, facts = partial.step("head", key, train)
+    key = [table.given, len(table.class_ids), fold, asdict(options.head), options.seed, options.embed.device]
+    arrays, facts = checkpoint.step("head", key, train)
     found.attrs["scores/head"] = dict(facts)
     p = arrays.pop("p")
     return fold, p, head.Dynamics(**arrays) if arrays else None

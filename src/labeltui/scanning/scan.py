@@ -17,20 +17,20 @@ import numpy.typing as npt
 
 from labeltui import detect, journal, sources, store
 from labeltui.errors import AuditError, AuditExists, Cancelled, SourceError, UsageError
-from labeltui.scan.options import SMALL_IMAGE, ScanOptions
-from labeltui.scan.partial import Partial, Rows
-from labeltui.scan.record import ScanSummary, count_not_ok, list_faults, record
-from labeltui.scan.sheet import Sheet, read_sheet
-from labeltui.scan.stages import (
+from labeltui.scanning.checkpoint import Checkpoint, Rows
+from labeltui.scanning.label_table import LabelTable, read_label_table
+from labeltui.scanning.options import SMALL_IMAGE, ScanOptions
+from labeltui.scanning.record import ScanSummary, count_not_ok, list_faults, record
+from labeltui.scanning.stages import (
     Cancel,
     Findings,
     Progress,
     Run,
-    add_sheet,
+    add_table,
     build_graph,
     complexity,
     embed_rows,
-    find_copies,
+    find_duplicates,
     require_two,
     train_head,
 )
@@ -98,21 +98,21 @@ def scan(
     _check_target(out, options)
     with run.stage("read"):
         source = sources.open_source(source_path, options.source)
-        sheet = read_sheet(source, options.splits, options.classes, options.class_names)
-        pred_probs = sources.align_probabilities(source, sheet.class_ids)
+        table = read_label_table(source, options.splits, options.classes, options.class_names)
+        pred_probs = sources.align_probabilities(source, table.class_ids)
         if source.embeddings is not None and options.embed.model != "pixels":
-            sheet.notes.append(f"the data brings its embeddings: {safe(options.embed.model)} was not used")
+            table.notes.append(f"the data brings its embeddings: {safe(options.embed.model)} was not used")
         smoke_test = not options.model_named and _largest_side(source) > SMALL_IMAGE
         if smoke_test:
-            sheet.notes.insert(0, SMOKE_TEST)
+            table.notes.insert(0, SMOKE_TEST)
     try:
         if options.resume is False and (out / store.PARTIAL).is_dir():
-            with Partial(out) as unfinished:
+            with Checkpoint(out) as unfinished:
                 unfinished.discard()
-        with Partial(out) as partial:
-            if not _finished_before(run, source, out, partial):
-                _scan(run, source, sheet, pred_probs, partial, smoke_test)
-    except Cancelled:  # of whichever room was at work
+        with Checkpoint(out) as checkpoint:
+            if not _finished_before(run, source, out, checkpoint):
+                _scan(run, source, table, pred_probs, checkpoint, smoke_test)
+    except Cancelled:  # of whichever stage was at work
         raise run.stopped() from None
     except OSError as error:
         if error.errno not in UNWRITABLE:
@@ -128,31 +128,31 @@ def scan(
 def _check_target(out: Path, options: ScanOptions) -> None:
     """Refuse a place where a new audit would bury something."""
     shown = safe(str(out))
-    partial = (out / store.PARTIAL).is_dir()
-    if (out / store.AUDIT_FILE).exists() and not partial:
+    checkpoint = (out / store.PARTIAL).is_dir()
+    if (out / store.AUDIT_FILE).exists() and not checkpoint:
         raise AuditExists(
             "a scan never overwrites an audit",
             f"{shown} is a finished one",
             f"labeltui review {shown}, or choose another -o",
         )
-    if options.resume and not partial:
+    if options.resume and not checkpoint:
         raise UsageError(
             "--resume goes on with an unfinished scan", f"there is none in {shown}", "leave it out"
         )
-    if out.exists() and not partial:
+    if out.exists() and not checkpoint:
         if not out.is_dir():
             raise UsageError("-o names a directory", f"{shown} is a file", "choose another -o")
         if any(name for name in os.listdir(out) if not name.startswith(".")):
             raise UsageError("-o names a new directory", f"{shown} holds other files", "choose another -o")
 
 
-def _finished_before(run: Run, source: sources.Source, out: Path, partial: Partial) -> bool:
+def _finished_before(run: Run, source: sources.Source, out: Path, checkpoint: Checkpoint) -> bool:
     """Whether an earlier run was killed after its audit appeared; then only the remains are cleared away."""
     if not (out / store.AUDIT_FILE).exists():
         return False
     with store.Store.open(out) as opened:
         other = ""
-        if opened.scan.get("options") != _told(run.options):
+        if opened.scan.get("options") != _recorded_options(run.options):
             other = "made with other options"
         elif opened.scan.get("root") != os.fsdecode(source.root) or list(opened.ids) != list(source.ids):
             other = "made from other data"
@@ -162,7 +162,7 @@ def _finished_before(run: Run, source: sources.Source, out: Path, partial: Parti
             f"{safe(str(out))} is a finished one, {other}",
             "choose another -o",
         )
-    partial.discard()
+    checkpoint.discard()
     return True
 
 
@@ -180,40 +180,40 @@ def _largest_side(source: sources.Source) -> int:
 def _scan(
     run: Run,
     source: sources.Source,
-    sheet: Sheet,
+    table: LabelTable,
     pred_probs: Array | None,
-    partial: Partial,
+    checkpoint: Checkpoint,
     smoke_test: bool,
 ) -> None:
     found = Findings()
     if smoke_test:
-        found.aside["smoke_test"] = True
+        found.metadata["smoke_test"] = True
     warm = threading.Thread(target=_warm_up, name="warm-up")
-    if len(sheet.class_ids) > 1:  # else there is nothing to learn
+    if len(table.class_ids) > 1:  # else there is nothing to learn
         warm.start()
     with run.stage("embed"):
-        rows = embed_rows(run, source, sheet, partial, found)
+        rows = embed_rows(run, source, table, checkpoint, found)
     ok = rows.status == store.OK
-    inside = ok & sheet.inside
-    require_two(sheet, rows, inside)
-    add_sheet(found, sheet, rows)
+    inside = ok & table.inside
+    require_two(table, rows, inside)
+    add_table(found, table, rows)
     if pred_probs is not None:  # kept, so that re-training can weigh them too
         found.arrays["pred_probs"] = np.ascontiguousarray(pred_probs, dtype=np.float32)
     name = str(found.attrs["embeddings"]["default"])
     with run.stage("graph") as share:
-        neighbours = build_graph(run, rows, inside, partial, share, found, name)
-    with run.stage("copies") as share:
-        groups = find_copies(run, source, rows, inside, neighbours, partial, share, found)
+        neighbours = build_graph(run, rows, inside, checkpoint, share, found, name)
+    with run.stage("duplicates") as share:
+        groups = find_duplicates(run, source, rows, inside, neighbours, checkpoint, share, found)
     with run.stage("csg"):
-        value = complexity(run, sheet, inside, neighbours, found, name)
+        value = complexity(run, table, inside, neighbours, found, name)
     with run.stage("head") as share:
         if warm.ident is not None:
             warm.join()
-        fold, p, dynamics = train_head(run, sheet, rows, inside, groups, partial, share, found)
+        fold, p, dynamics = train_head(run, table, rows, inside, groups, checkpoint, share, found)
     with run.stage("score") as share:
         facts = detect.DetectorInputs(
-            labels=sheet.given,
-            n_classes=len(sheet.class_ids),
+            labels=table.given,
+            n_classes=len(table.class_ids),
             ok=inside,
             indices=neighbours.indices,
             similarity=neighbours.similarity,
@@ -230,8 +230,8 @@ def _scan(
         found.arrays |= detect.datasets(findings)
         for path, values in detect.attributes(findings).items():
             found.attrs[path] = {**found.attrs.get(path, {}), **values}
-    flagged = inside & (sheet.given >= 0) & (findings.suggest_label[:, 0] != sheet.given)
-    _write(run, source, sheet, rows, partial, found, int(flagged.sum()), value)
+    flagged = inside & (table.given >= 0) & (findings.suggest_label[:, 0] != table.given)
+    _write(run, source, table, rows, checkpoint, found, int(flagged.sum()), value)
 
 
 def _warm_up() -> None:
@@ -243,13 +243,13 @@ def _warm_up() -> None:
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
-def _told(options: ScanOptions) -> dict[str, Any]:
+def _recorded_options(options: ScanOptions) -> dict[str, Any]:
     """Return the options that decide the result, as JSON values."""
-    told = {key: _plain(value) for key, value in asdict(options).items()}
+    recorded = {key: _plain(value) for key, value in asdict(options).items()}
     for name in ("threads", "resume", "command", "model_named"):
-        del told[name]
-    del told["embed"]["workers"]
-    return told
+        del recorded[name]
+    del recorded["embed"]["workers"]
+    return recorded
 
 
 def _plain(value: Any) -> Any:
@@ -265,30 +265,30 @@ def _plain(value: Any) -> Any:
 def _write(
     run: Run,
     source: sources.Source,
-    sheet: Sheet,
+    table: LabelTable,
     rows: Rows,
-    partial: Partial,
+    checkpoint: Checkpoint,
     found: Findings,
     flags: int,
     value: float | None,
 ) -> None:
-    out = partial.path.parent
+    out = checkpoint.path.parent
     with run.stage("write"):
-        digest, uuid = partial.finish(found.arrays, found.attrs)
+        digest, uuid = checkpoint.finish(found.arrays, found.attrs)
         store.sweep(out)
         # No audit.h5, no decisions: a journal here is the remains of a run killed at this very place.
         for leftover in out.glob(f"{store.JOURNAL_FILE}*"):
             leftover.unlink()
         journal.create(out, uuid)
     summary = ScanSummary(
-        samples=sheet.n,
-        classes=len(sheet.class_ids),
-        unlabelled=int((sheet.given < 0).sum()),
+        samples=table.n,
+        classes=len(table.class_ids),
+        unlabelled=int((table.given < 0).sum()),
         not_ok=count_not_ok(rows.status),
-        faults=list_faults(sheet.ids, rows.status, rows.faults),
+        faults=list_faults(table.ids, rows.status, rows.faults),
         flags=flags,
         csg=value,
-        notes=sheet.notes,
+        notes=table.notes,
         seconds=round(time.monotonic() - run.begun, 3),
         stages=run.seconds,
     )
@@ -301,8 +301,8 @@ def _write(
             root=os.fsdecode(source.root),
             source=source.describe(),
             sha256=digest,
-            options=_told(run.options),
-            **found.aside,
+            options=_recorded_options(run.options),
+            **found.metadata,
         ),
     )
-    partial.publish()
+    checkpoint.publish()

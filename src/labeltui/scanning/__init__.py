@@ -8,14 +8,14 @@
                +--each long step after them-------------------+
 
 Everything that decides the result goes into audit.h5, which is written last and in one step; everything that
-may differ between two runs of the same scan goes into scan.json. `Partial` explains what survives a kill.
+may differ between two runs of the same scan goes into scan.json. `Checkpoint` explains what survives a kill.
 """
 
 from __future__ import annotations
 
-from labeltui.scan.options import STORED_NEIGHBOURS, ScanOptions
-from labeltui.scan.pipeline import scan
-from labeltui.scan.record import Fault, ScanSummary, summary
-from labeltui.scan.stages import STAGES
+from labeltui.scanning.options import STORED_NEIGHBOURS, ScanOptions
+from labeltui.scanning.record import Fault, ScanSummary, summary
+from labeltui.scanning.scan import scan
+from labeltui.scanning.stages import STAGES
 
 __all__ = ["STAGES", "STORED_NEIGHBOURS", "Fault", "ScanOptions", "ScanSummary", "scan", "summary"]

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from labeltui.audit import Audit
-from labeltui.cli import verbs
+from labeltui.cli import cli
 from labeltui.errors import UsageError
 from tests.factories import make_audit
 
@@ -21,7 +21,7 @@ MODEL = (
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(verbs, [str(each) for each in arguments], catch_exceptions=False)
+    return CliRunner().invoke(cli, [str(each) for each in arguments], catch_exceptions=False)
 
 
 def test_training_beside_an_open_review_and_comparing(
