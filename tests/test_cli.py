@@ -211,7 +211,7 @@ def test_a_reader_that_leaves_early(tmp_path: Path) -> None:
     audit = make_audit(tmp_path)
     command = f"{sys.executable} -m labeltui export {audit} -o - | head -1"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert result.stdout.startswith("path,given_label")
+    assert result.stdout.startswith("path,status,given_label")
     assert "Traceback" not in result.stderr
 
 

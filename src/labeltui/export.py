@@ -5,15 +5,17 @@ it, lines ended by ``\n``. Columns:
 
 ====================  ========================================================================================
 path                  the sample's path below the source's root, or its own key
+status                ok; unreadable, non_finite or zero: the scan could not use it; not_scored: nothing is known of
+                      its label, which lies in a split that was left out or is the only one of its class
 given_label           class id, empty = none
 corrected_label       class id now: another one after a relabel (or an automatic correction), else the given one
 decision              keep, relabel, exclude, ambiguous, unsure, skip, auto, or empty
 exclude               True where somebody decided that the sample belongs to no class
 second_label          class id: the other right label of an ambiguous sample
 note                  free text
-is_label_issue        True where the given label is not the blend's top class
-label_score           P(given label right), low = bad
-predicted_label       class id: the blend's top class
+is_label_issue        True where the given label is not the blend's top class; empty = nothing is known
+label_score           P(given label right), low = bad; empty = nothing is known
+predicted_label       class id: the blend's top class; empty = nothing is known
 reviewer, decided_at  who decided, and when (ISO 8601, UTC); ``auto`` for automatic corrections
 ====================  ========================================================================================
 
@@ -37,11 +39,12 @@ from numpy.typing import NDArray
 
 from labeltui.audit import Audit
 from labeltui.errors import UsageError
-from labeltui.store import replacing
+from labeltui.store import OK, STATUS_NAMES, replacing
 from labeltui.text import safe
 
 COLUMNS = (
     "path",
+    "status",
     "given_label",
     "corrected_label",
     "decision",
@@ -210,28 +213,34 @@ def _rows(
     """The lines of a block of samples; those that nobody touched need no look-up of their own."""
     classes = [_field(name if raw else escape(name)) for name in audit.class_ids]
     classes.append(b"")  # -1 = none
-    scores = audit.scores[block].astype(np.float32).astype("S16").tolist()
+    scorable = audit.scorable[block]
+    scores = np.where(scorable, audit.scores[block].astype(np.float32).astype("S16"), b"").tolist()
+    flags = np.where(audit.flags[block], b"True", b"False")
+    # Of a sample without a label only the probabilities of classes are known, if it was used at all.
+    known = scorable | ((audit.given[block] < 0) & (audit.chances[block, 0] > 0))
     touched = audit.touched[block].tolist()
     names = audit.sample_ids(block)
     plain = not _UNUSUAL.search(b"".join(names))  # mostly so, and one search for all is fast
     columns = zip(
         block.tolist(),
         names if plain else [_field(name if raw else escape(name)) for name in names],
+        _statuses(audit, block).tolist(),
         audit.given[block].tolist(),
         corrected.tolist(),
         np.where(auto, b",auto,False,,,", b",,False,,,").tolist(),
-        np.where(audit.flags[block], b"True", b"False").tolist(),
+        np.where(scorable, flags, b"").tolist(),
         scores,
-        audit.suggested[block, 0].tolist(),
+        np.where(known, audit.suggested[block, 0], -1).tolist(),
         np.where(auto, b",auto,", b",,").tolist(),
         touched,
         strict=True,
     )
-    for i, path, given, now, middle, flag, score, top, tail, seen in columns:
+    for i, path, status, given, now, middle, flag, score, top, tail, seen in columns:
         if seen:
             middle, tail = _decided(audit, i, classes, middle, tail)
-        yield b"%b,%b,%b%b%b,%b,%b%b\n" % (
+        yield b"%b,%b,%b,%b%b%b,%b,%b%b\n" % (
             path,
+            status,
             classes[given],
             classes[now],
             middle,
@@ -240,6 +249,14 @@ def _rows(
             classes[top],
             tail,
         )
+
+
+def _statuses(audit: Audit, block: NDArray[np.int64]) -> NDArray[np.bytes_]:
+    """The column status of a block of samples."""
+    names = np.array([name.encode() for name in (*STATUS_NAMES, "not_scored")])
+    found = audit.statuses[block].astype(np.int64)
+    silent = (found == OK) & ~audit.scorable[block] & (audit.given[block] >= 0)
+    return names[np.where(silent, len(names) - 1, found)]
 
 
 def _decided(audit: Audit, i: int, classes: list[bytes], middle: bytes, tail: bytes) -> tuple[bytes, bytes]:

@@ -69,13 +69,14 @@ def _calibration_lines(calibration: Mapping[str, Any]) -> list[str]:
 def _class_table(rows: list[Mapping[str, Any]]) -> list[str]:
     width = max([5, *(len(row["name"]) for row in rows)])
     width = min(width, 40)
-    most = max([1e-12, *(row["overlap"] for row in rows)])
+    most = max([1e-12, *(row["overlap"] or 0.0 for row in rows)])
     lines = [f"{'class':<{width}}  overlap {'':<{BAR}} {'samples':>8} {'flags':>7} {'reviewed':>8}"]
     for row in rows:
         name = row["name"] if len(row["name"]) <= width else row["name"][: width - 1] + "…"
-        bar = "#" * round(BAR * row["overlap"] / most)
+        bar = "#" * round(BAR * (row["overlap"] or 0.0) / most)
+        overlap = "–" if row["overlap"] is None else f"{row['overlap']:.2f}"
         lines.append(
-            f"{name:<{width}}  {row['overlap']:7.2f} {bar:<{BAR}} "
+            f"{name:<{width}}  {overlap:>7} {bar:<{BAR}} "
             f"{row['samples']:>8,} {row['flags']:>7,} {row['reviewed']:>8,}"
         )
     return lines

@@ -180,6 +180,13 @@ class Complexities:
             return self._catch_up().overlap
         return stored
 
+    def present(self) -> NDArray[np.bool_]:
+        """(K,) bool, classes with a sample that counts; of others nothing is known."""
+        stored = self._stored("present")
+        if self.moved or stored is None:
+            return self._catch_up().sizes > 0
+        return stored.astype(np.bool_)
+
     def self_share(self) -> NDArray[np.float64]:
         """(K,) share of a class's own label among its neighbours."""
         stored = self._stored("self_share")

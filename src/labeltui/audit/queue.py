@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from labeltui.audit.ledger import KINDS
 from labeltui.errors import InputError
-from labeltui.store import Names
+from labeltui.store import OK, Names
 from labeltui.text import safe
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class QueueSpec:
         Only scores below this.
     decision : str, optional
         Only this kind of decision; `decided` is then ignored.
+    unusable : bool, optional
+        Whether the scan could not use the sample: unreadable, not finite, or zero. These are never flagged.
     seed : int
         Of the order ``random``.
     """
@@ -69,6 +71,7 @@ class QueueSpec:
     detector: str | None = None
     score_below: float | None = None
     decision: str | None = None
+    unusable: bool | None = None
     seed: int = 0
 
 
@@ -172,6 +175,8 @@ class Queues:
             found = found[kind[found] == KINDS.index(spec.decision)]
         elif spec.decided is not None:
             found = found[(kind[found] != 0) == spec.decided]
+        if spec.unusable is not None:
+            found = found[(self._store.status[found] != OK) == spec.unusable]
         if spec.suggested is not None:
             found = found[self._top[found] == spec.suggested]
         if spec.split is not None:

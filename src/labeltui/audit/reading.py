@@ -84,6 +84,7 @@ class Reading:
         self._queues = Queues(store, self._ledger)
         self._complexities = Complexities(store, self._labels_in_s())
         self._copies = Copies(store.array("groups/duplicate"))
+        self._scorable: NDArray[np.bool_] | None = None
         self.csg_k = self._complexities.k
         self._count()
 
@@ -155,6 +156,11 @@ class Reading:
         status = int(self._store.status[i])
         return STATUS_NAMES[status] if status else ""
 
+    @property
+    def statuses(self) -> NDArray[np.uint8]:
+        """(N,) positions in `labeltui.store.STATUS_NAMES`: whether the scan could use the samples."""
+        return self._store.status
+
     def score(self, i: int) -> float:
         """The blend's P(given label right), low = bad."""
         return float(self._scores[i])
@@ -164,8 +170,27 @@ class Reading:
         """(N,) `score` of all samples."""
         return self._scores
 
+    @property
+    def scorable(self) -> NDArray[np.bool_]:
+        """(N,) samples whose given label can be judged; the `scores` of others say nothing.
+
+        Others have no label, could not be used by the scan or lie in splits that it left out, or belong to a class
+        that no sample but their own copies has.
+        """
+        if self._scorable is None:
+            groups, given = self._store.array("groups/duplicate"), self.given
+            known = (self._chances[:, 0] > 0) & (given >= 0)
+            first = np.full(self.K, np.iinfo(np.int32).max, np.int32)
+            last = np.full(self.K, -1, np.int32)
+            np.minimum.at(first, given[known], groups[known])
+            np.maximum.at(last, given[known], groups[known])
+            self._scorable = known & (first < last)[given]
+        return self._scorable
+
     def suggestions(self, i: int) -> list[tuple[int, float]]:
-        """Up to five labels with their probabilities, the most probable first."""
+        """Up to five labels with their probabilities, the most probable first; none where nothing is known."""
+        if not self._chances[i, 0]:
+            return []
         pairs = zip(self._suggested[i].tolist(), self._chances[i].tolist(), strict=True)
         return [(label, p) for label, p in pairs if label >= 0]
 
@@ -357,8 +382,8 @@ class Reading:
             "samples": self._samples.copy(),
             "flags": self._left.copy(),
             "flagged": self._flagged,
-            "overlap": c.overlap(),
-            "self_share": c.self_share(),
+            "overlap": np.where(c.present(), c.overlap(), np.nan),
+            "self_share": np.where(c.present(), c.self_share(), np.nan),
             "reviewed": self._reviewed.copy(),
         }
         if (spectral := c.spectral_share()) is not None:

@@ -109,8 +109,8 @@ class ClassRow:
         With this current label, excluded ones not counted.
     flags, flagged : int
         Given this label and flagged: without a decision, and all.
-    overlap, self_share : float
-        Complexity (summed overlap with the other classes), and S[i, i].
+    overlap, self_share : float or None
+        Complexity (summed overlap with the other classes), and S[i, i]; None where no sample of the class counts.
     spectral_share : float or None
         Signed share in CSG as last solved.
     reviewed : int
@@ -125,8 +125,8 @@ class ClassRow:
     samples: int
     flags: int
     flagged: int
-    overlap: float
-    self_share: float
+    overlap: float | None
+    self_share: float | None
     spectral_share: float | None
     reviewed: int
     reliable: bool
@@ -175,6 +175,7 @@ class ClassTable(Sequence[ClassRow]):
 
     def _row(self, label: int) -> ClassRow:
         values = {name: column[label].item() for name, column in self._columns.items()}
+        values = {name: None if value != value else value for name, value in values.items()}  # NaN: not known
         return ClassRow(
             index=label,
             id=self._ids[label],
@@ -205,7 +206,9 @@ class ClassTable(Sequence[ClassRow]):
     def largest(self, column: str) -> float:
         """Return the largest value of a column; 0 where there is none."""
         values = self._columns.get(column)
-        return float(values.max()) if values is not None and len(values) else 0.0
+        if values is None or not len(values) or np.isnan(values).all():
+            return 0.0
+        return float(np.nanmax(values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,9 @@ class Checks:
         if key not in self._kept:
             from labeltui.audit import QueueSpec
 
-            whole = QueueSpec(given=spec.given, split=spec.split, text=spec.text, decided=None)
+            whole = QueueSpec(
+                given=spec.given, split=spec.split, text=spec.text, decided=None, unusable=False
+            )
             flags = self._audit.queue(replace(whole, order="index"))
             rest = self._audit.queue(replace(whole, flagged=False, order="random", seed=SEED))
             while len(self._kept) > 7:

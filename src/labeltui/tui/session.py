@@ -191,6 +191,7 @@ class Session:
             or spec.score_below is not None
             or spec.decision
             or spec.detector
+            or spec.unusable
         ):
             lines = ["No sample passes these filters.", "f changes them"]
         elif spec.suggested is not None:

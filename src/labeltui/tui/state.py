@@ -104,6 +104,7 @@ def _spec(stored: object, classes: int, splits: int, detectors: set[str]) -> Que
         and isinstance(values.get("score_below"), int | float | None)
         and values.get("decided") in (True, False, None)
         and values.get("flagged") in (True, False, None)
+        and values.get("unusable") in (True, False, None)
         and isinstance(values.get("seed"), int)
     )
     return QueueSpec(**values) if sound else None

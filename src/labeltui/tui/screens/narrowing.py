@@ -43,6 +43,8 @@ def filters_in_words(spec: QueueSpec, splits: list[str]) -> str:
         words.append("flagged or not")
     elif not spec.flagged:
         words.append("not flagged")
+    if spec.unusable:
+        words.append("unusable")
     if spec.split is not None:
         words.append(f"split {splits[spec.split]}")
     if spec.text:
@@ -87,6 +89,9 @@ class Narrowing(Deciding):
         items.append(Item("one detector's view …", self._ask_detector, spec.detector or "blend"))
         for decision in KINDS[1:]:
             items.append(Item(f"decided: {decision}", self._set(decision=decision, flagged=None), ""))
+        if unusable := sum(audit.not_ok().values()):
+            show = self._set(unusable=True, flagged=None, decision=None)
+            items.append(Item("unusable: unreadable, not finite or zero", show, f"{unusable:,}"))
         items += [
             Item("decided or not", self._set(decision=None, decided=None)),
             Item("flagged or not", self._set(flagged=None)),
@@ -102,7 +107,7 @@ class Narrowing(Deciding):
         fresh = QueueSpec()
         self._narrow(
             decided=fresh.decided, flagged=fresh.flagged, split=None, text=None, detector=None, score_below=None,
-            decision=None, suggested=None,
+            decision=None, suggested=None, unusable=None,
         )  # fmt: skip
 
     def _ask_text(self) -> None:

@@ -85,6 +85,8 @@ class Classes(Rows):
             return f"{value:,.0f}", value / largest
         if order in ("self_share", "spectral_share"):
             share = getattr(entry, order)
-            return ("?" if share is None else f"{share:.2f}"), max(0.0, share or 0.0) / largest
+            return ("–" if share is None else f"{share:.2f}"), max(0.0, share or 0.0) / largest
+        if entry.overlap is None:
+            return "–", 0.0
         decimals = 2 if largest < 100 else 0
         return (f"{entry.overlap:.{decimals}f}" if entry.reliable else "?"), entry.overlap / largest

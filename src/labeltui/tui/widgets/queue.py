@@ -43,8 +43,8 @@ class Queue(Rows):
         if decision is None:
             mark: Piece = ("● " if sample in session.selected else "  ", "key")
             suggestions = audit.suggestions(sample)
-            target = audit.names[suggestions[0][0]] if suggestions else ""
-            style, arrow = "plain", "→"
+            target = audit.names[suggestions[0][0]] if suggestions else audit.fault(sample).replace("_", "-")
+            style, arrow = "plain", "→" if suggestions else " "
         else:
             glyph, style = WORDS[decision.kind]
             mark = (glyph + " ", style)
@@ -61,7 +61,7 @@ class Queue(Rows):
         return [
             mark,
             (fit_end(name, name_width), "faint" if decision else "plain"),
-            (fit(number(audit.score(sample)), 5, right=True), "faint"),
+            (fit("–" if audit.fault(sample) else number(audit.score(sample)), 5, right=True), "faint"),
             (" ", "plain"),
             (session.cut(given_name, given_width), "faint"),
             (f" {arrow} " if both else f"{arrow} ", "faint"),
