@@ -15,7 +15,7 @@ import pytest
 
 from labeltui.audit import Audit
 from labeltui.errors import DamagedAudit
-from labeltui.store import H5
+from labeltui.store import H5, generation_attrs, write_h5
 from tests.factories import make_audit
 
 
@@ -62,6 +62,68 @@ def test_an_index_outside_the_audit_is_damage_not_a_crash(tmp_path: Path, name: 
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(LOOK), path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "graph/" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("suggest/label", 10**6),
+        ("suggest/label", -2),
+        ("suggest/p", np.nan),
+        ("scores/blend", np.inf),
+        ("scores/blend", -1.0),
+        ("labels/given", 4),
+        ("samples/status", 4),
+        ("samples/split", 0),
+        ("groups/duplicate", -1),
+        ("groups/duplicate", 2**31 - 1),
+        ("proposals/head", 4),
+        ("samples/id_offsets", 10**9),
+        ("classes/name_offsets", 10**9),
+    ],
+)
+def test_values_that_would_be_followed_are_checked_at_opening(
+    tmp_path: Path, name: str, value: float
+) -> None:
+    path = make_audit(tmp_path, n=120)
+
+    def change(array: np.ndarray) -> None:
+        array.reshape(-1)[1] = value
+
+    changed(path, name, change)
+    with pytest.raises(DamagedAudit, match=f"audit.h5.*{name}"):
+        Audit.open(path)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"suggest/label": np.full((120, 5), 77, np.int32)},
+        {"suggest/label": np.zeros((120, 3), np.int32)},
+        {"suggest/p": np.full((120, 5), np.nan, np.float32)},
+        {"scores/blend": np.full(120, 2, np.float32)},
+        {"scores/blend": np.zeros((120, 2), np.float32)},
+        {"embeddings/other": np.zeros((120, 2), np.float32)},
+        {"groups/duplicate": np.full(120, 10**6, np.int32)},
+        {"graph/x/indices": np.full((120, 2), 500, np.int32)},
+    ],
+)
+def test_a_bad_result_is_refused_and_the_generation_before_stays(
+    tmp_path: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    path = make_audit(tmp_path, n=120)
+    run = path / "runs" / "20261120T140000Z-aaaa"
+    run.mkdir(parents=True)
+    with Audit.open(path) as audit:
+        write_h5(run / "result.h5", arrays, {"": generation_attrs(audit.uuid)})
+        with pytest.raises(DamagedAudit):
+            audit.refresh()
+        assert audit.generation == 0
+        assert audit.journal_seq == 0
+        audit.status()
+    assert not list((path / "derived").glob("*.h5"))
+    with Audit.open(path) as audit:
+        assert audit.generation == 0
 
 
 def replaced(path: Path, make: Callable[[h5py.File], None]) -> Path:

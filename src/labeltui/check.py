@@ -6,19 +6,17 @@ repaired is named, and stays as it is.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from labeltui import store
+from labeltui import files, store
 from labeltui.audit import generations
 from labeltui.audit.ledger import replay
 from labeltui.errors import AuditBusy, AuditError, JobError, LabeltuiError, NotAnAudit
@@ -309,12 +307,12 @@ def _run_findings(opened: store.Store, job: Job) -> Iterator[Finding]:
             if found != digest:
                 yield damaged(f"{name}.npy", "it is not what spec.json names: the hashes differ")
     for file in ("exit.json", "metrics.json"):
-        with suppress(FileNotFoundError):
-            try:
-                if not isinstance(json.loads((job.directory / file).read_text()), dict):
-                    yield damaged(file, "it is no JSON object")
-            except (ValueError, RecursionError) as error:
-                yield damaged(file, f"it is no JSON: {error}")
+        try:
+            files.read_json(job.directory / file)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            yield damaged(file, f"it cannot be read as JSON: {error}")
     if job.active:
         return  # what follows is being written
     if (job.directory / PREDICTIONS).exists():

@@ -38,6 +38,7 @@ SCAN_OPTIONS = (
     "backend",
     "threads",
     "resume",
+    "shared",
 )
 
 
@@ -180,6 +181,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
 @click.option(
     "--resume/--restart", default=None, help="Demand, or discard, an unfinished scan.  [default: go on]"
 )
+@click.option("--shared", is_flag=True, help="Let the group review it; default: only you can read the audit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the finished audit's status as one JSON object.")
 def scan(source: Path, out: Path, as_json: bool, **given: Any) -> None:
     """Audit SOURCE: embed, build the graph, measure the classes, flag labels.

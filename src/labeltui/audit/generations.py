@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from labeltui import files
 from labeltui.errors import AuditError
 from labeltui.journal import GenerationRow
 from labeltui.store import Store, sha256
@@ -97,8 +97,8 @@ def newest_run_seq(path: Path) -> int:
     """The last action of the journal that the labels of the newest run contain, 0 without any run."""
     for run in reversed(runs(path)):
         try:
-            seq = json.loads((run / "spec.json").read_text())["journal_seq"]
-        except (OSError, ValueError, KeyError, TypeError):
+            seq = files.read_json(run / "spec.json")["journal_seq"]
+        except (OSError, ValueError, KeyError):
             continue
         if isinstance(seq, int):
             return seq

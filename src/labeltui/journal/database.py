@@ -149,7 +149,7 @@ class _Pending:
     generation: GenerationRow | None
 
 
-def create(path: Path, audit_uuid: str) -> Path:
+def create(path: Path, audit_uuid: str, mode: int = 0o600) -> Path:
     """Write an empty journal.
 
     Parameters
@@ -158,6 +158,8 @@ def create(path: Path, audit_uuid: str) -> Path:
         The audit directory, or the path of the journal in it.
     audit_uuid : str
         The audit the journal belongs to.
+    mode : int
+        Permissions of the file; SQLite gives the files beside it the same.
 
     Returns
     -------
@@ -183,6 +185,7 @@ def create(path: Path, audit_uuid: str) -> Path:
             meta = {"format": str(FORMAT), "audit_uuid": audit_uuid}
             db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             db.execute("COMMIT")
+            hidden.chmod(mode)
     except (OSError, sqlite3.Error) as error:
         raise AuditError(
             "an audit needs a journal beside it", f"{safe(str(path))}: {error}", "check space and permissions"
@@ -260,10 +263,14 @@ class Journal:
             The directory cannot be written.
         """
         path = Path(directory) / NAME
-        if not path.is_file():
-            raise NotAnAudit(
-                f"an audit holds {NAME}", f"{safe(str(directory))} does not", "scan the data again"
-            )
+        try:
+            _require_plain(path)
+        except OSError as error:
+            raise AuditError(
+                "an audit must be readable",
+                f"{safe(str(path))}: {error.strerror}",
+                "check its permissions and its disk",
+            ) from None
         reviewer = reviewer or _login()
         lock = None if read_only else OwnerLock(path.with_name(LOCK), reviewer)
         journal = cls(path, reviewer=reviewer, lock=lock, on_change=on_change)
@@ -669,6 +676,22 @@ class Journal:
             with suppress(sqlite3.Error):
                 self._db.close()
             self._db = None
+
+
+def _require_plain(path: Path) -> None:
+    """See that a journal is there, and that neither it nor what SQLite keeps beside it is a link."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        # SQLite writes through links, and what lies beside an audit may come from anybody.
+        if path.with_name(NAME + suffix).is_symlink():
+            raise DamagedAudit(
+                "the files of a journal are no links",
+                f"{safe(str(path))}{suffix} is one",
+                "put the file itself in its place",
+            )
+    if not path.is_file():
+        raise NotAnAudit(
+            f"an audit holds {NAME}", f"{safe(str(path.parent))} does not", "scan the data again"
+        )
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

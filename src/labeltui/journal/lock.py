@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from labeltui import files
 from labeltui.errors import AuditBusy, AuditError
 from labeltui.text import safe
 
@@ -62,7 +63,7 @@ class OwnerLock:
 
     def __init__(self, path: Path, reviewer: str) -> None:
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            self._descriptor = files.open_own(path, os.O_RDWR)
         except OSError as error:
             raise AuditError(
                 "reviewing needs an audit that can be written",

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import store
+from labeltui import files, store
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, UsageError
 from labeltui.text import safe
 
@@ -87,7 +87,7 @@ class Checkpoint:
     Parameters
     ----------
     audit : Path
-        The audit's directory; made when missing.
+        The audit's directory.
 
     Raises
     ------
@@ -98,14 +98,14 @@ class Checkpoint:
     def __init__(self, audit: Path) -> None:
         self.path = audit / store.PARTIAL
         self.resumed = self.path.is_dir()
-        self.path.mkdir(parents=True, exist_ok=True)
+        files.make_directory(self.path)
         self._open: list[int] = []
         self._done: set[int] = set()
         self._faults: dict[int, str] = {}
         self._waiting: list[str] = []
         self._flushed = -1.0
         self._cost = 0.0
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = files.open_own(self.path / "lock", os.O_RDWR)
         self._open.append(lock)
         try:
             # A record lock: unlike flock it is not inherited by worker processes that outlive a killed scan.
@@ -152,18 +152,15 @@ class Checkpoint:
             It cannot be read.
         """
         try:
-            found = json.loads((self.path / "recipe.json").read_text(encoding="utf-8"))
+            return files.read_json(self.path / "recipe.json")
         except FileNotFoundError:
             return None
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
             raise DamagedAudit(
                 "an unfinished scan says what it was doing",
                 f"{safe(str(self.path / 'recipe.json'))} is damaged",
                 f"delete {safe(str(self.path))}; its work is lost",
-            )
-        return found
+            ) from None
 
     def prepare(
         self,
@@ -205,7 +202,7 @@ class Checkpoint:
                 leftover.unlink(missing_ok=True)
         self._features = self._allocate("features.raw", n * dim * self._dtype.itemsize)
         self._facts = self._allocate("facts.raw", n * ROW_DTYPE.itemsize)
-        self._log = os.open(self.path / "log.jsonl", os.O_RDWR | os.O_CREAT, 0o644)
+        self._log = files.open_own(self.path / "log.jsonl", os.O_RDWR)
         self._open.append(self._log)
         if found is None:
             store.write_json(self.path / "recipe.json", recipe)
@@ -213,7 +210,7 @@ class Checkpoint:
             self._read_log()
 
     def _allocate(self, name: str, size: int) -> int:
-        descriptor = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = files.open_own(self.path / name, os.O_RDWR)
         self._open.append(descriptor)
         if size and os.fstat(descriptor).st_size != size:
             try:
@@ -240,7 +237,7 @@ class Checkpoint:
                 if starts[entry["start"]] != entry["stop"]:
                     raise KeyError
                 self._faults.update((int(index), str(reason)) for index, reason in entry["faults"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise DamagedAudit(
                     "the log of an unfinished scan must name its batches",
                     f"{safe(str(self.path / 'log.jsonl'))} holds {safe(line, 80)}",

@@ -49,6 +49,8 @@ class ScanOptions:
         See `labeltui.parallel.count_threads`; never changes the result.
     resume : bool, optional
         None goes on with an unfinished scan where there is one; True demands one; False discards it.
+    shared : bool
+        Let the group of the audit's directory read and write the audit; by default nobody but its owner can.
     command : str
         The command line, for scan.json.
     model_named : bool
@@ -69,6 +71,7 @@ class ScanOptions:
     backend: str = "exact"
     threads: int | None = None
     resume: bool | None = None
+    shared: bool = False
     command: str = ""
     model_named: bool = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -106,6 +107,7 @@ def scan(
         if smoke_test:
             table.notes.insert(0, SMOKE_TEST)
     try:
+        _make_directory(out, options.shared)
         if options.resume is False and (out / store.PARTIAL).is_dir():
             with Checkpoint(out) as unfinished:
                 unfinished.discard()
@@ -144,6 +146,15 @@ def _check_target(out: Path, options: ScanOptions) -> None:
             raise UsageError("-o names a directory", f"{shown} is a file", "choose another -o")
         if any(name for name in os.listdir(out) if not name.startswith(".")):
             raise UsageError("-o names a new directory", f"{shown} holds other files", "choose another -o")
+
+
+def _make_directory(out: Path, shared: bool) -> None:
+    """Make the audit's directory for its owner alone, or for a group; one that is there keeps its permissions."""
+    if not out.is_dir():
+        out.mkdir(0o700, parents=True)
+    if shared:
+        # Set-group-id: what is made inside belongs to the directory's group, whoever makes it.
+        out.chmod(0o2770)
 
 
 def _finished_before(run: Run, source: sources.Source, out: Path, checkpoint: Checkpoint) -> bool:
@@ -246,7 +257,7 @@ def _warm_up() -> None:
 def _recorded_options(options: ScanOptions) -> dict[str, Any]:
     """Return the options that decide the result, as JSON values."""
     recorded = {key: _plain(value) for key, value in asdict(options).items()}
-    for name in ("threads", "resume", "command", "model_named"):
+    for name in ("threads", "resume", "shared", "command", "model_named"):
         del recorded[name]
     del recorded["embed"]["workers"]
     return recorded
@@ -279,7 +290,7 @@ def _write(
         # No audit.h5, no decisions: a journal here is the remains of a run killed at this very place.
         for leftover in out.glob(f"{store.JOURNAL_FILE}*"):
             leftover.unlink()
-        journal.create(out, uuid)
+        journal.create(out, uuid, 0o660 if run.options.shared else 0o600)
     summary = ScanSummary(
         samples=table.n,
         classes=len(table.class_ids),
@@ -305,4 +316,6 @@ def _write(
             **found.metadata,
         ),
     )
+    for name in (store.SCAN_FILE, f"{store.PARTIAL}/{store.AUDIT_FILE}"):
+        (out / name).chmod(stat.S_IMODE(out.stat().st_mode) & 0o666)
     checkpoint.publish()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
-import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from labeltui import files
 from labeltui.errors import AuditError, DamagedAudit, NewerFormat, NotAnAudit
 from labeltui.store.atomic import replacing, sha256, sweep, sync_directory
 from labeltui.store.contents import damaged, require_complete, shape_faults, value_faults
@@ -58,17 +59,17 @@ class Store:
         (n,) int32 class index or -1; (n,) uint8, see `STATUS_NAMES`; (n,) int16 split index or -1. Read-only.
     """
 
-    def __init__(self, path: Path, files: dict[int, H5], sizes: Mapping[str, int]) -> None:
+    def __init__(self, path: Path, opened: dict[int, H5], sizes: Mapping[str, int]) -> None:
         self.path = path
         self._sizes = sizes
-        self._files = files  # newest generation first, the scan last
-        self.generation = next(iter(files))
-        root = files[0].attrs()
+        self._files = opened  # newest generation first, the scan last
+        self.generation = next(iter(opened))
+        root = opened[0].attrs()
         self.uuid: str = root["uuid"]
         self.format: int = root["format"]
-        self.given = files[0]["labels/given"]
-        self.status = files[0]["samples/status"]
-        self.split = files[0]["samples/split"]
+        self.given = opened[0]["labels/given"]
+        self.status = opened[0]["samples/status"]
+        self.split = opened[0]["samples/split"]
         self.n = len(self.given)
         self.ids = self.names("samples/id")
         self.class_ids = list(self.names("classes/id"))
@@ -93,23 +94,29 @@ class Store:
             The directory holds none, one of a newer labeltui, or one whose files are incomplete.
         """
         path = Path(path)
-        _require_audit(path)
-        files: dict[int, H5] = {}
+        opened: dict[int, H5] = {}
         try:
-            files[0] = H5(path / AUDIT_FILE)
-            root = _check_root(files[0], "audit")
-            sizes = require_complete(files[0], f"{path.name}/{AUDIT_FILE}")
+            _require_audit(path)
+            opened[0] = H5(path / AUDIT_FILE)
+            root = _check_root(opened[0], "audit")
+            sizes = require_complete(opened[0], f"{path.name}/{AUDIT_FILE}")
             waiting = [generation] if generation else []
             while waiting:
                 number = waiting.pop()
-                if number in files:
+                if number in opened:
                     continue
-                files[number] = H5(_generation_path(path, number))
-                waiting.extend(_check_generation(files[number], number, root["uuid"], sizes))
-            return cls(path, dict(sorted(files.items(), reverse=True)), sizes)
-        except BaseException:
-            for file in files.values():
+                opened[number] = H5(_generation_path(path, number))
+                waiting.extend(_check_generation(opened[number], number, root["uuid"], sizes))
+            return cls(path, dict(sorted(opened.items(), reverse=True)), sizes)
+        except BaseException as error:
+            for file in opened.values():
                 file.close()
+            if isinstance(error, OSError):
+                raise AuditError(
+                    "an audit must be readable",
+                    f"{safe(str(path))}: {error.strerror}",
+                    "check its permissions and its disk",
+                ) from None
             raise
 
     def __enter__(self) -> Store:
@@ -202,14 +209,11 @@ class Store:
         """What scan.json says; empty when the file was lost, since nothing in it is needed to review."""
         if self._scan is None:
             try:
-                self._scan = json.loads((self.path / SCAN_FILE).read_text(encoding="utf-8"))
+                self._scan = files.read_json(self.path / SCAN_FILE)
             except FileNotFoundError:
                 self._scan = {}
-            except (OSError, ValueError, RecursionError) as error:
+            except (OSError, ValueError) as error:
                 raise DamagedAudit("scan.json must be JSON", safe(str(error), 120), "delete it") from None
-            if not isinstance(self._scan, dict):
-                self._scan = None
-                raise DamagedAudit("scan.json must be one JSON object", "it is none", "delete it")
         return self._scan
 
     # generations
@@ -262,10 +266,16 @@ class Store:
                 return number
         number = max([after, *_numbers(self.path)]) + 1
         target = _generation_path(self.path, number)
-        target.parent.mkdir(exist_ok=True)
+        try:
+            files.make_directory(target.parent)
+        except NotADirectoryError as error:
+            raise DamagedAudit(
+                f"{DERIVED} must be a directory of the audit", str(error.strerror), ""
+            ) from None
         sweep(target.parent)
         with replacing(target) as temporary:
             shutil.copyfile(result, temporary)
+            temporary.chmod(stat.S_IMODE(target.parent.stat().st_mode) & 0o666)
         sync_directory(self.path)
         try:
             with self.at(number) as view:

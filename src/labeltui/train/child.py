@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import sys
 import time
 import traceback
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from labeltui import store
 from labeltui.errors import Cancelled, JobError, LabeltuiError
 from labeltui.train import device
-from labeltui.train.jobs import Job, list_jobs
+from labeltui.train.jobs import Job, list_jobs, require_no_links
 from labeltui.train.spec import OUT, TRAIN, TrainSpec, array_hash, label_hash
 from labeltui.train.task import Paused, Run, Task
 
@@ -44,6 +45,11 @@ def run(directory: Path) -> str:
 
 
 def _run(directory: Path) -> str:
+    try:
+        require_no_links(directory)
+    except JobError as error:
+        print(error, flush=True)
+        return "failed"
     for folder in (directory, *(each for each in directory.iterdir() if each.is_dir())):
         store.sweep(folder)  # what a process killed in the middle of a file has left
     job = Run(directory)
@@ -154,6 +160,8 @@ def _load(job: Run, name: str, digest: str, dtype: str) -> npt.NDArray[Any]:
 
 
 if __name__ == "__main__":
+    # What the run writes is for those who may read the audit.
+    os.umask(0o777 & ~stat.S_IMODE(os.stat(Path(sys.argv[1]).parent.parent).st_mode))
     with contextlib.suppress(OSError):
         os.nice(10)  # the terminal UI and other people come first
     sys.exit(0 if run(Path(sys.argv[1])) == "done" else 1)

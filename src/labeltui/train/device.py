@@ -53,12 +53,13 @@ def turn(
     path = (folder or Path(tempfile.gettempdir())) / f"labeltui-{name}.lock"
     # Read-only where it exists: under fs.protected_regular no user may open another one's file with O_CREAT in a
     # sticky directory, not even to lock it. 0o444 lets all others open it.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         before = os.umask(0)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o444)
+            descriptor = os.open(path, flags | os.O_CREAT, 0o444)
         finally:
             os.umask(before)
     try:

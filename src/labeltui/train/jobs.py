@@ -7,6 +7,7 @@ process, on any day, sees the same.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labeltui import files, store
 from labeltui.errors import JobError
 from labeltui.journal import lives_here
 from labeltui.progress import span
@@ -199,6 +201,7 @@ def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0
         raise JobError(
             "a run that was lost, paused, cancelled or failed can be resumed", f"run {job.id} is {job.state}"
         )
+    require_no_links(job.directory)
     if not queue:
         _require_idle(audit)
     launch.launcher_words(launcher)
@@ -218,6 +221,24 @@ def _require_idle(audit: Path) -> None:
             )
 
 
+def require_no_links(directory: Path) -> None:
+    """See that what a run writes lands in its own directory.
+
+    Raises
+    ------
+    JobError
+        There is a link inside.
+    """
+    for folder, directories, names in os.walk(directory):
+        for name in (*directories, *names):
+            if os.path.islink(os.path.join(folder, name)):
+                raise JobError(
+                    "a run's directory holds no links",
+                    f"{safe(os.path.join(folder, name))} is one",
+                    "start a new run",
+                )
+
+
 def create(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> Path:
     """Make the directory of a new job, as `start` does, and start no process; return ``runs/<id>``."""
     # Ids sort by age: a clock that stands still or goes back must not put a new run before an old one.
@@ -226,14 +247,28 @@ def create(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> 
     stamp = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dT%H%M%SZ")
     tail = "".join(random.SystemRandom().choices("abcdefghijkmnpqrstuvwxyz23456789", k=4))
     runs = audit / "runs"
-    runs.mkdir(exist_ok=True)
-    # Filled under a hidden name: whoever lists the runs sees a complete one.
+    # Filled under a hidden name and flushed: whoever lists the runs sees a complete one, also after a power cut.
     hidden = runs / f".{stamp}-{tail}"
-    hidden.mkdir()
-    spec.write(hidden / "spec.json")
-    for name, array in arrays.items():
-        np.save(hidden / f"{name}.npy", array)
-    return hidden.rename(runs / f"{stamp}-{tail}")
+    try:
+        files.make_directory(runs)
+        files.make_directory(hidden)
+        spec.write(hidden / "spec.json")
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.save(content, array)
+            files.write_own(hidden / f"{name}.npy", content.getvalue())
+        store.sync_directory(hidden)
+        made = hidden.rename(runs / f"{stamp}-{tail}")
+        store.sync_directory(runs)
+        store.sync_directory(audit)
+    except OSError as error:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise JobError(
+            "a run needs a directory of its own in the audit",
+            f"{safe(str(runs))}: {error.strerror}",
+            "check space and permissions",
+        ) from None
+    return made
 
 
 class Trainer:
@@ -309,7 +344,8 @@ def _directories(audit: Path) -> list[Path]:
         names = sorted(os.listdir(audit / "runs"))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [audit / "runs" / name for name in names if re.fullmatch(r"\d{8}T\d{6}Z-\w{4}", name)]
+    found = [audit / "runs" / name for name in names if re.fullmatch(r"\d{8}T\d{6}Z-\w{4}", name)]
+    return [run for run in found if run.is_dir() and not run.is_symlink()]
 
 
 def find(audit: Path, run_id: str) -> Job:
@@ -404,7 +440,14 @@ def _what(spec: dict[str, Any]) -> str:
 
 def cancel(job: Job) -> None:
     """Ask a job to stop; it does so within a training step, or leaves the queue of the launcher at once."""
-    (job.directory / "cancel").touch()
+    try:
+        os.close(files.open_own(job.directory / "cancel", os.O_WRONLY))
+    except OSError as error:
+        raise JobError(
+            "a run is asked to stop by a file in its directory",
+            f"{safe(str(job.directory))}: {error.strerror}",
+            "check space and permissions",
+        ) from None
     launcher = _read_json(job.directory / launch.LAUNCHER)
     if not (job.directory / "heartbeat.json").exists() and lives_here(launcher):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -475,16 +518,15 @@ def _started(run_id: str) -> float:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text())
+        return files.read_json(path)
     except (OSError, ValueError):
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _last_progress(path: Path) -> dict[str, Any]:
     """The last complete line of events.jsonl; its end is enough."""
     try:
-        with open(path, "rb") as file:
+        with open(files.open_regular(path), "rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - 4096))
             lines = file.read().split(b"\n")[:-1]  # what follows the last newline is being written

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from labeltui import files
 from labeltui.errors import JobError, UsageError
 from labeltui.journal import identity
 from labeltui.store import write_json
@@ -90,7 +91,7 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
         },
     )
     try:
-        with open(directory / "log.txt", "ab") as log:
+        with open(files.open_own(directory / "log.txt", os.O_WRONLY | os.O_APPEND), "ab") as log:
             # A session of its own: closing the terminal must not reach it. All three streams are given, for inside
             # a full-screen program the inherited ones are not usable.
             process = subprocess.Popen(
@@ -109,7 +110,7 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
         ) from None
     # A file of its own, written without a temporary one: by now the child may read launch.json, and sweeps the
     # directory when it begins. A reader takes half a file for none.
-    (directory / LAUNCHER).write_text(json.dumps(identity(process.pid)))
+    files.write_own(directory / LAUNCHER, json.dumps(identity(process.pid)).encode())
     return warning
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labeltui import files
 from labeltui.errors import JobError, UsageError
 from labeltui.head import HeadSpec
 from labeltui.text import safe
@@ -185,8 +186,8 @@ class TrainSpec:
         return self.kind if self.backbone is None else self.backbone.model
 
     def write(self, path: Path) -> None:
-        """Write the spec as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """Write the spec as JSON, and flush it to the disk."""
+        files.write_own(path, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
     @classmethod
     def read(cls, path: Path) -> TrainSpec:
@@ -198,7 +199,7 @@ class TrainSpec:
             The file is missing, damaged, or was written by a newer labeltui.
         """
         try:
-            data = json.loads(path.read_text())
+            data = files.read_json(path)
             if data["format"] > FORMAT:
                 raise JobError(
                     f"this labeltui reads run format {FORMAT} and older",
@@ -216,7 +217,7 @@ class TrainSpec:
                 backbone = dict(values["backbone"])
                 values["backbone"] = BackboneSpec(**{**backbone, "augment": tuple(backbone["augment"])})
             return cls(**values)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             what = safe(f"{type(error).__name__}: {error}", 120)
             raise JobError("a run needs a readable spec.json", f"{safe(str(path))}: {what}") from None
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import store
+from labeltui import files, store
 from labeltui.journal import identity
 from labeltui.train import curves
 from labeltui.train.jobs import HEARTBEAT_SECONDS
@@ -36,7 +36,8 @@ class Run:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._events = open(directory / curves.EVENTS, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        events = files.open_own(directory / curves.EVENTS, os.O_WRONLY | os.O_APPEND)
+        self._events = open(events, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._last = 0.0
@@ -55,7 +56,7 @@ class Run:
         signal.signal(signal.SIGTERM, on_terminate)
         # Held for the last word: a run that filled the disk must still be able to say so.
         with contextlib.suppress(OSError):
-            (self.directory / RESERVE).write_bytes(bytes(RESERVE_BYTES))
+            files.write_own(self.directory / RESERVE, bytes(RESERVE_BYTES))
         beat = {**identity(), "time": time.time()}
         store.write_json(self.directory / "heartbeat.json", beat)
         thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -72,7 +73,7 @@ class Run:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             # Touched, not rewritten: readers on other hosts go by its time, those on this host by the process.
             with contextlib.suppress(OSError):
-                os.utime(self.directory / "heartbeat.json")
+                os.utime(self.directory / "heartbeat.json", follow_symlinks=False)
 
     def cancelled(self) -> bool:
         """Whether someone asked this job to stop."""
@@ -112,10 +113,9 @@ class Run:
 
 def _read_launch(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text())
+        return files.read_json(path)
     except (OSError, ValueError):  # started by hand
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 @dataclass(frozen=True)
