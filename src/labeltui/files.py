@@ -72,7 +72,7 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
         It holds no JSON object, or one nested too deep.
     """
     try:
-        value = json.loads(read_regular(path, limit).decode("utf-8", "surrogateescape"))
+        value = json.loads(read_regular(path, limit).decode("utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if not isinstance(value, dict):
