@@ -75,6 +75,15 @@ class Desk:
             assert time.monotonic() < end, f"it did not come about; the status line says: {self.status}"
             await self.pilot.pause(0.02)
 
+    async def click(self, column: int, row: int, target: str = "") -> None:
+        """Click on a cell of the screen, or of a widget, by the way that a driver's events take."""
+        at = self.app.screen.query_one(target).region if target else self.app.screen.region
+        for kind in (events.MouseDown, events.MouseUp):
+            place = {"x": at.x + column, "y": at.y + row, "screen_x": at.x + column, "screen_y": at.y + row}
+            keys = {"button": 1, "shift": False, "meta": False, "ctrl": False}
+            self.app.post_message(kind(None, delta_x=0, delta_y=0, **place, **keys))
+        await self.pilot.pause()
+
     async def paste(self, text: str) -> None:
         self.app.post_message(events.Paste(text))
         await self.pilot.pause()

@@ -263,12 +263,11 @@ async def test_the_window_may_change_its_size_at_any_time(tmp_path: Path) -> Non
 
 async def test_a_mouse_works_and_is_not_needed(tmp_path: Path) -> None:
     async with at_desk(make_audit(tmp_path, n=120)) as desk:
-        await desk.pilot.click("#queue", offset=(5, 3))
+        await desk.click(5, 3, "#queue")
         assert desk.session.row == 3
-        await desk.pilot.click("#classes", offset=(5, 2))
+        await desk.click(5, 2, "#classes")
         assert desk.review.pane == "classes"
-        await desk.pilot.click("#classes", offset=(5, 2))
-        await desk.pilot.pause()
+        await desk.click(5, 2, "#classes")
         assert desk.session.spec.given == desk.session.classes[1].index
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,8 @@ def test_late_answers_are_no_keys_and_still_count(tmp_path: Path) -> None:
         while not terminal.screen.images_received and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.2)
-        terminal.type("\x1b")
+        terminal.type("\x1b]11;rgb:1e1e/1e1e")  # what an earlier program asked for; no key either
+        terminal.type("/1e1e\x1b\\\x1b")
         assert line(process) == ["escape", "sixel", 10]  # the first key ever seen is the one that was typed
         terminal.type("q")
         assert line(process)[0] == "q"
@@ -123,6 +125,29 @@ def test_remembered_answers_save_the_wait_and_are_checked(tmp_path: Path) -> Non
         assert line(process) == ["q", "sixel", 10]
         process.wait(10)
     other.close()
+
+
+@pytest.mark.parametrize("budget", ["1.2", "0.2"], ids=["answers in time", "answers late"])
+def test_keys_typed_while_the_terminal_is_asked_are_not_lost(budget: str, tmp_path: Path) -> None:
+    terminal = Terminal(delay=0.4, chunk=30)  # the first half of an answer comes before the keys
+    with child(APP.replace("BUDGET", budget), terminal, tmp_path) as process:
+        until(lambda: terminal.questions)
+        terminal.type("jé")
+        assert line(process)[1] == "terminal"
+        assert line(process) == "ready"
+        assert [line(process)[0] for _ in range(2)] == ["j", "é"]
+        assert terminal.answered(2 if budget == "0.2" else 1)
+        terminal.type("q")
+        assert line(process)[0] == "q"
+        process.wait(10)
+    terminal.close()
+
+
+def until(holds: Callable[[], object], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def test_no_terminal_is_no_wait(tmp_path: Path) -> None:

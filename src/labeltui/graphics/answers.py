@@ -47,6 +47,8 @@ class Answers:
         Whether it knows mode 2026.
     seconds : float
         How long it took to answer, or how long was waited in vain.
+    typed : str
+        What else arrived meanwhile: keys typed ahead, and the beginning of an answer that came too late.
     """
 
     da1: tuple[int, ...] | None = None
@@ -60,6 +62,7 @@ class Answers:
     geometry: tuple[int, int] | None = None
     synchronised: bool = False
     seconds: float = 0.0
+    typed: str = ""
 
     def same(self, other: Answers) -> bool:
         """Tell whether two sets of answers say the same of the terminal, times and sizes aside."""
@@ -94,6 +97,11 @@ def question(environment: Mapping[str, str], inside: bool = False) -> str:
         parts.append("\x1b[?2026$p")
     parts.append("\x1b[c")
     return "".join(parts)
+
+
+def without_mode(text: str) -> str:
+    """Return text without the answer about mode 2026, which `Reader` leaves in what is no answer of ours."""
+    return _SYNCHRONISED.sub("", text)
 
 
 class Reader:

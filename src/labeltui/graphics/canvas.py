@@ -124,6 +124,7 @@ class Canvas:
                 app.driver_class,
                 self._hear,
                 lambda: self._open_questions > 0 and time.monotonic() < self._expected_until,
+                caps.typed,
             )
 
     @property

@@ -63,6 +63,8 @@ class Capabilities:
         Whether the terminal answered any question at all.
     forced : bool
         Whether a person chose the kind.
+    typed : str
+        Keys that arrived while the terminal was asked.
     """
 
     kind: str = "blocks"
@@ -81,6 +83,7 @@ class Capabilities:
     source: str = "environment"
     answered: bool = False
     forced: bool = False
+    typed: str = ""
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Capabilities:

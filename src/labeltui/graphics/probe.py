@@ -9,6 +9,7 @@ and corrects the image kind.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -25,7 +26,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeltui.graphics.answers import Answers, Reader, question
+from labeltui.graphics.answers import Answers, Reader, question, without_mode
 from labeltui.graphics.capabilities import Capabilities, Cell, choose, from_environment
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def decide(
         terminal=answers.version or caps.terminal,
         source="terminal",
         answered=answers.da1 is not None,
+        typed=answers.typed,
     )
     now, most = answers.registers or 0, answers.most_registers or 0
     if now or most:
@@ -218,7 +220,8 @@ def _converse(tty: int, query: str, budget: float) -> Answers:
     raw = termios.tcgetattr(tty)
     raw[3] &= ~(termios.ICANON | termios.ECHO)  # Ctrl+C still interrupts
     raw[6][termios.VMIN], raw[6][termios.VTIME] = 0, 0
-    reader = Reader()
+    reader, rest = Reader(), ""
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     start = time.monotonic()
     try:
         termios.tcsetattr(tty, termios.TCSANOW, raw)
@@ -228,10 +231,11 @@ def _converse(tty: int, query: str, budget: float) -> Answers:
                 data = os.read(tty, 4096)
                 if not data:
                     break  # the line was cut
-                reader.feed(data.decode("utf-8", "replace"))
+                rest += reader.feed(decode(data))
     finally:
         termios.tcsetattr(tty, termios.TCSANOW, before)
     reader.answers.seconds = time.monotonic() - start
+    reader.answers.typed = without_mode(rest + reader.release())
     return reader.answers
 
 
@@ -275,7 +279,7 @@ def remember(name: str, answers: Answers, file: Path) -> None:
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # none yet, or damaged: begin anew
         terminals = dict(json.loads(file.read_bytes())["terminals"])
     terminals.pop(name, None)
-    terminals[name] = asdict(answers)
+    terminals[name] = asdict(replace(answers, typed=""))
     text = json.dumps({"terminals": dict(list(terminals.items())[-REMEMBERED:])}, indent=1)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -288,12 +292,18 @@ def remember(name: str, answers: Answers, file: Path) -> None:
 
 # While the program runs
 
-_ESCAPE = re.compile(r"\x1b\[20[01]~|\x1b(?![\[OP_^X]|\]\d)")
-"""Begin and end of pasted text, and an Escape that begins none of the sequences that terminals send."""
+_ESCAPE = re.compile(
+    r"\x1b\[20(?P<paste>[01])~"
+    r"|(?P<colour>\x1b\]\d+;rgba?:[\da-fA-F/]*(?:\x07|\x1b\\))"
+    r"|(?P<open>\x1b(?:\](?:\d+(?:;(?:r?g?b?|rgba?:[\da-fA-F/]*\x1b?))?)?)?\Z)"
+    r"|\x1b(?![\[OP_^X])"
+)
+"""Begin and end of pasted text; a colour that an earlier program asked for; what may still become one; and an Escape
+that begins none of the sequences that terminals send."""
 
 
 def listening(
-    base: type[Driver], heard: Callable[[Answers], None], expecting: Callable[[], bool]
+    base: type[Driver], heard: Callable[[Answers], None], expecting: Callable[[], bool], ahead: str = ""
 ) -> type[Driver]:
     """Return a driver class that takes the terminal's answers out of the keys.
 
@@ -305,6 +315,8 @@ def listening(
         Called with the answers, in the input thread, when a batch of them is complete.
     expecting : callable
         Tells whether answers may still come; otherwise the keys are left alone.
+    ahead : str
+        What arrived before the driver listened; read before all other keys.
     """
     from textual import constants, events
     from textual._xterm_parser import XTermParser
@@ -321,10 +333,12 @@ def listening(
             super().__init__(debug)
             self._reader = Reader(inside=True)
             self._since = 0.0
-            self._escape = 0.0  # time of a last Escape that nothing has followed yet; 0 = none
+            self._held, self._held_since = "", 0.0  # an Escape that something may still follow
             self._pasting = False
+            self._ahead = ahead
 
         def feed(self, data: str) -> Iterable[Message]:
+            data, self._ahead = self._ahead + data, ""
             if data and (expecting() or self._reader.held):
                 data = self._reader.feed(data)
                 self._since = time.monotonic()
@@ -346,31 +360,34 @@ def listening(
             Textual takes Escape and the key behind it for Alt and that key, or for a character such as ¡ (Escape 1),
             and so loses both.
             """
-            if self._escape:
-                self._escape, data = 0.0, "\x1b" + data
+            data, self._held = self._held + data, ""
             position = 0
             for match in _ESCAPE.finditer(data):
                 yield from super().feed(data[position : match.start()]) if match.start() > position else ()
                 position = match.start()
-                if match[0] != "\x1b":
-                    self._pasting = match[0].endswith("200~")
-                elif not self._pasting and match.end() == len(data):
-                    self._escape, position = time.monotonic(), match.end()
+                if match["paste"]:
+                    self._pasting = match["paste"] == "0"
                 elif not self._pasting:
-                    yield events.Key("escape", "\x1b")
                     position = match.end()
+                    if match["open"]:
+                        self._held, self._held_since = match[0], time.monotonic()
+                    elif not match["colour"]:
+                        yield events.Key("escape", "\x1b")
             if position < len(data):
                 yield from super().feed(data[position:])
 
         def tick(self) -> Iterable[Message]:
+            if self._ahead:
+                yield from self.feed("")
             # Escape, alone or with one key (Alt), looks like the beginning of an answer; after a moment it is a key.
             held = self._reader.held
             patience = MOMENT if len(held) <= 2 else LATEST
             if held and time.monotonic() - self._since > patience:
                 yield from self._keys(self._reader.release())
-            if self._escape and time.monotonic() - self._escape > constants.ESCAPE_DELAY:
-                self._escape = 0.0
+            if self._held and time.monotonic() - self._held_since > constants.ESCAPE_DELAY:
+                held, self._held = self._held, ""
                 yield events.Key("escape", "\x1b")
+                yield from super().feed(held[1:]) if held[1:] else ()
             yield from super().tick()
 
     class Listening(base):  # type: ignore[misc,valid-type]

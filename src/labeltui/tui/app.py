@@ -29,6 +29,7 @@ from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
 from labeltui.tui.theme import DARK, THEMES
 from labeltui.tui.widgets.over import Item
+from labeltui.tui.widgets.rows import Rows
 from labeltui.tui.wire import Squeezed, Wire
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ TURN = 0.001
 
 SAVE_WAIT = 10.0
 """Seconds that leaving and exporting wait for a slow disk."""
+
+WHEEL = 3
+"""Lines by which one step of the mouse wheel scrolls a list."""
 
 SMALLEST = 60, 15
 """Columns and rows below which too little is shown to decide on."""
@@ -118,7 +122,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self._starting = False
         self._place: object = None  # as last remembered
         self._early: list[events.Key | events.Paste] | None = []  # typed before the first screen stood
-        self._clicked: Widget | None = None  # where the mouse was used since the last key
+        self._pressed: Widget | None = None  # where the mouse button went down
         self._asked_at = 0  # relabels since the last run when a job was last started by itself
 
     def get_default_screen(self) -> ReviewScreen:
@@ -166,6 +170,10 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             review.reader.read("No images", guide.missing_images(self.audit, self.keymap, review.reader.room))
         elif self.welcome:
             review.reader.read("Welcome", guide.welcome(self.audit, self.keymap, review.reader.room))
+        # Here the screen's messages wait; keys that open another screen need them.
+        self.call_later(self._type_early)
+
+    async def _type_early(self) -> None:
         early, self._early = self._early or [], None
         for event in early:
             await self._typed(event)
@@ -173,7 +181,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     # Keys -------------------------------------------------------------------------------
 
     async def on_event(self, event: events.Event) -> None:
-        """Handle keys here, one after the other; Textual handles all other events.
+        """Handle keys and clicks here, one after the other; Textual handles all other events.
 
         Textual would put each key into the message queue of the screen that is on top when the key *arrives*, and let
         messages follow it. Keys that arrive together (a stalled line, held keys) would then act before the one in
@@ -186,33 +194,39 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             else:
                 await self._typed(event)
             return
-        if isinstance(event, events.MouseEvent) and self.too_small:
+        if isinstance(event, events.MouseEvent) and not event.is_forwarded:
+            if self._early is None and not self.too_small:
+                await self._moused(event)
             return
-        if isinstance(event, events.MouseDown | events.MouseUp) and not event.is_forwarded:
-            self._clicked = self.get_widget_at(event.x, event.y)[0]
         await super().on_event(event)
 
     async def _typed(self, event: events.Key | events.Paste) -> None:
-        await self._clicks_are_done()
         if self.too_small:
             if isinstance(event, events.Key) and event.key in self.keymap.keys("quit"):
                 self.leave()
             return
-        screen = self.screen
-        while isinstance(screen, TableScreen) and not screen.on_top.is_set():
-            await screen.on_top.wait()
-            screen = self.screen
-        assert isinstance(screen, TableScreen)
-        await screen.typed(event)
+        await (await self._painted()).typed(event)
 
-    async def _clicks_are_done(self) -> None:
-        """Wait for the effect of a click, which bubbles from queue to queue up to the screen."""
-        clicked, self._clicked = self._clicked, None
-        for node in clicked.ancestors_with_self if clicked is not None else ():
-            if isinstance(node, Widget) and node.is_running:
-                done = asyncio.Event()
-                node.call_later(done.set)
-                await done.wait()
+    async def _moused(self, event: events.MouseEvent) -> None:
+        screen = await self._painted()
+        widget = self.get_widget_at(event.x, event.y)[0]
+        if isinstance(event, events.MouseScrollDown | events.MouseScrollUp) and isinstance(widget, Rows):
+            widget.wheel(WHEEL if isinstance(event, events.MouseScrollDown) else -WHEEL)
+            return
+        await super().on_event(event)
+        if isinstance(event, events.MouseDown):
+            self._pressed = widget
+        elif isinstance(event, events.MouseUp):
+            pressed, self._pressed = self._pressed, None
+            if pressed is widget:
+                await screen.clicked(widget, event.y)
+
+    async def _painted(self) -> TableScreen[Any]:
+        """Return the screen on top once it is painted: a person decides on what is shown."""
+        while isinstance(self.screen, TableScreen) and not self.screen.on_top.is_set():
+            await self.screen.on_top.wait()
+        assert isinstance(self.screen, TableScreen)
+        return self.screen
 
     def push_screen(self, screen: Any, *arguments: Any, **options: Any) -> Any:
         """Put a screen on top; the one below it has to be painted anew before it gets keys again."""

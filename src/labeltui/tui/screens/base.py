@@ -9,8 +9,9 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rich.cells import cell_len
-from textual import events, on
+from textual import events
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.worker import Worker, WorkerState
 
 from labeltui.errors import LabeltuiError
@@ -21,6 +22,7 @@ from labeltui.tui.compositor import Sparing
 from labeltui.tui.requirements import Context
 from labeltui.tui.widgets.over import Item, Panel, Reader
 from labeltui.tui.widgets.paint import STYLES, Lines, Piece, fit
+from labeltui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
     from labeltui.tui.app import LabeltuiApp
@@ -183,11 +185,18 @@ class TableScreen(Screen[T], inherit_bindings=False):
         self.paint_all()
         self.on_top.set()
 
-    @on(Panel.Picked)
-    async def _picked(self) -> None:
-        taken = self.panel.press("enter", None)
-        if taken is not None:
+    async def clicked(self, widget: Widget, y: int) -> None:
+        """Handle a click on a widget, at line `y` of the screen, completely."""
+        if not isinstance(widget, Rows) or not widget.click(y):
+            return
+        if widget is not self.panel.matches:
+            await _finish(self.chosen(widget))
+        elif taken := self.panel.press("enter", None):
             await _finish(taken())
+
+    def chosen(self, rows: Rows) -> object:
+        """Act on the row at the cursor of a list: it was clicked once more."""
+        return None
 
 
 def parts_of(error: BaseException) -> list[str]:

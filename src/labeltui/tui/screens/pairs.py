@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from textual import on
 from textual.widget import Widget
 
 from labeltui.tui.actions import Keymap
@@ -130,9 +129,9 @@ class PairsScreen(WithRows):
         self.swapped = False
         self.paint_pair()
 
-    @on(Rows.Chosen)
-    def _chosen(self) -> None:
-        self.do_open()
+    def chosen(self, rows: Rows) -> None:
+        if rows is self.list:
+            self.do_open()
 
     def do_open(self) -> None:
         if self.pair is None:

@@ -11,6 +11,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
+from textual.widget import Widget
 
 from labeltui.text import safe
 from labeltui.tui.actions import Keymap
@@ -205,14 +206,15 @@ class ReviewScreen(Narrowing):
         if self.pane != "classes":
             self.enter_pane(PANES[PANES.index(self.pane) - 1])
 
-    def on_click(self, event: events.Click) -> None:
+    async def clicked(self, widget: Widget, y: int) -> None:
         for pane in PANES:
-            if event.widget is not None and self.query_one(f"#{pane}-pane") in event.widget.ancestors:
+            if self.query_one(f"#{pane}-pane") in widget.ancestors:
                 self.enter_pane(pane)
+        await super().clicked(widget, y)
 
-    @on(Rows.Chosen)
-    def _chosen(self) -> None:
-        self.do_open()
+    def chosen(self, rows: Rows) -> None:
+        if rows in (self.class_list, self.queue):
+            self.do_open()
 
     def _moved(self, row: int) -> None:
         self.session.row = row

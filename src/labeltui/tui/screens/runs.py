@@ -7,7 +7,7 @@ import textwrap
 import time
 from collections.abc import Sequence
 
-from textual import on, work
+from textual import work
 from textual.containers import Vertical
 from textual.widget import Widget
 
@@ -225,9 +225,9 @@ class RunsScreen(WithRows):
         self.paint_run()
         self._watch()
 
-    @on(Rows.Chosen)
-    def _chosen(self) -> None:
-        self.do_compare()
+    def chosen(self, rows: Rows) -> None:
+        if rows is self.list:
+            self.do_compare()
 
     def do_mark(self) -> None:
         job = self.list.job

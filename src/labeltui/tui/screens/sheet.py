@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from rich.cells import cell_len
-from textual import events
 from textual.widget import Widget
 
 from labeltui.graphics import Thumb, Thumbnails
@@ -117,7 +116,8 @@ class SheetScreen(Opened):
 
         choose(self)
 
-    def on_click(self, event: events.Click) -> None:
+    async def clicked(self, widget: Widget, y: int) -> None:
         for at, thumbnail in enumerate(self.grid.children):
-            if event.widget is not None and thumbnail in event.widget.ancestors_with_self:
+            if thumbnail in widget.ancestors_with_self:
                 self._go(self.session.row // self.page * self.page + at)
+        await super().clicked(widget, y)

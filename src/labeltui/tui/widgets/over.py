@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from rich.cells import cell_len
-from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.message import Message
 
 from labeltui.text import safe
 from labeltui.tui.widgets.paint import Lines, Piece, fit
@@ -216,9 +214,6 @@ class Reader(Vertical):
 class Panel(Vertical):
     """The panel of one screen; it has all keys while it is open."""
 
-    class Picked(Message):
-        """A match was clicked that the cursor stood on."""
-
     def __init__(self) -> None:
         super().__init__(id="panel", classes="over")
         self.heading = Lines(classes="heading")
@@ -318,7 +313,3 @@ class Panel(Vertical):
                 hint, style = f"nothing matches {safe(self.field.value)}", "warn"
         keys: list[Piece] = [("⏎", "key"), (" take  ", "plain"), ("esc", "key"), (" back  ", "plain")]
         self.hint.show([[*keys, (hint, style)]])
-
-    @on(Rows.Chosen)
-    def _clicked(self) -> None:
-        self.post_message(self.Picked())

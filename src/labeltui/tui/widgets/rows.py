@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from textual import events
 from textual.geometry import Region, Size
-from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -16,20 +14,8 @@ from labeltui.tui.widgets.paint import Painted, Piece
 class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
     """A virtual list; a subclass answers `count` and `pieces`.
 
-    The keys are the screen's: it calls `move` and its kin.
+    Keys and clicks are the screen's: it calls `move`, `click` and their kin.
     """
-
-    class Chosen(Message):
-        """A row was clicked that the cursor stood on already."""
-
-        def __init__(self, rows: Rows, row: int) -> None:
-            super().__init__()
-            self.rows = rows
-            self.row = row
-
-        @property
-        def control(self) -> Rows:
-            return self.rows
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -86,6 +72,15 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         if tell:
             self.moved(row)
         return True
+
+    def click(self, y: int) -> bool:
+        """Put the cursor on the row at line `y` of the screen; True where it stood there: the row is chosen."""
+        row = y - self.region.y + self.scroll_offset.y
+        return row < self.count() and not self.go(row)
+
+    def wheel(self, by: int) -> None:
+        """Scroll by `by` lines; the cursor stays on its row."""
+        self.scroll_to(y=self.scroll_offset.y + by, animate=False, force=True, immediate=True)
 
     def reset(self, row: int) -> None:
         """Show changed rows with the cursor on `row`; `moved` is not called."""
@@ -146,8 +141,3 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
     def on_resize(self) -> None:
         self.virtual_size = Size(self.size.width, self.count())
         self._scroll_to_cursor()
-
-    def on_click(self, event: events.Click) -> None:
-        row = event.y + self.scroll_offset.y
-        if row < self.count() and not self.go(row):
-            self.post_message(self.Chosen(self, row))
