@@ -248,3 +248,52 @@ def test_scaling_meets_the_rate() -> None:
     np.testing.assert_allclose((1 - np.diag(noise.scaled(np.eye(3), labels, 0.1))), 0.1)
     with pytest.raises(InputError):
         noise.scaled(t, labels, 0.0)
+
+
+# ------------------------------------------------------------------------------- confusion or mistakes
+
+
+def test_confusion_both_ways_is_not_taken_for_mistakes_and_one_way_is() -> None:
+    from labeltui.noise.shrinkage import Disagreements
+
+    rng = np.random.default_rng(0)
+    k, size = 8, 200
+    confusion = np.zeros((k, k))
+    for a in range(0, k, 2):  # four pairs that look alike
+        confusion[a, a + 1] = confusion[a + 1, a] = 0.15
+    flips = np.roll(np.eye(k), 1, axis=1) * 0.2
+    for one_way in (False, True):
+        off = confusion + 0.02 / (k - 1) * (1 - np.eye(k)) + flips * one_way
+        np.fill_diagonal(off, 0.0)
+        counts = rng.poisson(off * size).astype(float)
+        np.fill_diagonal(counts, size - counts.sum(axis=1))
+        t = Disagreements(counts).transition()
+        np.testing.assert_allclose(t.sum(axis=1), 1.0)
+        outside = t[~np.eye(k, dtype=bool)]
+        if one_way:
+            assert t[1, 2] > 0.12
+            assert t[1, 2] > 3 * t[2, 1]
+            assert t[3, 4] > 0.12
+        else:  # as if every class were struck alike
+            assert outside.max() < 1.3 * outside.min()
+
+
+def test_counts_are_followed_as_far_as_they_are_trusted() -> None:
+    from labeltui.noise.shrinkage import Disagreements
+
+    counts = np.array([[900.0, 90.0, 10.0], [90.0, 900.0, 10.0], [10.0, 10.0, 980.0]])
+    found = Disagreements(counts)
+    ratio = [found.transition(trust)[0, 1] / found.transition(trust)[0, 2] for trust in (0.0, 0.5, 1.0)]
+    assert ratio[0] == pytest.approx(1.0)
+    assert ratio[0] < ratio[1] < ratio[2] < 9.0
+    half = found.transition(scale=0.5)
+    assert 1 - np.diag(half).mean() == pytest.approx((1 - np.diag(found.transition()).mean()) / 2)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_few_anchors_give_a_matrix_all_the_same(k: int) -> None:
+    from labeltui.noise.shrinkage import Disagreements
+
+    t = Disagreements(np.zeros((k, k))).transition(1.0)
+    np.testing.assert_allclose(t.sum(axis=1), 1.0)
+    assert (t >= 0).all()

@@ -76,7 +76,7 @@ def test_the_blend_finds_planted_errors_better_than_each_part_and_than_the_peers
     flagged = findings.suggest_label[:, 0] != facts.labels
     wrong = facts.labels != TRUTH
     assert wrong[flagged].mean() > 0.95
-    assert flagged[wrong].mean() > 0.87
+    assert flagged[wrong].mean() > 0.82  # errors toward classes that look alike may be their confusion
     assert (findings.suggest_label[:, 0][wrong & flagged] == TRUTH[wrong & flagged]).mean() > 0.9
 
 
@@ -125,6 +125,29 @@ def test_pool_weights_follow_the_evidence() -> None:
         <= min(loss(np.array([0.5, 0.5])), loss(np.array([0.0, 1.0])), loss(weights * 1.1)) + 1e-6
     )
     np.testing.assert_allclose(geometric_pool(logs, weights).sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_where_classes_overlap_more_than_labels_are_wrong_their_overlap_is_not_taken_for_errors() -> None:
+    rng = np.random.default_rng(7)
+    truth = rng.integers(0, 6, 3000).astype(np.int32)
+    x = ((rng.normal(size=(6, 16)) * 0.5)[truth] + rng.normal(size=(3000, 16))).astype(np.float32)
+    labels, planted = noise.symmetric(truth, 0.01, 0, 6)
+    g = graph.build(x, k=50)
+    fold = head.folds(labels, None, None, 5, 0)
+    p = head.out_of_fold(x, labels, fold, 6).p
+    assert (p.argmax(axis=1) != truth).mean() > 0.05  # the features themselves confuse more than 1 %
+    facts = base.DetectorInputs(
+        labels, 6, np.ones(3000, dtype=bool), g.indices, g.similarity, None, p, fold=fold, embeddings=x
+    )
+    findings = detect.run(facts, only=("neighbours", "nearest", "head", "corrected"))
+
+    def of(score: np.ndarray) -> float:
+        return float(average_precision_score(planted, -score))
+
+    assert of(findings.blend) > max(of(score) for score in findings.scores.values())
+    assert (1 - findings.blend).sum() < 2.4 * planted.sum()
+    off = findings.transition[~np.eye(6, dtype=bool)]
+    assert off.max() < 2 * off.min()
 
 
 def test_the_corrected_head_learns_right_labels_from_wrong_ones() -> None:

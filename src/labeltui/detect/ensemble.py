@@ -9,9 +9,10 @@
 
    Its value at t = y is the label score; its largest classes are the suggested labels.
 3. **Fit.** Both parts are learned from the labels as they are. T comes from each class's anchors
-   (`labeltui.noise.estimate.Anchors`). The weights are those under which the given labels are most probable once they
-   have passed through T: ``sum_t q_t T_ty`` (as in forward correction, Patrini et al., CVPR 2017). No clean label is
-   needed, because no detector has seen the label that it predicts.
+   (`labeltui.noise.estimate.Anchors`), shrunk toward mistakes that strike every class alike, since anchors disagree by
+   the confusion of classes as well (`labeltui.noise.shrinkage`). The weights are those under which the given labels are
+   most probable once they have passed through T: ``sum_t q_t T_ty`` (as in forward correction, Patrini et al., CVPR
+   2017). No clean label is needed, because no detector has seen the label that it predicts.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from scipy.optimize import minimize, minimize_scalar
 from labeltui.detect.base import Attribute, Detector, DetectorInputs, Floats, Ints, Mask, label_probability
 from labeltui.noise._validation import Floats as Matrix
 from labeltui.noise.estimate import Anchors
+from labeltui.noise.shrinkage import Disagreements
 
 Weights = npt.NDArray[np.float64]
 LogProbabilities = npt.NDArray[np.float32]
 
 _FLOOR = np.float32(1e-6)  # so that a detector that is certain does not overrule the others
 _MAX_VALUES = 12_000_000  # log-probabilities held while the weights are fitted: 48 MB
+_TRUSTS = (0.03, 0.06, 0.12, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
+_TRUST_ROWS = 20_000
 
 
 class Ensemble:
@@ -54,6 +58,8 @@ class Ensemble:
         T of the given labels.
     train_transition : ndarray of float64, shape (K, K)
         T of the labels that the detectors learned from; another one only where a person has changed some.
+    trust : float
+        How far T follows the anchors' counts (`fit_trust`).
     error_rate : float
         Estimated fraction of wrong labels.
     """
@@ -66,6 +72,7 @@ class Ensemble:
         self.weights: Weights = np.zeros(0)
         self.transition: Matrix = np.eye(inputs.n_classes)
         self.train_transition = self.transition
+        self.trust = 0.0
         self.error_rate = 0.0
         if self.detectors:
             self._fit(len(detectors))
@@ -91,6 +98,7 @@ class Ensemble:
         """Return what was fitted, for the record."""
         return {
             "method": "weighted geometric mean of class probabilities, then the noise posterior",
+            "trust": self.trust,
             **{f"weight_{d.name}": float(w) for d, w in zip(self.detectors, self.weights, strict=True)},
         }
 
@@ -115,30 +123,34 @@ class Ensemble:
             # label lead the weights astray; a second start leaves them out.
             starts.append(np.where(np.arange(m) >= n_plain, 1.0 / (m - n_plain), 0.0))
         fits = []
-        for weights, transition in zip(starts, self._transitions(starts, scorable), strict=True):
+        for weights, found in zip(starts, self._disagreements(starts, scorable), strict=True):
+            transition = found.transition()
             sharpened = weights * fit_sharpness(geometric_pool(logs, weights), labels, transition)
             weights = fit_weights(logs, labels, transition, sharpened)
-            fits.append((round(nll(logs, weights, labels, transition), 5), weights, transition))
-        _, self.weights, self.transition = min(fits, key=lambda fit: fit[0])
+            fits.append((round(nll(logs, weights, labels, transition), 5), weights, found))
+        _, self.weights, found = min(fits, key=lambda fit: fit[0])
         if both_kinds:  # the better pool has the better anchors
-            (self.transition,) = self._transitions([self.weights], scorable)
-            self.weights = fit_weights(logs, labels, self.transition, self.weights)
+            (found,) = self._disagreements([self.weights], scorable)
+        self.trust = fit_trust(geometric_pool(logs, self.weights), labels, found)
+        self.transition = found.transition(self.trust)
+        self.weights = fit_weights(logs, labels, self.transition, self.weights)
         self.train_transition = self.transition
         if inputs.given is not None:
             current = np.where(learnable, inputs.labels, -1).astype(np.int32)
-            (self.train_transition,) = self._transitions([self.weights], current)
+            (found,) = self._disagreements([self.weights], current)
+            self.train_transition = found.transition(self.trust)
         if len(rows):
             p = noise_posterior(geometric_pool(logs, self.weights), labels, self.transition)
             self.error_rate = float((1.0 - label_probability(p, labels)).mean(dtype=np.float64))
 
-    def _transitions(self, weights: list[Weights], labels: Ints) -> list[Matrix]:
-        """Estimate the transition matrix of `labels` (-1 = none) from the anchors of each pool."""
+    def _disagreements(self, weights: list[Weights], labels: Ints) -> list[Disagreements]:
+        """Count the `labels` (-1 = none) of the anchors of each pool."""
         anchors = [Anchors(labels, self.inputs.n_classes) for _ in weights]
         for start, stop in self.inputs.blocks():
             logs = log_probabilities(self._probabilities(start, stop))
             for each, exponents in zip(anchors, weights, strict=True):
                 each.add(start, geometric_pool(logs, exponents))
-        return [each.matrix() for each in anchors]
+        return [Disagreements(each.counts()) for each in anchors]
 
 
 # ------------------------------------------------------------------------------ pool
@@ -268,6 +280,37 @@ def fit_sharpness(pooled: Floats, labels: Ints, transition: Matrix) -> float:
 
     best = minimize_scalar(loss, bounds=(0.5, 4.0), method="bounded", options={"xatol": 1e-3})
     return round(float(best.x), 3)
+
+
+def fit_trust(pooled: Floats, labels: Ints, found: Disagreements) -> float:
+    """Return the fraction of the anchors' disagreements that makes the labels most probable, as even mistakes.
+
+    Near 0 where the pool explains the labels by the confusion of classes alone, near 1 where it does not. The pool's
+    sharpness is fitted anew for each fraction.
+
+    Parameters
+    ----------
+    pooled : ndarray of float32, shape (n, K)
+    labels : ndarray of int32, shape (n,)
+        0..K-1.
+    found : Disagreements
+
+    Returns
+    -------
+    float
+        One of a few values in 0..1; 0 without data.
+    """
+    if not len(labels):
+        return 0.0
+    step = max(1, len(labels) // _TRUST_ROWS)
+    pooled, labels = pooled[::step], labels[::step]
+    logs = np.log(np.maximum(pooled, _FLOOR))[None]
+    losses = []
+    for trust in _TRUSTS:
+        transition = found.transition(scale=trust)
+        sharpness = fit_sharpness(pooled, labels, transition)
+        losses.append(round(nll(logs, np.array([sharpness]), labels, transition), 5))
+    return _TRUSTS[int(np.argmin(losses))]
 
 
 def nll(logs: LogProbabilities, weights: Weights, labels: Ints, transition: Matrix) -> float:

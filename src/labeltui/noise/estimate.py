@@ -64,16 +64,19 @@ class Anchors:
             order = np.lexsort((places, -values))[:wanted]
             self._p[label], self._rows[label] = values[order], places[order]
 
+    def counts(self) -> Floats:
+        """Return how many anchors of each class have which label, shape (K, K)."""
+        n_classes = len(self.wanted)
+        rows = [np.bincount(self.labels[rows], minlength=n_classes) for rows in self._rows]
+        return np.array(rows, dtype=np.float64).reshape(n_classes, n_classes)
+
     def matrix(self) -> Floats:
         """Return T: the labels given to each class's anchors.
 
         A class is drawn toward the mean class with the weight of 20 anchors, so that few anchors do not pass for
         certainty, and 2 % are spread over all labels, since the clearest images have the clearest labels.
         """
-        n_classes = len(self.wanted)
-        counts = np.zeros((n_classes, n_classes))
-        for label, rows in enumerate(self._rows):
-            counts[label] = np.bincount(self.labels[rows], minlength=n_classes)
+        n_classes, counts = len(self.wanted), self.counts()
         each = counts.sum(axis=1, keepdims=True)
         total = max(float(each.sum()), 1.0)
         wrong = max(1.0 - float(np.trace(counts)) / total, 0.5 / total)

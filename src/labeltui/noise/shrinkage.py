@@ -1,0 +1,130 @@
+"""Which of the anchors' disagreements are mistakes, and which the confusion of classes that look alike.
+
+The anchors of class t, the samples that look most like it, disagree with it for two reasons: their label is wrong, or
+they are of another class that looks like t. Where wrong labels are rarer than such confusion, a transition matrix that
+is copied from the anchors describes the confusion, and calls every sample that lies between two classes wrong. Three
+facts tell them apart, none of which needs a clean label:
+
+*Direction.*
+    A calibrated classifier confuses two classes equally often in both directions: sum q_t q_y is symmetric. A pair of
+    classes of which one is given for the other far more often than the reverse shows mistakes. How lopsided pairs are
+    by confusion alone, and how many are more than that, is estimated from all pairs (two groups, empirical Bayes;
+    Efron, Large-Scale Inference, 2010, chapter 2).
+*Fit.*
+    Mistakes that strike every class alike make the given labels more probable under ``sum_t q_t T_ty``; confusion does
+    not, since q already holds it. The fraction of the anchors' disagreements that the labels' likelihood wants
+    (`labeltui.detect.ensemble.fit_trust`) is the trust in everything else that the anchors show.
+*Counts.*
+    A pair of classes is drawn toward the mean pair with the weight of `PSEUDO_COUNTS` anchors, and departs from it as
+    far as counts and trust allow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import betaln
+
+from labeltui.noise._validation import Floats
+
+PSEUDO_COUNTS = 5.0
+_LEAST_CONCENTRATION, _MOST_CONCENTRATION = 3.0, 300.0  # of the lopsidedness that confusion alone may have
+_MOST_WRONG = 0.95  # of a class
+
+
+class Disagreements:
+    """What the labels of each class's anchors say of mistakes.
+
+    Parameters
+    ----------
+    counts : ndarray of float64, shape (K, K)
+        counts[t, y]: anchors of class t that are labelled y.
+
+    Attributes
+    ----------
+    rate : float
+        Fraction of the anchors whose label is another one, without the directed mistakes.
+    directed : ndarray of float64, shape (K, K)
+        P(given y | correct t) of mistakes that go one way; zeros on the diagonal.
+    """
+
+    def __init__(self, counts: Floats) -> None:
+        self._size = np.maximum(counts.sum(axis=1), 1.0)
+        self._off = counts * (1.0 - np.eye(len(counts)))
+        total = max(float(counts.sum()), 1.0)
+        excess = directed_probability(self._off) * np.maximum(self._off - self._off.T, 0.0)
+        self.directed: Floats = excess / self._size[:, None]
+        self._rest = self._off - excess
+        self.rate = (float(self._rest.sum()) + 0.5) / (total + 1.0)
+
+    def transition(self, trust: float = 0.0, scale: float = 1.0) -> Floats:
+        """Return T_ty = P(given y | correct t).
+
+        Parameters
+        ----------
+        trust : float
+            0 = mistakes that are not directed strike every class alike, 1 = as the counts say.
+        scale : float
+            Fraction of `rate` that is taken for mistakes.
+
+        Returns
+        -------
+        ndarray of float64, shape (K, K)
+            Rows sum to 1.
+        """
+        k = len(self._off)
+        if k < 2:
+            return np.eye(k)
+        expected = self.rate * self._size[:, None] / (k - 1)
+        ratio = ((self._rest + PSEUDO_COUNTS) / (expected + PSEUDO_COUNTS)) ** trust
+        off = scale * self.rate / (k - 1) * ratio * (1.0 - np.eye(k)) + self.directed
+        wrong = off.sum(axis=1, keepdims=True)
+        off *= np.minimum(1.0, _MOST_WRONG / np.maximum(wrong, 1e-12))
+        return np.asarray(off + np.diag(1.0 - off.sum(axis=1)))
+
+
+def directed_probability(off: Floats) -> Floats:
+    """Return the probability that a pair of classes is given for each other in one direction by mistake.
+
+    Of the m disagreements of a pair those in one direction are beta-binomial: around one half where confusion alone
+    makes them (concentration fitted), anywhere (Jeffreys' prior) where mistakes do. The fraction of the second kind
+    is fitted too, under a prior that doubts it.
+
+    Parameters
+    ----------
+    off : ndarray of float64, shape (K, K)
+        Counts; zeros on the diagonal.
+
+    Returns
+    -------
+    ndarray of float64, shape (K, K)
+        Symmetric.
+    """
+    found = np.zeros_like(off)
+    upper = np.triu_indices(len(off), 1)
+    there, back = off[upper], off.T[upper]
+    some = there + back > 0
+    if not some.any():
+        return found
+    pairs = upper[0][some], upper[1][some]
+    (there, back), which, times = np.unique(
+        np.stack([there[some], back[some]]), axis=1, return_inverse=True, return_counts=True
+    )
+    which = which.reshape(-1)
+    mistakes = betaln(there + 0.5, back + 0.5) - betaln(0.5, 0.5)
+    best: tuple[float, npt.NDArray[np.float64]] | None = None
+    for a in np.geomspace(_LEAST_CONCENTRATION, _MOST_CONCENTRATION, 20):
+        confusion = betaln(there + a, back + a) - betaln(a, a)
+        fraction = 0.05
+        for _ in range(60):  # expectation maximisation
+            log_mistakes, log_confusion = np.log(fraction) + mistakes, np.log1p(-fraction) + confusion
+            belongs = 1.0 / (1.0 + np.exp(np.clip(log_confusion - log_mistakes, -700.0, 700.0)))
+            fraction = float(np.clip((belongs * times).sum() / (times.sum() + 2.0), 1e-4, 0.9))
+        fit = float((np.logaddexp(log_mistakes, log_confusion) * times).sum()) + 2.0 * float(
+            np.log1p(-fraction)
+        )
+        if best is None or fit > best[0] + 1e-9:
+            best = fit, belongs
+    assert best is not None
+    found[pairs] = best[1][which]
+    return found + found.T
