@@ -19,10 +19,10 @@ predicted_label       class id: the blend's top class; empty = nothing is known
 reviewer, decided_at  who decided, and when (ISO 8601, UTC); ``auto`` for automatic corrections
 ====================  ========================================================================================
 
-Names of files are bytes and need not be UTF-8. In `path` and in the label columns an undecodable byte is
-written ``\xHH``, and a backslash that is followed by ``x`` as ``\x5c``; every other name stays as it is. So
-replacing each ``\xHH`` by its byte gives the name back (`unescape`). With raw paths, bytes are
-written as they are and the file is UTF-8 only where the names are.
+Names of files are bytes and need not be UTF-8. In `path` and in the label columns a name that is valid UTF-8
+stands as it is; of any other the undecodable bytes are written ``\xHH``, and its own ``\x`` as ``\x5cx``
+(`labeltui.text.escape`). With raw paths, bytes are written as they are and the file is UTF-8 only where the names
+are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from labeltui.audit import Audit
 from labeltui.errors import UsageError
 from labeltui.store import OK, STATUS_NAMES, replacing
-from labeltui.text import safe
+from labeltui.text import escape, safe
 
 COLUMNS = (
     "path",
@@ -60,7 +60,6 @@ COLUMNS = (
 AUTO = "auto"
 
 _BLOCK = 65_536
-_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _QUOTED = re.compile(rb'[,"\r\n]')
 _UNUSUAL = re.compile(rb'[,"\r\n\\\x80-\xff]')
 
@@ -190,21 +189,6 @@ def write(
         auto_wrong=auto_wrong,
         auto_from=apply_suggestions,
     )
-
-
-def escape(name: bytes) -> bytes:
-    r"""Return a name as UTF-8, undecodable bytes as ``\xHH``; `unescape` gives the name back."""
-    if b"\\x" in name:
-        name = name.replace(b"\\x", b"\\x5cx")
-    if name.isascii():
-        return name
-    return name.decode("utf-8", "backslashreplace").encode()
-
-
-def unescape(text: bytes | str) -> bytes:
-    """Return the name that `escape` wrote."""
-    data = text.encode() if isinstance(text, str) else text
-    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), data)
 
 
 def _rows(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from labeltui.audit import Audit
 from labeltui.demo import Demo
 from labeltui.errors import UsageError
-from labeltui.export import unescape
 from labeltui.scanning import ScanSummary
-from labeltui.text import safe
+from labeltui.text import safe, unescape
 
 FAULTS_SHOWN = 10
 BAR = 20
@@ -122,15 +122,17 @@ def explanation(audit: Audit, sample: str) -> dict[str, Any]:
     UsageError
         No sample is called so.
     """
-    try:
-        i = audit.index(unescape(sample))
-    except ValueError:
+    for name_of_sample in (sample.encode("utf-8", "surrogateescape"), unescape(sample)):
+        with contextlib.suppress(ValueError):
+            i = audit.index(name_of_sample)
+            break
+    else:
         if not (sample.isdecimal() and int(sample) < audit.n):
             raise UsageError(
                 "a sample is named by its path in the audit or by its number",
                 f"{safe(sample)} is neither",
                 "copy the path from an export, or take a number of `labeltui review`",
-            ) from None
+            )
         i = int(sample)
     found = audit.evidence(i)
     titles = audit.detectors()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
+
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 def safe(value: str | bytes, limit: int | None = None) -> str:
@@ -29,6 +32,36 @@ def safe(value: str | bytes, limit: int | None = None) -> str:
     if limit is not None and len(text) > limit:
         text = "…" + text[len(text) - max(0, limit - 1) :] if limit > 0 else ""
     return text
+
+
+def is_utf8(name: bytes) -> bool:
+    """Whether a name is valid UTF-8."""
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def escape(name: bytes) -> bytes:
+    r"""Return a name as UTF-8: as it is where it is valid, else with its undecodable bytes as ``\xHH``.
+
+    Of an undecodable name, ``\x`` becomes ``\x5cx``, so that `unescape` gives it back.
+    """
+    if name.isascii() or is_utf8(name):
+        return name
+    return name.replace(b"\\x", b"\\x5cx").decode("utf-8", "backslashreplace").encode()
+
+
+def unescape(text: bytes | str) -> bytes:
+    r"""Return the name that `escape` wrote.
+
+    A valid name that looks like an escaped one (``a\xff.png``, with a backslash) cannot be told from it: look
+    for the text itself first.
+    """
+    data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    name = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), data)
+    return data if is_utf8(name) else name
 
 
 def _visible(character: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from labeltui.errors import SourceError
-from labeltui.sources import order_classes, read_class_names, read_classes
+from labeltui.scanning.label_table import read_label_table
+from labeltui.sources import open_source, order_classes, read_class_names, read_classes
 
 
 def test_classes_are_ordered_by_number_when_all_are() -> None:
@@ -44,3 +47,17 @@ def test_display_names(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         read_class_names(tmp_path / "n.csv")
     assert [line[:7] for line in caught.value.got.splitlines()] == ["line 2:", "line 3:", "line 4:"]
+
+
+def test_names_in_a_legacy_encoding_are_noted(tmp_path: Path) -> None:
+    if sys.platform == "darwin":
+        pytest.skip("the file system refuses such names")
+    for name in (b"cat/1.png", b"dog/fa\xe7ade.png", "dog/façade.png".encode()):
+        path = os.path.join(os.fsencode(tmp_path), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb"):
+            pass
+    notes = read_label_table(open_source(tmp_path), None, None, None).notes
+    (note,) = [note for note in notes if "UTF-8" in note]
+    assert note.startswith("1 names are not UTF-8")
+    assert "fa\\xe7ade" in note

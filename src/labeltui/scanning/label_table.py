@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from labeltui.errors import UsageError
 from labeltui.sources import Source, order_classes, read_class_names, read_classes
-from labeltui.text import safe
+from labeltui.text import is_utf8, safe
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,11 @@ def read_label_table(
     if class_names and (unnamed := sum(name not in names for name in class_ids)):
         notes.append(f"{unnamed} of {len(class_ids)} classes have no display name and show their id")
     n = len(source.ids)
+    if strange := [name for name in source.ids if not name.isascii() and not is_utf8(name)]:
+        notes.append(
+            f"{len(strange):,} names are not UTF-8, perhaps in the encoding of an older system, such as "
+            f"{safe(strange[0], 60)}; exports write their bytes as \\xHH (--paths raw: as they are)"
+        )
     split = np.full(n, -1, np.int16)
     split_names: list[str] = []
     if source.splits is not None:

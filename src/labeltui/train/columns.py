@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
 from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.store import Names
-from labeltui.text import safe
+from labeltui.text import safe, unescape
 
 PATH_COLUMN = "path"
 SHOWN = 3
-_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 def split_name(reference: str) -> tuple[Path, str]:
@@ -81,7 +79,7 @@ def read_column(table: Path, column: str, ids: Names) -> list[str | None]:
             faults.append(f"line {line}: {len(fields)} fields, not {len(header)}")
             continue
         raw = fields[path_at].encode("utf-8", "surrogateescape")
-        found = index.get(raw, index.get(_unescape(raw)))
+        found = index.get(raw, index.get(unescape(raw)))
         if found is None:
             faults.append(f"line {line}: no sample {safe(fields[path_at])}")
         elif seen[found]:
@@ -95,7 +93,3 @@ def read_column(table: Path, column: str, ids: Names) -> list[str | None]:
             f"each row of {name} must name one sample of the audit, once", "; ".join(faults[:SHOWN]) + more
         )
     return values
-
-
-def _unescape(name: bytes) -> bytes:
-    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), name)
