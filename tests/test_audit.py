@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from labeltui import journal, store
-from labeltui.audit import CLASS_ORDERS, KINDS, Audit, QueueSpec
+from labeltui.audit import CLASS_ORDERS, KINDS, Audit, QueueSpec, queue
 from labeltui.audit.copies import Copies
 from labeltui.csg import measure, pooled_counts
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, InputError, MissingImage, NotAnAudit
@@ -425,7 +426,6 @@ def test_queue_filters(audit: Audit) -> None:
 
 @pytest.mark.parametrize("text", ["class1/", "CLASS1/0001", "7.png", "png", "nowhere", "png" + "class"])
 def test_text_search_is_the_same_in_small_and_large_queues(audit: Audit, text: str) -> None:
-    from labeltui.audit import queue
 
     names = [audit.sample_id(i) for i in range(audit.n)]
     expected = [text.lower().encode() in name.lower() for name in names]
@@ -439,6 +439,15 @@ def test_text_search_is_the_same_in_small_and_large_queues(audit: Audit, text: s
             assert queue.contains(audit._store.ids, everyone, text).tolist() == expected
     finally:
         queue._TEXT_BLOCK, queue._SCAN_FROM = block, least
+
+
+def test_a_path_is_found_in_any_unicode_form() -> None:
+    names = [unicodedata.normalize(form, "ca/fé.png").encode() for form in ("NFC", "NFD")] + [b"ca/fe.png"]
+    arrays = store.pack_names("id", names)
+    packed = store.Names(arrays["id"], arrays["id_offsets"])
+    for form in ("NFC", "NFD"):
+        found = queue.contains(packed, np.arange(3), unicodedata.normalize(form, "fé"))
+        assert found.tolist() == [True, True, False]
 
 
 def test_class_orders(audit: Audit) -> None:

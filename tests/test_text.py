@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltui.text import safe
+from labeltui.text import fold, safe, tell_apart
 
 
 @given(st.one_of(st.text(), st.binary().filter(lambda b: b"\0" not in b)))
@@ -30,3 +30,17 @@ def test_limit_keeps_the_end() -> None:
     assert safe("train/cat/000123.png", 10) == "…00123.png"
     assert safe("abc", 10) == "abc"
     assert safe("abc", 0) == ""
+
+
+def test_searches_see_one_form_of_a_name() -> None:
+    for name in ("café", "piñata", "한국"):
+        assert fold(unicodedata.normalize("NFD", name)) == fold(unicodedata.normalize("NFC", name.upper()))
+    assert fold("cat\u200b") == "cat"
+    assert fold("a\xa0b") == "a b"
+
+
+def test_names_that_look_alike_get_their_ids() -> None:
+    assert tell_apart(["crane", "crane", "owl"], [b"n1", b"n2", b"n3"]) == ["crane (n1)", "crane (n2)", "owl"]
+    forms = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    shown = tell_apart(forms, [name.encode() for name in forms])
+    assert shown == ["café (caf\\xe9)", unicodedata.normalize("NFD", "café") + " (cafe\\u0301)"]

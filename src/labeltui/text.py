@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
@@ -32,6 +33,52 @@ def safe(value: str | bytes, limit: int | None = None) -> str:
     if limit is not None and len(text) > limit:
         text = "…" + text[len(text) - max(0, limit - 1) :] if limit > 0 else ""
     return text
+
+
+def fold(text: str) -> str:
+    """Return text as searches compare it: one Unicode form, lower case, without invisible format characters.
+
+    >>> fold("CAFE\\u0301") == fold("caf\\u00e9")
+    True
+    """
+    if text.isascii():
+        return text.casefold()
+    text = "".join(
+        character
+        for character in unicodedata.normalize("NFKC", text)
+        if unicodedata.category(character) != "Cf"
+    )
+    return unicodedata.normalize("NFKC", text.casefold())
+
+
+def tell_apart(names: Sequence[str], ids: Sequence[bytes]) -> list[str]:
+    """Return display names for showing, as `safe` makes them; those that look alike get their id behind them.
+
+    >>> tell_apart(["crane", "crane", "maillot"], [b"n02012849", b"n03126707", b"n03710637"])
+    ['crane (n02012849)', 'crane (n03126707)', 'maillot']
+    """
+    shown = [safe(name) for name in names]
+    for places in _alike(shown):
+        for place, plain in zip(places, different([ids[place] for place in places]), strict=True):
+            shown[place] = f"{shown[place]} ({plain})"
+    return shown
+
+
+def different(names: Sequence[bytes]) -> list[str]:
+    """Return names for showing, those that would look alike in ASCII."""
+    shown = [safe(name) for name in names]
+    for places in _alike(shown):
+        for place in places:
+            shown[place] = shown[place].encode("ascii", "backslashreplace").decode()
+    return shown
+
+
+def _alike(shown: Sequence[str]) -> list[list[int]]:
+    """Groups of places whose texts look the same on a screen, in the order of their first one."""
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(shown):
+        places.setdefault(unicodedata.normalize("NFC", text), []).append(place)
+    return [group for group in places.values() if len(group) > 1]
 
 
 def is_utf8(name: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -220,7 +221,7 @@ def _mixed(samples: Index, seed: int) -> NDArray[np.float32]:
 
 
 def contains(names: Names, samples: Index, text: str) -> Mask:
-    """Whether each sample's name holds `text`, letters A-Z in either case: (m,) bool.
+    """Whether each sample's name holds `text`, letters A-Z in either case, in any Unicode form: (m,) bool.
 
     Parameters
     ----------
@@ -230,7 +231,14 @@ def contains(names: Names, samples: Index, text: str) -> Mask:
     text : str
         As a person typed it; undecodable bytes may stand in it as `os.fsdecode` gives them.
     """
-    wanted = text.encode("utf-8", "surrogateescape").lower()
+    forms = {text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))}
+    hits = np.zeros(len(samples), bool)
+    for form in forms:
+        hits |= _holds(names, samples, form.encode("utf-8", "surrogateescape").lower())
+    return hits
+
+
+def _holds(names: Names, samples: Index, wanted: bytes) -> Mask:
     if len(samples) < _SCAN_FROM:
         return np.fromiter((wanted in names[i].lower() for i in samples.tolist()), bool, len(samples))
     hits = np.zeros(len(names), bool)

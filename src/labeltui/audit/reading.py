@@ -22,7 +22,7 @@ from labeltui.audit.views import CLASS_ORDERS, ClassTable, Decision, PairRow, Su
 from labeltui.errors import AuditError, InputError, MissingImage
 from labeltui.journal import Journal
 from labeltui.store import STATUS_NAMES, Store
-from labeltui.text import safe
+from labeltui.text import safe, tell_apart
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -42,7 +42,7 @@ class Reading:
         Numbers of samples and classes.
     class_ids : list of bytes
     names, split_names : list of str
-        For showing; control characters are escaped.
+        For showing; control characters are escaped, and names that several classes share get the class's id.
     given, current : (N,) int32
         Labels, -1 = none; read-only views. `current` is `given` with the relabels.
     generation : int
@@ -57,7 +57,7 @@ class Reading:
         self.n = store.n
         self.class_ids = store.class_ids
         self.K = len(self.class_ids)
-        self.names = [safe(name) for name in store.class_names]
+        self.names = tell_apart(store.class_names, store.class_ids)
         self.split_names = [safe(name) for name in store.split_names]
         self.read_only = journal.read_only
         self._journal = journal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,14 @@ def read_label_table(
     names = read_class_names(class_names) if class_names else {}
     if class_names and (unnamed := sum(name not in names for name in class_ids)):
         notes.append(f"{unnamed} of {len(class_ids)} classes have no display name and show their id")
+    shared = sorted(
+        name for name, count in Counter(names.get(each) for each in class_ids).items() if name and count > 1
+    )
+    if shared:
+        notes.append(
+            f"display names that several classes share, shown with their ids: {', '.join(map(safe, shared[:20]))}"
+            + (f" and {len(shared) - 20} more" if len(shared) > 20 else "")
+        )
     n = len(source.ids)
     if strange := [name for name in source.ids if not name.isascii() and not is_utf8(name)]:
         notes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,10 +16,11 @@ from PIL import Image
 
 from labeltui.errors import SourceError
 from labeltui.sources.images import Images
-from labeltui.text import safe
+from labeltui.text import different, fold, safe
 
 # int() refuses very long digit strings, and no one numbers classes so.
 INTEGER = re.compile(rb"[+-]?[0-9]{1,18}")
+LEADING_ZEROS = re.compile(r"(?<![0-9.])0+(?=[0-9])")
 SHOWN = 20  # faults or names listed before "and 12 more"
 
 
@@ -235,14 +237,16 @@ def check_labels(labels: Sequence[bytes | None], what: str) -> list[str]:
         word = "class has" if len(single) == 1 else "classes have"
         notes.append(f"{len(single)} {word} a single sample, which cannot be judged well: {listed(single)}")
     notes += [
-        f"the classes {listed(alike)} differ only in white space or case; they are kept apart"
+        f"the classes {listed(different(alike))} differ only in case, white space, leading zeros, invisible "
+        "characters or Unicode form; they are kept apart"
         for alike in _lookalikes(sizes)
     ]
     return notes
 
 
 def _lookalikes(sizes: Iterable[bytes]) -> list[list[bytes]]:
-    groups: dict[bytes, list[bytes]] = {}
+    groups: dict[str, list[bytes]] = {}
     for label in sizes:
-        groups.setdefault(b" ".join(label.lower().split()), []).append(label)
+        folded = " ".join(fold(os.fsdecode(label)).split())
+        groups.setdefault(LEADING_ZEROS.sub("", folded), []).append(label)
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)

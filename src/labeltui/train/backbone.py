@@ -32,7 +32,7 @@ from labeltui.embed.memory import retain_heap
 from labeltui.embed.spec import slug
 from labeltui.errors import Cancelled, JobError, UsageError
 from labeltui.sources import Images, ScannedImages
-from labeltui.text import safe
+from labeltui.text import safe, tell_apart
 from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
 from labeltui.train.images import Rows, TrainingImages
@@ -346,8 +346,8 @@ class _BackboneJob:
 
     def _say_unseen(self, part: Part, seen: npt.NDArray[np.bool_]) -> None:
         if not seen.all():
-            names = self.task.audit.class_names
-            missing = [safe(names[index]) for index in np.flatnonzero(~seen)]
+            names = tell_apart(self.task.audit.class_names, self.task.audit.class_ids)
+            missing = [names[index] for index in np.flatnonzero(~seen)]
             self.task.job.note(
                 f"{part.name}: no training sample of {', '.join(missing[:5])}"
                 + (f" and {len(missing) - 5} more classes" if len(missing) > 5 else "")

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from labeltui.audit import QueueSpec
 from labeltui.tui.checks import Checks
-from labeltui.tui.widgets.paint import fit, fit_end, shared
+from labeltui.tui.widgets.paint import fit, fit_end, fit_ends, shared, shared_starts
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit, Change, ClassTable, Step
@@ -59,6 +59,7 @@ class Session:
         self.audit = audit
         self.longest_name = max((cell_len(name) for name in audit.names), default=0)
         self._same_start = shared(audit.names) >= 3
+        self._shared_start = shared_starts(audit.names)
         self.spec = QueueSpec()
         self.queue: NDArray[np.int64] = np.empty(0, np.int64)
         self.row = 0
@@ -279,8 +280,10 @@ class Session:
         return Outcome(f"{did}: {step.kind} of {self.audit.sample_name(sample)}{more}", "link")
 
     def cut(self, name: str, width: int) -> str:
-        """Return a class's name in `width` cells; of names that all begin alike the end is kept."""
-        return fit_end(name, width) if self._same_start else fit(name, width)
+        """Return a class's name in `width` cells; the end is kept where another one begins alike."""
+        if self._same_start:
+            return fit_end(name, width)
+        return fit_ends(name, width) if self._shared_start.get(name, 0) >= width - 1 else fit(name, width)
 
     def used(self, label: int) -> None:
         """Remember a class as used last.

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from labeltui.text import safe
+from labeltui.text import fold, safe
 from labeltui.tui.widgets.paint import Lines, Piece, fit
 from labeltui.tui.widgets.rows import Rows
 
@@ -39,12 +39,12 @@ def rank(query: str, items: Sequence[Item[V]]) -> list[int]:
     one inside, and equals keep their order, except that the very text that was typed comes first. If nothing matches,
     letters in order are enough (``bdg`` finds budgie).
     """
-    words = query.casefold().split()
+    words = fold(query).split()
     if not words:
         return list(range(len(items)))
     found = []
     for place, item in enumerate(items):
-        text = item.text.casefold()
+        text = fold(item.text)
         cost = 0
         for word in words:
             at = text.find(word)
@@ -52,11 +52,11 @@ def rank(query: str, items: Sequence[Item[V]]) -> list[int]:
                 break
             cost += 0 if at == 0 else 1 if not text[at - 1].isalnum() else 2
         else:
-            found.append((text != query.casefold(), cost, place))
+            found.append((text != fold(query), cost, place))
     if found:
         return [place for _, _, place in sorted(found)]
     letters = "".join(words)
-    return [place for place, item in enumerate(items) if _in_order(letters, item.text.casefold())]
+    return [place for place, item in enumerate(items) if _in_order(letters, fold(item.text))]
 
 
 def _in_order(letters: str, text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -49,6 +50,24 @@ def fit_end(text: str, width: int) -> str:
     while cell_len(text) > width:
         text = "…" + text[2:] if text[0] == "…" else "…" + text[1:]
     return fit(text, width)
+
+
+def fit_ends(text: str, width: int) -> str:
+    """Like `fit`, but cut text keeps both its ends."""
+    if cell_len(text) <= width or width < 3:
+        return fit(text, width)
+    head = set_cell_size(text, (width - 1) // 2).rstrip()
+    return head + fit_end("…" + text[len(head) :], width - cell_len(head))
+
+
+def shared_starts(words: Iterable[str]) -> dict[str, int]:
+    """Return how many first letters each word has in common with another one, at most."""
+    ordered = sorted(set(words))
+    found = dict.fromkeys(ordered, 0)
+    for before, after in itertools.pairwise(ordered):
+        same = shared([before, after])
+        found[before], found[after] = max(found[before], same), same
+    return found
 
 
 def shared(words: list[str]) -> int:
