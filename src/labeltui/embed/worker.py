@@ -19,7 +19,7 @@ from labeltui.embed.buffer import DECODED, FAILED, SharedBuffer
 from labeltui.embed.transform import Transform
 from labeltui.errors import LabeltuiError
 from labeltui.sources import Images
-from labeltui.sources.decode import decode, from_array, pixel_hash
+from labeltui.sources.decode import pixel_hash
 
 Item = tuple[bytes, int]  # id and index of a sample
 
@@ -39,7 +39,7 @@ def decode_into(
         data = images.read(*sample)
         raw = data if isinstance(data, bytes) else data.tobytes()
         buffer.content[row] = np.frombuffer(hashlib.sha256(raw).digest(), np.uint8)
-        image = decode(data) if isinstance(data, bytes) else from_array(data)
+        image = images.decode(data)
         buffer.image[row] = np.frombuffer(pixel_hash(image), np.uint8)
         buffer.pixels[row] = transform(image)
     except LabeltuiError as error:

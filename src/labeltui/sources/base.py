@@ -16,6 +16,7 @@ from PIL import Image
 
 from labeltui.errors import SourceError
 from labeltui.sources.images import Images
+from labeltui.sources.levels import find_levels
 from labeltui.text import different, fold, safe
 
 # int() refuses very long digit strings, and no one numbers classes so.
@@ -157,6 +158,12 @@ class Samples:
     pred_probs: npt.NDArray[np.float32] | None = None
     pred_probs_classes: list[bytes] | None = None
     has_images: bool = True
+    levels: tuple[int, int] | None = None  # see `labeltui.sources.levels`
+
+    def find_levels(self) -> None:
+        """Choose the 16-bit grey levels that are black and white, and note them."""
+        self.levels, note = find_levels(self.read, len(self.ids))
+        self.notes += [note] if note else []
 
     def images(self) -> Images:
         raise NotImplementedError

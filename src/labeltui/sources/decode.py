@@ -5,8 +5,9 @@ Conversions, in this order:
 * the first frame of an animation or of a multi-page file;
 * a JPEG of more than `DRAFT_PIXELS` is decoded at 1/2, 1/4 or 1/8 of its size as long as the shorter side
   keeps `DRAFT_SIDE` pixels, which no backbone's input exceeds in practice;
-* grey levels of 16 bits become the upper 8; integers of 32 bits within 0..255 and floats within 0..1 are
-  taken as they are, others are stretched from their minimum to their maximum;
+* grey levels of 16 bits are stretched by one range for the whole data set (`labeltui.sources.levels`), or become the
+  upper 8; integers of 32 bits within 0..255 and floats within 0..1 are taken as they are, others are stretched from
+  their minimum to their maximum;
 * transparent pixels are laid over white; palettes, CMYK, YCbCr, Lab and HSV become RGB; colour profiles are
   ignored;
 * the EXIF orientation is applied.
@@ -28,6 +29,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from labeltui.errors import MissingImage, UnreadableImage
 
+Levels = tuple[int, int]
 MAX_FILE_BYTES = 1 << 30
 DRAFT_PIXELS = 4_000_000
 DRAFT_SIDE = 1024
@@ -69,13 +71,15 @@ def read_file(path: bytes) -> bytes:
         os.close(descriptor)
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes, levels: Levels | None = None) -> Image.Image:
     """Return the image in an encoded file.
 
     Parameters
     ----------
     data : bytes
         Content of an image file.
+    levels : (int, int), optional
+        The 16-bit grey levels that become black and white; None takes the upper 8 bits.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def decode(data: bytes) -> Image.Image:
                 image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
             image.load()
             orientation = _orientation(image)
-            rgb = to_rgb(image)
+            rgb = to_rgb(image, levels)
             return rgb if orientation is None else rgb.transpose(orientation)
     except UnreadableImage:
         raise
@@ -111,15 +115,28 @@ def decode(data: bytes) -> Image.Image:
         raise UnreadableImage(f"the image cannot be decoded: {_reason(error)}") from None
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded image as 8-bit RGB."""
+def grey_levels(data: bytes) -> npt.NDArray[np.uint16] | None:
+    """Return the levels (H, W) of a file of 16-bit grey; None of any other file. Only the header of others is read."""
+    try:
+        with _open(data) as image:
+            small = image.width * image.height <= (Image.MAX_IMAGE_PIXELS or image.width * image.height)
+            if not small or not (image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")):
+                return None
+            image.load()
+            return np.asarray(image).astype(np.uint16)
+    except Exception:  # as in `decode`; whoever wants the image is told why
+        return None
+
+
+def to_rgb(image: Image.Image, levels: Levels | None = None) -> Image.Image:
+    """Return a loaded image as 8-bit RGB; `levels` as for `decode`."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        levels = np.asarray(image)
+        grey = np.asarray(image)
         if image.format == "PNG":
-            levels = levels.astype(np.uint16)  # older versions of Pillow open 16 bits as 32
-        return Image.fromarray(_grey(levels)).convert("RGB")
+            grey = grey.astype(np.uint16)  # older versions of Pillow open 16 bits as 32
+        return Image.fromarray(_grey(grey, levels)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         opaque = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -169,14 +186,19 @@ _UPRIGHT = {
 }
 
 
-def _grey(levels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+def _grey(grey: npt.NDArray[np.generic], levels: Levels | None) -> npt.NDArray[np.uint8]:
     """Return grey levels of more than 8 bits as 8 bits."""
-    if levels.dtype.itemsize == 2:
-        return (levels.astype(np.uint16) >> 8).astype(np.uint8)
-    values = levels.astype(np.float64)
+    if grey.dtype.itemsize == 2:
+        if levels is None:
+            return (grey.astype(np.uint16) >> 8).astype(np.uint8)
+        black, white = levels
+        stretched = (grey.astype(np.uint16).astype(np.float32) - black) * np.float32(255 / (white - black))
+        shown: npt.NDArray[np.uint8] = np.rint(np.clip(stretched, 0, 255)).astype(np.uint8)
+        return shown
+    values = grey.astype(np.float64)
     finite = np.isfinite(values)
     low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 0.0)
-    full = 1.0 if levels.dtype.kind == "f" else 255.0
+    full = 1.0 if grey.dtype.kind == "f" else 255.0
     if low >= 0 and high <= full:
         low, high = 0.0, full
     values = np.where(finite, values, low)

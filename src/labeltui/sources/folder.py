@@ -33,10 +33,15 @@ class Folder(Samples):
     split_level: bool = False
 
     def describe(self) -> dict[str, object]:
-        return {"kind": self.kind, "image_store": "files", "split_level": self.split_level}
+        return {
+            "kind": self.kind,
+            "image_store": "files",
+            "split_level": self.split_level,
+            "levels": self.levels,
+        }
 
     def images(self) -> Images:
-        return FileImages(self.root)
+        return FileImages(self.root, levels=self.levels)
 
 
 def open_folder(path: Path, options: SourceOptions) -> Folder:
@@ -105,6 +110,7 @@ def open_folder(path: Path, options: SourceOptions) -> Folder:
         notes=notes,
         split_level=bool(splits),
     )
+    source.find_levels()
     if options.pred_probs is not None:
         probabilities = read_probabilities(options.pred_probs, options, ids, notes)
         source.pred_probs, source.pred_probs_classes = probabilities

@@ -9,7 +9,7 @@ import hashlib
 import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
@@ -79,7 +79,16 @@ class Images(ABC):
         ------
         MissingImage, UnreadableImage
         """
-        return _to_image(self.read(sample_id, index))
+        return self.decode(self.read(sample_id, index))
+
+    def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
+        """Return what `read` returned as an image, RGB and upright.
+
+        Raises
+        ------
+        UnreadableImage
+        """
+        return decode(data) if isinstance(data, bytes) else from_array(data)
 
     def scanned(self, data: bytes | npt.NDArray[np.uint8], index: int) -> bytes | None:
         """Return the bytes that the scan recorded the SHA-256 of; None where it recorded none.
@@ -98,11 +107,16 @@ class Images(ABC):
 class FileImages(Images):
     """Each sample is an image file below (or, with an absolute path, outside) a directory.
 
-    With ready embeddings the scan never read the files, and nothing is known of what they held.
+    With ready embeddings the scan never read the files, and nothing is known of what they held. `levels` are the
+    16-bit grey levels that become black and white, see `labeltui.sources.levels`.
     """
 
     root: Path
     embedded: bool = False
+    levels: tuple[int, int] | None = None
+
+    def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
+        return decode(data, self.levels) if isinstance(data, bytes) else super().decode(data)
 
     def read(self, sample_id: bytes, index: int) -> bytes:
         return read_file(os.path.join(os.fsencode(self.root), sample_id))
@@ -194,7 +208,10 @@ class ScannedImages(Images):
             It is another one than at the scan.
         """
         data, image = self._checked(sample_id, index)
-        return _to_image(data) if image is None else image
+        return self.source.decode(data) if image is None else image
+
+    def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
+        return self.source.decode(data)
 
     def _checked(
         self, sample_id: bytes, index: int
@@ -204,14 +221,10 @@ class ScannedImages(Images):
         stored = self.source.scanned(data, index)
         if stored is None or hashlib.sha256(stored).digest() == self.sha256[index].tobytes():
             return data, None
-        image = _to_image(data)
+        image = self.source.decode(data)
         if pixel_hash(image) == self.pixels[index].tobytes():
             return data, image
         raise ChangedImage("the image has changed since the scan", safe(sample_id), "scan the data again")
-
-
-def _to_image(data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
-    return decode(data) if isinstance(data, bytes) else from_array(data)
 
 
 def load_array(file: Path, key: str | None) -> npt.NDArray[np.generic]:
@@ -270,6 +283,18 @@ _HEADERS: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dt
 }
 
 
+def _open_files(description: Mapping[str, object], root: Path) -> Images:
+    levels = description.get("levels")
+    embedded = description.get("embeddings") is not None
+    if levels is None:
+        return FileImages(root, embedded)
+    if isinstance(levels, Sequence) and len(levels) == 2:
+        black, white = levels
+        if isinstance(black, int) and isinstance(white, int) and 0 <= black < white:
+            return FileImages(root, embedded, (black, white))
+    raise SourceError("grey levels are two numbers", f"got {safe(str(levels))}", "scan the data again")
+
+
 def _open_array(description: Mapping[str, object], root: Path) -> Images:
     file, key = description.get("file"), description.get("array_key")
     if not isinstance(file, str):
@@ -283,7 +308,7 @@ def _open_array(description: Mapping[str, object], root: Path) -> Images:
 
 
 _OPENERS: dict[str, Callable[[Mapping[str, object], Path], Images]] = {
-    "files": lambda description, root: FileImages(root, description.get("embeddings") is not None),
+    "files": _open_files,
     "array": _open_array,
     "none": lambda description, root: NoImages(),
 }

@@ -25,10 +25,10 @@ class Table(Samples):
     description: dict[str, object] = field(default_factory=dict)
 
     def describe(self) -> dict[str, object]:
-        return dict(self.description)
+        return {**self.description, "levels": self.levels}
 
     def images(self) -> Images:
-        return FileImages(self.root)
+        return FileImages(self.root, levels=self.levels)
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def open_table(path: Path, options: SourceOptions) -> Table:
             "delimiter": options.delimiter,
         },
     )
+    source.find_levels()
     if options.pred_probs is not None:
         probabilities = read_probabilities(options.pred_probs, options, ids, notes)
         source.pred_probs, source.pred_probs_classes = probabilities
