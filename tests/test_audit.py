@@ -68,7 +68,7 @@ def check_against_rebuild(audit: Audit) -> None:
     whole = measure(graph(audit), labels, audit.K, audit.csg_k)
     rows = audit.class_rows("index")
     assert [row.overlap for row in rows] == pytest.approx(whole.overlap.tolist(), rel=1e-6)
-    assert [row.self_share for row in rows] == pytest.approx(whole.self_share.tolist(), abs=1e-9)
+    assert [row.self_similarity for row in rows] == pytest.approx(whole.self_similarity.tolist(), abs=1e-9)
     assert audit.summary().csg == pytest.approx(whole.csg, rel=1e-9)
     kinds, flags = audit.kinds, audit.flags
     for row in rows:
@@ -536,7 +536,7 @@ def test_summary_and_status(audit: Audit) -> None:
         "samples",
         "flags",
         "overlap",
-        "self_share",
+        "self_similarity",
         "reviewed",
     }
     assert set(status["csg"]) == {"value", "k", "embedding"}
@@ -782,7 +782,7 @@ def write_wide(path: Path, n: int = 4000, classes: int = 300, seed: int = 0) -> 
         "groups/duplicate": groups,
         "csg/T": pooled_counts(indices, given, classes, k),
         "csg/overlap": found.overlap,
-        "csg/self_share": found.self_share,
+        "csg/self_similarity": found.self_similarity,
         "csg/interval": np.array([found.csg - 1, found.csg + 1]),
         "scores/blend": rng.random(n).astype(np.float32),
         "suggest/label": suggest,

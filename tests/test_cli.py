@@ -93,7 +93,7 @@ def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
         "samples",
         "flags",
         "overlap",
-        "self_share",
+        "self_similarity",
         "reviewed",
     }
     assert set(status["csg"]) == {"value", "k", "embedding"}

@@ -87,7 +87,7 @@ def test_overlap_is_one_less_the_bray_curtis_distance() -> None:
 def test_spectral_shares_sum_to_csg_and_are_its_gradient() -> None:
     T = np.random.default_rng(1).integers(1, 200, (8, 8)) + 400 * np.eye(8, dtype=np.int64)
     result = csg.complexity(T, np.full(8, 100), k=10)
-    assert result.spectral_share.sum() == pytest.approx(result.csg, rel=1e-10)
+    assert result.spectral_contribution.sum() == pytest.approx(result.csg, rel=1e-10)
     # CSG is of degree 1 in W; growing all overlaps of class i moves CSG by twice its share.
     for i in range(8):
         step = 1e-6
@@ -95,17 +95,17 @@ def test_spectral_shares_sum_to_csg_and_are_its_gradient() -> None:
         W[i] *= 1 + step
         W[:, i] *= 1 + step
         slope = (csg.spectrum(W)[1] - result.csg) / step
-        assert slope == pytest.approx(2 * result.spectral_share[i], abs=1e-4)
+        assert slope == pytest.approx(2 * result.spectral_contribution[i], abs=1e-4)
 
 
 def test_spectral_share_does_not_depend_on_the_basis_of_equal_eigenvalues() -> None:
     # Three groups of alike classes: the spectrum is degenerate, so eigenvectors are arbitrary. Symmetry
     # decides.
     T = np.kron(np.eye(3, dtype=np.int64), np.full((4, 4), 25))
-    share = csg.complexity(T, np.full(12, 50), k=10).spectral_share
+    share = csg.complexity(T, np.full(12, 50), k=10).spectral_contribution
     np.testing.assert_allclose(share, share[0], atol=1e-9)
     order = np.random.default_rng(2).permutation(12)
-    other = csg.complexity(T[np.ix_(order, order)], np.full(12, 50), k=10).spectral_share
+    other = csg.complexity(T[np.ix_(order, order)], np.full(12, 50), k=10).spectral_contribution
     np.testing.assert_allclose(other, share[order], atol=1e-9)
 
 
@@ -131,7 +131,7 @@ def test_measure_counts_every_sample_and_orders_hard_classes_first() -> None:
     np.testing.assert_allclose(result.overlap, result.W.sum(axis=1) - 1)
     assert result.n == 600
     assert result.sizes.sum() == 600
-    assert np.corrcoef(result.overlap, 1 - result.self_share)[0, 1] > 0.5
+    assert np.corrcoef(result.overlap, 1 - result.self_similarity)[0, 1] > 0.5
     i, j, value = result.pairs(limit=3)
     off = np.triu(result.W, 1)
     assert value.tolist() == sorted(off.ravel(), reverse=True)[:3]
@@ -141,11 +141,11 @@ def test_measure_counts_every_sample_and_orders_hard_classes_first() -> None:
 
 
 def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "LEAST_COUNTS", 1)
-    monkeypatch.setattr(counting, "LEAST_CLASSES", 1)
+    monkeypatch.setattr(counting, "MIN_COUNTS_PER_THREAD", 1)
+    monkeypatch.setattr(counting, "MIN_CLASSES_PER_THREAD", 1)
     _, indices, labels = blobs(900, 9, 1.0, seed=5)
     one, many = (csg.measure(indices, labels, 9, 10, threads=threads) for threads in (1, 3))
-    for name in ("S", "W", "overlap", "eigenvalues", "spectral_share"):
+    for name in ("S", "W", "overlap", "eigenvalues", "spectral_contribution"):
         assert getattr(one, name).tobytes() == getattr(many, name).tobytes(), name
     assert one.csg == many.csg
 
@@ -174,7 +174,7 @@ def test_absent_classes_and_samples_without_label_leave_the_spectrum() -> None:
     assert gaps.present.tolist() == [True, False, True, False, False, True, True, False]
     assert gaps.classes == 4
     np.testing.assert_array_equal(gaps.overlap[gaps.present], plain.overlap)
-    np.testing.assert_array_equal(gaps.spectral_share[gaps.present], plain.spectral_share)
+    np.testing.assert_array_equal(gaps.spectral_contribution[gaps.present], plain.spectral_contribution)
     assert not gaps.overlap[~gaps.present].any()
     assert gaps.trace == pytest.approx(plain.trace)
     assert gaps.n == int((wide >= 0).sum())
@@ -203,12 +203,22 @@ def test_nothing_is_ever_nan(n: int, K: int, k: int, corrected: bool, seed: int)
     indices[rng.random(n) < 0.3] = -1
     labels = rng.integers(-1, K, n).astype(np.int32)
     result = csg.measure(indices, labels, K, k, prior_corrected=corrected)
-    for name in ("S", "W", "overlap", "self_share", "spectral_share", "eigenvalues", "csg", "trace", "l1"):
+    for name in (
+        "S",
+        "W",
+        "overlap",
+        "self_similarity",
+        "spectral_contribution",
+        "eigenvalues",
+        "csg",
+        "trace",
+        "l1",
+    ):
         assert np.isfinite(getattr(result, name)).all(), name
     assert 0 <= result.csg_normalised <= 1 + 1e-9
     np.testing.assert_array_equal(result.W, result.W.T)
     np.testing.assert_allclose(result.S.sum(axis=1), result.present, atol=1e-12)
-    assert result.spectral_share.sum() == pytest.approx(result.csg, abs=1e-6)
+    assert result.spectral_contribution.sum() == pytest.approx(result.csg, abs=1e-6)
 
 
 def test_one_class_and_no_labels_at_all() -> None:
@@ -346,7 +356,7 @@ def test_live_equals_a_rebuild_after_500_relabels_and_undo_is_exact() -> None:
     np.testing.assert_array_equal(state.sizes, rebuilt.sizes)
     np.testing.assert_allclose(state.overlap, rebuilt.overlap, atol=1e-8)
     np.testing.assert_allclose(state.W, rebuilt.W, atol=1e-8)
-    np.testing.assert_allclose(state.self_share, rebuilt.self_share, atol=1e-12)
+    np.testing.assert_allclose(state.self_similarity, rebuilt.self_similarity, atol=1e-12)
     assert state.complexity().csg == rebuilt.csg
     for sample, label in reversed(moves):
         state.relabel(sample, label)
@@ -362,7 +372,7 @@ def test_an_emptied_class_leaves_and_returns_on_undo() -> None:
     emptied = state.complexity()
     assert not emptied.present[3]
     assert emptied.classes == 3
-    assert state.overlap[3] == emptied.overlap[3] == state.self_share[3] == 0
+    assert state.overlap[3] == emptied.overlap[3] == state.self_similarity[3] == 0
     for sample, label in reversed(undo):
         state.relabel(sample, label)
     np.testing.assert_array_equal(state.complexity().overlap, before.overlap)
@@ -414,7 +424,7 @@ def test_sparse_matrices_say_the_same_as_dense_ones(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(counting, "SPARSE_ABOVE", 10)
     monkeypatch.setattr("labeltui.csg.live.SPARSE_ABOVE", 10)
-    monkeypatch.setattr(counting, "LEAST_CLASSES", 4)
+    monkeypatch.setattr(counting, "MIN_CLASSES_PER_THREAD", 4)
     few = csg.measure(indices, labels, 40, 10, threads=3)
     assert sparse.issparse(few.S)
     assert sparse.issparse(few.W)
@@ -435,7 +445,7 @@ def test_sparse_matrices_say_the_same_as_dense_ones(monkeypatch: pytest.MonkeyPa
             np.testing.assert_allclose(sparse_state.overlap, state.overlap, atol=1e-7)
     np.testing.assert_array_equal(sparse_state.T.toarray(), state.T)
     np.testing.assert_array_equal(sparse_state.sizes, state.sizes)
-    np.testing.assert_allclose(sparse_state.self_share, state.self_share, atol=1e-12)
+    np.testing.assert_allclose(sparse_state.self_similarity, state.self_similarity, atol=1e-12)
     after = sparse_state.after([1, 2], [3, -1])
     np.testing.assert_array_equal(after.T.toarray(), state.after([1, 2], [3, -1]).T)
     np.testing.assert_array_equal(sparse_state.T.toarray(), state.T)

@@ -48,7 +48,7 @@ class Complexities:
         csg = store.attrs("csg")
         self._value: float | None = float(csg["csg"]) if "csg" in csg else None
         self.scan_value = self._value
-        self._spectral: NDArray[np.float64] | None = self._stored("spectral_share")
+        self._spectral: NDArray[np.float64] | None = self._stored("spectral_contribution")
         self.interval = self._interval(csg)
         self._version = 0
         self._solved = 0 if self._value is not None else -1
@@ -187,14 +187,14 @@ class Complexities:
             return self._catch_up().sizes > 0
         return stored.astype(np.bool_)
 
-    def self_share(self) -> NDArray[np.float64]:
+    def self_similarity(self) -> NDArray[np.float64]:
         """(K,) share of a class's own label among its neighbours."""
-        stored = self._stored("self_share")
+        stored = self._stored("self_similarity")
         if self.moved or stored is None:
-            return self._catch_up().self_share
+            return self._catch_up().self_similarity
         return stored
 
-    def spectral_share(self) -> NDArray[np.float64] | None:
+    def spectral_contribution(self) -> NDArray[np.float64] | None:
         """(K,) of the last eigen-solve; None before there was any."""
         return self._spectral
 
@@ -256,12 +256,12 @@ class Complexities:
         return self._value
 
     def solve(self) -> float:
-        """Solve for CSG and the spectral shares of the labels now; any thread may call this."""
+        """Solve for CSG and the spectral contributions of the labels now; any thread may call this."""
         version, snapshot = self.snapshot()
         found = snapshot.complexity()
         with self._lock:
             if version > self._solved:
-                self._solved, self._value, self._spectral = version, found.csg, found.spectral_share
+                self._solved, self._value, self._spectral = version, found.csg, found.spectral_contribution
         return found.csg
 
     def snapshot(self) -> tuple[int, Snapshot]:

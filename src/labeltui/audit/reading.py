@@ -383,11 +383,11 @@ class Reading:
             "flags": self._left.copy(),
             "flagged": self._flagged,
             "overlap": np.where(c.present(), c.overlap(), np.nan),
-            "self_share": np.where(c.present(), c.self_share(), np.nan),
+            "self_similarity": np.where(c.present(), c.self_similarity(), np.nan),
             "reviewed": self._reviewed.copy(),
         }
-        if (spectral := c.spectral_share()) is not None:
-            columns["spectral_share"] = spectral
+        if (spectral := c.spectral_contribution()) is not None:
+            columns["spectral_contribution"] = spectral
         if order == "name":
             places = np.array(sorted(range(self.K), key=lambda i: (self.names[i].casefold(), i)), np.int64)
         elif order == "index" or order not in columns:
@@ -456,7 +456,7 @@ class Reading:
                     "samples": row.samples,
                     "flags": row.flagged,
                     "overlap": row.overlap,
-                    "self_share": row.self_share,
+                    "self_similarity": row.self_similarity,
                     "reviewed": row.reviewed,
                 }
                 for row in self.class_rows()

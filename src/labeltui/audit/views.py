@@ -10,7 +10,16 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-CLASS_ORDERS = ("overlap", "name", "samples", "flags", "self_share", "spectral_share", "reviewed", "index")
+CLASS_ORDERS = (
+    "overlap",
+    "name",
+    "samples",
+    "flags",
+    "self_similarity",
+    "spectral_contribution",
+    "reviewed",
+    "index",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +118,9 @@ class ClassRow:
         With this current label, excluded ones not counted.
     flags, flagged : int
         Given this label and flagged: without a decision, and all.
-    overlap, self_share : float or None
+    overlap, self_similarity : float or None
         Complexity (summed overlap with the other classes), and S[i, i]; None where no sample of the class counts.
-    spectral_share : float or None
+    spectral_contribution : float or None
         Signed share in CSG as last solved.
     reviewed : int
         Samples given this label that have a decision.
@@ -126,8 +135,8 @@ class ClassRow:
     flags: int
     flagged: int
     overlap: float | None
-    self_share: float | None
-    spectral_share: float | None
+    self_similarity: float | None
+    spectral_contribution: float | None
     reviewed: int
     reliable: bool
 
@@ -180,7 +189,7 @@ class ClassTable(Sequence[ClassRow]):
             index=label,
             id=self._ids[label],
             name=self._names[label],
-            spectral_share=values.pop("spectral_share", None),
+            spectral_contribution=values.pop("spectral_contribution", None),
             reliable=values["samples"] > self._reliable_above,
             **values,
         )

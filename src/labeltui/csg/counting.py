@@ -17,13 +17,32 @@ Integers: TypeAlias = NDArray[np.int64]
 Matrix: TypeAlias = Any  # NDArray, or scipy.sparse.csr_array above SPARSE_ABOVE classes
 
 SPARSE_ABOVE = 2000
-# Neighbours per thread below which another thread costs more than it saves, and the same for classes in W.
-LEAST_COUNTS = 400_000
-LEAST_CLASSES = 64
+# Less work per thread than this does not repay starting one: neighbours to count, and rows of W.
+MIN_COUNTS_PER_THREAD = 400_000
+MIN_CLASSES_PER_THREAD = 64
 
 
 def class_sizes(indices: NDArray[Any], labels: NDArray[Any], n_classes: int) -> Integers:
-    """Labelled samples of each class that have a neighbour list: (K,) int64."""
+    """Count the labelled samples of each class that have a neighbour list.
+
+    Parameters
+    ----------
+    indices : (N, k) int32
+        Neighbour lists; a list that starts with -1 is empty.
+    labels : (N,) int32
+        Class of each sample; -1 = none.
+    n_classes : int
+        K.
+
+    Returns
+    -------
+    (K,) int64
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit, or a label is out of range.
+    """
     sizes = np.zeros(n_classes, dtype=np.int64)
     if indices.shape[1]:
         kernels.class_sizes(*checked(indices, labels, n_classes, 1), sizes)
@@ -53,7 +72,7 @@ def pooled_counts(
     k : int
         Neighbours to count per sample; at most those stored.
     threads : int, optional
-        The result does not depend on it.
+        Does not change the result.
     first : int
         Skip this many nearest neighbours; counts of first..k add to those of 0..first.
     weights : (N,) int, optional
@@ -71,9 +90,7 @@ def pooled_counts(
     indices, labels = checked(indices, labels, n_classes, k)
     multiples = np.empty(0, np.int32) if weights is None else np.ascontiguousarray(weights, dtype=np.int32)
     if weights is not None and multiples.shape != labels.shape:
-        raise InputError(
-            "weights need one number per sample", f"got {multiples.shape}, {labels.shape} needed"
-        )
+        raise InputError(f"weights must have shape {labels.shape}, one per sample", f"got {multiples.shape}")
     if n_classes > SPARSE_ABOVE:
         return _sparse_counts(indices, labels, n_classes, range(first, k), multiples)
 
@@ -81,7 +98,7 @@ def pooled_counts(
         T = np.zeros((n_classes, n_classes), dtype=np.int64)
         return kernels.pooled_counts(indices, labels, multiples, T, start, stop, first, k), T
 
-    least = max(1, max(LEAST_COUNTS, n_classes**2) // max(1, k - first))
+    least = max(1, max(MIN_COUNTS_PER_THREAD, n_classes**2) // max(1, k - first))
     results = parallel.share(part, 0, len(labels), threads, least)
     for bad, _ in results:
         if bad >= 0:
@@ -133,7 +150,7 @@ def overlap(S: Matrix, threads: int | None = None) -> Matrix:
     S : (K, K) float64 or csr_array
         Not negative.
     threads : int, optional
-        The result does not depend on it.
+        Does not change the result.
 
     Returns
     -------
@@ -145,8 +162,8 @@ def overlap(S: Matrix, threads: int | None = None) -> Matrix:
     K = len(S)
     transposed = np.ascontiguousarray(S.T)
     W = np.zeros((K, K))
-    # Rows get shorter downwards, so threads take interleaved ones instead of consecutive pieces.
-    pieces = max(1, min(parallel.count_threads(threads), K // LEAST_CLASSES))
+    # Rows of the triangle get shorter downwards, so each thread takes interleaved rows.
+    pieces = max(1, min(parallel.count_threads(threads), K // MIN_CLASSES_PER_THREAD))
     parallel.share(lambda piece, _: kernels.overlap(S, transposed, W, piece, pieces), 0, pieces, pieces)
     rows, columns = np.tril_indices(K, -1)
     W[rows, columns] = W[columns, rows]
@@ -159,18 +176,20 @@ def checked(
     indices = np.ascontiguousarray(indices, dtype=np.int32)
     labels = np.ascontiguousarray(labels, dtype=np.int32)
     if indices.ndim != 2 or labels.ndim != 1 or len(indices) != len(labels):
-        raise InputError("neighbour lists need one row per label", f"got {indices.shape} and {labels.shape}")
+        raise InputError(
+            "neighbour lists must have one row per label", f"got {indices.shape} and {labels.shape}"
+        )
     if not 1 <= k <= indices.shape[1]:
-        raise InputError(f"k lies in 1..{indices.shape[1]}, the neighbours stored", f"got k={k}")
+        raise InputError(f"k must be in 1..{indices.shape[1]}, the neighbours stored", f"got k={k}")
     if n_classes < 1:
-        raise InputError("there is at least one class", f"got {n_classes}")
+        raise InputError("there must be at least one class", f"got {n_classes}")
     if len(labels) and int(labels.max()) >= n_classes:
-        raise InputError(f"labels are -1 or class indices below {n_classes}", f"got {int(labels.max())}")
+        raise InputError(f"labels must be -1 or class indices below {n_classes}", f"got {int(labels.max())}")
     return indices, labels
 
 
 def _out_of_range(row: int, n: int) -> InputError:
-    return InputError(f"neighbours are sample indices below {n}", f"the list of sample {row} names others")
+    return InputError(f"neighbours must be sample indices below {n}", f"the list of sample {row} has others")
 
 
 def _sparse_counts(
@@ -210,7 +229,7 @@ def _sparse_overlap(S: Matrix, threads: int | None) -> Matrix:
         0,
         K,
         threads,
-        LEAST_CLASSES,
+        MIN_CLASSES_PER_THREAD,
     )
     lengths = np.concatenate([np.diff(part[0]) for part in parts])
     indptr = np.concatenate([[0], np.cumsum(lengths)])

@@ -1,4 +1,4 @@
-"""Overlaps that follow every relabel at once."""
+"""Class overlaps updated incrementally with every relabel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labeltui.errors import InputError
 
 
 class Snapshot(NamedTuple):
-    """Copies that stay what they are while labels go on changing; measure them on any thread."""
+    """Copies of the counts of a `LiveCsg` at one moment; safe to measure on any thread."""
 
     T: Matrix
     sizes: Integers
@@ -34,13 +34,12 @@ class Snapshot(NamedTuple):
 class LiveCsg:
     """The class matrices of a graph, kept exact while single labels change.
 
-    The embedding does not move when a label changes, so neither do the neighbours: a relabel changes T by the
-    few counts around one sample, and S and W in the rows and columns of the classes that have them. T equals
-    a rebuild to the bit after any sequence; so giving a sample its previous label back is an exact undo.
+    A label does not change the embedding, so the neighbours stay: a relabel changes T only by the few counts
+    neighbour_labels one sample, and S and W only in the rows and columns of the classes involved. T equals a rebuild to
+    the bit after any sequence of relabels, so giving a sample its previous label back is an exact undo.
 
-    Up to `SPARSE_ABOVE` classes `overlap` and `self_share` follow each relabel (microseconds). Above, T is
-    sparse and they are computed when asked for. Not for several threads at once; `snapshot` is what to hand
-    over.
+    Up to `SPARSE_ABOVE` classes `overlap` and `self_similarity` are updated with each relabel (microseconds). Above,
+    T is sparse and they are computed on access. Not thread-safe: hand other threads a `snapshot`.
 
     Parameters
     ----------
@@ -80,28 +79,36 @@ class LiveCsg:
         self._rev_indices = np.ascontiguousarray(rev_indices, dtype=np.int32)
         n = len(checked_labels)
         if T.shape != (n_classes, n_classes):
-            raise InputError(f"pooled counts are {n_classes} x {n_classes}", f"got {T.shape}")
+            raise InputError(f"pooled counts must be {n_classes} x {n_classes}", f"got {T.shape}")
         if len(self._rev_indptr) != n + 1 or self._rev_indptr[-1] != len(self._rev_indices):
             raise InputError(
-                "reverse lists have one entry per sample and end where their indices do",
+                "reverse lists must have N + 1 pointers, the last one the number of indices",
                 f"got {len(self._rev_indptr)} pointers for {n} samples and {len(self._rev_indices)} indices",
                 "take them from Graph.reverse(csg_k)",
             )
-        # Checked here, once: the kernels follow these numbers without looking.
+        # Validated here, once: the kernels trust these numbers.
         if self._indices.size and not (self._indices.min() >= -1 and self._indices.max() < n):
-            raise InputError(f"neighbours are sample indices below {n}, or -1", "others are among them")
+            raise InputError(
+                f"neighbours must be sample indices below {n}, or -1", "got indices out of range"
+            )
         if self._rev_indices.size and not (self._rev_indices.min() >= 0 and self._rev_indices.max() < n):
-            raise InputError(f"reverse neighbours are sample indices below {n}", "others are among them")
+            raise InputError(
+                f"reverse neighbours must be sample indices below {n}", "got indices out of range"
+            )
         if self._rev_indptr[0] != 0 or (np.diff(self._rev_indptr) < 0).any():
-            raise InputError("reverse lists begin at 0 and never go back", "other pointers are among them")
+            raise InputError(
+                "the pointers of reverse lists must start at 0 and never decrease", "they do not"
+            )
         if checked_labels.size and checked_labels.min() < -1:
-            raise InputError(f"labels are -1 or class indices below {n_classes}", f"{checked_labels.min()}")
+            raise InputError(
+                f"labels must be -1 or class indices below {n_classes}", f"got {checked_labels.min()}"
+            )
         self.n_classes = n_classes
         self.csg_k = csg_k
         self._labels = checked_labels.copy()
         self._sizes = class_sizes(self._indices, self._labels, n_classes)
         self._dense = n_classes <= SPARSE_ABOVE
-        self._shown: Overlaps | None = None
+        self._cached: Overlaps | None = None
         if self._dense:
             self._T = np.array(T.toarray() if sparse.issparse(T) else T, dtype=np.int64, order="C")
             self._live = self._counts(self._T, self._labels, self._sizes, matrices=True)
@@ -133,13 +140,13 @@ class LiveCsg:
         return overlap
 
     @property
-    def self_share(self) -> Floats:
-        """(K,) float64, share of its own class among a class's neighbours now; a copy."""
+    def self_similarity(self) -> Floats:
+        """(K,) float64, fraction of a class's neighbours that are of the class itself now; a copy."""
         if not self._dense:
-            return self._sparse_overlaps().self_share
+            return self._sparse_overlaps().self_similarity
         sums = self._live.total
-        share: Floats = np.divide(self._T.diagonal(), sums, out=np.zeros(self.n_classes), where=sums > 0)
-        return share
+        fraction: Floats = np.divide(self._T.diagonal(), sums, out=np.zeros(self.n_classes), where=sums > 0)
+        return fraction
 
     @property
     def W(self) -> Matrix:
@@ -147,14 +154,14 @@ class LiveCsg:
         return self._live.fixed_W / kernels.FIXED_ONE if self._dense else self._sparse_overlaps().W
 
     def relabel(self, sample: int, label: int) -> int:
-        """Give one sample another label.
+        """Change the label of one sample.
 
         Parameters
         ----------
         sample : int
             0..N-1.
         label : int
-            Its new class, or -1: it leaves S, as a source and as a neighbour, until it gets a class again.
+            Its new class, or -1 to leave the sample out of S, as a source and as a neighbour.
 
         Returns
         -------
@@ -164,42 +171,61 @@ class LiveCsg:
         Raises
         ------
         InputError
-            Sample or label out of range; nothing has changed then.
+            Sample or label out of range; nothing is changed.
         """
         if not 0 <= sample < len(self._labels):
-            raise InputError(f"samples are 0..{len(self._labels) - 1}", f"got {sample}")
+            raise InputError(f"a sample must be in 0..{len(self._labels) - 1}", f"got {sample}")
         if not -1 <= label < self.n_classes:
-            raise InputError(f"labels are -1..{self.n_classes - 1}", f"got {label}")
+            raise InputError(f"a label must be in -1..{self.n_classes - 1}", f"got {label}")
         if self._dense:
             return self._live.relabel(sample, label)
         return self._sparse_relabel(sample, label)
 
     def snapshot(self) -> Snapshot:
-        """Copies of the counts and sizes as they are now."""
+        """Copy the current counts and sizes."""
         return Snapshot(self._T.copy() if self._dense else self._sparse_T(), self._sizes.copy(), self.csg_k)
 
     def complexity(self) -> Complexity:
-        """Everything, eigen-solve included, of the labels now; elsewhere call `snapshot().complexity()`."""
+        """Overlaps, spectrum and CSG of the labels now; on another thread call `snapshot().complexity()`."""
         return self.snapshot().complexity()
 
     def what_if(self, samples: Iterable[int], labels: Iterable[int]) -> tuple[Complexity, Complexity]:
-        """Complexity as it is, and as it would be with these relabels; nothing changes.
+        """Complexity now and after hypothetical relabels; the live state does not change.
 
         Parameters
         ----------
         samples, labels : iterables of int, equally long
-            As for `relabel`; of several entries for one sample the last counts.
+            As for `relabel`; the last entry for a sample wins.
+
+        Returns
+        -------
+        before, after : Complexity
         """
         before = self.snapshot()
         after = self.after(samples, labels)
         return before.complexity(), after.complexity()
 
     def after(self, samples: Iterable[int], labels: Iterable[int]) -> Snapshot:
-        """The snapshot that these relabels would lead to; nothing changes."""
+        """Snapshot after hypothetical relabels; the live state does not change.
+
+        Parameters
+        ----------
+        samples, labels : iterables of int, equally long
+            As for `relabel`; the last entry for a sample wins.
+
+        Returns
+        -------
+        Snapshot
+
+        Raises
+        ------
+        InputError
+            Sample or label out of range.
+        """
         pairs = [(int(sample), int(label)) for sample, label in zip(samples, labels, strict=True)]
         trial = LiveCsg.__new__(LiveCsg)
         trial.__dict__.update(self.__dict__)
-        trial._labels, trial._sizes, trial._shown = self._labels.copy(), self._sizes.copy(), None
+        trial._labels, trial._sizes, trial._cached = self._labels.copy(), self._sizes.copy(), None
         if self._dense:
             trial._T = self._T.copy()
             trial._live = self._counts(trial._T, trial._labels, trial._sizes, matrices=False)
@@ -221,18 +247,22 @@ class LiveCsg:
         if old == new:
             return old
         self._labels[s] = new
-        self._shown = None
+        self._cached = None
         neighbours = self._indices[s, : self.csg_k]
         if neighbours[0] >= 0:
             for label, step in ((old, -1), (new, 1)):
                 if label >= 0:
                     self._sizes[label] += step
-        around = self._labels[neighbours[neighbours >= 0]].tolist()
-        behind = self._labels[self._rev_indices[self._rev_indptr[s] : self._rev_indptr[s + 1]]].tolist()
+        neighbour_labels = self._labels[neighbours[neighbours >= 0]].tolist()
+        reverse_labels = self._labels[
+            self._rev_indices[self._rev_indptr[s] : self._rev_indptr[s + 1]]
+        ].tolist()
         for label, step in ((old, -1), (new, 1)):
             if label < 0:
                 continue
-            for cell in [(label, other) for other in around] + [(other, label) for other in behind]:
+            for cell in [(label, other) for other in neighbour_labels] + [
+                (other, label) for other in reverse_labels
+            ]:
                 if min(cell) >= 0:
                     self._moved[cell] = self._moved.get(cell, 0) + step
         return old
@@ -248,9 +278,9 @@ class LiveCsg:
         return self._base.copy()
 
     def _sparse_overlaps(self) -> Overlaps:
-        if self._shown is None:
-            self._shown = self.snapshot().overlaps()
-        return self._shown
+        if self._cached is None:
+            self._cached = self.snapshot().overlaps()
+        return self._cached
 
 
 def _readonly(array: NDArray[Any]) -> NDArray[Any]:

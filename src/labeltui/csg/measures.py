@@ -1,4 +1,4 @@
-"""From the class matrices to overlaps, spectrum, CSG and spectral share."""
+"""Overlaps, spectrum, CSG and spectral contributions of the class matrices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 from labeltui.csg.counting import Floats, Integers, Matrix, class_sizes, overlap, pooled_counts, similarity
 from labeltui.errors import InputError
 
-# Eigenvalues closer than this share of the largest one span one eigenspace: its eigenvectors are arbitrary.
+# Eigenvalues closer than this fraction of the largest span one eigenspace, whose eigenvectors are arbitrary.
 DEGENERATE = 1e-7
 
 _solver = threading.Lock()
@@ -23,17 +23,17 @@ _solver = threading.Lock()
 
 @dataclass(frozen=True)
 class Overlaps:
-    """How far each class and each pair of classes overlap; cheap, without a spectrum.
+    """Overlap of each class and each pair of classes; cheap, without a spectrum.
 
     Attributes
     ----------
     S : (K, K) float64 or csr_array
-        Share of class j among the neighbours of class i; rows of present classes sum to 1, others are 0.
+        Proportion of class j among the neighbours of class i; rows of present classes sum to 1, others are 0.
     W : (K, K) float64 or csr_array
         Symmetric, in [0, 1]; 1 on the diagonal of present classes.
     overlap : (K,) float64
         Sum of W over the other classes: the complexity of a class. 0 for absent classes.
-    self_share : (K,) float64
+    self_similarity : (K,) float64
         S[i, i].
     present : (K,) bool
         Classes with at least one counted neighbour.
@@ -50,7 +50,7 @@ class Overlaps:
     S: Matrix
     W: Matrix
     overlap: Floats
-    self_share: Floats
+    self_similarity: Floats
     present: NDArray[np.bool_]
     reliable: NDArray[np.bool_]
     sizes: Integers
@@ -91,8 +91,8 @@ class Overlaps:
         else:
             i, j = np.nonzero(matrix)
             value = matrix[i, j]
-        kept = i < j if by == "overlap" else i != j
-        i, j, value = i[kept], j[kept], value[kept]
+        present = i < j if by == "overlap" else i != j
+        i, j, value = i[present], j[present], value[present]
         order = np.lexsort((j, i, -value))[:limit]
         return i[order], j[order], value[order]
 
@@ -107,14 +107,14 @@ class Complexity(Overlaps):
         Of L, ascending.
     csg : float
         Between 0 (no overlap) and the number of present classes - 1 (all alike).
-    spectral_share : (K,) float64
-        Sums to `csg`; what each class adds to the gaps of the spectrum. Signed: it speaks of the cut between
-        groups of classes, not of which class is hard (that is `overlap`), and is not to be shown in percent.
+    spectral_contribution : (K,) float64
+        What each class adds to the gaps of the spectrum; sums to `csg`. Signed: it describes the cut between
+        groups of classes, not which class is hard (that is `overlap`), so it is no percentage.
     """
 
     eigenvalues: Floats
     csg: float
-    spectral_share: Floats
+    spectral_contribution: Floats
 
     @property
     def csg_normalised(self) -> float:
@@ -150,18 +150,7 @@ def spectrum(W: Matrix) -> tuple[Floats, float]:
 def overlaps(
     T: Matrix, sizes: NDArray[Any], k: int, *, prior_corrected: bool = False, threads: int | None = None
 ) -> Overlaps:
-    """S, W and what follows from them without an eigen-solve; see `complexity` for the parameters."""
-    return Overlaps(**_overlap_fields(T, sizes, k, prior_corrected, threads))
-
-
-def complexity(
-    T: Matrix, sizes: NDArray[Any], k: int, *, prior_corrected: bool = False, threads: int | None = None
-) -> Complexity:
-    """Everything that the pooled counts say: overlaps, spectrum, CSG and the spectral share of each class.
-
-    A pure function of its arguments: pass `LiveCsg.snapshot()`'s copies to run it on another thread. The
-    spectrum costs about K^3: 0.2 ms at 10 classes, 1 ms at 100, 200 to 500 ms at 1,000, minutes and several
-    times 8 K^2 bytes beyond 10,000, where `overlaps` is the choice.
+    """Compute S, W and what follows from them without an eigen-solve.
 
     Parameters
     ----------
@@ -174,28 +163,64 @@ def complexity(
     prior_corrected : bool
         Correct for the classes' different sizes, see `similarity`.
     threads : int, optional
-        For W; the eigen-solve uses one thread, since its bits must not depend on their number.
+        Does not change the result.
+
+    Returns
+    -------
+    Overlaps
+
+    Raises
+    ------
+    InputError
+        T is not K x K.
+    """
+    return Overlaps(**_overlap_fields(T, sizes, k, prior_corrected, threads))
+
+
+def complexity(
+    T: Matrix, sizes: NDArray[Any], k: int, *, prior_corrected: bool = False, threads: int | None = None
+) -> Complexity:
+    """Overlaps, spectrum, CSG and spectral contributions from pooled counts.
+
+    A pure function of its arguments: pass `LiveCsg.snapshot()`'s copies to run it on another thread. The
+    spectrum costs about K^3: 0.2 ms at 10 classes, 1 ms at 100, 200 to 500 ms at 1,000, minutes and several
+    times 8 K^2 bytes beyond 10,000: use `overlaps` there.
+
+    Parameters
+    ----------
+    T : (K, K) int64 or csr_array
+        From `pooled_counts`.
+    sizes : (K,) int
+        From `class_sizes`.
+    k : int
+        Neighbours counted per sample.
+    prior_corrected : bool
+        Correct for the classes' different sizes, see `similarity`.
+    threads : int, optional
+        For W; the eigen-solve always uses one thread, so that its result does not depend on their number.
 
     Returns
     -------
     Complexity
-        Free of NaN for any counts.
+        Never contains NaN.
     """
     fields = _overlap_fields(T, sizes, k, prior_corrected, threads)
-    kept = np.flatnonzero(fields["present"])
-    share = np.zeros(len(fields["present"]))
-    if len(kept):
+    present = np.flatnonzero(fields["present"])
+    contribution = np.zeros(len(fields["present"]))
+    if len(present):
         W = fields["W"]
-        whole = len(kept) == W.shape[0]
-        W = W if whole else W[np.ix_(kept, kept)] if not sparse.issparse(W) else W[kept][:, kept]
+        whole = len(present) == W.shape[0]
+        W = W if whole else W[np.ix_(present, present)] if not sparse.issparse(W) else W[present][:, present]
         W = W.toarray() if sparse.issparse(W) else W
         with _one_blas_thread():
             eigenvalues, vectors = np.linalg.eigh(_laplacian(W))
             eigenvalues = np.maximum(eigenvalues, 0.0)
-            share[kept] = _spectral_share(W, eigenvalues, vectors)
+            contribution[present] = _spectral_contribution(W, eigenvalues, vectors)
     else:
         eigenvalues = np.zeros(0)
-    return Complexity(**fields, eigenvalues=eigenvalues, csg=_gradient(eigenvalues), spectral_share=share)
+    return Complexity(
+        **fields, eigenvalues=eigenvalues, csg=_gradient(eigenvalues), spectral_contribution=contribution
+    )
 
 
 def measure(
@@ -207,17 +232,54 @@ def measure(
     prior_corrected: bool = False,
     threads: int | None = None,
 ) -> Complexity:
-    """`complexity` of the counts of a graph; parameters as for `pooled_counts` and `complexity`."""
+    """Compute the `complexity` of a labelled graph.
+
+    Parameters
+    ----------
+    indices : (N, >= k) int32
+        Neighbour lists, nearest first, self excluded; -1 = none.
+    labels : (N,) int32
+        Class of each sample; -1 = none.
+    n_classes : int
+        K.
+    k : int
+        Neighbours to count per sample.
+    prior_corrected : bool
+        Correct for the classes' different sizes, see `similarity`.
+    threads : int, optional
+        Does not change the result.
+
+    Returns
+    -------
+    Complexity
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit, or an index or label is out of range.
+    """
     T = pooled_counts(indices, labels, n_classes, k, threads)
     sizes = class_sizes(indices, labels, n_classes)
     return complexity(T, sizes, k, prior_corrected=prior_corrected, threads=threads)
 
 
 def csg_of(T: Matrix, threads: int | None) -> float:
-    """CSG alone, without eigenvectors."""
-    kept = np.flatnonzero(np.asarray(T.sum(axis=1)) > 0)
+    """Compute the CSG alone, without eigenvectors.
+
+    Parameters
+    ----------
+    T : (K, K) int64 or csr_array
+        From `pooled_counts`.
+    threads : int or None
+        Does not change the result.
+
+    Returns
+    -------
+    float
+    """
+    present = np.flatnonzero(np.asarray(T.sum(axis=1)) > 0)
     W = overlap(similarity(T), threads)
-    return spectrum(W[kept][:, kept] if len(kept) < W.shape[0] else W)[1]
+    return spectrum(W[present][:, present] if len(present) < W.shape[0] else W)[1]
 
 
 def _overlap_fields(
@@ -226,7 +288,7 @@ def _overlap_fields(
     sizes = np.array(sizes, dtype=np.int64)
     if T.shape != (len(sizes), len(sizes)):
         raise InputError(
-            "pooled counts are K x K for K class sizes", f"got {T.shape} with {len(sizes)} sizes"
+            "pooled counts must be K x K for K class sizes", f"got {T.shape} with {len(sizes)} sizes"
         )
     S = similarity(T, sizes if prior_corrected else None)
     W = overlap(S, threads)
@@ -235,7 +297,7 @@ def _overlap_fields(
         "S": S,
         "W": W,
         "overlap": np.asarray(W.sum(axis=1)) - W.diagonal(),
-        "self_share": np.array(S.diagonal()),
+        "self_similarity": np.array(S.diagonal()),
         "present": present,
         "reliable": present & (sizes > k),
         "sizes": sizes,
@@ -260,8 +322,8 @@ def _gradient(eigenvalues: Floats) -> float:
     return float(np.maximum.accumulate(_gaps(eigenvalues)).sum()) if len(eigenvalues) > 1 else 0.0
 
 
-def _spectral_share(W: Floats, eigenvalues: Floats, vectors: Floats) -> Floats:
-    """Half the row sums of W * G, G_ij = sum_m c_m (v_mi - v_mj)^2, so that all classes together give CSG.
+def _spectral_contribution(W: Floats, eigenvalues: Floats, vectors: Floats) -> Floats:
+    """Half the row sums of W * G, G_ij = sum_m c_m (v_mi - v_mj)^2, so that all classes sum to CSG.
 
     CSG = sum_m c_m l_m: a gap l that is the running maximum n times adds n / (K - l) to the coefficient of
     its upper eigenvalue and takes as much from that of its lower one.
@@ -284,19 +346,19 @@ def _spectral_share(W: Floats, eigenvalues: Floats, vectors: Floats) -> Floats:
     diagonal = np.diag(P)
     off = W.copy()
     np.fill_diagonal(off, 0.0)
-    share: Floats = 0.5 * (off.sum(axis=1) * diagonal + off @ diagonal) - (off * P).sum(axis=1)
-    return share
+    contribution: Floats = 0.5 * (off.sum(axis=1) * diagonal + off @ diagonal) - (off * P).sum(axis=1)
+    return contribution
 
 
 @cache
 def _controller() -> ThreadpoolController:
-    return ThreadpoolController()  # looks through all loaded libraries: done once
+    return ThreadpoolController()  # inspects all loaded libraries: once is enough
 
 
 class _one_blas_thread:
-    """One BLAS thread inside the block, and one block at a time, as the limit is the process's.
+    """Limit BLAS to one thread inside the block, one block at a time, since the limit is process-wide.
 
-    The solver's bits must not depend on the number of threads, and on shared cores a spinning pool made it a
+    The solver's result must not depend on the number of threads, and on shared cores a spinning pool was a
     hundred times slower.
     """
 

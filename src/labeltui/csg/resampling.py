@@ -1,4 +1,4 @@
-"""CSG for several k, its bootstrap interval, and the estimate of the published method."""
+"""CSG for several k, its bootstrap interval, and the published estimate."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from labeltui.csg.measures import csg_of, spectrum
 from labeltui.errors import InputError
 
 SWEEP = (3, 5, 10, 20, 50)
-# The published estimate's smallest box around a sample's neighbours.
-LEAST_VOLUME = 1e-4
+# The published estimate's smallest box neighbour_labels a sample's neighbours.
+MIN_VOLUME = 1e-4
 
 
 def sweep(
@@ -26,10 +26,23 @@ def sweep(
 ) -> tuple[Integers, Floats]:
     """CSG for several k from one neighbour list; each neighbour is counted once.
 
+    Parameters
+    ----------
+    indices : (N, k) int32
+        Neighbour lists, nearest first, self excluded; -1 = none.
+    labels : (N,) int32
+        Class of each sample; -1 = none.
+    n_classes : int
+        K.
+    ks : sequence of int
+        Values of k, in any order.
+    threads : int, optional
+        Does not change the result.
+
     Returns
     -------
     ks : (M,) int64
-        Ascending; those that the lists are too short for are left out.
+        Ascending; without those beyond the length of the lists.
     csg : (M,) float64
     """
     usable = sorted({k for k in ks if 1 <= k <= indices.shape[1]})
@@ -57,30 +70,44 @@ def interval(
 ) -> tuple[float, float]:
     """Bootstrap interval of the CSG: samples redrawn inside each class, their stored neighbours reused.
 
-    Redrawing adds noise to S, and noise in S lowers W and CSG, as drawing the samples themselves did before.
+    Redrawing adds noise to S, which lowers W and CSG, as the draw of the samples themselves already did.
     So the interval is the basic one: the quantiles of the redraws reflected about the value, which moves it
-    up by twice the bias that they show; stretched to hold the value, and cut to the possible range 0..K-1. On
-    counts drawn from a known S it covered the limit in .90 to .93 of 60 trials where the plain quantiles did
-    in 0 to .98.
+    up by twice their bias; extended to include the value, and clipped to the possible range 0..K-1. On
+    counts drawn from a known S it covered the limit in .90 to .93 of 60 trials, the plain quantiles in 0 to
+    .98.
 
     Parameters
     ----------
+    indices : (N, >= k) int32
+        Neighbour lists, nearest first, self excluded; -1 = none.
+    labels : (N,) int32
+        Class of each sample; -1 = none.
+    n_classes : int
+        K.
+    k : int
+        Neighbours to count per sample.
     n_boot : int
         Redraws.
     seed : int
         Same seed, same interval, whatever the number of threads.
     level : float
-        Coverage aimed at.
-    (others as for `pooled_counts`)
+        Nominal coverage.
+    threads : int, optional
+        Does not change the result.
 
     Returns
     -------
     low, high : float
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit, or `n_boot` or `level` is out of range.
     """
     indices, labels = checked(indices, labels, n_classes, k)
     if n_boot < 2 or not 0 < level < 1:
         raise InputError(
-            "an interval needs at least 2 redraws and a level between 0 and 1", f"got {n_boot}, {level}"
+            "an interval must have at least 2 redraws and a level between 0 and 1", f"got {n_boot}, {level}"
         )
     T = pooled_counts(indices, labels, n_classes, k, threads)
     value = csg_of(T, threads)
@@ -108,13 +135,13 @@ def compatible(
 ) -> float:
     """CSG by the published estimate: M samples per class, Euclidean neighbours, boxes for density.
 
-    Each sample's share of neighbours per class is divided by the volume of the axis-parallel box, centred on
+    Each sample's proportion of neighbours per class is divided by the volume of the axis-parallel box, centred on
     it, that holds its k neighbours; a class's row of S is the normalised sum over its samples. That makes the
     value depend on the scale of X and, from some ten dimensions on, on the few samples with the smallest
     boxes; it is here for comparison with published figures, and agrees with the `spectral-metric` package
     within that package's own spread over draws. Unlike there, a sample is not its own neighbour even if it
-    has exact copies, class numbers may have gaps, the volumes cannot overflow, the draw is seeded and the
-    caller's random state is left alone.
+    has exact duplicates, class numbers may have gaps, the volumes cannot overflow, the draw is seeded and the
+    global random state is not used.
 
     Parameters
     ----------
@@ -129,7 +156,7 @@ def compatible(
     seed : int
         Of the draw.
     volume : bool
-        False weighs all samples alike.
+        False weighs all samples equally.
 
     Returns
     -------
@@ -138,13 +165,13 @@ def compatible(
     X = np.asarray(X, dtype=np.float64)
     y = np.asarray(y)
     if X.ndim != 2 or y.shape != (len(X),):
-        raise InputError("points need one row per label", f"got {X.shape} and {y.shape}")
+        raise InputError("points must have one row per label", f"got {X.shape} and {y.shape}")
     if not np.isfinite(X).all():
         bad = int((~np.isfinite(X).all(axis=1)).argmax())
-        raise InputError("points are finite", f"row {bad} is not", "leave such rows out")
+        raise InputError("points must be finite", f"row {bad} is not", "leave such rows out")
     X, y = X[y >= 0], y[y >= 0]
     if M < 1 or not 1 <= k < max(2, len(X)):
-        raise InputError("M is at least 1 and k lies in 1..N - 1", f"got M={M}, k={k}, N={len(X)}")
+        raise InputError("M must be at least 1 and k in 1..N - 1", f"got M={M}, k={k}, N={len(X)}")
     if len(X) < 2:
         return 0.0
     classes, y = np.unique(y, return_inverse=True)
@@ -156,28 +183,28 @@ def compatible(
 def _boxed_similarity(
     X: Floats, y: NDArray[Any], draws: Sequence[NDArray[Any]], k: int, volume: bool
 ) -> Floats:
-    """S whose row c averages the neighbour shares of the samples draws[c], by 1 / volume of their boxes."""
+    """S whose row c averages the neighbour proportions of the samples draws[c], by 1 / volume of their boxes."""
     from sklearn.neighbors import NearestNeighbors  # slow to import, for this estimate alone
 
     K = len(draws)
     S = np.zeros((K, K))
     search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(X)
     for c, drawn in enumerate(draws):
-        found = search.kneighbors(X[drawn], return_distance=False)
-        # Drop the sample itself; behind more than k copies of it, it is not in the list, and the farthest
+        nearest = search.kneighbors(X[drawn], return_distance=False)
+        # Drop the sample itself; reverse_labels more than k copies of it, it is not in the list, and the farthest
         # goes.
-        own = found == drawn[:, None]
+        own = nearest == drawn[:, None]
         own[~own.any(axis=1), -1] = True
-        found = found[~own].reshape(len(drawn), k)
-        shares = np.zeros((len(drawn), K))
-        np.add.at(shares, (np.arange(len(drawn))[:, None], y[found]), 1 / k)
+        nearest = nearest[~own].reshape(len(drawn), k)
+        proportions = np.zeros((len(drawn), K))
+        np.add.at(proportions, (np.arange(len(drawn))[:, None], y[nearest]), 1 / k)
         if volume:
             reach = np.stack(
-                [np.abs(X[near] - X[s]).max(axis=0) for s, near in zip(drawn, found, strict=True)]
+                [np.abs(X[row] - X[s]).max(axis=0) for s, row in zip(drawn, nearest, strict=True)]
             )
             with np.errstate(divide="ignore"):
-                logs = np.maximum(np.log(2 * reach).sum(axis=1), np.log(LEAST_VOLUME))
+                logs = np.maximum(np.log(2 * reach).sum(axis=1), np.log(MIN_VOLUME))
             # Only ratios matter, so differences of logs keep 1 / volume in range.
-            shares *= np.exp(logs.min() - logs)[:, None]
-        S[c] = shares.sum(axis=0) / shares.sum()
+            proportions *= np.exp(logs.min() - logs)[:, None]
+        S[c] = proportions.sum(axis=0) / proportions.sum()
     return S

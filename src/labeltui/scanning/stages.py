@@ -268,7 +268,7 @@ def complexity(
         **store.pack_matrix("csg/S", measured.S),
         **store.pack_matrix("csg/W", measured.W),
         "csg/overlap": measured.overlap,
-        "csg/self_share": measured.self_share,
+        "csg/self_similarity": measured.self_similarity,
         "csg/present": measured.present,
         "csg/reliable": measured.reliable,
         "csg/sizes": measured.sizes,
@@ -276,7 +276,10 @@ def complexity(
     found.attrs["csg"] = {"trace": measured.trace, "k": k, "n": measured.n, "embedding": name}
     if not isinstance(measured, csg.Complexity):
         return None
-    found.arrays |= {"csg/eigenvalues": measured.eigenvalues, "csg/spectral_share": measured.spectral_share}
+    found.arrays |= {
+        "csg/eigenvalues": measured.eigenvalues,
+        "csg/spectral_contribution": measured.spectral_contribution,
+    }
     found.attrs["csg"] |= {
         "csg": measured.csg,
         "csg_normalised": measured.csg_normalised,

@@ -23,8 +23,8 @@ COLUMNS = {
     "flags": "flags left",
     "samples": "samples",
     "reviewed": "reviewed samples",
-    "self_share": "share of neighbours in the class itself",
-    "spectral_share": "spectral share",
+    "self_similarity": "neighbours of the class itself",
+    "spectral_contribution": "spectral contribution",
     "name": "name",
     "index": "order in the audit",
 }

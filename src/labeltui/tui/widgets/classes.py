@@ -83,7 +83,7 @@ class Classes(Rows):
         if order in ("samples", "reviewed", "flags"):
             value = float(getattr(entry, order))
             return f"{value:,.0f}", value / largest
-        if order in ("self_share", "spectral_share"):
+        if order in ("self_similarity", "spectral_contribution"):
             share = getattr(entry, order)
             return ("–" if share is None else f"{share:.2f}"), max(0.0, share or 0.0) / largest
         if entry.overlap is None:
