@@ -36,6 +36,7 @@ SCAN_OPTIONS = (
     "folds",
     "seed",
     "backend",
+    "metric",
     "threads",
     "resume",
     "shared",
@@ -168,6 +169,11 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
 @click.option("--class-names", type=PATH, help="File with display names: id,name a line.")
 @click.option("--splits", help="Only these splits are judged, with commas; default: all.")
 @click.option("-k", "--k", default=10, show_default=True, help="Neighbours that CSG and votes count.")
+@click.option(
+    "--metric",
+    type=click.Choice(["cosine", "euclidean", "inner"]),
+    help="Of neighbours.  [default: cosine; of ready embeddings, the better of cosine and euclidean]",
+)
 @click.option(
     "--backend", default="exact", show_default=True, help="Of the graph: exact, cuda or approximate."
 )

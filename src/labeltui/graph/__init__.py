@@ -21,7 +21,17 @@ Nothing is chosen silently: ``build`` does what it is asked, and `advice` says w
 
 from __future__ import annotations
 
-from labeltui.graph.affinity import affinity, knn_distances
+from labeltui.graph.affinity import affinity, knn_distances, relative_similarity
 from labeltui.graph.build import Advice, Graph, advice, build, expand, memory
 
-__all__ = ["Advice", "Graph", "advice", "affinity", "build", "expand", "knn_distances", "memory"]
+__all__ = [
+    "Advice",
+    "Graph",
+    "advice",
+    "affinity",
+    "build",
+    "expand",
+    "knn_distances",
+    "memory",
+    "relative_similarity",
+]

@@ -13,6 +13,7 @@ from labeltui.errors import InputError, UsageError
 if TYPE_CHECKING:
     from labeltui.graph.build import Graph
 
+SPREAD = np.float32(0.2)  # how far 50 neighbours spread by the cosine of image embeddings
 WEIGHTS = ("binary", "similarity", "self-tuning")
 SYMMETRIES = (None, "union", "mutual")
 
@@ -33,6 +34,23 @@ def distances(graph: Graph) -> npt.NDArray[np.float32]:
     if graph.metric == "euclidean":
         return np.negative(graph.similarity) + np.float32(0.0)
     raise InputError("distances need the cosine or the euclidean metric", f"the graph has {graph.metric}")
+
+
+def relative_similarity(graph: Graph) -> npt.NDArray[np.float32]:
+    """Return similarities of any metric on the scale of the cosine's, (N, k) float32.
+
+    Votes weigh neighbours by ``exp(similarity / temperature)``, which distances of any unit cannot enter. So of other
+    metrics than the cosine the nearest possible similarity of a row becomes 1 and that of its last neighbour
+    1 - `SPREAD`, with the square between them: a Gaussian whose width is local to the row.
+    """
+    if graph.metric == "cosine":
+        return graph.similarity
+    valid = graph.indices >= 0
+    nearest = np.float32(0) if graph.metric == "euclidean" else graph.similarity[:, :1]
+    gap = np.where(valid, nearest - graph.similarity, np.float32(0))
+    span = gap.max(axis=1, keepdims=True, initial=0)
+    share = np.divide(gap, span, out=np.zeros_like(gap), where=span > 0)
+    return np.where(valid, np.float32(1) - SPREAD * share**2, np.float32(0)).astype(np.float32)
 
 
 def affinity(graph: Graph, weight: str = "binary", symmetrise: str | None = None) -> sparse.csr_matrix:

@@ -9,6 +9,7 @@ from labeltui.embed import EmbedSpec
 from labeltui.errors import UsageError
 from labeltui.graph.build import BACKENDS
 from labeltui.head import HeadSpec
+from labeltui.scanning.metric import METRICS
 from labeltui.sources import SourceOptions
 
 STORED_NEIGHBOURS = 50
@@ -45,6 +46,9 @@ class ScanOptions:
         Of folds, head and intervals.
     backend : str
         Of the neighbour graph, see `labeltui.graph.build`.
+    metric : str, optional
+        By which neighbours are found, a key of `labeltui.scanning.metric.METRICS`; None is the cosine for the features
+        of a backbone, and tried out for ready embeddings.
     threads : int, optional
         See `labeltui.parallel.count_threads`; never changes the result.
     resume : bool, optional
@@ -69,6 +73,7 @@ class ScanOptions:
     head: HeadSpec = field(default_factory=HeadSpec)
     seed: int = 0
     backend: str = "exact"
+    metric: str | None = None
     threads: int | None = None
     resume: bool | None = None
     shared: bool = False
@@ -86,5 +91,7 @@ class ScanOptions:
             raise UsageError("the number of folds must be 2..100", f"got {self.folds}", "5 serves most data")
         if self.seed < 0:
             raise UsageError("the seed must not be negative", f"got {self.seed}")
+        if self.metric is not None and self.metric not in METRICS:
+            raise UsageError(f"the metric must be one of {', '.join(METRICS)}", f"got {self.metric!r}")
         if self.backend not in BACKENDS:
             raise UsageError(f"the backend must be one of {', '.join(BACKENDS)}", f"got {self.backend!r}")

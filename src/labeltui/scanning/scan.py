@@ -20,6 +20,7 @@ from labeltui import detect, journal, sources, store
 from labeltui.errors import AuditError, AuditExists, Cancelled, SourceError, UsageError
 from labeltui.scanning.checkpoint import Checkpoint, Rows
 from labeltui.scanning.label_table import LabelTable, read_label_table
+from labeltui.scanning.metric import METRICS, choose_metric, uncentred
 from labeltui.scanning.options import SMALL_IMAGE, ScanOptions
 from labeltui.scanning.record import ScanSummary, count_not_ok, list_faults, record
 from labeltui.scanning.stages import (
@@ -212,7 +213,17 @@ def _scan(
         found.arrays["pred_probs"] = np.ascontiguousarray(pred_probs, dtype=np.float32)
     name = str(found.attrs["embeddings"]["default"])
     with run.stage("graph") as share:
-        neighbours = build_graph(run, rows, inside, checkpoint, share, found, name)
+        metric = METRICS[run.options.metric or "cosine"]
+        if source.embeddings is not None:
+            if run.options.metric is None:
+                metric, note = choose_metric(
+                    rows.features, table.given, inside, run.options.k, run.options.threads
+                )
+                if note:
+                    table.notes.append(note)
+            if metric == "cosine" and (note := uncentred(rows.features, inside)):
+                table.notes.append(note)
+        neighbours = build_graph(run, rows, inside, checkpoint, share, found, name, metric)
     with run.stage("duplicates") as share:
         groups = find_duplicates(run, source, rows, inside, neighbours, checkpoint, share, found)
     with run.stage("csg"):

@@ -158,6 +158,7 @@ def build_graph(
     share: Callable[[float], None],
     found: Findings,
     name: str,
+    metric: str = "cosine",
 ) -> graph.Graph:
     chosen = np.flatnonzero(inside)
     k = min(STORED_NEIGHBOURS, len(chosen) - 1)
@@ -166,7 +167,7 @@ def build_graph(
         made = graph.build(
             rows.features,
             k,
-            "cosine",
+            metric,
             run.options.backend,
             run.options.threads,
             share,
@@ -175,11 +176,12 @@ def build_graph(
         )
         names = ("metric", "k", "backend", "exact", "proven", "recomputed", "recall")
         facts = {fact: getattr(made, fact) for fact in names}
+        made = replace(made, similarity=graph.relative_similarity(made))
         if len(chosen) < len(inside):
             made = graph.expand(made, chosen, len(inside))
         return {"indices": made.indices, "similarity": made.similarity}, facts
 
-    arrays, facts = checkpoint.step("graph", [inside, k, "cosine", run.options.backend], build)
+    arrays, facts = checkpoint.step("graph", [inside, k, metric, run.options.backend], build)
     made = graph.Graph(arrays["indices"], arrays["similarity"], **facts)
     count = csg_k(run, made)
     indptr, reverse = made.reverse(count)
@@ -218,7 +220,7 @@ def find_duplicates(
     exact = duplicates.duplicate_groups(rows.pixels, inside)
 
     def find() -> tuple[Arrays, dict[str, Any]]:
-        if options.duplicate_threshold == 1:
+        if options.duplicate_threshold == 1 or neighbours.metric != "cosine":
             return {"groups": exact}, {"threshold": 1.0}
         near = duplicates.near_duplicates(
             neighbours.indices,
@@ -237,6 +239,7 @@ def find_duplicates(
         inside,
         neighbours.k,
         options.backend,
+        neighbours.metric,
         options.duplicate_threshold,
         options.seed,
         source.has_images,
