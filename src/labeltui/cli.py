@@ -427,6 +427,14 @@ def compare(audit: Path, runs: tuple[str, ...], against: str, as_json: bool) -> 
     show_default=True,
     help="Undecodable bytes in names as \\xHH, or as they are.",
 )
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["csv", "excel-csv"]),
+    default="csv",
+    show_default=True,
+    help="excel-csv: no cell is a formula to a spreadsheet.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def export(
     audit: Path,
@@ -435,6 +443,7 @@ def export(
     apply_suggestions: float | None,
     target_precision: float | None,
     paths: str,
+    format_: str,
     force: bool,
 ) -> None:
     """Write AUDIT's corrected labels as CSV."""
@@ -447,6 +456,7 @@ def export(
             "apply_suggestions": apply_suggestions,
             "target_precision": target_precision,
             "raw_paths": paths == "raw",
+            "excel": format_ == "excel-csv",
         }
         if str(out) == "-":
             done = exporting.write(opened, sys.stdout.buffer, **wanted)

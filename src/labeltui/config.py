@@ -30,9 +30,11 @@ from typing import Any
 
 import platformdirs
 
+from labeltui import files
 from labeltui.errors import UsageError
 from labeltui.text import safe
 
+MOST_BYTES = 1 << 20
 GRAPHICS = ("auto", "kitty", "sixel", "blocks", "ascii")
 
 
@@ -110,7 +112,7 @@ def load(path: Path | None = None) -> Config:
     """
     file = path or config_dir() / "config.toml"
     try:
-        content = file.read_bytes().decode()
+        content = files.read_regular(file, MOST_BYTES).decode()
     except FileNotFoundError:
         if path is None:
             return Config()
@@ -119,8 +121,9 @@ def load(path: Path | None = None) -> Config:
         raise UsageError("the settings file must be readable UTF-8", f"{safe(str(file))}: {error}") from None
     try:
         data = tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError("the settings file must be TOML", f"{safe(str(file))}: {error}") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        what = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise UsageError("the settings file must be TOML", f"{safe(str(file))}: {safe(what)}") from None
     checker = _Checker(content)
     config = Config(
         review=Review(

@@ -27,10 +27,15 @@ are.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import fcntl
+import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,6 +63,8 @@ COLUMNS = (
     "decided_at",
 )
 AUTO = "auto"
+FORMULA = (b"=", b"+", b"-", b"@", b"\t", b"\r")
+"""What a cell begins with that a spreadsheet evaluates."""
 
 _BLOCK = 65_536
 _QUOTED = re.compile(rb'[,"\r\n]')
@@ -100,6 +107,7 @@ def export(
     apply_suggestions: float | None = None,
     target_precision: float | None = None,
     raw_paths: bool = False,
+    excel: bool = False,
     force: bool = False,
 ) -> Exported:
     """Write the table to a file, complete or not at all.
@@ -118,6 +126,8 @@ def export(
         The same, with the lowest probability at which this share of the corrections is expected to be right.
     raw_paths : bool
         Write undecodable bytes as they are.
+    excel : bool
+        Write for spreadsheets: with a UTF-8 mark, and with ' before cells that they would take for formulas.
     force : bool
         Replace an existing file. A file that the audit or its source consists of is never replaced.
 
@@ -131,7 +141,10 @@ def export(
     _check_target(audit, out, force)
     target = Path(os.path.realpath(out))  # behind a link, not in its place
     try:
+        _sweep(target)
         with replacing(target) as hidden, open(hidden, "wb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
             done = write(
                 audit,
                 file,
@@ -139,6 +152,7 @@ def export(
                 apply_suggestions=apply_suggestions,
                 target_precision=target_precision,
                 raw_paths=raw_paths,
+                excel=excel,
             )
     except OSError as error:
         raise UsageError(
@@ -157,6 +171,7 @@ def write(
     apply_suggestions: float | None = None,
     target_precision: float | None = None,
     raw_paths: bool = False,
+    excel: bool = False,
 ) -> Exported:
     """Write the table to an open binary file; parameters as for `export`."""
     _check_probability(apply_suggestions, target_precision)
@@ -177,10 +192,11 @@ def write(
     excluded = audit.excluded
     different = corrected != audit.given
     chosen = np.flatnonzero(different | excluded) if only_changed else np.arange(audit.n)
-    file.write(",".join(COLUMNS).encode() + b"\n")
+    cell = partial(_cell, raw=raw_paths, excel=excel)
+    file.write((codecs.BOM_UTF8 if excel else b"") + ",".join(COLUMNS).encode() + b"\n")
     for start in range(0, len(chosen), _BLOCK):
         block = chosen[start : start + _BLOCK]
-        file.write(b"".join(_rows(audit, block, corrected[block], auto[block], raw_paths)))
+        file.write(b"".join(_rows(audit, block, corrected[block], auto[block], cell, plain=not excel)))
     return Exported(
         rows=len(chosen),
         corrected=int(np.count_nonzero(different)),
@@ -192,10 +208,18 @@ def write(
 
 
 def _rows(
-    audit: Audit, block: NDArray[np.int64], corrected: NDArray[np.int32], auto: NDArray[np.bool_], raw: bool
+    audit: Audit,
+    block: NDArray[np.int64],
+    corrected: NDArray[np.int32],
+    auto: NDArray[np.bool_],
+    cell: Callable[[bytes], bytes],
+    plain: bool,
 ) -> Iterator[bytes]:
-    """The lines of a block of samples; those that nobody touched need no look-up of their own."""
-    classes = [_field(name if raw else escape(name)) for name in audit.class_ids]
+    """The lines of a block of samples; those that nobody touched need no look-up of their own.
+
+    `plain` says whether names without unusual characters can be written as they are.
+    """
+    classes = [cell(name) for name in audit.class_ids]
     classes.append(b"")  # -1 = none
     scorable = audit.scorable[block]
     scores = np.where(scorable, audit.scores[block].astype(np.float32).astype("S16"), b"").tolist()
@@ -204,10 +228,10 @@ def _rows(
     known = scorable | ((audit.given[block] < 0) & (audit.chances[block, 0] > 0))
     touched = audit.touched[block].tolist()
     names = audit.sample_ids(block)
-    plain = not _UNUSUAL.search(b"".join(names))  # mostly so, and one search for all is fast
+    plain = plain and not _UNUSUAL.search(b"".join(names))  # mostly so, and one search for all is fast
     columns = zip(
         block.tolist(),
-        names if plain else [_field(name if raw else escape(name)) for name in names],
+        names if plain else [cell(name) for name in names],
         _statuses(audit, block).tolist(),
         audit.given[block].tolist(),
         corrected.tolist(),
@@ -221,7 +245,7 @@ def _rows(
     )
     for i, path, status, given, now, middle, flag, score, top, tail, seen in columns:
         if seen:
-            middle, tail = _decided(audit, i, classes, middle, tail)
+            middle, tail = _decided(audit, i, classes, middle, tail, cell)
         yield b"%b,%b,%b,%b%b%b,%b,%b%b\n" % (
             path,
             status,
@@ -243,9 +267,17 @@ def _statuses(audit: Audit, block: NDArray[np.int64]) -> NDArray[np.bytes_]:
     return names[np.where(silent, len(names) - 1, found)]
 
 
-def _decided(audit: Audit, i: int, classes: list[bytes], middle: bytes, tail: bytes) -> tuple[bytes, bytes]:
+def _decided(
+    audit: Audit,
+    i: int,
+    classes: list[bytes],
+    middle: bytes,
+    tail: bytes,
+    cell: Callable[..., bytes],
+) -> tuple[bytes, bytes]:
     """The columns decision to note, and reviewer and decided_at, of a sample that somebody touched."""
-    decision, note = audit.decision(i), _field((audit.note_of(i) or "").encode("utf-8", "backslashreplace"))
+    decision = audit.decision(i)
+    note = cell((audit.note_of(i) or "").encode("utf-8", "backslashreplace"), raw=True)
     if decision is None:  # a note alone: what stands there may be an automatic correction
         return middle[:-1] + note + b",", tail
     middle = b",%b,%b,%b,%b," % (
@@ -254,13 +286,29 @@ def _decided(audit: Audit, i: int, classes: list[bytes], middle: bytes, tail: by
         classes[decision.second],
         note,
     )
-    reviewer = _field(decision.reviewer.encode("utf-8", "backslashreplace"))
+    reviewer = cell(decision.reviewer.encode("utf-8", "backslashreplace"), raw=True)
     return middle, b",%b,%b" % (reviewer, decision.time.encode())
+
+
+def _cell(text: bytes, raw: bool, excel: bool) -> bytes:
+    """A name or a text as a field: escaped unless it is raw, and no formula where a spreadsheet reads it."""
+    text = text if raw else escape(text)
+    if excel and text.startswith(FORMULA):
+        text = b"'" + text
+    return _field(text)
 
 
 def _field(text: bytes) -> bytes:
     """Quote a field where it needs it."""
     return b'"' + text.replace(b'"', b'""') + b'"' if _QUOTED.search(text) else text
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed exports to the same file left; one that is still written is locked."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        with contextlib.suppress(OSError), open(leftover, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
 
 
 def _check_probability(value: float | None, precision: float | None) -> None:
@@ -289,6 +337,10 @@ def _check_target(audit: Audit, out: Path, force: bool) -> None:
             "an export never replaces its source or a part of the audit",
             f"{shown} is one",
             "choose another name",
+        )
+    if not out.is_file():
+        raise UsageError(
+            "the output is a file", f"{shown} is a device, a pipe or a socket", "-o - is standard output"
         )
     if not force:
         raise UsageError("the output must not exist", f"{shown} does", "choose another name, or use --force")

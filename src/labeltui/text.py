@@ -6,7 +6,9 @@ import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
+DEEPEST = 32  # levels of a JSON value that are shown
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 
@@ -109,6 +111,23 @@ def unescape(text: bytes | str) -> bytes:
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     name = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), data)
     return data if is_utf8(name) else name
+
+
+def safe_json(value: Any) -> Any:
+    """Return a JSON value with all its text made `safe`; what is nested deeper than `DEEPEST` is left out."""
+    return _safe_json(value, DEEPEST)
+
+
+def _safe_json(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return safe(value)
+    if not isinstance(value, (dict, list)):
+        return value
+    if not depth:
+        return None
+    if isinstance(value, dict):
+        return {safe(key): _safe_json(item, depth - 1) for key, item in value.items()}
+    return [_safe_json(item, depth - 1) for item in value]
 
 
 def _visible(character: str) -> str:

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from labeltui import files
 from labeltui.errors import SourceError
 from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
 from labeltui.sources.images import ArrayImages, FileImages, Images, NoImages, load_array
@@ -178,6 +179,7 @@ class _File:
         self.names: list[str] = []
         if path.suffix.lower() == ".npz":
             try:
+                files.require_regular(path)
                 with np.load(path, allow_pickle=False) as archive:
                     self.names = list(archive.files)
             except Exception as error:  # damaged archives raise BadZipFile, EOFError, OSError, ValueError ...

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from labeltui import files
 from labeltui.errors import ChangedImage, MissingImage, SourceError, UnreadableImage
 from labeltui.sources.decode import decode, from_array, pixel_hash, read_file
 from labeltui.text import safe
@@ -236,6 +237,7 @@ def load_array(file: Path, key: str | None) -> npt.NDArray[np.generic]:
     OSError, ValueError, KeyError
         The file cannot be read, holds Python objects or damaged data, or has no such array.
     """
+    files.require_regular(file)
     if key is None:
         loaded: npt.NDArray[np.generic] = np.load(file, mmap_mode="r", allow_pickle=False)
         return loaded

@@ -81,6 +81,12 @@ def open_source(path: Path, options: SourceOptions | None = None) -> Source:
         raise SourceError("the data set must be readable", f"{safe(str(path))}: {error.strerror}") from None
     if not exists:
         raise SourceError("the data set must exist", f"there is no {safe(str(path))}", "check the path")
+    if not (path.is_dir() or path.is_file()):
+        raise SourceError(
+            "a data set is a directory or a file",
+            f"{safe(str(path))} is a pipe, a device or a socket",
+            "save the data as a file",
+        )
     for name, kind in KINDS.items():
         if name == options.kind or (options.kind is None and kind.recognises(path)):
             if (name == "folder") != path.is_dir():

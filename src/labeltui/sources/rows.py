@@ -5,11 +5,11 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import os
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from labeltui import files
 from labeltui.errors import SourceError
 from labeltui.text import safe
 
@@ -27,11 +27,11 @@ def read_text(path: Path) -> str:
         The file is missing or cannot be read.
     """
     try:
-        data = path.read_bytes()
+        data = files.read_regular(path)
     except FileNotFoundError:
         raise SourceError("the file must exist", f"there is no {safe(str(path))}", "check the path") from None
     except (OSError, ValueError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        reason = str(error.strerror if isinstance(error, OSError) else error)
         raise SourceError("the file must be readable", f"{safe(str(path))}: {safe(reason)}") from None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:

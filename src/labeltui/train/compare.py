@@ -162,6 +162,13 @@ def compare(audit: Audit, run_ids: Sequence[str], against: str = "current") -> C
     found = [
         (job, TrainSpec.read(job.directory / "spec.json"), Predictions.read(job.directory)) for job in jobs
     ]
+    for job, _, predictions in found:
+        at, classes = predictions.rows, predictions.predicted
+        if len(at) and (at[-1] >= audit.n or classes.max() >= audit.K):
+            raise JobError(
+                "a run's predictions are of samples and classes of its audit",
+                f"those of run {job.id} are not",
+            )
     common = found[0][2].rows
     for _, _, predictions in found[1:]:
         common = np.intersect1d(common, predictions.rows, assume_unique=True)
@@ -174,7 +181,7 @@ def compare(audit: Audit, run_ids: Sequence[str], against: str = "current") -> C
         )
     parts = [_on(predictions, common) for _, _, predictions in found]
     rows = [
-        Row(job, _said(spec), spec.what, spec.seed, part.against(labels, audit.K))
+        Row(job, _said(spec), safe(spec.what, 200), spec.seed, part.against(labels, audit.K))
         for (job, spec, _), part in zip(found, parts, strict=True)
     ]
     right = [part.predicted == labels[common] for part in parts]
@@ -182,7 +189,7 @@ def compare(audit: Audit, run_ids: Sequence[str], against: str = "current") -> C
 
 
 def _said(spec: TrainSpec) -> str:
-    return safe(spec.labels)
+    return safe(spec.labels, 200)
 
 
 def _kind(row: Row) -> str:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from labeltui import files
+
 EVENTS = "events.jsonl"
+MOST_BYTES = 64 << 20  # far more than a run writes
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -40,7 +43,7 @@ def read(directory: Path) -> Curve:
     An epoch that was done twice, because the run was killed before its checkpoint, counts as it was done last.
     """
     try:
-        text = (directory / EVENTS).read_text(encoding="utf-8", errors="replace")
+        text = files.read_regular(directory / EVENTS, MOST_BYTES).decode("utf-8", "replace")
     except OSError:
         return Curve()
     found: dict[tuple[int, int], tuple[float, float]] = {}
@@ -52,7 +55,7 @@ def read(directory: Path) -> Curve:
             event = json.loads(line)
             model, epoch, epochs = int(event["model"]), int(event["epoch"]), int(event["epochs"])
             found[epoch, model] = float(event["loss"]), float(event.get("accuracy", math.nan))
-        except (ValueError, KeyError, TypeError, OverflowError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
         last = epoch, epochs
     by_epoch: dict[int, list[tuple[float, float]]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import random
 import re
@@ -30,7 +31,7 @@ from labeltui import files, store
 from labeltui.errors import JobError
 from labeltui.journal import lives_here
 from labeltui.progress import span
-from labeltui.text import safe
+from labeltui.text import safe, safe_json
 from labeltui.train import curves, launch
 from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import TrainSpec
@@ -47,6 +48,8 @@ START_SECONDS = 120.0
 
 ENDED = ("done", "failed", "cancelled", "paused")
 """States that a job gives itself in exit.json."""
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "n")
 
 
 @dataclass(frozen=True)
@@ -376,7 +379,7 @@ def _read(directory: Path, number: int) -> Job:
     started = _started(directory.name)
     spec = _read_json(directory / "spec.json")
     launch_ = _read_json(directory / "launch.json")
-    launched = float(launch_.get("time", started))
+    launched = _number(launch_.get("time"), started)
     heartbeat = _read_json(directory / "heartbeat.json")
     alive = bool(heartbeat) and _alive(directory, heartbeat)
     exit_ = _read_json(
@@ -386,25 +389,25 @@ def _read(directory: Path, number: int) -> Job:
     if exit_:
         state, message = str(exit_.get("state", "failed")), str(exit_.get("message", ""))
         if state not in ENDED:
-            state, message = "failed", f"its exit.json names an unknown state: {safe(state, 40)}"
+            state, message = "failed", f"its exit.json names an unknown state: {state[:40]}"
     elif not heartbeat:
         state, message = _before_its_start(directory, launched)
     elif alive:
         state, message = "running", ""
     else:
         state, message = "lost", "its process ended without a word (killed, out of memory, or a reboot)"
-    progress = 1.0 if state == "done" else float(last.get("progress", 0.0))
-    gained = progress - float(launch_.get("progress", 0.0))
+    progress = 1.0 if state == "done" else min(max(_number(last.get("progress"), 0.0), 0.0), 1.0)
+    gained = progress - _number(launch_.get("progress"), 0.0)
     eta = None
     if state == "running" and gained > 0.02:
         eta = max(0.0, time.time() - launched) * (1 - progress) / gained
-    end = float(exit_.get("time", started)) if exit_ else time.time()
+    end = _number(exit_.get("time"), started) if exit_ else time.time()
     return Job(
         directory=directory,
         id=directory.name,
         number=number,
         what=_what(spec),
-        labels=safe(str(spec.get("labels", ""))),
+        labels=str(spec.get("labels", "")),
         seed=seed if isinstance(seed := spec.get("seed"), int) else 0,
         state=state,
         message=message,
@@ -413,7 +416,7 @@ def _read(directory: Path, number: int) -> Job:
         seconds=max(0.0, end - started),
         launched=launched,
         eta=eta,
-        result={key: exit_[key] for key in exit_.keys() - {"state", "message", "time"}},
+        result=_result(exit_),
     )
 
 
@@ -435,7 +438,27 @@ def _before_its_start(directory: Path, launched: float) -> tuple[str, str]:
 
 def _what(spec: dict[str, Any]) -> str:
     backbone = spec.get("backbone")
-    return safe(str(backbone.get("model", ""))) if isinstance(backbone, dict) else str(spec.get("kind", ""))
+    return str(backbone.get("model", "")) if isinstance(backbone, dict) else str(spec.get("kind", ""))
+
+
+def _result(exit_: dict[str, Any]) -> dict[str, Any]:
+    """What a run left beside its state: notes are a list, and metrics numbers, or they are left out."""
+    result = {key: exit_[key] for key in exit_.keys() - {"state", "message", "time"}}
+    if not isinstance(result.get("notes", []), list):
+        del result["notes"]
+    metrics = result.get("metrics", dict.fromkeys(METRICS, 0.0))
+    if not isinstance(metrics, dict) or any(
+        _number(metrics.get(name), math.nan) != metrics.get(name) for name in METRICS
+    ):
+        del result["metrics"]
+    return result
+
+
+def _number(value: object, otherwise: float) -> float:
+    """A finite number as it is; anything else is not believed."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
+        return float(value)
+    return otherwise
 
 
 def cancel(job: Job) -> None:
@@ -517,10 +540,12 @@ def _started(run_id: str) -> float:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a run, fit to be shown; empty when there is none."""
     try:
-        return files.read_json(path)
+        found: dict[str, Any] = safe_json(files.read_json(path))
     except (OSError, ValueError):
         return {}
+    return found
 
 
 def _last_progress(path: Path) -> dict[str, Any]:
@@ -534,8 +559,8 @@ def _last_progress(path: Path) -> dict[str, Any]:
         return {}
     for line in reversed(lines):
         try:
-            event = json.loads(line)
-        except ValueError:
+            event = safe_json(json.loads(line))
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict) and "progress" in event:
             return event

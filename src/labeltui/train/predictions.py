@@ -5,6 +5,7 @@ These are ``predictions.npz`` and ``metrics.json`` of its directory.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labeltui import files
 from labeltui.errors import JobError
 from labeltui.store import replacing, write_json
 from labeltui.text import safe
 
 FILE = "predictions.npz"
+MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,19 @@ class Predictions:
         known = labels[self.rows] >= 0
         return measure(labels[self.rows[known]], self.predicted[known], self.confidence[known], n_classes)
 
+    def _require_sound(self) -> None:
+        """Raise ValueError unless the three arrays are what their docstring says."""
+        kinds = (self.rows.dtype.kind, self.predicted.dtype.kind, self.confidence.dtype.kind)
+        shapes = {self.rows.shape, self.predicted.shape, self.confidence.shape}
+        if kinds != ("i", "i", "f") or len(shapes) > 1 or self.rows.ndim != 1:
+            raise ValueError("its arrays have other types or shapes than a run writes")
+        if len(self.rows) and (
+            self.rows[0] < 0 or (np.diff(self.rows) <= 0).any() or self.predicted.min() < 0
+        ):
+            raise ValueError("its rows do not ascend, or a prediction is no class")
+        if not np.isfinite(self.confidence).all():
+            raise ValueError("a confidence is not finite")
+
     @classmethod
     def read(cls, directory: Path) -> Predictions:
         """Read a run's predictions.
@@ -158,12 +174,18 @@ class Predictions:
         Raises
         ------
         JobError
-            The run left none.
+            The run left none, or they are damaged.
         """
         try:
+            files.require_regular(directory / FILE)
+            with zipfile.ZipFile(directory / FILE) as archive:
+                if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
+                    raise ValueError("it unpacks to far more than a run writes")
             with np.load(directory / FILE, allow_pickle=False) as data:
-                return cls(data["rows"], data["predicted"], data["confidence"])
-        except (OSError, ValueError, KeyError) as error:
+                found = cls(data["rows"], data["predicted"], data["confidence"])
+            found._require_sound()
+            return found
+        except Exception as error:  # damaged archives raise BadZipFile, EOFError, zlib.error, MemoryError ...
             raise JobError(
                 "a run is compared by its predictions", f"run {directory.name} left none: {safe(str(error))}"
             ) from None

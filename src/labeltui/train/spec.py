@@ -211,6 +211,11 @@ class TrainSpec:
                 for each in fields(cls)
                 if each.name in data or each.default is MISSING
             }
+            kinds = {"str": str, "int": int}
+            for each in fields(cls):
+                kind = kinds.get(str(each.type))
+                if each.name in values and kind is not None and type(values[each.name]) is not kind:
+                    raise TypeError(f"{each.name} is no {each.type}")
             if "head" in values:
                 values["head"] = HeadSpec(**values["head"])
             if values.get("backbone") is not None:
