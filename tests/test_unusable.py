@@ -17,7 +17,7 @@ from labeltui import report
 from labeltui.audit import Audit, QueueSpec
 from labeltui.embed import EmbedSpec
 from labeltui.export import write
-from labeltui.scanning import ScanOptions, scan
+from labeltui.scanning import ScanOptions, scan, summary
 from labeltui.tui.checks import Checks
 from tests.factories import HEAD
 from tests.tui.desk import at_desk
@@ -121,3 +121,18 @@ async def test_the_review_lists_and_excludes_unreadable_samples(audit: Audit) ->
         sample = desk.sample
         await desk.do("exclude")
         assert desk.audit.decision(sample) is not None
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_was_mended_is_said(tmp_path: Path, workers: int) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("cat/1.jpg", "cat/2.jpg", "dog/3.jpg", "dog/4.jpg"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-2])
+    spec = EmbedSpec("pixels", image_size=4, workers=workers)
+    scan(tmp_path / "data", tmp_path / "a.audit", ScanOptions(embed=spec, head=HEAD))
+    found = summary(tmp_path / "a.audit")
+    assert sum(found.not_ok.values()) == 0
+    assert "1 x a JPEG without the mark at its end, such as dog/4.jpg" in found.notes

@@ -188,3 +188,32 @@ def test_the_hash_is_of_the_image_not_the_file() -> None:
     same = {pixel_hash(decode(encoded(image, kind))) for kind in ("PNG", "BMP", "TIFF")}
     assert len(same) == 1
     assert pixel_hash(Image.fromarray(RAMP.reshape(2, 8, 3))) not in same
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("lacking", [1, 2])
+def test_a_jpeg_that_lacks_its_end_is_whole(progressive: bool, lacking: int) -> None:
+    data = encoded(NOISE, "JPEG", quality=80, progressive=progressive)
+    image = decode(data[:-lacking])
+    assert image.tobytes() == decode(data).tobytes()
+    assert "end" in image.info[decoding.REMARK]
+    assert decoding.REMARK not in decode(data).info
+    for cut in (*range(3, 20), 100, len(data) // 2):
+        with pytest.raises(UnreadableImage):
+            decode(data[:-cut])
+
+
+@pytest.mark.parametrize("size", [400, 1024])  # above the limit, and so far above that Pillow refuses to look
+def test_a_jpeg_above_the_limit_is_decoded_smaller(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    monkeypatch.setattr(decoding, "DRAFT_SIDE", 64)
+    monkeypatch.setattr(decoding, "DRAFT_PIXELS", 50_000)
+    large = NOISE.resize((size, size))
+    image = decode(encoded(large, "JPEG"))
+    assert 64 <= image.width < 200
+    assert "fraction of its size" in image.info[decoding.REMARK]
+    with pytest.raises(UnreadableImage):
+        decode(encoded(large, "PNG"))
+    if size > 500:
+        with pytest.raises(UnreadableImage):
+            decode(encoded(large, "JPEG", progressive=True))

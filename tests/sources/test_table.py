@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from labeltui.audit import Audit
+from labeltui.embed import EmbedSpec
 from labeltui.errors import MissingImage, SourceError, UsageError
+from labeltui.scanning import ScanOptions, scan
 from labeltui.sources import SourceOptions, open_source
+from tests.factories import HEAD
 
 
 def table(path: Path, content: str | bytes, name: str = "labels.csv") -> Path:
@@ -78,16 +83,56 @@ def test_all_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
     assert "quotes" in lines[2]
 
 
-def test_repeated_and_impossible_paths(tmp_path: Path) -> None:
+def test_impossible_paths(tmp_path: Path) -> None:
     content = b"path,label\na.jpg,cat\nb.jpg,cat\n./a.jpg,dog\n,dog\nx\0y,dog\nb.jpg,cat\n"
-    with pytest.raises(SourceError, match="must name another file") as caught:
+    with pytest.raises(SourceError, match="must name a file") as caught:
         open_source(table(tmp_path, content))
     assert caught.value.got.splitlines() == [
-        "line 4: ./a.jpg stands in line 2 already",
         "line 5: the path is empty",
         "line 6: a path cannot hold a NUL character",
-        "line 7: b.jpg stands in line 3 already",
     ]
+
+
+def test_one_file_with_two_labels_is_a_conflict_and_the_same_row_again_is_nothing(tmp_path: Path) -> None:
+    rows = [
+        "a/1.png,cat,x",
+        "b/2.png,cat,x",
+        "./a/1.png,dog,x",
+        "a/1.png,dog,x",
+        "a/1.png,dog,y",
+        "b/3.png,dog,x",
+    ]
+    content = "\n".join(["path,label,split", *rows])
+    rng = np.random.default_rng(0)
+    for name in ("a/1.png", "b/2.png", "b/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / name)
+    source = open_source(table(tmp_path, content))
+    assert source.ids == [b"a/1.png", b"b/2.png", b"a/./1.png", b"a/././1.png", b"b/3.png"]
+    assert source.labels == [b"cat", b"cat", b"dog", b"dog", b"dog"]
+    assert source.splits == ["x", "x", "x", "y", "x"]
+    assert any("1 rows that repeat" in note for note in source.notes)
+    assert any("2 rows name a file again" in note and "./a/1.png (line 4)" in note for note in source.notes)
+    scan(
+        tmp_path / "labels.csv",
+        tmp_path / "a.audit",
+        ScanOptions(embed=EmbedSpec("pixels", workers=0), head=HEAD),
+    )
+    with Audit.open(tmp_path / "a.audit", read_only=True) as audit:
+        assert [group.tolist() for group in audit.conflicts()] == [[0, 2, 3]]
+        assert [group.tolist() for group in audit.across_splits()] == [[0, 2, 3]]
+        assert audit.image(2).tobytes() == audit.image(0).tobytes()
+    (tmp_path / "p.csv").write_text("path,cat,dog\na/1.png,.5,.5\nb/2.png,.9,.1\nb/3.png,.2,.8\n")
+    p = open_source(tmp_path / "labels.csv", SourceOptions(pred_probs=tmp_path / "p.csv")).pred_probs
+    assert p is not None
+    assert np.array_equal(p[0], p[3])
+
+
+@pytest.mark.parametrize("cell", ["cat|dog", "dog;cat", '"cat,dog"', "\"['cat', 'dog']\""])
+def test_several_labels_in_a_cell_are_noted(tmp_path: Path, cell: str) -> None:
+    source = open_source(table(tmp_path, f"path,label\na.jpg,cat\nb.jpg,dog\nc.jpg,{cell}\nd.jpg,{cell}\n"))
+    assert any("2 labels look like several in one cell" in note for note in source.notes)
+    assert len(set(source.labels)) == 3
 
 
 def test_many_faults_are_cut_short(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from labeltui.embed.buffer import DECODED, FAILED, SharedBuffer
 from labeltui.embed.transform import Transform
 from labeltui.errors import LabeltuiError
 from labeltui.sources import Images
-from labeltui.sources.decode import pixel_hash
+from labeltui.sources.decode import REMARK, pixel_hash
 
 Item = tuple[bytes, int]  # id and index of a sample
 
@@ -32,9 +32,8 @@ def decode_into(
     Returns
     -------
     str or None
-        Why the image cannot be used.
+        Why the image cannot be used, or what a person should know of it although it can.
     """
-    reason = None
     try:
         data = images.read(*sample)
         raw = data if isinstance(data, bytes) else data.tobytes()
@@ -42,11 +41,13 @@ def decode_into(
         image = images.decode(data)
         buffer.image[row] = np.frombuffer(pixel_hash(image), np.uint8)
         buffer.pixels[row] = transform(image)
+        buffer.state[row] = DECODED
+        return image.info.get(REMARK)
     except LabeltuiError as error:
         reason = error.message
     except Exception as error:  # whatever it is, it is this image's fault, and others wait
         reason = f"{type(error).__name__}: {error}"
-    buffer.state[row] = DECODED if reason is None else FAILED
+    buffer.state[row] = FAILED
     return reason
 
 

@@ -108,6 +108,17 @@ def list_faults(
     ]
 
 
+def remarks(ids: list[bytes], status: npt.NDArray[np.uint8], reasons: dict[int, str]) -> list[str]:
+    """Return one note for each remark on samples that are ok, with their number and an example."""
+    of: dict[str, list[int]] = {}
+    for index, text in reasons.items():
+        if status[index] == store.OK:
+            of.setdefault(text, []).append(index)
+    return [
+        f"{len(found):,} x {safe(text)}, such as {safe(ids[found[0]])}" for text, found in sorted(of.items())
+    ]
+
+
 def commonest(faults: list[Fault], limit: int = 3) -> str:
     """Return the most frequent reasons, for an error."""
     counts = Counter(fault.reason or fault.status for fault in faults)

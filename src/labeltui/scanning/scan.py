@@ -22,7 +22,7 @@ from labeltui.scanning.checkpoint import Checkpoint, Rows
 from labeltui.scanning.label_table import LabelTable, read_label_table
 from labeltui.scanning.metric import METRICS, choose_metric, uncentred
 from labeltui.scanning.options import SMALL_IMAGE, ScanOptions
-from labeltui.scanning.record import ScanSummary, count_not_ok, list_faults, record
+from labeltui.scanning.record import ScanSummary, count_not_ok, list_faults, record, remarks
 from labeltui.scanning.stages import (
     Cancel,
     Findings,
@@ -302,6 +302,7 @@ def _write(
         for leftover in out.glob(f"{store.JOURNAL_FILE}*"):
             leftover.unlink()
         journal.create(out, uuid, 0o660 if run.options.shared else 0o600)
+    table.notes.extend(remarks(table.ids, rows.status, rows.faults))
     summary = ScanSummary(
         samples=table.n,
         classes=len(table.class_ids),

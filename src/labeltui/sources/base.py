@@ -22,6 +22,7 @@ from labeltui.text import different, fold, safe
 # int() refuses very long digit strings, and no one numbers classes so.
 INTEGER = re.compile(rb"[+-]?[0-9]{1,18}")
 LEADING_ZEROS = re.compile(r"(?<![0-9.])0+(?=[0-9])")
+JOINTS = (b"|", b";", b",", b"+", b"/", b" ")
 SHOWN = 20  # faults or names listed before "and 12 more"
 
 
@@ -243,12 +244,31 @@ def check_labels(labels: Sequence[bytes | None], what: str) -> list[str]:
     if single := sorted(label for label, size in sizes.items() if size == 1):
         word = "class has" if len(single) == 1 else "classes have"
         notes.append(f"{len(single)} {word} a single sample, which cannot be judged well: {listed(single)}")
+    if several := _combinations(sizes):
+        count = sum(sizes[label] for label in several)
+        notes.append(
+            f"{count:,} labels look like several in one cell, such as {listed(several, 3)}: each combination is a "
+            "class of its own; name one label for each sample to have it judged"
+        )
     notes += [
         f"the classes {listed(different(alike))} differ only in case, white space, leading zeros, invisible "
         "characters or Unicode form; they are kept apart"
         for alike in _lookalikes(sizes)
     ]
     return notes
+
+
+def _combinations(sizes: Iterable[bytes]) -> list[bytes]:
+    """Labels that consist of other labels of the data set, joined by one of `JOINTS`."""
+    classes = set(sizes)
+    found = []
+    for label in sorted(classes):
+        for joint in JOINTS:
+            parts = [part.strip(b" []'\"") for part in label.split(joint)]
+            if len(parts) > 1 and classes.issuperset(parts):
+                found.append(label)
+                break
+    return found
 
 
 def _lookalikes(sizes: Iterable[bytes]) -> list[list[bytes]]:

@@ -25,7 +25,7 @@ import warnings
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from labeltui.errors import MissingImage, UnreadableImage
 
@@ -33,6 +33,9 @@ Levels = tuple[int, int]
 MAX_FILE_BYTES = 1 << 30
 DRAFT_PIXELS = 4_000_000
 DRAFT_SIDE = 1024
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+PROBE = b"\x55\xaa\x37\x91" * 64  # what image data may hold, and no marker
+REMARK = "labeltui"  # key in `info` of an image about which a person should know something
 COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # ready without importing Pillow's other plugins
 OTHERS = ("WEBP", "TIFF", "DIB", "TGA", "JPEG2000", "AVIF", "MPO")
 
@@ -94,16 +97,13 @@ def decode(data: bytes, levels: Levels | None = None) -> Image.Image:
     if not data:
         raise UnreadableImage("the file is empty")
     try:
-        with _open(data) as image:
-            width, height = image.size
-            if width * height > (limit := Image.MAX_IMAGE_PIXELS or width * height):
-                raise UnreadableImage(f"the image has {width} x {height} pixels, more than {limit:,}")
-            if image.format in ("JPEG", "MPO") and width * height > DRAFT_PIXELS:
-                image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
-            image.load()
-            orientation = _orientation(image)
-            rgb = to_rgb(image, levels)
-            return rgb if orientation is None else rgb.transpose(orientation)
+        try:
+            return _decode(data, levels)
+        except OSError:
+            ended = _ended(data, levels)
+            if ended is None:
+                raise
+            return ended
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -113,6 +113,41 @@ def decode(data: bytes, levels: Levels | None = None) -> Image.Image:
     except Exception as error:
         # A damaged file can make a decoder raise anything: OSError, SyntaxError, struct.error, KeyError, ...
         raise UnreadableImage(f"the image cannot be decoded: {_reason(error)}") from None
+
+
+def _decode(data: bytes, levels: Levels | None) -> Image.Image:
+    with _open(data) as image:
+        width, height = image.size
+        limit = Image.MAX_IMAGE_PIXELS or width * height
+        if image.format in ("JPEG", "MPO") and width * height > DRAFT_PIXELS:
+            image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
+        if image.width * image.height > limit:
+            raise UnreadableImage(f"the image has {width} x {height} pixels, more than {limit:,}")
+        image.load()
+        orientation = _orientation(image)
+        rgb = to_rgb(image, levels)
+        rgb = rgb if orientation is None else rgb.transpose(orientation)
+        if width * height > limit:
+            rgb.info[REMARK] = f"decoded at a fraction of its size, which is above {limit:,} pixels"
+        return rgb
+
+
+def _ended(data: bytes, levels: Levels | None) -> Image.Image | None:
+    """Return a JPEG of which only the mark at the end is missing; None of any other file.
+
+    A file that is cut earlier shows something else when other bytes follow; one whose pixels are complete does not.
+    """
+    if not data.startswith(JPEG_START) or data.rstrip(b"\0").endswith(JPEG_END):
+        return None
+    complete = data.removesuffix(b"\xff")
+    try:
+        image, probe = (_decode(complete + more + JPEG_END, levels) for more in (b"", PROBE))
+    except OSError:
+        return None
+    if image.tobytes() != probe.tobytes():
+        return None
+    image.info[REMARK] = "a JPEG without the mark at its end"
+    return image
 
 
 def grey_levels(data: bytes) -> npt.NDArray[np.uint16] | None:
@@ -161,6 +196,13 @@ def pixel_hash(image: Image.Image) -> bytes:
 def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=COMMON)
+    except Image.DecompressionBombError:
+        if not data.startswith(JPEG_START):
+            raise
+        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+        if image.info.get("progressive"):  # these are held in memory at their full size
+            raise
+        return image
     except UnidentifiedImageError:
         Image.init()
         return Image.open(io.BytesIO(data), formats=[name for name in OTHERS if name in Image.OPEN])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -204,6 +205,10 @@ def _read_table(
                 values[row] = [float(field) for position, field in enumerate(fields) if position != column]
             except ValueError as error:
                 found.append(f"line {line}: {safe(str(error))}")
+    for row, name in enumerate(ids):
+        # A file that the table of samples lists again, with another label, has the same probabilities.
+        if row not in seen and (first := where.get(os.path.normpath(name), -1)) in seen:
+            seen[row], values[row] = seen[first], values[first]
     if not found and len(seen) < len(ids):
         found = [f"no row for {safe(ids[row])}" for row in range(len(ids)) if row not in seen]
     if found:

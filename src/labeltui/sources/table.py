@@ -46,7 +46,8 @@ def open_table(path: Path, options: SourceOptions) -> Table:
 
     Ids are the paths as they stand in the table, relative to `options.image_root` or else to the table's
     directory; a path may be absolute. A listed file need not exist: its sample is unreadable. An empty label
-    is none.
+    is none. A file that stands there again with another label or split is another sample of the same image, with
+    ``./`` before its name in the id: copies whose labels disagree are found as such. The same row again is left out.
 
     Raises
     ------
@@ -55,30 +56,46 @@ def open_table(path: Path, options: SourceOptions) -> Table:
     """
     table = read_columns(path, options, need_path=True)
     assert table.paths is not None
-    ids = [encode(name) for name in table.paths]
+    given_splits = table.splits if table.splits is not None else [""] * len(table.labels)
+    ids: list[bytes] = []
+    labels: list[bytes | None] = []
+    splits: list[str] = []
     found = []
-    seen: dict[bytes, int] = {}
-    for name, line in zip(ids, table.lines, strict=True):
+    rows_of: dict[bytes, set[tuple[str, str]]] = {}
+    repeated, conflicts = 0, []
+    for text, label, split, line in zip(table.paths, table.labels, given_splits, table.lines, strict=True):
+        name = encode(text)
         if not name or b"\0" in name:
             found.append(
                 f"line {line}: " + ("a path cannot hold a NUL character" if name else "the path is empty")
             )
             continue
-        key = os.path.normpath(name)
-        if key in seen:
-            found.append(f"line {line}: {safe(name)} stands in line {seen[key]} already")
-        else:
-            seen[key] = line
+        others = rows_of.setdefault(os.path.normpath(name), set())
+        if (label, split) in others:
+            repeated += 1
+            continue
+        if others:
+            conflicts.append(f"{safe(name)} (line {line})")
+            directory, last = os.path.split(os.path.normpath(name))
+            name = os.path.join(directory, b"./" * len(others) + last)
+        others.add((label, split))
+        ids.append(name)
+        labels.append(encode(label) or None)
+        splits.append(split)
     if found:
-        raise faults(
-            f"each row of {safe(path.name)} must name another file", found, "correct or remove these rows"
-        )
-    labels = [encode(label) or None for label in table.labels]
+        raise faults(f"each row of {safe(path.name)} must name a file", found, "correct or remove these rows")
     root = path.parent if options.image_root is None else options.image_root
     notes = check_labels(labels, safe(path.name))
+    if repeated:
+        notes.append(f"{repeated:,} rows that repeat another one were left out")
+    if conflicts:
+        notes.append(
+            f"{len(conflicts):,} rows name a file again with another label or split: {listed(conflicts, 5)}; each is "
+            "a sample of its own, and the review lists them as conflicts"
+        )
     if table.splits is not None:
         notes.insert(
-            0, f"splits from column {safe(options.split_column or '')}: {listed(sorted(set(table.splits)))}"
+            0, f"splits from column {safe(options.split_column or '')}: {listed(sorted(set(splits)))}"
         )
     if not any(os.path.lexists(os.path.join(os.fsencode(root), name)) for name in ids[:1000]):
         notes.append(
@@ -89,7 +106,7 @@ def open_table(path: Path, options: SourceOptions) -> Table:
         root=root,
         ids=ids,
         labels=labels,
-        splits=table.splits,
+        splits=None if table.splits is None else splits,
         notes=notes,
         description={
             "kind": "table",
