@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labeltui import __version__
-from labeltui.errors import AuditBusy, JobError, LabeltuiError, UsageError
+from labeltui.errors import AuditBusy, JobError, LabeltuiError, SystemRefused, UsageError
 from labeltui.progress import Progress
+from labeltui.text import safe
 
 if TYPE_CHECKING:
     from labeltui.train.jobs import Job
@@ -101,6 +102,17 @@ def main() -> None:
         # The reader of our output (head, less) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        where = safe(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else ""
+        said = safe(error.strerror or str(error))
+        _complain(
+            SystemRefused(
+                "labeltui must be able to read and write its files",
+                ": ".join(part for part in (where, said) if part),
+                "check the disk, the space on it and the permissions",
+            )
+        )
+        code = SystemRefused.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -17,6 +17,7 @@
      |    +-- AuditBusy          5      ... is being written by another process
      +-- InputError              6      an argument of a function is invalid (also a ValueError)
      +-- JobError                7      a training job
+     +-- SystemRefused           8      the system could not read or write a file
      +-- Cancelled             130      the person stopped it
 
 An error states the requirement, what was found instead, and a hint, in that order. The command line prints these three
@@ -118,6 +119,12 @@ class JobError(LabeltuiError):
     """A training job cannot be started, read or resumed."""
 
     exit_code = 7
+
+
+class SystemRefused(LabeltuiError):
+    """The system could not read or write a file: a full or failing disk, or a missing permission."""
+
+    exit_code = 8
 
 
 class Cancelled(LabeltuiError):

@@ -11,6 +11,7 @@ from labeltui import files
 from labeltui.errors import AuditError
 from labeltui.journal import GenerationRow
 from labeltui.store import Store, sha256
+from labeltui.text import safe
 
 RUNS = "runs"
 RESULT = "result.h5"
@@ -38,7 +39,7 @@ def runs(path: Path) -> list[Path]:
     """The directories of training runs, oldest first."""
     try:
         names = sorted(os.listdir(path / RUNS))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # as a rule there are none yet; whoever asks for runs is told of other reasons
         return []
     return [path / RUNS / name for name in names if not name.startswith(".")]
 
@@ -78,12 +79,21 @@ def prepare(store: Store, rows: Sequence[GenerationRow], refused: set[str]) -> l
     for result in results:
         try:
             n = store.adopt(result, after)
+            digest = sha256(store.generation_path(n))
+        except OSError as error:  # a full disk, for example: tried again at the next call
+            if made:
+                return made
+            raise AuditError(
+                "the result of a run must be copied into the audit",
+                f"{result.parent.name}: {safe(error.strerror or str(error))}",
+                "free some space or mend the disk; it is tried again",
+            ) from None
         except AuditError:
             if made:  # these are good; the next call complains
                 return made
             refused.add(result.parent.name)
             raise
-        made.append(GenerationRow(0, n, sha256(store.generation_path(n)), result.parent.name))
+        made.append(GenerationRow(0, n, digest, result.parent.name))
         after = max(after, n)
     return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import threading
@@ -37,10 +36,6 @@ from labeltui.scanning.stages import (
     train_head,
 )
 from labeltui.text import safe
-
-UNWRITABLE = {
-    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR")
-}
 
 SMOKE_TEST = (
     f"SMOKE TEST: no --model was named, and of images above {SMALL_IMAGE} pixels the built-in `pixels` sees only 8 x 8 "
@@ -118,11 +113,10 @@ def scan(
     except Cancelled:  # of whichever stage was at work
         raise run.stopped() from None
     except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
+        where = error.filename if isinstance(error.filename, str) else str(out)
         raise AuditError(
-            "a scan must be able to write its audit",
-            f"{safe(str(out))}: {error.strerror}",
+            "a scan must be able to read its data and to write its audit",
+            f"{safe(where)}: {safe(error.strerror or str(error))}",
             "free space or choose another -o; an unfinished scan goes on where it stopped",
         ) from None
     return out
@@ -151,8 +145,11 @@ def _check_target(out: Path, options: ScanOptions) -> None:
 
 def _make_directory(out: Path, shared: bool) -> None:
     """Make the audit's directory for its owner alone, or for a group; one that is there keeps its permissions."""
-    if not out.is_dir():
+    missing = [each for each in (out, *out.parents) if not each.exists()]
+    if missing:
         out.mkdir(0o700, parents=True)
+        for each in missing:
+            store.sync_directory(each.parent)
     if shared:
         # Set-group-id: what is made inside belongs to the directory's group, whoever makes it.
         out.chmod(0o2770)

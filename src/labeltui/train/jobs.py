@@ -208,8 +208,11 @@ def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0
     if not queue:
         _require_idle(audit)
     launch.launcher_words(launcher)
-    for name in ("cancel", "exit.json", "heartbeat.json", launch.LAUNCHER):
-        (job.directory / name).unlink(missing_ok=True)
+    try:
+        for name in ("cancel", "exit.json", "heartbeat.json", launch.LAUNCHER):
+            (job.directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unusable(job.directory, error) from None
     warning = launch.launch(job.directory, launcher, minutes=minutes, queue=queue, progress=job.progress)
     return replace(read(job.directory), warning=warning)
 
@@ -266,11 +269,7 @@ def create(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> 
         store.sync_directory(audit)
     except OSError as error:
         shutil.rmtree(hidden, ignore_errors=True)
-        raise JobError(
-            "a run needs a directory of its own in the audit",
-            f"{safe(str(runs))}: {error.strerror}",
-            "check space and permissions",
-        ) from None
+        raise _unusable(runs, error) from None
     return made
 
 
@@ -347,8 +346,18 @@ def _directories(audit: Path) -> list[Path]:
         names = sorted(os.listdir(audit / "runs"))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise _unusable(audit / "runs", error) from None
     found = [audit / "runs" / name for name in names if re.fullmatch(r"\d{8}T\d{6}Z-\w{4}", name)]
     return [run for run in found if run.is_dir() and not run.is_symlink()]
+
+
+def _unusable(directory: Path, error: OSError) -> JobError:
+    return JobError(
+        "the directories of training runs must be readable and writable",
+        f"{safe(str(directory))}: {safe(error.strerror or str(error))}",
+        "check the disk, the space on it and the permissions",
+    )
 
 
 def find(audit: Path, run_id: str) -> Job:
@@ -466,11 +475,7 @@ def cancel(job: Job) -> None:
     try:
         os.close(files.open_own(job.directory / "cancel", os.O_WRONLY))
     except OSError as error:
-        raise JobError(
-            "a run is asked to stop by a file in its directory",
-            f"{safe(str(job.directory))}: {error.strerror}",
-            "check space and permissions",
-        ) from None
+        raise _unusable(job.directory, error) from None
     launcher = _read_json(job.directory / launch.LAUNCHER)
     if not (job.directory / "heartbeat.json").exists() and lives_here(launcher):
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ from labeltui import files
 from labeltui.errors import JobError, UsageError
 from labeltui.journal import identity
 from labeltui.store import write_json
+from labeltui.text import safe
 
 ASK_SECONDS = 5.0
 LIBRARIES = ("labeltui", "numpy", "torch", "timm", "torchvision", "scikit-learn")
@@ -80,17 +82,17 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
     if not prefix:
         prefix, warning = scope()
     command = [*prefix, sys.executable, "-P", "-m", "labeltui.train.child", str(directory)]
-    write_json(
-        directory / "launch.json",
-        {
-            "time": time.time(),
-            "command": shlex.join(sys.argv),
-            "child": command,
-            "versions": {name: _version(name) for name in LIBRARIES},
-            **options,
-        },
-    )
     try:
+        write_json(
+            directory / "launch.json",
+            {
+                "time": time.time(),
+                "command": shlex.join(sys.argv),
+                "child": command,
+                "versions": {name: _version(name) for name in LIBRARIES},
+                **options,
+            },
+        )
         with open(files.open_own(directory / "log.txt", os.O_WRONLY | os.O_APPEND), "ab") as log:
             # A session of its own: closing the terminal must not reach it. All three streams are given, for inside
             # a full-screen program the inherited ones are not usable.
@@ -105,12 +107,13 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
     except OSError as error:
         raise JobError(
             "the training process must be startable",
-            f"{shlex.join(command)}: {error}",
-            "check train.launcher",
+            f"{shlex.join(command)}: {safe(str(error))}",
+            "check train.launcher, and the space on the disk",
         ) from None
     # A file of its own, written without a temporary one: by now the child may read launch.json, and sweeps the
     # directory when it begins. A reader takes half a file for none.
-    files.write_own(directory / LAUNCHER, json.dumps(identity(process.pid)).encode())
+    with contextlib.suppress(OSError):  # it runs all the same, and its heartbeat tells of it
+        files.write_own(directory / LAUNCHER, json.dumps(identity(process.pid)).encode())
     return warning
 
 
