@@ -12,6 +12,7 @@ from labeltui.embed.transform import INTERPOLATIONS
 from labeltui.errors import UsageError
 from labeltui.text import safe
 
+SCALE = "of pixels scaled to 0..1 (divide constants of pixels up to 255 by 255)"
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 CPU_BATCH = 64  # samples in a block on a CPU
 
@@ -78,7 +79,18 @@ class EmbedSpec:
             ),
             (self.mean is not None and len(self.mean) not in (1, 3), "--mean", "one number or three", self.mean),
             (self.std is not None and len(self.std) not in (1, 3), "--std", "one number or three", self.std),
-            (self.std is not None and min(self.std, default=1) <= 0, "--std", "above 0", self.std),
+            (
+                self.mean is not None and not all(0 <= value <= 1 for value in self.mean),
+                "--mean",
+                f"0 to 1, {SCALE}",
+                self.mean,
+            ),
+            (
+                self.std is not None and not all(0 < value <= 1 for value in self.std),
+                "--std",
+                f"above 0, at most 1, {SCALE}",
+                self.std,
+            ),
             (
                 self.crop_pct is not None and not 0 < self.crop_pct <= 1,
                 "--crop-pct",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from labeltui.errors import UsageError
 from labeltui.sources import Source, order_classes, read_class_names, read_classes
+from labeltui.sources.base import listed
 from labeltui.text import is_utf8, safe
 
 
@@ -76,12 +77,23 @@ def read_label_table(
         A file cannot be read.
     """
     notes = list(source.notes)
-    class_ids = order_classes(source.labels, read_classes(classes) if classes else [])
+    more = read_classes(classes) if classes else []
+    class_ids = order_classes(source.labels, more)
+    if more and not set(more) & set(source.labels):
+        notes.append(
+            f"WARNING: no label is one of the {len(more)} classes of --classes (labels such as {listed(class_ids, 3)}, "
+            f"classes such as {listed(more, 3)}): --class-names gives class ids names"
+        )
     number = {name: index for index, name in enumerate(class_ids)}
     given = np.fromiter((-1 if label is None else number[label] for label in source.labels), np.int32)
     names = read_class_names(class_names) if class_names else {}
     if class_names and (unnamed := sum(name not in names for name in class_ids)):
-        notes.append(f"{unnamed} of {len(class_ids)} classes have no display name and show their id")
+        other = (
+            f"; names of no class: {listed(strangers, 3)}"
+            if (strangers := set(names) - set(class_ids))
+            else ""
+        )
+        notes.append(f"{unnamed} of {len(class_ids)} classes have no display name and show their id{other}")
     shared = sorted(
         name for name, count in Counter(names.get(each) for each in class_ids).items() if name and count > 1
     )
@@ -102,6 +114,10 @@ def read_label_table(
         split_names = sorted({name for name in source.splits if name})
         position = {name: index for index, name in enumerate(split_names)}
         split = np.fromiter((position.get(name, -1) for name in source.splits), np.int16)
+        if len(split_names) > 1 and _same_partition(split, given):
+            notes.append(
+                "WARNING: each split holds a class of its own: is the column of splits that of the labels?"
+            )
     inside = np.ones(n, bool)
     if splits is not None:
         unknown = [name for name in splits if name not in split_names]
@@ -123,6 +139,13 @@ def read_label_table(
         inside,
         notes,
     )
+
+
+def _same_partition(split: npt.NDArray[np.int16], given: npt.NDArray[np.int32]) -> bool:
+    """Whether each split holds one class and each class lies in one split."""
+    known = (split >= 0) & (given >= 0)
+    pairs = np.unique(np.stack([split[known], given[known]]), axis=1)
+    return pairs.shape[1] > 1 and all(len(np.unique(each)) == len(each) for each in pairs)
 
 
 def packed(names: list[str]) -> list[bytes]:

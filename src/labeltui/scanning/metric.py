@@ -53,6 +53,13 @@ def choose_metric(
         agreement[metric] = float((labels[rows][made.indices] == labels[rows][:, None]).mean())
     best = "euclidean" if agreement["euclidean"] > agreement["cosine"] + MARGIN else "cosine"
     other = "cosine" if best == "euclidean" else "euclidean"
+    shares = np.bincount(labels[rows]) / len(rows)
+    chance = float((shares**2).sum())
+    if len(rows) >= 50 and agreement[best] <= chance + 3 * np.sqrt(chance * (1 - chance) / len(rows)):
+        return best, (
+            f"WARNING: {agreement[best]:.0%} of the neighbours share a sample's label, as many as by chance "
+            f"({chance:.0%}): are the embeddings in the order of the labels?"
+        )
     return best, (
         f"neighbours are found by the {best} metric: {agreement[best]:.0%} of {made.k} neighbours share a sample's "
         f"label, by the {other} metric {agreement[other]:.0%} (--metric chooses)"

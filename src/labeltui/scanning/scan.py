@@ -97,6 +97,8 @@ def scan(
         source = sources.open_source(source_path, options.source)
         table = read_label_table(source, options.splits, options.classes, options.class_names)
         pred_probs = sources.align_probabilities(source, table.class_ids)
+        if pred_probs is not None:
+            table.notes[:0] = sources.check_agreement(pred_probs, table.given, table.class_ids)
         if source.embeddings is not None and options.embed.model != "pixels":
             table.notes.append(f"the data brings its embeddings: {safe(options.embed.model)} was not used")
         smoke_test = not options.model_named and _largest_side(source) > SMALL_IMAGE

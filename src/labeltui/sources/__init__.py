@@ -31,7 +31,7 @@ from labeltui.sources.base import Source, SourceOptions, order_classes
 from labeltui.sources.images import Images, ScannedImages
 from labeltui.sources.kinds import KINDS, open_source, reopen_source
 from labeltui.sources.names import read_class_names, read_classes
-from labeltui.sources.probabilities import align_probabilities
+from labeltui.sources.probabilities import align_probabilities, check_agreement
 
 __all__ = [
     "KINDS",
@@ -40,6 +40,7 @@ __all__ = [
     "Source",
     "SourceOptions",
     "align_probabilities",
+    "check_agreement",
     "open_source",
     "order_classes",
     "read_class_names",

@@ -15,6 +15,8 @@ from labeltui.sources.images import load_array
 from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.text import safe
 
+LEAST_LABELS = 50  # fewer say nothing of an order
+MARGIN = 0.1  # of agreement that another order of the columns must gain to be named
 TOLERANCE = 1e-3  # of a row's sum: float16 probabilities of 1,000 classes stay within it
 Probabilities = tuple[npt.NDArray[np.float32], list[bytes]]
 
@@ -154,6 +156,58 @@ def align_probabilities(source: Source, classes: Sequence[bytes]) -> npt.NDArray
     aligned = np.zeros((len(source.pred_probs), len(classes)), np.float32)
     aligned[:, [place[name] for name in columns]] = source.pred_probs
     return aligned
+
+
+def check_agreement(
+    p: npt.NDArray[np.float32], given: npt.NDArray[np.int32], classes: Sequence[bytes]
+) -> list[str]:
+    """Compare probabilities with the given labels; return the notes that they deserve.
+
+    Parameters
+    ----------
+    p : (N, K) float32
+    given : (N,) int32
+        Class index, -1 = none.
+    classes : sequence of bytes
+        The K classes.
+
+    Raises
+    ------
+    SourceError
+        They agree no better than chance, and would agree with the columns in another order.
+    """
+    from scipy import sparse
+    from scipy.optimize import linear_sum_assignment
+
+    known = given >= 0
+    n, k = int(known.sum()), len(classes)
+    if n < LEAST_LABELS or k < 2:
+        return []
+    predicted, labels = p[known].argmax(axis=1), given[known]
+    counts = sparse.coo_array((np.ones(n), (labels, predicted)), shape=(k, k)).toarray()
+    agreement = float(counts.trace()) / n
+    chance = float((counts.sum(axis=1) / n) @ (counts.sum(axis=0) / n))
+    by_chance = agreement <= chance + 3 * np.sqrt(chance * (1 - chance) / n)
+    row, column = linear_sum_assignment(counts, maximize=True)
+    best = float(counts[row, column].sum()) / n
+    moved = [(classes[a], classes[b]) for a, b in zip(row, column, strict=True) if a != b and counts[a, b]]
+    told = f"the likeliest class of pred_probs is the given label in {agreement:.0%} of the samples"
+    if best > max(2 * agreement, 0.5) and by_chance:
+        raise SourceError(
+            "pred_probs must agree with the labels more often than by chance",
+            f"{told} (by chance {chance:.0%}), and in {best:.0%} if the columns were in another order",
+            f"check --class-order: {listed([b' is '.join(pair[::-1]) for pair in moved], 5)}",
+        )
+    if by_chance:
+        return [
+            f"WARNING: {told}, as often as by chance ({chance:.0%}): are its rows in the order of the samples?"
+        ]
+    if best > agreement + MARGIN:
+        pairs = listed([b" as ".join(pair) for pair in moved], 5)
+        return [
+            f"WARNING: {told}, but in {best:.0%} with the columns in another order ({pairs}): check --class-order"
+        ]
+    return []
 
 
 def _classes_of(path: Path) -> list[bytes] | None:
