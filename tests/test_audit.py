@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from labeltui import journal, store
-from labeltui.audit import CLASS_ORDERS, KINDS, Audit, QueueSpec, queue
+from labeltui.audit import CLASS_ORDERS, KINDS, Audit, QueueSpec, Vote, queue
 from labeltui.audit.copies import Copies
 from labeltui.csg import measure, pooled_counts
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, InputError, MissingImage, NotAnAudit
@@ -484,13 +484,15 @@ def test_evidence_speaks_of_the_labels_now(audit: Audit) -> None:
     whole = measure(graph(audit), audit.current, audit.K, audit.csg_k)
     assert found.pair_overlap == pytest.approx(whole.W[given, top])
     assert found.pair_share == pytest.approx(whole.S[given, top])
-    assert found.votes[-1] == ("blend", audit.score(i), top)
-    assert {name for name, _, _ in found.votes} >= {"neighbours", "head", "blend"}
-    assert any(f"neighbours {audit.names[top]}" in line for line in found.lines)
-    proposals = {name: proposal for name, _, proposal in found.votes}
+    assert found.votes[-1] == Vote("blend", top, audit.score(i))
+    assert {vote.detector for vote in found.votes} >= {"neighbours", "head", "blend"}
+    assert any(f"neighbours are {audit.names[top]}" in line for line in found.lines)
+    duplicates = next(vote for vote in found.votes if vote.detector == "duplicates")
+    assert duplicates.score is None  # nothing is a duplicate of it, so there is no evidence
+    proposals = {vote.detector: vote.proposes for vote in found.votes}
     assert proposals["nearest"] == np.bincount(audit.current[near]).argmax()
     assert proposals["neighbours"] == top
-    assert list(audit.detectors()) == [name for name, _, _ in found.votes]
+    assert list(audit.detectors()) == [vote.detector for vote in found.votes]
     # A neighbour's relabel is seen at once.
     other = int(near[0])
     new = (int(audit.current[other]) + 1) % audit.K
@@ -911,7 +913,7 @@ def test_label_conflicts_between_duplicates(wide_audit: Audit) -> None:
     a = wide_audit
     assert [group.tolist() for group in a.conflicts()] == [[100, 101, 102]]
     assert a.evidence(100).group == [101, 102]
-    assert any("2 more copies" in line for line in a.evidence(100).lines)
+    assert any("2 more duplicates" in line for line in a.evidence(100).lines)
     a.decide([101], "exclude")
     assert a.conflicts() == []
     a.decide([200], "relabel", label=3)

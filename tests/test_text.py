@@ -3,10 +3,11 @@ from __future__ import annotations
 import os
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeltui.text import fold, safe, tell_apart
+from labeltui.text import fold, fraction, probability, safe, tell_apart
 
 
 @given(st.one_of(st.text(), st.binary().filter(lambda b: b"\0" not in b)))
@@ -44,3 +45,20 @@ def test_names_that_look_alike_get_their_ids() -> None:
     forms = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
     shown = tell_apart(forms, [name.encode() for name in forms])
     assert shown == ["café (caf\\xe9)", unicodedata.normalize("NFD", "café") + " (cafe\\u0301)"]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.0, "<.01"), (0.004, "<.01"), (0.005, ".01"), (0.5, ".50"), (0.994, ".99"), (0.996, ">.99"), (1.0, ">.99"),
+     (None, "–"), (float("nan"), "–")],
+)  # fmt: skip
+def test_a_probability_never_claims_certainty(value: float | None, written: str) -> None:
+    assert probability(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.0, "0"), (0.001, "<.01"), (0.72, ".72"), (0.999, ">.99"), (1.0, "1"), (-0.3, "-.30"), (-1.0, "-1")],
+)
+def test_a_measured_fraction_may_be_exactly_nothing_or_all(value: float, written: str) -> None:
+    assert fraction(value) == written

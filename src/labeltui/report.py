@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
-from labeltui.audit import Audit
+from labeltui.audit import Audit, QueueSpec
 from labeltui.demo import Demo
 from labeltui.errors import UsageError
 from labeltui.scanning import ScanSummary
-from labeltui.text import safe, unescape
+from labeltui.text import NO_EVIDENCE, probability, safe, short_name, unescape
 
 FAULTS_SHOWN = 10
+NAMES_SHOWN = 4
 BAR = 20
 
 
@@ -115,25 +117,14 @@ def explanation(audit: Audit, sample: str) -> dict[str, Any]:
     ----------
     audit : Audit
     sample : str
-        Its path or key as exports write it, or else its number.
+        Its path or key as exports write it, its name as the queue shows it, or its row in exports, counted from 0.
 
     Raises
     ------
     UsageError
-        No sample is called so.
+        No sample is called so, or several are.
     """
-    for name_of_sample in (sample.encode("utf-8", "surrogateescape"), unescape(sample)):
-        with contextlib.suppress(ValueError):
-            i = audit.index(name_of_sample)
-            break
-    else:
-        if not (sample.isdecimal() and int(sample) < audit.n):
-            raise UsageError(
-                "a sample is named by its path in the audit or by its number",
-                f"{safe(sample)} is neither",
-                "copy the path from an export, or take a number of `labeltui review`",
-            )
-        i = int(sample)
+    i = find_sample(audit, sample)
     found = audit.evidence(i)
     titles = audit.detectors()
     decision = audit.decision(i)
@@ -151,8 +142,13 @@ def explanation(audit: Audit, sample: str) -> dict[str, Any]:
         "decision": decision.kind if decision else None,
         "suggestions": [{"label": name(label), "p": round(p, 4)} for label, p in audit.suggestions(i)],
         "detectors": [
-            {"name": each, "title": titles.get(each, each), "score": round(score, 4), "proposes": name(label)}
-            for each, score, label in found.votes
+            {
+                "name": vote.detector,
+                "title": titles.get(vote.detector, vote.detector),
+                "score": None if vote.score is None else round(vote.score, 4),
+                "proposes": name(vote.proposes),
+            }
+            for vote in found.votes
         ],
         "lines": found.lines,
         "copies": [audit.sample_name(other) for other in found.group],
@@ -171,12 +167,44 @@ def explanation_lines(said: Mapping[str, Any]) -> list[str]:
         head + (", flagged" if said["flagged"] else "") + (f", {said['decision']}" * bool(said["decision"])),
         "",
     ]
-    width = max(len(row["title"]) for row in said["detectors"])
-    lines.append(f"{'detector':<{width}}  P(given)  proposes")
-    for row in said["detectors"]:
-        lines.append(f"{row['title']:<{width}}  {row['score']:8.3f}  {row['proposes'] or '-'}")
-    best = ", ".join(f"{each['label']} {each['p']:.3f}" for each in said["suggestions"])
+    rows = [
+        (row["title"], row["proposes"] or NO_EVIDENCE, probability(row["score"])) for row in said["detectors"]
+    ]
+    rows.insert(0, ("detector", "proposes", "P(given)"))
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    lines += [f"{detector:<{first}}  {label:<{second}}  {p:>8}" for detector, label, p in rows]
+    best = ", ".join(f"{each['label']} {probability(each['p'])}" for each in said["suggestions"])
     return [*lines, "", f"suggestions: {best or 'none'}", *said["lines"]]
+
+
+def find_sample(audit: Audit, sample: str) -> int:
+    """Return the index of a sample by its path or key, its name in the queue, or its row in exports.
+
+    Raises
+    ------
+    UsageError
+        No sample is called so, or several are.
+    """
+    path = unescape(sample)
+    for name in (sample.encode("utf-8", "surrogateescape"), path):
+        with contextlib.suppress(ValueError):
+            return audit.index(name)
+    everything = QueueSpec(text=os.fsdecode(path), flagged=None, decided=None, order="index")
+    found = [i for i in audit.queue(everything).tolist() if short_name(audit.sample_name(i)) == safe(path)]
+    if len(found) == 1:
+        return int(found[0])
+    if found:
+        some = ", ".join(audit.sample_name(i) for i in found[:NAMES_SHOWN])
+        raise UsageError(
+            "a name must mean one sample", f"{safe(path)} means {len(found):,}: {some}", "give the whole path"
+        )
+    if sample.isdecimal() and int(sample) < audit.n:
+        return int(sample)
+    raise UsageError(
+        "a sample is given by its path, its name in the queue, or its row in exports, counted from 0",
+        f"{safe(sample)} is none of them; rows end at {audit.n - 1:,}",
+        "copy the path from an export or from `labeltui review`",
+    )
 
 
 def _listed(numbers: Mapping[str, int]) -> str:

@@ -139,3 +139,45 @@ def _visible(character: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def short_name(path: str) -> str:
+    """Return a file's name without its folders and its ending."""
+    name = path.rsplit("/", 1)[-1]
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and stem and len(ending) <= 5 else name
+
+
+NO_EVIDENCE = "–"
+
+
+def probability(p: float | None) -> str:
+    """Write an estimated probability in at most four characters.
+
+    Parameters
+    ----------
+    p : float or None
+        0 to 1; None or NaN where there is no evidence.
+
+    Returns
+    -------
+    str
+        ``.97``; ``<.01`` and ``>.99`` where two digits would claim certainty; ``–`` for no evidence.
+    """
+    if p is None or p != p:
+        return NO_EVIDENCE
+    if p < 0.005:
+        return "<.01"
+    return f"{p:.2f}"[1:] if p < 0.995 else ">.99"
+
+
+def fraction(value: float) -> str:
+    """Write a measured number of -1..1 (a fraction, an overlap, a cosine similarity) in at most four characters.
+
+    Unlike an estimate it may be exactly ``0`` or ``1``; what only comes near is written ``<.01`` or ``>.99``.
+    """
+    if value < 0:
+        return f"-{probability(-value)}" if value > -0.995 else "-1"
+    if value in (0, 1):
+        return f"{value:.0f}"
+    return probability(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ def draw_audit(directory: Path, n: int = 90) -> Path:
     score = np.where(flagged, (np.arange(n) % 40) / 100, 0.6 + (np.arange(n) % 40) / 100).astype(np.float32)
     groups = np.arange(n, dtype=np.int32)
     groups[20] = groups[40] = groups[0]  # copies with three labels
+    images = rng.integers(0, 255, (n, 2, 2, 3), np.uint8).repeat(4, 1).repeat(4, 2)
+    digests = [np.frombuffer(hashlib.sha256(image.tobytes()).digest(), np.uint8) for image in images]
     names = [name.encode() for name in NAMES]
     ids = [f"train/{NAMES[given[i]]}/{i:05}.png".encode() for i in range(n)]
     arrays = {
@@ -38,7 +41,7 @@ def draw_audit(directory: Path, n: int = 90) -> Path:
         **store.pack_names("classes/name", names),
         **store.pack_names("splits/name", [b"train"]),
         "samples/split": np.zeros(n, np.int16),
-        "samples/sha256": np.zeros((n, 32), np.uint8),
+        "samples/sha256": np.stack(digests),
         "samples/pixels": np.zeros((n, 32), np.uint8),
         "samples/status": np.zeros(n, np.uint8),
         "labels/given": given,
@@ -75,7 +78,6 @@ def draw_audit(directory: Path, n: int = 90) -> Path:
     audit = directory / "drawn.audit"
     audit.mkdir()
     digest = store.write_h5(audit / store.AUDIT_FILE, arrays, attrs)
-    images = rng.integers(0, 255, (n, 2, 2, 3), np.uint8).repeat(4, 1).repeat(4, 2)
     np.save(directory / "images.npy", images)
     source = {"kind": "arrays", "file": "images.npy", "image_store": "array", "array_key": None}
     store.write_json(

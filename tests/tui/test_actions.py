@@ -80,13 +80,13 @@ def test_wished_characters_are_given_the_terminals_names() -> None:
 
 def test_laws_explain_themselves() -> None:
     free = Context(sample=True, suggestions=3)
-    assert BY_ID["keep"].message(free) == ""
-    assert BY_ID["suggestion-3"].message(free) == ""
-    assert BY_ID["suggestion-4"].message(free) == "there is no suggestion 4"
-    assert "reading only" in BY_ID["keep"].message(Context(sample=True, read_only=True))
-    assert BY_ID["keep"].message(Context()) == "no sample is open"
-    assert BY_ID["cancel-training"].message(free) == "no training job is running"
-    assert "T cancels" in BY_ID["train"].message(Context(training=True))
+    assert BY_ID["keep"].requires(free) == ""
+    assert BY_ID["suggestion-3"].requires(free) == ""
+    assert BY_ID["suggestion-4"].requires(free) == "there is no suggestion 4"
+    assert "reading only" in BY_ID["keep"].requires(Context(sample=True, read_only=True))
+    assert BY_ID["keep"].requires(Context()) == "no sample is open"
+    assert BY_ID["cancel-training"].requires(free) == "no training job is running"
+    assert "T cancels" in BY_ID["train"].requires(Context(training=True))
 
 
 def test_families_are_shown_as_ranges() -> None:

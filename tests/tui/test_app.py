@@ -38,15 +38,17 @@ async def test_the_screen_shows_audit_classes_queue_preview_and_keys(tmp_path: P
         flags = desk.audit.summary().flags
         assert f"QUEUE all classes  {flags:,} flagged" in lines[1]
         first = desk.session.classes[0]
-        assert lines[3].split()[:2] == [first.name, f"{first.overlap:.2f}"]
+        assert lines[2].split("│")[0].split() == ["class", "overlap", "W", "flags"]
+        assert lines[2].split("│")[1].split() == ["file", "score", "given", "→", "suggested"]
+        assert lines[4].split()[:2] == [first.name, f"{first.overlap:.2f}"]
         names = [desk.audit.sample_name(int(sample)).split("/")[1][:-4] for sample in desk.session.queue]
         shown = [
-            line[33:].split()[0].strip("▌") or line[34:].split()[0] for line in lines[2 : 2 + len(names)]
+            line[33:].split()[0].strip("▌") or line[34:].split()[0] for line in lines[3 : 3 + len(names)]
         ]
         assert shown == names
-        assert any("near" in line and "neighbours" in line for line in lines)
-        assert "1-5 suggested" in lines[-1]
-        assert "space keep" in lines[-1]
+        assert any("nearest neighbours are" in line for line in lines)
+        assert "[1-5] suggested" in lines[-1]
+        assert "[space] keep" in lines[-1]
 
 
 async def test_a_decision_is_painted_at_once_and_saved_soon(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ async def test_the_sample_never_jumps_when_classes_change_their_order(tmp_path: 
             assert desk.review.queue.row == desk.session.row
         overlaps = [entry.overlap for entry in desk.session.classes]
         assert overlaps == sorted(overlaps, reverse=True)
-        shown = [line.split()[0] for line in desk.screen[3:7]]
+        shown = [line.split()[0] for line in desk.screen[4:8]]
         assert shown == [entry.name for entry in desk.session.classes]
 
 
@@ -105,7 +107,7 @@ async def test_the_class_cursor_stays_with_its_class(tmp_path: Path) -> None:
         for _ in range(6):
             await desk.do("suggestion-1")
             assert desk.review.class_list.label(desk.review.class_list.row) == label
-            assert any("▸" in line and desk.audit.names[label or 0] in line for line in desk.screen[3:8])
+            assert any("▸" in line and desk.audit.names[label or 0] in line for line in desk.screen[4:9])
 
 
 async def test_a_finished_queue_says_what_to_do_next(tmp_path: Path) -> None:
@@ -228,7 +230,7 @@ async def test_keys_can_be_moved_and_clashes_are_announced(tmp_path: Path) -> No
     async with at_desk(make_audit(tmp_path, n=120), keys=keys) as desk:
         assert "y is wished for keep and unsure" in desk.status
         assert "unsure" not in desk.screen[-1]  # no key without a key
-        assert "y keep" in desk.screen[-1]
+        assert "[y] keep" in desk.screen[-1]
         sample = desk.sample
         await desk.press("space")
         assert desk.audit.decision(sample) is None
@@ -243,7 +245,7 @@ async def test_every_size_shows_what_matters(size: tuple[int, int], tmp_path: Pa
     async with at_desk(make_audit(tmp_path, n=120), size=size) as desk:
         text = desk.text
         assert all(cell_len(line) == size[0] for line in desk.screen)
-        for word in ("labeltui", "CSG", "saved", "CLASSES", "QUEUE", "near", "votes", "suggested", "keep"):
+        for word in ("labeltui", "CSG", "saved", "CLASSES", "QUEUE", "near", "detector", "suggested", "keep"):
             assert word in text, word
         assert desk.review.preview.image.size.height >= 6
         assert desk.review.queue.size.height == size[1] - 4
@@ -263,11 +265,11 @@ async def test_the_window_may_change_its_size_at_any_time(tmp_path: Path) -> Non
 
 async def test_a_mouse_works_and_is_not_needed(tmp_path: Path) -> None:
     async with at_desk(make_audit(tmp_path, n=120)) as desk:
-        await desk.click(5, 3, "#queue")
+        await desk.click(5, 4, "#queue")
         assert desk.session.row == 3
-        await desk.click(5, 2, "#classes")
+        await desk.click(5, 3, "#classes")
         assert desk.review.pane == "classes"
-        await desk.click(5, 2, "#classes")
+        await desk.click(5, 3, "#classes")
         assert desk.session.spec.given == desk.session.classes[1].index
 
 

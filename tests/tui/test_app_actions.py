@@ -49,8 +49,8 @@ async def takes_the_first_suggestion(desk: Desk) -> None:
     assert desk.audit.current[sample] == label
     assert desk.session.row == row + 1
     assert desk.sample != sample
-    assert f"→ {desk.audit.names[label]}" in desk.status
-    assert "→" in desk.screen[2][32:36]  # its row keeps its place, marked
+    assert f"✎ {desk.audit.sample_name(sample)}  {desk.audit.names[label]}, was " in desk.status
+    assert "✎" in desk.screen[3][32:36]  # its row keeps its place, marked
 
 
 @trial("suggestion-2", "suggestion-3", "suggestion-4")
@@ -413,7 +413,7 @@ async def takes_back_and_does_again(desk: Desk) -> None:
     await desk.do("undo", "undo")
     assert desk.audit.summary().reviewed == 0
     assert desk.sample == first
-    assert "took back" in desk.status
+    assert "undone" in desk.status
     await desk.do("redo")
     decision = desk.audit.decision(first)
     assert decision is not None
@@ -496,7 +496,7 @@ async def trains_and_cancels(desk: Desk) -> None:
     assert (job.directory / "cancel").exists()
     end(job.directory, "cancelled", "stopped on request")
     await desk.until(lambda: "TRAIN" not in desk.text)
-    assert "run 1 cancelled: stopped on request. r shows it" in desk.status
+    assert "run 1 cancelled: stopped on request; [r] shows it" in desk.status
 
 
 @trial("runs", "resume-run", "cancel-run")
@@ -543,7 +543,7 @@ async def compares_runs_on_three_label_vectors(desk: Desk) -> None:
     screen = desk.app.screen
     assert isinstance(screen, RunsScreen)
     assert "2 marked" in desk.screen[0]
-    assert [desk.screen[row][1] for row in (1, 2, 3, 4)] == ["●", "●", " ", " "]
+    assert [desk.screen[row][1] for row in (2, 3, 4, 5)] == ["●", "●", " ", " "]
     await desk.do("mark-runs")
     assert "marked" not in desk.screen[0]
     await desk.do("mark-runs")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,12 @@ from labeltui.audit import Audit, QueueSpec
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
 from labeltui.scanning import ScanOptions, scan
+from labeltui.text import probability
 from labeltui.tui import state
 from labeltui.tui.checks import EVERY, Checks, clopper_pearson
 from labeltui.tui.screens.conflicts import ConflictsScreen
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.over import Item, rank
-from labeltui.tui.widgets.paint import number
 from tests.factories import make_audit
 from tests.runs import end, finished
 from tests.tui.desk import at_desk
@@ -50,7 +52,7 @@ async def test_conflicts_are_resolved_by_one_key_each(copies: Path) -> None:
         assert "3 of 3 left" in desk.screen[0]
         first = screen.group
         labels = [int(desk.audit.current[sample]) for sample in first]
-        assert f"2 {desk.audit.names[labels[1]]}" in desk.text
+        assert f"[2] {desk.audit.names[labels[1]]}" in desk.text
         await desk.do("resolve-2")
         assert [int(desk.audit.current[sample]) for sample in first] == [labels[1]] * len(first)
         assert len(desk.audit.conflicts()) == 2
@@ -82,7 +84,7 @@ async def test_runs_can_be_read_and_compared_at_every_size(size: tuple[int, int]
     async with at_desk(path, size=size) as desk:
         await desk.do("runs")
         await desk.until(lambda: "epoch 2/4" in desk.text)
-        for word in ("6 runs", "✓ done", "seed 2", "loss", "accuracy", "calibration error", "⏎ compare"):
+        for word in ("6 runs", "✓ done", "seed 2", "loss", "accuracy", "calibration error", "[⏎] compare"):
             assert word in desk.text, word
         assert all(cell_len(line) == size[0] for line in desk.screen)
         await desk.do("mark-runs", "compare")
@@ -126,13 +128,14 @@ async def test_each_vote_stands_beside_the_image_and_no_title_is_pushed_off(
         audit, sample = desk.audit, desk.sample
         votes = audit.evidence(sample).votes
         facts = desk.review.preview.facts.text
-        proposed = {audit.names[label] for _, _, label in votes if label is not None}
+        proposed = Counter(audit.names[vote.proposes] for vote in votes[:-1] if vote.proposes is not None)
         if size == (80, 24):
-            assert f"of {len(votes)}" in facts
-            assert all(f"× {name}" in facts for name in proposed)
+            (name, count), *_ = proposed.most_common(1)
+            assert f"{count} of {len(votes) - 1} detectors: {name}" in facts
         else:
-            assert all(f"{name} {number(score)}" in facts for name, score, _ in votes)
-            assert all(f"{name}:  " in facts for name in proposed)
+            for vote in votes:
+                label = "–" if vote.proposes is None else audit.names[vote.proposes]
+                assert re.search(rf"{label} +{re.escape(probability(vote.score))}( |$)", facts, re.M)
         audit.names[:] = [f"a class of number {k}" for k in range(audit.K)]
         desk.review.paint_titles()
         title = desk.review.preview_title.text
@@ -255,7 +258,7 @@ async def test_copies_across_splits_leave_one_split_by_one_key(tmp_path: Path) -
     async with at_desk(audit) as desk:
         assert len(desk.audit.across_splits()) == 4
         await desk.do("conflicts")
-        assert "no copies of one image have different labels   o shows 4 across splits" in desk.screen[0]
+        assert "no copies of one image have different labels   [o] shows 4 across splits" in desk.screen[0]
         await desk.do("across-splits")
         screen = desk.app.screen
         assert isinstance(screen, ConflictsScreen)
@@ -312,7 +315,7 @@ async def test_a_finished_audit_says_what_is_worth_doing(tmp_path: Path) -> None
         assert "Every flag is reviewed" in desk.status
         desk.review.open_class(None)
         await desk.pilot.pause()
-        assert "e exports the corrected labels" in desk.text
+        assert "[e] exports the corrected labels" in desk.text
         await desk.do("keep")
         assert desk.status == "no sample is open"
         await desk.do("neighbours", "sheet")

@@ -18,7 +18,7 @@ says so. Decisions take effect at once in memory and are written by the journal'
 
 from __future__ import annotations
 
-from labeltui.audit.evidence import Evidence, Neighbour
+from labeltui.audit.evidence import Evidence, Neighbour, Vote
 from labeltui.audit.ledger import KINDS
 from labeltui.audit.queue import DROP, ORDERS, QueueSpec
 from labeltui.audit.session import Audit
@@ -50,5 +50,6 @@ __all__ = [
     "QueueSpec",
     "Step",
     "Summary",
+    "Vote",
     "WhatIf",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeltui.errors import DamagedAudit
+from labeltui.text import fraction
 
 if TYPE_CHECKING:
     from labeltui.audit.complexities import Complexities
@@ -27,30 +28,52 @@ class Neighbour:
     given: int
 
 
+UNKNOWN = 0.5
+"""Stored score of a detector that has no evidence on a sample."""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one detector says of a sample.
+
+    Attributes
+    ----------
+    detector : str
+        Its name; `Audit.detectors` has titles.
+    proposes : int or None
+        The label that it would give, None where it proposes none.
+    score : float or None
+        P(given label is correct), 0 to 1; None where it has no evidence.
+    """
+
+    detector: str
+    proposes: int | None
+    score: float | None
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What speaks for and against a sample's given label.
 
     Attributes
     ----------
-    votes : list of (detector, score, proposal)
-        Score in [0, 1], low = bad; the label the detector would give, or None where it proposes none. The
-        blend comes last.
+    votes : list of Vote
+        The blend comes last.
     neighbours : list of Neighbour
         The nearest, nearest first.
     same_label_share : float or None
-        Share of the labelled neighbours whose current label is the sample's given one.
+        Proportion of the labelled neighbours whose current label is the sample's given one.
     pair_overlap : float or None
         Overlap W of the given and the suggested class.
     pair_share : float or None
-        Share S of the suggested class among all neighbours of the given class.
+        Proportion S of the suggested class among all neighbours of the given class.
     group : list of int
         The other samples that are (nearly) the same image.
     lines : list of str
         The same in words, most telling first; each is short and stands for itself.
     """
 
-    votes: list[tuple[str, float, int | None]]
+    votes: list[Vote]
     neighbours: list[Neighbour]
     same_label_share: float | None
     pair_overlap: float | None
@@ -108,32 +131,34 @@ def gather(
     votes = _votes(store, current, i)
     group = [other for other in copies.of(i).tolist() if other != i]
     lines = []
-    told = [f"{count}/{len(labelled)} neighbours {names[label]}" for label, count in counted[:2]]
-    if pair:
-        told.append(f"blend {chance(float(store.array('suggest/p')[i, 0]))} {names[top]}")
-    lines.append(", ".join(told))
-    if given >= 0:
-        told = [f"{detector} {chance(score)}" for detector, score, _ in votes]
-        lines.append(f"P({names[given]}): {', '.join(told)}")
+    if counted:
+        (first, count), *others = counted[:2]
+        more = "".join(f", {number} {names[label]}" for label, number in others)
+        lines.append(f"{count} of {len(labelled)} nearest neighbours are {names[first]}{more}")
     if overlap is not None and share is not None:
         a, b = names[given], names[top]
-        lines.append(
-            f"{a}-{b} overlap {chance(overlap)}, {100 * share:.0f} % of the neighbours of {a} are {b}"
-        )
+        lines.append(f"overlap W of {a} and {b} {fraction(overlap)}; {share:.0%} of {a}'s neighbours are {b}")
     if group:
         other = sorted({names[label] for label in current[group].tolist() if label >= 0 and label != given})
-        alike_text = f"{len(group)} more {'copy' if len(group) == 1 else 'copies'} of this image"
+        alike_text = f"{len(group)} more {'duplicate' if len(group) == 1 else 'duplicates'} of this image"
         lines.append(alike_text + (f", labelled {', '.join(other)}" if other else ""))
-    return Evidence(votes, neighbours, same, overlap, share, group, [line for line in lines if line])
+    return Evidence(votes, neighbours, same, overlap, share, group, lines)
 
 
-def _votes(store: Store, current: NDArray[np.int32], i: int) -> list[tuple[str, float, int | None]]:
-    found: list[tuple[str, float, int | None]] = []
+def _votes(store: Store, current: NDArray[np.int32], i: int) -> list[Vote]:
+    found = []
     for name in store.names_in("scores"):
         if name != "blend":
-            found.append((name, float(store.array(f"scores/{name}")[i]), _proposal(store, current, i, name)))
+            found.append(
+                _vote(name, _proposal(store, current, i, name), float(store.array(f"scores/{name}")[i]))
+            )
     top = int(store.array("suggest/label")[i, 0])
-    return [*found, ("blend", float(store.array("scores/blend")[i]), top if top >= 0 else None)]
+    return [*found, _vote("blend", top if top >= 0 else None, float(store.array("scores/blend")[i]))]
+
+
+def _vote(detector: str, proposes: int | None, score: float) -> Vote:
+    """Return a vote; a detector without evidence stores one half and proposes nothing."""
+    return Vote(detector, proposes, None if proposes is None and score == UNKNOWN else score)
 
 
 def _proposal(store: Store, current: NDArray[np.int32], i: int, detector: str) -> int | None:
@@ -155,9 +180,3 @@ def _proposal(store: Store, current: NDArray[np.int32], i: int, detector: str) -
         similarity = store.array(f"{graph}/similarity")[i][kept].astype(np.float64)
         weights = np.exp((similarity - similarity.max()) / attrs["temperature"])
     return int(np.bincount(current[near[kept]], weights).argmax())
-
-
-def chance(p: float) -> str:
-    """A probability in two digits without its zero: .94; certainty is written 1.0."""
-    text = f"{p:.2f}"
-    return text[1:] if text.startswith("0") else "1.0"

@@ -265,7 +265,7 @@ class Reading:
         """Names of the detectors whose scores the audit holds, with a title for showing; the blend last."""
         names = [name for name in self._store.names_in("scores") if name != "blend"]
         titles = {name: str(self._store.attrs(f"scores/{name}").get("title", name)) for name in names}
-        return {name: safe(title) for name, title in titles.items()} | {"blend": "blend of the detectors"}
+        return {name: safe(title) for name, title in titles.items()} | {"blend": "all detectors combined"}
 
     # images
 
@@ -299,6 +299,12 @@ class Reading:
     def image(self, i: int) -> PIL.Image.Image:
         """The sample's image, RGB; any thread may call this. Raises as `image_bytes`."""
         return self._open_images().image(self._store.ids[i], i)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the samples are images, be they there or not; False for a source of embeddings alone."""
+        description = self._store.scan.get("source")
+        return not isinstance(description, dict) or description.get("image_store") != "none"
 
     def _open_images(self) -> Images:
         if self._images is None:

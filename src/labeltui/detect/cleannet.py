@@ -64,7 +64,7 @@ class CleanNet(NoiseAwareDetector):
     """
 
     name = "cleannet"
-    title = "reference sets and decisions"
+    title = "prototypes and your decisions"
     needs = frozenset({"embeddings", "fold"})
     order = 1
     spec = CleanNetSpec()

@@ -24,10 +24,10 @@ def margins(p: Floats, labels: Ints) -> Floats:
 
 @register
 class Confident(Detector):
-    """Normalised margin of the head: (1 + p of the label - largest other p) / 2."""
+    """Normalised margin of the classifier: (1 + p of the label - largest other p) / 2."""
 
     name = "confident"
-    title = "margin of the head"
+    title = "margin of the classifier"
     needs = frozenset({"p_head"})
 
     def __init__(self, inputs: DetectorInputs) -> None:

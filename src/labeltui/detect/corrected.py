@@ -29,7 +29,7 @@ class Corrected(NoiseAwareDetector):
     """
 
     name = "corrected"
-    title = "noise-corrected head"
+    title = "noise-corrected classifier"
     needs = frozenset({"embeddings", "fold", "p_head"})
 
     def __init__(self, inputs: DetectorInputs) -> None:

@@ -17,7 +17,7 @@ class Duplicates(Detector):
     """
 
     name = "duplicates"
-    title = "labels of its copies"
+    title = "labels of its duplicates"
     needs = frozenset({"groups"})
 
     def __init__(self, inputs: DetectorInputs) -> None:

@@ -20,10 +20,10 @@ class _Stored(Detector):
 
 @register
 class Head(_Stored):
-    """Self-confidence of the out-of-fold head (`labeltui.head`): its probability of the label."""
+    """Self-confidence of the out-of-fold classifier (`labeltui.head`): its probability of the label."""
 
     name = "head"
-    title = "out-of-fold head"
+    title = "out-of-fold classifier"
     needs = frozenset({"p_head"})
     source = "p_head"
 

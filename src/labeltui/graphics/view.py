@@ -303,8 +303,10 @@ class Thumbnails(Container):
     ----------
     columns, rows : int
         Size of one image in cells, its caption not counted.
-    captions : bool
-        Whether each has a line of text below it.
+    captions : int
+        Lines of text below each.
+    gap : int
+        Lines between two rows of entries.
     """
 
     DEFAULT_CSS = """
@@ -315,7 +317,8 @@ class Thumbnails(Container):
         self,
         columns: int = 8,
         rows: int = 4,
-        captions: bool = True,
+        captions: int = 1,
+        gap: int = 0,
         *,
         name: str | None = None,
         id: str | None = None,
@@ -325,6 +328,7 @@ class Thumbnails(Container):
         self.cell_columns = columns
         self.cell_rows = rows
         self.captions = captions
+        self.gap = gap
         self._thumbs: Sequence[Thumb] = ()
 
     @property
@@ -335,8 +339,8 @@ class Thumbnails(Container):
     @property
     def capacity(self) -> int:
         """How many entries fit."""
-        height = self.cell_rows + (1 if self.captions else 0)
-        return self.across * max(1, self.content_size.height // height)
+        height = self.cell_rows + self.captions + self.gap
+        return self.across * max(1, (self.content_size.height + self.gap) // height)
 
     def show(self, thumbs: Sequence[Thumb]) -> None:
         """Show these entries; widgets are used again, so that unchanged images are not sent again."""
@@ -352,7 +356,8 @@ class Thumbnails(Container):
         shown = self._thumbs[: self.capacity] if self.content_size.height else self._thumbs[: self.across]
         self.styles.grid_size_columns = self.across
         self.styles.grid_columns = str(self.cell_columns)
-        self.styles.grid_rows = str(self.cell_rows + (1 if self.captions else 0))
+        self.styles.grid_rows = str(self.cell_rows + self.captions)
+        self.styles.grid_gutter_horizontal = self.gap
         entries = list(self.query_children(Thumbnail))
         if len(shown) > len(entries):
             more = [Thumbnail() for _ in range(len(shown) - len(entries))]
@@ -376,5 +381,6 @@ class Thumbnails(Container):
             entry.set_classes(thumb.classes)
             entry.query_one(ImageView).show(thumb.key, thumb.image)
             caption = entry.query_one(Static)
-            caption.display = self.captions
+            caption.display = self.captions > 0
+            caption.styles.height = self.captions
             caption.update(Content(thumb.caption), layout=False)

@@ -355,9 +355,10 @@ class Keymap:
         keys = self._keys[action.id]
         return show_key(keys[0]) if keys else ""
 
-    def shown_alone_by_id(self, id_: str) -> str:
-        """Return the shown key of an action by its id."""
-        return self.shown_alone(BY_ID[id_])
+    def hint(self, id_: str) -> str:
+        """Return an action's key for a sentence, such as ``[u]``; the palette's key and its name if it has none."""
+        key = self.shown_alone(BY_ID[id_])
+        return f"[{key}]" if key else f"{self.hint('palette')} {BY_ID[id_].label}"
 
     def action(self, screen: str, key: str) -> Action | None:
         """Return the action that a key, by Textual's name, starts on a screen."""

@@ -106,7 +106,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.keymap = Keymap(keys)
         self.train_after = train_after
         self.welcome = welcome
-        self.session = Session(audit)
+        self.session = Session(audit, self.keymap)
         self.wire = Wire()
         for known in THEMES:
             self.register_theme(known)
@@ -316,8 +316,8 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     def _say_ended(self, job: Job) -> None:
         why = f": {job.message}" if job.message else ""
-        key = self.keymap.shown_alone_by_id("runs")
-        self.top.say(f"run {job.number} {job.state}{why}. {key} shows it, and can go on with it", "warn")
+        key = self.keymap.hint("runs")
+        self.top.say(f"run {job.number} {job.state}{why}; {key} shows it and can resume it", "warn")
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         self.top.on_worker_state_changed(event)

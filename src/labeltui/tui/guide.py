@@ -94,7 +94,7 @@ def words(width: int) -> Text:
 
 def missing_images(audit: Audit, keymap: Keymap, width: int) -> Text:
     """Return what to do when the images are not where the scan saw them."""
-    palette = keymap.shown_alone_by_id("palette")
+    palette = keymap.hint("palette")
     return [
         *_wrapped("The images are not where the scan saw them:", width),
         [("  " + safe(str(audit.source_root), max(20, width - 2)), "strong")],

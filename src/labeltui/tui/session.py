@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from rich.cells import cell_len
 
 from labeltui.audit import QueueSpec
+from labeltui.tui.actions import Keymap
 from labeltui.tui.checks import Checks
 from labeltui.tui.widgets.paint import fit, fit_end, fit_ends, shared, shared_starts
 
@@ -25,7 +26,7 @@ NEAR = 1024
 
 WORDS = {
     "keep": ("✓", "good"),
-    "relabel": ("→", "link"),
+    "relabel": ("✎", "link"),
     "exclude": ("×", "bad"),
     "ambiguous": ("≈", "warn"),
     "unsure": ("?", "warn"),
@@ -53,10 +54,13 @@ class Session:
     ----------
     audit : Audit
         Stays the caller's to close.
+    keymap : Keymap, optional
+        Keys that texts name; by default those of the table.
     """
 
-    def __init__(self, audit: Audit) -> None:
+    def __init__(self, audit: Audit, keymap: Keymap | None = None) -> None:
         self.audit = audit
+        self.keymap = keymap or Keymap()
         self.longest_name = max((cell_len(name) for name in audit.names), default=0)
         self._same_start = shared(audit.names) >= 3
         self._shared_start = shared_starts(audit.names)
@@ -162,7 +166,7 @@ class Session:
             self.selected.clear()
             return "no sample is marked any more"
         self.selected.update(self.undecided())
-        return f"{len(self.selected):,} samples are marked; b decides on them"
+        return f"{len(self.selected):,} samples are marked; {self.keymap.hint('bulk')} decides on them"
 
     def typical(self, label: int, count: int) -> list[int]:
         """Return samples given a class whose label is the most certain."""
@@ -177,15 +181,17 @@ class Session:
 
     def what_next(self) -> str:
         """Say in a line what to do when the queue is finished."""
+        key = self.keymap.hint
         if self.audit.summary().flags:
-            return "This queue is finished: ] opens the next class"
-        return "Every flag is reviewed: e exports, t trains, m looks for errors that were not flagged"
+            return f"This queue is finished: {key('next-class')} opens the next class"
+        return (
+            f"Every flag is reviewed: {key('export')} exports, {key('train')} trains, "
+            f"{key('checks')} looks for errors that were not flagged"
+        )
 
     def advice(self) -> str:
         """Say what to do when the queue is empty."""
-        summary = self.audit.summary()
-        spec = self.spec
-        lines = ["No sample is left here."]
+        summary, spec, key = self.audit.summary(), self.spec, self.keymap.hint
         if (
             spec.text
             or spec.split is not None
@@ -194,26 +200,26 @@ class Session:
             or spec.detector
             or spec.unusable
         ):
-            lines = ["No sample passes these filters.", "f changes them"]
+            lines = ["No sample passes these filters.", f"{key('filter')} changes them"]
         elif spec.suggested is not None:
-            lines = ["No flag of this pair is left.", "p shows the other pairs"]
+            lines = ["No flag of this pair is left.", f"{key('pairs')} shows the other pairs"]
         elif summary.flags:
             lines = [
                 "No flag of this class is left.",
-                f"] opens the next class; {summary.flags:,} flags are left in all",
+                f"{key('next-class')} opens the next class; {summary.flags:,} flags are left in all",
             ]
         elif summary.flagged:
             lines = [
                 "Every flag is reviewed.",
-                "e exports the corrected labels",
-                "t trains on them and looks for more",
-                "m checks random samples: how many errors are left?",
+                f"{key('export')} exports the corrected labels",
+                f"{key('train')} trains on them and looks for more",
+                f"{key('checks')} checks random samples: how many errors are left?",
             ]
         else:
             lines = [
                 "The scan flagged nothing.",
-                "f shows samples that are not flagged",
-                "p shows which classes overlap",
+                f"{key('filter')} shows samples that are not flagged",
+                f"{key('pairs')} shows which classes overlap",
             ]
         return "\n".join(lines)
 
@@ -257,7 +263,7 @@ class Session:
             return "·", "plain", f"{name}  {old_name}: undecided"
         glyph, style = WORDS[decision.kind]
         if decision.kind == "relabel":
-            return glyph, style, f"{name}  {old_name} → {self.name(decision.label)}"
+            return glyph, style, f"{name}  {self.name(decision.label)}, was {old_name}"
         second = f" with {self.name(decision.second)}" if decision.second >= 0 else ""
         return glyph, style, f"{name}  {self.name(int(audit.given[sample]))}: {decision.kind}{second}"
 
@@ -276,7 +282,7 @@ class Session:
         self.left = len(keep_left)
         self.visit(sample)
         more = f" and {len(step.samples) - 1:,} more" if len(step.samples) > 1 else ""
-        did = "took back" if command == "undo" else "did again"
+        did = "undone" if command == "undo" else "redone"
         return Outcome(f"{did}: {step.kind} of {self.audit.sample_name(sample)}{more}", "link")
 
     def cut(self, name: str, width: int) -> str:

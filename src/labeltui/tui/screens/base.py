@@ -96,10 +96,10 @@ class TableScreen(Screen[T], inherit_bindings=False):
         room = self.app.size.width - 1
         pieces: list[Piece] = [(" ", "plain")]
         for action in actions:
-            key, word = self.keymap.shown(action), action.family or action.label
-            size = cell_len(key) + cell_len(word) + 3
+            key, word = f"[{self.keymap.shown(action)}]", action.family or action.label
+            size = cell_len(key) + cell_len(word) + 2
             if size <= room:
-                pieces += [(key, "key"), (f" {word}  ", "plain")]
+                pieces += [(key, "key"), (f" {word} ", "plain")]
                 room -= size
         self.footer.show([pieces])
 

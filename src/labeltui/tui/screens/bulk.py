@@ -38,6 +38,8 @@ class Choice:
 
 
 class _Choices(Rows):
+    HEADED = True
+
     def __init__(self, choices: list[Choice]) -> None:
         super().__init__(id="bulk-choices")
         self.choices = choices
@@ -47,6 +49,9 @@ class _Choices(Rows):
 
     def pieces(self, row: int, width: int) -> list[Piece]:
         return [(fit(" " + self.choices[row].text, width), "plain")]
+
+    def heading(self, width: int) -> list[Piece]:
+        return [(fit(" decision", width), "faint")]
 
 
 class BulkScreen(WithRows):

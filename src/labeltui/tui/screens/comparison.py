@@ -179,7 +179,7 @@ class ComparisonScreen(WithRows):
                 [],
                 [("reference: ", "faint"), (safe(self.session.reference, self.size.width - 16), "plain")],
             ]
-        key = self.keymap.shown_alone_by_id("reference")
+        key = self.keymap.hint("reference")
         return [
             [],
             [

@@ -20,7 +20,9 @@ from labeltui.tui.widgets.rows import Rows
 
 
 class GroupList(Rows):
-    """One row a group: how many copies, and their labels."""
+    """One row a group: how many duplicates, and their labels."""
+
+    HEADED = True
 
     def __init__(self, session: Session) -> None:
         super().__init__(id="groups")
@@ -44,7 +46,10 @@ class GroupList(Rows):
             labels = dict.fromkeys(audit.current[members].tolist())
             names = ", ".join(self.session.name(label) for label in labels)
         mark: Piece = ("  ", "plain") if row in self.open else ("✓ ", "good")
-        return [mark, (f"{len(members):>3} copies  ", "faint"), (fit(names, width - 14), "plain")]
+        return [mark, (f"{len(members):>6}  ", "faint"), (fit(names, width - 10), "plain")]
+
+    def heading(self, width: int) -> list[Piece]:
+        return [(fit("  images  " + ("splits" if self.across else "labels"), width), "faint")]
 
 
 class ConflictsScreen(WithRows):
@@ -139,7 +144,7 @@ class ConflictsScreen(WithRows):
                 Thumb(
                     sample,
                     partial(audit.image, sample),
-                    f"{number} {self._told(sample)}",
+                    f"[{number}] {self._told(sample)}",
                 )
                 for number, sample in enumerate(self.group, 1)
             ]
@@ -153,7 +158,7 @@ class ConflictsScreen(WithRows):
             label = session.name(int(audit.current[sample]))
             split = audit.split_of(sample)
             where = audit.sample_name(sample) + (f"  {split}" if split else "")
-            lines.append([(f" {number} ", "key"), (fit(label, 16), "strong"), (where, "faint"), done])
+            lines.append([(f"[{number}] ", "key"), (fit(label, 16), "strong"), (where, "faint"), done])
         self.facts.styles.height = len(lines)
         self.facts.show(lines)
 
@@ -161,7 +166,7 @@ class ConflictsScreen(WithRows):
         """Say that there are copies across splits too, and which key shows them."""
         if self.list.across or not self.leaks:
             return ""
-        return f"   {self.keymap.shown_alone_by_id('across-splits')} shows {self.leaks:,} across splits"
+        return f"   {self.keymap.hint('across-splits')} shows {self.leaks:,} across splits"
 
     def _told(self, sample: int) -> str:
         audit = self.session.audit

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from labeltui.progress import span
-from labeltui.text import safe
+from labeltui.text import fraction, safe
 from labeltui.train import curves
 from labeltui.tui.screens.narrowing import filters_in_words
 from labeltui.tui.session import Session
-from labeltui.tui.widgets.paint import Piece, bar, fit, number
+from labeltui.tui.widgets.paint import Piece, bar, cells, fit
 
 if TYPE_CHECKING:
     from labeltui.audit import Change
@@ -115,15 +115,10 @@ def run_line(job: Job, curve: Curve | None, wide: bool) -> list[Piece]:
     if curve is not None and curve.epoch:
         pieces.append((f"  epoch {curve.epoch}/{curve.epochs}", "plain"))
         if curve.accuracy:
-            pieces += [("  acc ", "faint"), (number(curve.accuracy[-1]), "strong")]
+            pieces += [("  acc ", "faint"), (fraction(curve.accuracy[-1]), "strong")]
         pieces.append((f" {curves.sparkline(curve.accuracy or curve.loss, 16 if wide else 6)}", "bar"))
     if job.eta is not None:
         pieces.append((f"  {span(job.eta, tenths=False)} left", "plain"))
     if wide:
         pieces.append((f"   run {job.number}, goes on after you leave", "faint"))
     return pieces
-
-
-def cells(pieces: list[Piece]) -> int:
-    """Return the width of a line."""
-    return sum(cell_len(text) for text, _ in pieces)

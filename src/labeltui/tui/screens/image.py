@@ -9,8 +9,7 @@ from textual.widget import Widget
 from labeltui.graphics import ImageView
 from labeltui.tui.actions import Keymap
 from labeltui.tui.screens.opened import Opened
-from labeltui.tui.session import WORDS, Session
-from labeltui.tui.widgets.paint import number
+from labeltui.tui.session import Session
 
 STEP = 1.5
 MOST = 40.0
@@ -45,19 +44,8 @@ class ImageScreen(Opened):
             self.dismiss(None)
             return
         self.image.show(sample, lambda: audit.image(sample), crop=self.crop)
-        given = session.name(int(audit.given[sample]))
-        suggestions = audit.suggestions(sample)
-        decision = audit.decision(sample)
-        if decision is not None:
-            glyph, style = WORDS[decision.kind]
-            what = (f"  {glyph} {decision.kind} {session.name(decision.label)}", style)
-        elif suggestions:
-            what = (f"  suggest {session.name(suggestions[0][0])} {number(suggestions[0][1])}", "link")
-        else:
-            what = ("", "plain")
         zoom = (f"  zoom {self.zoom:.1f}x" if self.zoom > 1 else "", "key")
-        name = audit.sample_name(sample)
-        self.entitle((f"{name}  ", "strong"), ("given ", "faint"), (given, "strong"), what, zoom)
+        self.entitle_sample("IMAGE", sample, zoom)
 
     def decided(self) -> None:
         self._reset()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 from textual.widget import Widget
 
 from labeltui.tui.actions import Keymap
+from labeltui.tui.screens.base import TableScreen
 from labeltui.tui.screens.deciding import Deciding
 from labeltui.tui.session import Session
-from labeltui.tui.widgets.paint import Lines, Piece
+from labeltui.tui.widgets.labels import labels_title
+from labeltui.tui.widgets.paint import Lines, Piece, cells, fit_end
 from labeltui.tui.widgets.rows import Rows
 
 
@@ -41,9 +44,23 @@ class Opened(Deciding):
         raise NotImplementedError
 
     def entitle(self, *pieces: Piece) -> None:
-        """Show the title and the keys."""
-        self.heading.show([[(" ", "plain"), *pieces]])
+        """Show the title, behind the screens that lie below, and the keys."""
+        self.heading.show([[(f" {self._below()}", "faint"), *pieces]])
         self.paint_footer()
+
+    def entitle_sample(self, title: str, sample: int, *more: Piece) -> None:
+        """Show the title with a sample's name, which is cut first, and its labels."""
+        room = self.app.size.width - 1 - cell_len(self._below()) - cells([(title, ""), *more]) - 4
+        labels = labels_title(self.session, sample, max(20, room - 6))
+        name = self.session.audit.sample_name(sample)
+        name = fit_end(name, max(6, min(cell_len(name), room - cells(labels))))
+        self.entitle((f"{title}  ", "title"), (f"{name}  ", "plain"), *labels, *more)
+
+    def _below(self) -> str:
+        """Return the names of the screens below this one, the way back."""
+        stack = self.app.screen_stack
+        below = stack[: stack.index(self)] if self in stack else stack
+        return "".join(f"{screen.name_in_table} › " for screen in below if isinstance(screen, TableScreen))
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.width < 104, "narrow")

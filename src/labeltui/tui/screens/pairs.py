@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from textual.widget import Widget
 
+from labeltui.text import fraction
 from labeltui.tui.actions import Keymap
 from labeltui.tui.requirements import Context
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.heat import Heat
 from labeltui.tui.widgets.over import Item
-from labeltui.tui.widgets.paint import Piece, bar, fit, number
+from labeltui.tui.widgets.paint import Piece, bar, divide, fit
 from labeltui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ LISTED = 2000
 
 
 class PairList(Rows):
-    """Ranked pairs with the flags that lead from one class to the other."""
+    """Ranked pairs with the flags given one class and suggested the other, in both directions."""
+
+    HEADED = True
 
     def __init__(self, session: Session) -> None:
         super().__init__(id="pair-list")
@@ -55,21 +58,38 @@ class PairList(Rows):
         value = pair.W if self.by == "overlap" else pair.S_ab
         most = (self.pairs[0].W if self.by == "overlap" else self.pairs[0].S_ab) or 1.0
         there, back = self.flags.get((pair.a, pair.b), 0), self.flags.get((pair.b, pair.a), 0)
-        arrow = " – " if self.by == "overlap" else " → "
-        bar_width = 8 if width >= 48 else 0
-        counts = f"{there:>6,} →{back:>6,} ←" if self.by == "overlap" else f"{there:>6,} →"
-        count_width = 16 if self.by == "overlap" else 8
-        names = max(5, (width - 8 - bar_width - count_width) // 2)
+        names, bar_width, counts = self._columns(width)
         full, empty = bar(value / most, bar_width)
         return [
-            (fit(name(pair.a), names), "plain"),
-            (arrow, "faint"),
-            (fit(name(pair.b), names), "plain"),
-            (f" {number(value):>3} ", "strong"),
+            (self.session.cut(name(pair.a), names), "plain"),
+            (" – " if self.by == "overlap" else "   ", "faint"),
+            (self.session.cut(name(pair.b), names), "plain"),
+            (f" {fraction(value):>4} ", "strong"),
             (full, "bar"),
             (empty, "plain"),
-            (fit(counts, count_width, right=True), "faint"),
+            (fit(f"{there:,}", counts, right=True), "faint"),
+            (fit(f"{back:,}", counts, right=True) if self.by == "overlap" else "", "faint"),
         ]
+
+    def heading(self, width: int) -> list[Piece]:
+        names, bar_width, counts = self._columns(width)
+        a, b, value = ("a", "b", "W") if self.by == "overlap" else ("of class a", "are b", "S")
+        return [
+            (fit(a, names) + "   " + fit(b, names), "faint"),
+            (f" {value:>4} " + " " * bar_width, "faint"),
+            (fit("a → b", counts, right=True), "faint"),
+            (fit("b → a", counts, right=True) if self.by == "overlap" else "", "faint"),
+        ]
+
+    def _columns(self, width: int) -> tuple[int, int, int]:
+        """Return the cells of a class's name, of the bar and of a number of flags."""
+        bar_width = 8 if width >= 48 else 0
+        counts = 7
+        return (
+            max(5, (width - 9 - bar_width - counts * (2 if self.by == "overlap" else 1)) // 2),
+            bar_width,
+            counts,
+        )
 
 
 class PairsScreen(WithRows):
@@ -112,18 +132,29 @@ class PairsScreen(WithRows):
     def paint_pair(self) -> None:
         """Paint the map and the title for the pair looked at."""
         session = self.session
-        by = "by overlap W" if self.list.by == "overlap" else "by share S of neighbours"
+        overlap = self.list.by == "overlap"
         if self.pair is None:
             self.entitle(("CLASS PAIRS", "title"), ("  no classes overlap", "faint"))
             return
         a, b = self.pair
         order = session.classes.labels
-        self.heat.draw(session.audit.matrix(self.list.by), order, session.audit.names, (a, b))
+        axes, measure = ("class", "class"), "overlap W"
+        if not overlap:
+            axes, measure = ("class a", "b, the class of a's neighbours"), "proportion S"
+        self.heat.draw(session.audit.matrix(self.list.by), order, session.audit.names, (a, b), axes, measure)
         flags = self.list.flags.get((a, b), 0)
-        what = (
-            f"given {session.name(a)}, suggested {session.name(b)}: {flags:,} flag{'' if flags == 1 else 's'}"
+        counted = f"  {flags:,} flag{'' if flags == 1 else 's'}"
+        row = self.list.pairs[self.list.row]
+        value = f"  {measure} {fraction(row.W if overlap else row.S_ab)}"
+        room = self.app.size.width - 24 - len(counted) - len(value)
+        first, second = divide(session.name(a), session.name(b), room)
+        self.entitle(
+            ("CLASS PAIRS  ", "title"),
+            (session.cut(session.name(a), first), "strong"),
+            (" → ", "faint"),
+            (session.cut(session.name(b), second), "link"),
+            (counted + value, "faint"),
         )
-        self.entitle(("CLASS PAIRS ", "title"), (by + "   ", "faint"), (what, "strong"))
 
     def _moved(self, row: int) -> None:
         self.swapped = False

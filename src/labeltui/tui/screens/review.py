@@ -17,13 +17,13 @@ from labeltui.text import safe
 from labeltui.tui.actions import Keymap
 from labeltui.tui.checks import EVERY
 from labeltui.tui.requirements import Context
-from labeltui.tui.screens.headlines import audit_line, cells, checks_line, new_scores, queue_title, run_line
-from labeltui.tui.screens.narrowing import Narrowing
+from labeltui.tui.screens.headlines import audit_line, checks_line, new_scores, queue_title, run_line
+from labeltui.tui.screens.narrowing import COLUMNS, Narrowing
 from labeltui.tui.session import Session
 from labeltui.tui.theme import THEMES
 from labeltui.tui.widgets.classes import Classes
 from labeltui.tui.widgets.over import Item
-from labeltui.tui.widgets.paint import Lines
+from labeltui.tui.widgets.paint import Lines, cells
 from labeltui.tui.widgets.preview import Preview
 from labeltui.tui.widgets.queue import Queue
 from labeltui.tui.widgets.rows import Rows
@@ -93,7 +93,7 @@ class ReviewScreen(Narrowing):
         self.enter_pane("queue")
         self.paint_titles()
         if problems := self.keymap.problems:
-            more = f"  (and {len(problems) - 1} more: {self.keymap.shown_alone_by_id('help')})"
+            more = f"  (and {len(problems) - 1} more: {self.keymap.hint('help')})"
             self.say(problems[0] + (more if len(problems) > 1 else ""), "warn")
 
     def on_resize(self, event: events.Resize) -> None:
@@ -121,7 +121,7 @@ class ReviewScreen(Narrowing):
                 [
                     (letter["classes"], "key"),
                     ("CLASSES", "title"),
-                    (f" by {session.class_order.replace('_', ' ')}", "faint"),
+                    (f" by {COLUMNS[session.class_order].split(' ')[0]}", "faint"),
                 ]
             ]
         )
@@ -129,9 +129,9 @@ class ReviewScreen(Narrowing):
         self.queue_title.show([queue_title(session, letter["queue"], self.queue.size.width or wide)])
         mark, word = (letter["preview"], "key"), ("PREVIEW  ", "title")
         room = (self.preview_title.size.width or wide) - cells([mark])
-        title = self.preview.title(room - cells([word]))
-        if title is None:  # the labels are more telling than the word
-            title, word = self.preview.title(room, cut=True) or [], ("", "plain")
+        title = self.preview.title(room)
+        if cells([word, *title]) > room:  # the labels are more telling than the word
+            word = ("", "plain")
         self.preview_title.show([[mark, word, *title]])
         self.paint_checks()
         self.paint_footer()

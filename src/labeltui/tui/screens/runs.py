@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from labeltui.errors import LabeltuiError
 from labeltui.progress import span
-from labeltui.text import safe
+from labeltui.text import fraction, safe
 from labeltui.train.curves import Curve, read, sparkline
 from labeltui.train.jobs import Job, list_jobs
 from labeltui.tui.actions import Keymap
@@ -21,7 +21,7 @@ from labeltui.tui.requirements import Context
 from labeltui.tui.screens.comparison import ComparisonScreen
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
-from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end, number
+from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end
 from labeltui.tui.widgets.rows import Rows
 
 POLL = 0.5
@@ -40,6 +40,8 @@ STATES = {
 
 class RunList(Rows):
     """One row a run, the newest first; runs are numbered by age."""
+
+    HEADED = True
 
     def __init__(self) -> None:
         super().__init__(id="runs")
@@ -65,18 +67,28 @@ class RunList(Rows):
         job = self.jobs[row]
         glyph, style = STATES[job.state]
         said = f"{job.state} {job.progress:.0%}" if job.state == "running" else job.state
-        fixed = 2 + 4 + 15 + 9 + 5 + 10
-        what = max(6, (width - fixed) // 2)
+        what, labels = self._columns(width)
         return [
             ("● " if job.id in self.marked else "  ", "key"),
             (fit(str(job.number), 3, right=True) + " ", "strong"),
             (fit(f"{glyph} {said}", 15), style),
             (fit(job.what, what - 1) + " ", "plain"),
-            (fit_end(job.labels, width - fixed - what - 1) + " ", "plain"),
+            (fit_end(job.labels, labels - 1) + " ", "plain"),
             (fit(f"seed {job.seed}", 9), "faint"),
-            (fit("" if job.accuracy is None else number(job.accuracy), 5), "strong"),
+            (fit("" if job.accuracy is None else fraction(job.accuracy), 5), "strong"),
             (fit(span(job.seconds, tenths=False), 10, right=True), "faint"),
         ]
+
+    def heading(self, width: int) -> list[Piece]:
+        what, labels = self._columns(width)
+        names = (("  run", 6), ("state", 15), ("model", what), ("labels", labels), ("seed", 9), ("acc.", 5))
+        return [(fit(name, cells), "faint") for name, cells in (*names, ("      took", 10))]
+
+    def _columns(self, width: int) -> tuple[int, int]:
+        """Return the cells of the model and of the labels that a run learned from."""
+        rest = width - 2 - 4 - 15 - 9 - 5 - 10
+        what = max(6, rest // 2)
+        return what, rest - what
 
 
 class RunsScreen(WithRows):
@@ -286,4 +298,4 @@ def ago(job: Job) -> str:
 
 
 def _short(value: float) -> str:
-    return number(value) if 0 <= value < 1 else f"{value:.2f}"
+    return fraction(value) if 0 <= value < 1 else f"{value:.2f}"

@@ -21,7 +21,7 @@ class SheetScreen(Opened):
 
     def __init__(self, session: Session, keymap: Keymap) -> None:
         super().__init__(session, keymap)
-        self.grid = Thumbnails(12, 6, id="grid")
+        self.grid = Thumbnails(12, 6, captions=2, gap=1, id="grid")
 
     def parts(self) -> Sequence[Widget]:
         return [self.grid]
@@ -32,7 +32,7 @@ class SheetScreen(Opened):
         return max(1, self.grid.capacity)
 
     def paint(self) -> None:
-        session, audit = self.session, self.session.audit
+        session = self.session
         if not len(session.queue):
             self.dismiss(None)
             return
@@ -44,33 +44,29 @@ class SheetScreen(Opened):
         marked = f"  {len(session.selected):,} marked" if session.selected else ""
         sample = int(session.queue[session.row])
         of = f"  {session.row + 1:,} of {len(session.queue):,}"
-        given = session.name(int(audit.given[sample]))
-        name = f"   {audit.sample_name(sample)}  given {given}"
-        self.entitle(("CONTACT SHEET", "title"), (of, "faint"), (marked, "key"), (name, "plain"))
+        self.entitle_sample("SHEET", sample, (of, "faint"), (marked, "key"))
 
     def _thumb(self, sample: int, at_cursor: bool) -> Thumb:
         session, audit = self.session, self.session.audit
         decision = audit.decision(sample)
         suggestions = audit.suggestions(sample)
-        given = session.name(int(audit.given[sample]))
-        text = given
-        if suggestions:
-            text = f"→{session.name(suggestions[0][0])}"
-            if cell_len(given) + cell_len(text) <= self.grid.cell_columns - 2:
-                text = given + text
+        glyph, target = ("→", session.name(suggestions[0][0])) if suggestions else (" ", "")
         classes = []
         if decision is not None:
-            text = f"{WORDS[decision.kind][0]} {decision.kind}"
+            glyph, target = WORDS[decision.kind][0], decision.kind
             if decision.kind == "relabel":
-                text = f"→ {session.name(decision.label)}"
+                target = session.name(decision.label)
             classes.append("-decided")
-        if sample in session.selected:
-            text = "● " + text
+        mark = "● " if sample in session.selected else ""
+        if mark:
             classes.append("-marked")
+        mark = "▌" + mark if at_cursor else mark
         if at_cursor:
-            text = f"▶{text}◀"
             classes.append("-cursor")
-        return Thumb(sample, partial(audit.image, sample), text, " ".join(classes))
+        width = self.grid.cell_columns
+        given = session.cut(session.name(int(audit.given[sample])), width - cell_len(mark))
+        caption = f"{mark}{given}\n{glyph} {session.cut(target, width - 2)}"
+        return Thumb(sample, partial(audit.image, sample), caption, " ".join(classes))
 
     def _go(self, row: int) -> None:
         self.session.row = max(0, min(row, len(self.session.queue) - 1))

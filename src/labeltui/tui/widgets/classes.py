@@ -12,8 +12,20 @@ if TYPE_CHECKING:
     from labeltui.audit import ClassRow
 
 
+HEADINGS = {
+    "samples": ("samples", "n"),
+    "reviewed": ("reviewed", "done"),
+    "flags": ("flags", "left"),
+    "self_share": ("own class", "own"),
+    "spectral_share": ("spectral", "spec"),
+}
+"""Headings, long and short, of the number that the classes are sorted by; else it is the overlap W."""
+
+
 class Classes(Rows):
     """One row a class with a bar of its overlap and the flags left; above them a row for all classes."""
+
+    HEADED = True
 
     def __init__(self, session: Session) -> None:
         super().__init__(id="classes")
@@ -50,35 +62,49 @@ class Classes(Rows):
     def pieces(self, row: int, width: int) -> list[Piece]:
         session = self.session
         open_ = self.label(row) == session.spec.given
-        mark: Piece = ("▸ " if open_ else "  ", "key")
+        mark: Piece = ("▸" if open_ else " ", "key")
+        names, value, bars, counts = self._widths(width)
         if row == 0:
             flags = session.classes.total("flags")
             return [
                 mark,
-                (fit("all classes" if width >= 20 else "all", width - 9), "strong" if open_ else "plain"),
-                (f"{flags:>7,}", "plain"),
+                (fit("all classes", width - 1 - counts), "strong" if open_ else "plain"),
+                (fit(f"{flags:,}", counts, right=True), "plain"),
             ]
         entry = session.classes[row - 1]
         text, share = self._column(entry)
-        longest = session.longest_name
-        rest = width - 2 - 6  # beside the mark and the flags
-        number_width = 6 if width >= 22 or longest <= rest - 6 else 0
-        rest -= number_width
-        bar_width = max(5, min(rest - 1 - longest, 12)) if width >= 22 else 0
-        full, empty = bar(share, bar_width)
+        full, empty = bar(share, max(0, bars - 1))
         name = "strong" if open_ else "plain" if entry.flags else "faint"
         return [
             mark,
-            (session.cut(entry.name, rest - bar_width - (1 if bar_width else 0)), name),
-            (fit(text, number_width, right=True), "faint"),
-            (" " if bar_width else "", "plain"),
+            (session.cut(entry.name, names), name),
+            (fit(text, value, right=True), "faint"),
+            (" " if bars else "", "plain"),
             (full, "bar"),
             (empty, "plain"),
-            (f"{entry.flags:>6,}", "plain" if entry.flags else "good"),
+            (fit(f"{entry.flags:,}", counts, right=True), "plain" if entry.flags else "good"),
         ]
 
+    def heading(self, width: int) -> list[Piece]:
+        names, value, bars, counts = self._widths(width)
+        long, short = HEADINGS.get(self.session.class_order, ("overlap W", "W"))
+        return [
+            (fit(" class", 1 + names), "faint"),
+            (fit(f" {long if bars else short}", value + bars), "faint"),
+            (fit("flags", counts, right=True), "faint"),
+        ]
+
+    def _widths(self, width: int) -> tuple[int, int, int, int]:
+        """Return the cells of name, number, bar and flags; names are shortened before a number is left out."""
+        session = self.session
+        counts = max(5, len(f"{session.classes.total('flags'):,}") + 1)
+        value = 5 if self.session.largest < 100 else 6
+        rest = width - 1 - value - counts
+        bars = max(6, min(rest - session.longest_name, 13)) if width >= 26 else 0
+        return rest - bars, value, bars, counts
+
     def _column(self, entry: ClassRow) -> tuple[str, float]:
-        """Return the number that the classes are sorted by, as text and as a share of the largest."""
+        """Return the number that the classes are sorted by, as text and as a fraction of the largest."""
         order, largest = self.session.class_order, self.session.largest
         if order in ("samples", "reviewed", "flags"):
             value = float(getattr(entry, order))

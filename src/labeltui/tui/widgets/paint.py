@@ -79,17 +79,22 @@ def shared(words: list[str]) -> int:
     return same if len(words) > 1 else 0
 
 
-def bar(share: float, width: int) -> tuple[str, str]:
+def cells(pieces: Iterable[Piece]) -> int:
+    """Return the width of a line."""
+    return sum(cell_len(text) for text, _ in pieces)
+
+
+def bar(fraction: float, width: int) -> tuple[str, str]:
     """Return a bar of `width` cells as its full and its empty part; half cells count."""
-    halves = round(max(0.0, min(1.0, share)) * width * 2)
+    halves = round(max(0.0, min(1.0, fraction)) * width * 2)
     full = "━" * (halves // 2) + ("╸" if halves % 2 else "")
     return full, " " * (width - len(full))
 
 
-def number(value: float) -> str:
-    """Write a share of 0..1 in at most three characters: ``.94``, ``1.0``."""
-    text = f"{value:.2f}"
-    return "1.0" if text.startswith("1") else text[1:]
+def divide(first: str, second: str, room: int) -> tuple[int, int]:
+    """Return the cells that two names get in `room`: the longer one is cut first."""
+    left = min(cell_len(first), max(room // 2, room - cell_len(second)))
+    return left, min(cell_len(second), max(0, room - left))
 
 
 STYLES = {f"paint--{part}" for part in (*PARTS, "cursor", "rest")}

@@ -6,13 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
+from labeltui.text import probability, short_name
 from labeltui.tui.session import WORDS, Session
-from labeltui.tui.widgets.paint import Piece, fit, fit_end, number
+from labeltui.tui.widgets.paint import Piece, divide, fit, fit_end
 from labeltui.tui.widgets.rows import Rows
 
 
 class Queue(Rows):
     """Rows ``name  score  given → suggested``."""
+
+    HEADED = True
 
     def __init__(self, session: Session) -> None:
         super().__init__(id="queue")
@@ -50,37 +53,34 @@ class Queue(Rows):
             mark = (glyph + " ", style)
             target, arrow = decision.kind, " "
             if decision.kind == "relabel":
-                target, arrow = audit.names[int(audit.current[sample])], "→"
+                target, arrow = audit.names[int(audit.current[sample])], glyph
         name = short_name(audit.sample_name(sample))
-        name_width, labels, both = self._columns(width)
-        given = int(audit.given[sample])
-        given_name = (audit.names[given] if given >= 0 else "none") if both else ""
-        # The arrow follows the given class; what the one name leaves the other one has.
-        given_width = min(cell_len(given_name), max(labels // 2, labels - cell_len(target)))
-        target_width = labels - given_width
+        name_width, labels = self._columns(width)
+        given_name = session.name(int(audit.given[sample]))
+        given_width, target_width = divide(given_name, target, labels)
+        score = None if audit.fault(sample) else audit.score(sample)
         return [
             mark,
             (fit_end(name, name_width), "faint" if decision else "plain"),
-            (fit("–" if audit.fault(sample) else number(audit.score(sample)), 5, right=True), "faint"),
+            (fit(probability(score), 5, right=True), "faint"),
             (" ", "plain"),
             (session.cut(given_name, given_width), "faint"),
-            (f" {arrow} " if both else f"{arrow} ", "faint"),
+            (f" {arrow} ", "faint"),
             (session.cut(target, target_width), style),
         ]
 
-    def _columns(self, width: int) -> tuple[int, int, bool]:
-        """Return the cells of the name and of the classes; where room is scarce, the given class goes first."""
-        room = width - 8
-        alone = self.session.spec.given is not None
-        name = max(6, min(self.name_width, room - 12))
-        if alone or room - name - 4 < min(2 * self.session.longest_name, 14):
-            return name, room - name - 2, False
-        name = max(6, min(self.name_width, room - 18))
-        return name, room - name - 3, True
+    def heading(self, width: int) -> list[Piece]:
+        name_width, labels = self._columns(width)
+        file = "file" if self.session.audit.has_images else "id"
+        return [
+            (fit(f"  {file}", 2 + name_width), "faint"),
+            (fit("score", 5, right=True), "faint"),
+            (fit(" given → suggested", labels + 4), "faint"),
+        ]
 
-
-def short_name(path: str) -> str:
-    """Return a file's name without its folders and its ending."""
-    name = path.rsplit("/", 1)[-1]
-    stem, dot, ending = name.rpartition(".")
-    return stem if dot and stem and len(ending) <= 5 else name
+    def _columns(self, width: int) -> tuple[int, int]:
+        """Return the cells of the file's name and of both classes; the file's name is shortened first."""
+        room = width - 11
+        both = max(12, min(2 * self.session.longest_name, room // 2 + 3))
+        name = max(5, min(self.name_width, room - both))
+        return name, room - name

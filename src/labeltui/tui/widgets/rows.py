@@ -12,10 +12,13 @@ from labeltui.tui.widgets.paint import Painted, Piece
 
 
 class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
-    """A virtual list; a subclass answers `count` and `pieces`.
+    """A virtual list; a subclass answers `count` and `pieces`, and `heading` if its columns have names.
 
     Keys and clicks are the screen's: it calls `move`, `click` and their kin.
     """
+
+    HEADED = False
+    """Whether the first line names the columns; it does not scroll."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -27,10 +30,15 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         self.letters: dict[int, str] = {}
         """Letters that stand before rows in jump mode."""
 
+    @property
+    def room(self) -> int:
+        """Rows that fit on the screen."""
+        return max(0, self.size.height - self.HEADED)
+
     def visible_rows(self) -> range:
         """Return the rows on the screen."""
         top = self.scroll_offset.y
-        return range(top, min(top + self.size.height, self.count()))
+        return range(top, min(top + self.room, self.count()))
 
     @property
     def lit(self) -> bool:
@@ -50,6 +58,10 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         """Return what stands in a row, `width` cells wide."""
         raise NotImplementedError
 
+    def heading(self, width: int) -> list[Piece]:
+        """Return the names of the columns, `width` cells wide."""
+        return []
+
     # -- moving ------------------------------------------------------------
 
     def move(self, by: int) -> bool:
@@ -58,7 +70,7 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
 
     def page(self, by: int) -> bool:
         """Move the cursor by pages."""
-        return self.go(self.row + by * max(1, self.size.height - 1))
+        return self.go(self.row + by * max(1, self.room - 1))
 
     def go(self, row: int, tell: bool = True) -> bool:
         """Put the cursor on a row (clamped); False when it stood there."""
@@ -75,8 +87,8 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
 
     def click(self, y: int) -> bool:
         """Put the cursor on the row at line `y` of the screen; True where it stood there: the row is chosen."""
-        row = y - self.region.y + self.scroll_offset.y
-        return row < self.count() and not self.go(row)
+        row = y - self.region.y - self.HEADED + self.scroll_offset.y
+        return y - self.region.y >= self.HEADED and row < self.count() and not self.go(row)
 
     def wheel(self, by: int) -> None:
         """Scroll by `by` lines; the cursor stays on its row."""
@@ -85,14 +97,14 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
     def reset(self, row: int) -> None:
         """Show changed rows with the cursor on `row`; `moved` is not called."""
         self.row = max(0, min(row, self.count() - 1))
-        self.virtual_size = Size(self.size.width, self.count())
+        self.virtual_size = self._extent()
         self._painted.clear()
         self._scroll_to_cursor()
         self.refresh()
 
     def renew(self, row: int) -> None:
         """Show changed rows with the cursor on `row`, and paint only those that look different now."""
-        if self.count() != self.virtual_size.height or self.size.width != self.virtual_size.width:
+        if self._extent() != self.virtual_size:
             self.reset(row)
             return
         old, self.row = self.row, max(0, min(row, self.count() - 1))
@@ -107,13 +119,16 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
     def repaint(self, row: int) -> None:
         """Paint one row anew, if it is visible."""
         y = row - self.scroll_offset.y
-        if 0 <= y < self.size.height:
-            self.refresh(Region(0, y, self.size.width, 1))
+        if 0 <= y < self.room:
+            self.refresh(Region(0, y + self.HEADED, self.size.width, 1))
+
+    def _extent(self) -> Size:
+        return Size(self.size.width, self.count() + self.HEADED)
 
     def _scroll_to_cursor(self) -> bool:
         # Landing a third of the way down means a full repaint only every many moves: a line-wise scroll would
         # send the whole pane over the wire at each step.
-        height = self.size.height
+        height = self.room
         if height <= 0:
             return False
         top = self.scroll_offset.y
@@ -128,8 +143,10 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
     # -- painting ------------------------------------------------------------
 
     def render_line(self, y: int) -> Strip:
-        row = y + self.scroll_offset.y
+        row = y - self.HEADED + self.scroll_offset.y
         width = self.size.width
+        if self.HEADED and y == 0:
+            return self.strip_of([(" ", "plain"), *self.heading(width - 2)], width)
         if row >= self.count():
             return self.strip_of([], width)
         at_cursor = row == self.row
@@ -139,5 +156,5 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         return self.strip_of([(mark, "key"), *pieces, (" ", "plain")], width, under)
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, self.count())
+        self.virtual_size = self._extent()
         self._scroll_to_cursor()
