@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 import time
 from pathlib import Path
@@ -192,22 +193,81 @@ class Evil:
         return (print, ("run",))
 
 
-def test_files_that_are_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+class Average(torch.nn.Module):
+    """What torch.optim.swa_utils.AveragedModel writes."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("n_averaged", torch.tensor(7))
+
+
+@pytest.mark.parametrize("script", ["timm", "lightning", "averaged", "moco", "dino", "flat", "nested"])
+def test_checkpoints_as_training_scripts_write_them(
+    tmp_path: Path, trained: tuple[Path, torch.nn.Module], script: str
+) -> None:
+    model = trained[1]
+    state = model.state_dict()
+    other = {name: torch.zeros_like(value) for name, value in state.items()}
+    arguments = argparse.Namespace(
+        lr=0.1, out=Path("/tmp/x"), best=np.float64(0.5), device=torch.device("cpu")
+    )
+    optimiser = torch.optim.AdamW(model.parameters())
+    content: dict[str, object] = {
+        "timm": {"epoch": 3, "arch": TINY, "state_dict": other, "state_dict_ema": state, "args": arguments,
+                 "optimizer": optimiser.state_dict(), "metric": np.float64(71.5)},
+        "lightning": {"state_dict": {**{f"net.{name}": value for name, value in state.items()},
+                                     "criterion.weight": torch.ones(3)},
+                      "hyper_parameters": Settings(lr=0.1), "callbacks": {"best": Path("x")}},
+        "averaged": {"model": Average(model).state_dict(), "args": arguments},
+        "moco": {"state_dict": {**{f"module.encoder_k.{name}": value for name, value in other.items()},
+                                **{f"module.encoder_q.{name}": value for name, value in state.items()},
+                                "module.queue": torch.ones(2, 4)}},
+        "dino": {"student": {f"module.backbone.{name}": value for name, value in other.items()},
+                 "teacher": {f"backbone.{name}": value for name, value in state.items()}, "args": arguments},
+        "flat": {**state, "epoch": 3, "args": arguments},
+        "nested": {"checkpoint": {"model": {"state_dict": state}, "seed": 0}},
+    }[script]  # fmt: skip
+    torch.save(content, tmp_path / "w.pth")
+    empty = timm.create_model(TINY, num_classes=0)
+    load_checkpoint(empty, tmp_path / "w.pth", ["classifier"])
+    assert all(torch.equal(value, state[name]) for name, value in empty.state_dict().items())
+
+
+class Settings(dict[str, object]):
+    """Like Lightning's AttributeDict: a class that must not be imported to read the weights beside it."""
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_files_that_are_no_weights(
+    tmp_path: Path, trained: tuple[Path, torch.nn.Module], capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save({"a": Evil()}, tmp_path / "evil.pt")
+    torch.save({"a": Evil(), "weight": torch.ones(1, 1), "bias": torch.ones(1)}, tmp_path / "beside.pt")
     torch.save({"a": torch.ones(2), "b": "text"}, tmp_path / "mixed.pt")
     torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"model": torch.nn.Linear(1, 1), "epoch": 3}, tmp_path / "whole.pt")
+    torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "script.pt")
+    one = torch.nn.Linear(1, 1).state_dict()
+    torch.save({f"{side}.{name}": value for side in "ab" for name, value in one.items()}, tmp_path / "two.pt")
     (tmp_path / "junk.pt").write_bytes(b"junk")
     (tmp_path / "junk.safetensors").write_bytes(b"\0" * 20)
     for name, message in {
         "gone.pt": "there is no file",
-        "evil.pt": "cannot be read so",
-        "mixed.pt": "these are none: b",
+        "evil.pt": "no tensors but a: an object of .*print",
+        "mixed.pt": "missing: weight, bias",
         "list.pt": "holds a list",
+        "whole.pt": "model: an object of torch.nn.modules.linear.Linear, epoch: a int",
+        "script.pt": "TorchScript",
+        "two.pt": "several fit, under a., b.",
         "junk.pt": "cannot be read so",
         "junk.safetensors": "cannot be read so",
     }.items():
-        with pytest.raises(ModelError, match=message):
+        with pytest.raises(ModelError, match=message) as caught:
             load_checkpoint(torch.nn.Linear(1, 1), tmp_path / name, [])
+        assert "\x1b" not in str(caught.value)
+        assert "x1b" not in str(caught.value)
+    load_checkpoint(torch.nn.Linear(1, 1), tmp_path / "beside.pt", [])
     assert capsys.readouterr().out == ""
 
 

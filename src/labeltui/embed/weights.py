@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import re
 import sys
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,9 +17,18 @@ from labeltui.errors import ModelError
 from labeltui.text import safe
 
 State = dict[str, torch.Tensor]
-CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # what training scripts wrap weights in
-PREFIXES = ("module.", "_orig_mod.", "model.")  # added by DataParallel, torch.compile and Lightning
+# What training scripts keep weights under, beside their arguments, optimiser and epoch; averaged weights come first.
+CONTAINERS = (
+    "state_dict_ema", "model_ema", "ema_state_dict", "ema", "params_ema", "teacher",
+    "state_dict", "model_state_dict", "model", "net", "network", "params", "weights", "backbone", "encoder", "student",
+)  # fmt: skip
+AVERAGED = (
+    "ema",
+    "teacher",
+    "encoder_q",
+)  # parts of a prefix that is preferred where several sets of weights fit
 SHOWN = 8
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def weights_hash(model: torch.nn.Module) -> str:
@@ -34,7 +47,8 @@ def load_checkpoint(model: torch.nn.Module, path: Path, classifier: Iterable[str
     ----------
     model : torch.nn.Module
     path : Path
-        Safetensors, or a torch file; of the latter only plain tensors are read, so no code in it can run.
+        Safetensors, or a torch file as training scripts write it. No code in it runs: of the latter only tensors are
+        read, and objects of other kinds become empty ones.
     classifier : iterable of str
         Names of the modules that the file may have and the model has not.
 
@@ -43,12 +57,8 @@ def load_checkpoint(model: torch.nn.Module, path: Path, classifier: Iterable[str
     ModelError
         The file is missing or no weights file, or a weight is missing, left over, or of another shape.
     """
-    state = _read(path)
     own = model.state_dict()
-    while prefix := next((item for item in PREFIXES if all(name.startswith(item) for name in state)), ""):
-        if any(name.startswith(prefix) for name in own):
-            break
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    state = _without_prefix(_read(path), own, safe(path.name))
     problems = _problems(own, state, classifier)
     if problems:
         # Some timm models come with a converter for checkpoints of other layouts and input sizes.
@@ -67,6 +77,42 @@ def load_checkpoint(model: torch.nn.Module, path: Path, classifier: Iterable[str
             "name the model and the --model-arg values it was trained with",
         )
     model.load_state_dict({name: tensor for name, tensor in state.items() if name in own}, strict=False)
+
+
+def _without_prefix(state: State, own: Mapping[str, torch.Tensor], name: str) -> State:
+    """Return the weights without what wrappers put before their names.
+
+    DataParallel writes ``module.``, torch.compile ``_orig_mod.``, Lightning the attribute that holds the model, beside
+    the weights of losses and metrics. The prefix is the one with which all names of the model are there; where none is,
+    the one that all names share.
+
+    Raises
+    ------
+    ModelError
+        Several sets of weights fit.
+    """
+    wanted = [each for each in own if not each.endswith(".num_batches_tracked")]
+    first = wanted[0] if wanted else ""
+    found = [each.removesuffix(first) for each in state if each == first or each.endswith("." + first)]
+    found = [prefix for prefix in found if all(prefix + each in state for each in wanted)]
+    if len(found) > 1:
+        averaged = [prefix for prefix in found if any(part in prefix for part in AVERAGED)]
+        if len(averaged) != 1 and "" not in found:
+            raise ModelError(
+                "a checkpoint must hold one set of weights of the model",
+                f"in {name} several fit, under {', '.join(safe(prefix) for prefix in found[:SHOWN])}",
+                "save the state_dict of the one that is meant",
+            )
+        found = averaged if len(averaged) == 1 else [""]
+    if found:
+        prefix = found[0]
+        return {each.removeprefix(prefix): value for each, value in state.items() if each.startswith(prefix)}
+    while len({each.partition(".")[0] for each in state}) == 1 and all("." in each for each in state):
+        shared = next(iter(state)).partition(".")[0] + "."
+        if any(each.startswith(shared) for each in own):
+            break
+        state = {each.removeprefix(shared): value for each, value in state.items()}
+    return state
 
 
 def _problems(
@@ -100,25 +146,99 @@ def _read(path: Path) -> State:
 
             content: object = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = _load_tensors(path)
     except Exception as error:
         # Damaged files raise many types: OSError, RuntimeError, UnpicklingError, SafetensorError, EOFError
         # ...
+        # torch puts advice before the reason, and colours both.
+        advice, _, reason = ANSI.sub("", str(error)).partition("WeightsUnpickler error: ")
+        reason = (reason or advice).strip().partition("\n")[0]
         raise ModelError(
-            "a checkpoint is a .safetensors file, or a torch file of plain tensors",
-            f"{name} cannot be read so: {safe(str(error).strip().partition(chr(10))[0], 300) or type(error).__name__}",
+            "a checkpoint is a .safetensors file, or a torch file of tensors",
+            f"{name} cannot be read so: {safe(reason, 300) or type(error).__name__}",
             "save the state_dict with safetensors.torch.save_file, or download the file again",
         ) from None
-    for key in CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
+    return _find_weights(content, name)
+
+
+class _Inert:
+    """Stands for an object of a class that is not loaded: it takes everything and does nothing."""
+
+    origin = ""
+
+    def __new__(cls, *_: object, **__: object) -> Any:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _InertMapping(_Inert):
+    """The same for classes whose objects are filled like a dict; `torch.load` fills no others."""
+
+    def __new__(cls, *_: object, **__: object) -> Any:
+        return OrderedDict()
+
+
+def _load_tensors(path: Path) -> object:
+    """Load a torch file; classes that `torch.load` does not know to be harmless are replaced, and never imported."""
+    try:
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except ValueError as error:
+        if "torchscript" in str(error):
+            raise ValueError("it is a TorchScript program; save its state_dict") from None
+        unknown = []  # of a torch before 1.6, where only tensors can be read
+    try:
+        return _load_with(_Inert, unknown, path)
+    except pickle.UnpicklingError as error:
+        if "SETITEM" not in str(error):
+            raise
+        return _load_with(_InertMapping, unknown, path)
+
+
+def _load_with(kind: type[_Inert], unknown: list[str], path: Path) -> object:
+    inert: list[Any] = [(type(kind.__name__, (kind,), {"origin": each}), each) for each in unknown]
+    with torch.serialization.safe_globals(inert):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _find_weights(content: object, name: str) -> State:
+    """Return the tensors of a checkpoint: its own, or those under the key where scripts keep them."""
+    under = ""
+    while isinstance(content, Mapping):
+        inside = [key for key, value in content.items() if isinstance(value, Mapping) and _has_tensors(value)]
+        tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+        key = next((key for key in CONTAINERS if key in inside), None)
+        if key is None and not tensors and len(inside) == 1:
+            key = inside[0]
+        if key is None:
+            if tensors:
+                return tensors
             break
-    if not isinstance(content, Mapping) or not content:
-        raise ModelError("a checkpoint maps names to tensors", f"{name} holds a {type(content).__name__}")
-    if wrong := [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]:
-        raise ModelError(
-            "a checkpoint maps names to tensors",
-            f"in {name} these are none: {safe(', '.join(wrong[:SHOWN]))}",
-            "save the state_dict alone",
-        )
-    return dict(content)
+        content, under = content[key], f"{under}{safe(str(key))} of "
+    raise ModelError(
+        "a checkpoint maps names to tensors",
+        f"{under}{name} holds {_described(content)}",
+        "save the state_dict of the model: torch.save(model.state_dict(), FILE)",
+    )
+
+
+def _has_tensors(content: Mapping[object, object]) -> bool:
+    return any(
+        isinstance(value, torch.Tensor) or (isinstance(value, Mapping) and _has_tensors(value))
+        for value in content.values()
+    )
+
+
+def _described(content: object) -> str:
+    """Say what a checkpoint holds instead of tensors."""
+    if isinstance(content, _Inert):
+        return f"an object of {safe(content.origin, 80)}"
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    parts = [f"{safe(str(key), 40)}: {_described(value)}" for key, value in content.items()]
+    more = f" and {len(parts) - SHOWN} more" if len(parts) > SHOWN else ""
+    return f"no tensors but {', '.join(parts[:SHOWN])}{more}" if parts else "nothing"
