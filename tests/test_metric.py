@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score
 from labeltui import graph
 from labeltui.audit import Audit
 from labeltui.errors import UsageError
+from labeltui.metric import choose_metric, uncentred
 from labeltui.scanning import ScanOptions, scan, summary
-from labeltui.scanning.metric import choose_metric, uncentred
 from labeltui.store import Store
 from tests.factories import HEAD
 

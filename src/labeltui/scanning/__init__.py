@@ -13,9 +13,9 @@ may differ between two runs of the same scan goes into scan.json. `Checkpoint` e
 
 from __future__ import annotations
 
-from labeltui.scanning.options import STORED_NEIGHBOURS, ScanOptions
+from labeltui.scanning.options import ScanOptions
 from labeltui.scanning.record import Fault, ScanSummary, summary
 from labeltui.scanning.scan import scan
 from labeltui.scanning.stages import STAGES
 
-__all__ = ["STAGES", "STORED_NEIGHBOURS", "Fault", "ScanOptions", "ScanSummary", "scan", "summary"]
+__all__ = ["STAGES", "Fault", "ScanOptions", "ScanSummary", "scan", "summary"]

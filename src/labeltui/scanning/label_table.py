@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -151,9 +150,3 @@ def _same_partition(split: npt.NDArray[np.int16], given: npt.NDArray[np.int32]) 
 def packed(names: list[str]) -> list[bytes]:
     """Return text as the bytes that the store keeps."""
     return [name.encode("utf-8", "surrogateescape") for name in names]
-
-
-def sizes_of(table: LabelTable, chosen: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return how many of the chosen samples each class has: (K,) int64."""
-    labels = table.given[chosen]
-    return np.bincount(labels[labels >= 0], minlength=len(table.class_ids)).astype(np.int64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,26 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import detect, journal, sources, store
+from labeltui import journal, sources, store
 from labeltui.errors import AuditError, AuditExists, Cancelled, SourceError, UsageError
+from labeltui.pipeline import Cancel, Progress, Scored, score
 from labeltui.scanning.checkpoint import Checkpoint, Rows
 from labeltui.scanning.label_table import LabelTable, read_label_table
-from labeltui.scanning.metric import METRICS, choose_metric, uncentred
 from labeltui.scanning.options import SMALL_IMAGE, ScanOptions
 from labeltui.scanning.record import ScanSummary, count_not_ok, list_faults, record, remarks
-from labeltui.scanning.stages import (
-    Cancel,
-    Findings,
-    Progress,
-    Run,
-    add_table,
-    build_graph,
-    complexity,
-    embed_rows,
-    find_duplicates,
-    require_two,
-    train_head,
-)
+from labeltui.scanning.stages import Run, add_table, embed_rows, require_two
 from labeltui.text import safe
 
 SMOKE_TEST = (
@@ -91,7 +78,11 @@ def scan(
     """
     options = options or ScanOptions()
     source_path, out = Path(source_path), Path(out)
-    run = Run(options, progress or (lambda stage, done, total: None), cancel or (lambda: False))
+    run = Run(
+        options=options,
+        report=progress or (lambda stage, done, total: None),
+        cancelled=cancel or (lambda: False),
+    )
     _check_target(out, options)
     with run.stage("read"):
         source = sources.open_source(source_path, options.source)
@@ -196,69 +187,34 @@ def _scan(
     checkpoint: Checkpoint,
     smoke_test: bool,
 ) -> None:
-    found = Findings()
+    scored = Scored()
     if smoke_test:
-        found.metadata["smoke_test"] = True
-    warm = threading.Thread(target=_warm_up, name="warm-up")
-    if len(table.class_ids) > 1:  # else there is nothing to learn
-        warm.start()
+        scored.metadata["smoke_test"] = True
     with run.stage("embed"):
-        rows = embed_rows(run, source, table, checkpoint, found)
-    ok = rows.status == store.OK
-    inside = ok & table.inside
+        rows = embed_rows(run, source, table, checkpoint, scored)
+    inside = (rows.status == store.OK) & table.inside
     require_two(table, rows, inside)
-    add_table(found, table, rows)
+    add_table(scored, table, rows)
     if pred_probs is not None:  # kept, so that re-training can weigh them too
-        found.arrays["pred_probs"] = np.ascontiguousarray(pred_probs, dtype=np.float32)
-    name = str(found.attrs["embeddings"]["default"])
-    with run.stage("graph") as share:
-        metric = METRICS[run.options.metric or "cosine"]
-        if source.embeddings is not None:
-            if run.options.metric is None:
-                metric, note = choose_metric(
-                    rows.features, table.given, inside, run.options.k, run.options.threads
-                )
-                if note:
-                    table.notes.append(note)
-            if metric == "cosine" and (note := uncentred(rows.features, inside)):
-                table.notes.append(note)
-        neighbours = build_graph(run, rows, inside, checkpoint, share, found, name, metric)
-    with run.stage("duplicates") as share:
-        groups = find_duplicates(run, source, rows, inside, neighbours, checkpoint, share, found)
-    with run.stage("csg"):
-        value = complexity(run, table, inside, neighbours, found, name)
-    with run.stage("head") as share:
-        if warm.ident is not None:
-            warm.join()
-        fold, p, dynamics = train_head(run, table, rows, inside, groups, checkpoint, share, found)
-    with run.stage("score") as share:
-        facts = detect.DetectorInputs(
-            labels=table.given,
-            n_classes=len(table.class_ids),
-            ok=inside,
-            indices=neighbours.indices,
-            similarity=neighbours.similarity,
-            groups=groups,
-            p_head=p,
-            pred_probs=pred_probs,
-            embeddings=rows.features,
-            fold=fold,
-            dynamics=dynamics,
-            seed=run.options.seed,
-            threads=run.options.threads,
-        )
-        findings = detect.run(facts, share, cancel=run.cancelled)
-        found.arrays |= detect.datasets(findings)
-        for path, values in detect.attributes(findings).items():
-            found.attrs[path] = {**found.attrs.get(path, {}), **values}
-    flagged = inside & (table.given >= 0) & (findings.suggest_label[:, 0] != table.given)
-    _write(run, source, table, rows, checkpoint, found, int(flagged.sum()), value)
-
-
-def _warm_up() -> None:
-    # Importing torch takes seconds, partly waiting for the disk: meanwhile other stages can work.
-    with suppress(ImportError):
-        import torch  # noqa: F401
+        scored.arrays["pred_probs"] = np.ascontiguousarray(pred_probs, dtype=np.float32)
+    score(
+        table.given,
+        len(table.class_ids),
+        rows.features,
+        inside,
+        rows.pixels,
+        run.options,
+        scored,
+        pred_probs=pred_probs,
+        image=source.image if source.has_images else None,
+        name=str(scored.attrs["embeddings"]["default"]),
+        ready=source.embeddings is not None,
+        device=run.options.embed.device,
+        stages=run,
+        cache=checkpoint,
+    )
+    table.notes.extend(scored.notes)
+    _write(run, source, table, rows, checkpoint, scored)
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
@@ -289,13 +245,11 @@ def _write(
     table: LabelTable,
     rows: Rows,
     checkpoint: Checkpoint,
-    found: Findings,
-    flags: int,
-    value: float | None,
+    scored: Scored,
 ) -> None:
     out = checkpoint.path.parent
     with run.stage("write"):
-        digest, uuid = checkpoint.finish(found.arrays, found.attrs)
+        digest, uuid = checkpoint.finish(scored.arrays, scored.attrs)
         store.sweep(out)
         # No audit.h5, no decisions: a journal here is the remains of a run killed at this very place.
         for leftover in out.glob(f"{store.JOURNAL_FILE}*"):
@@ -308,8 +262,8 @@ def _write(
         unlabelled=int((table.given < 0).sum()),
         not_ok=count_not_ok(rows.status),
         faults=list_faults(table.ids, rows.status, rows.faults),
-        flags=flags,
-        csg=value,
+        flags=int(scored.flagged.sum()),
+        csg=scored.csg,
         notes=table.notes,
         seconds=round(time.monotonic() - run.begun, 3),
         stages=run.seconds,
@@ -324,7 +278,7 @@ def _write(
             source=source.describe(),
             sha256=digest,
             options=_recorded_options(run.options),
-            **found.metadata,
+            **scored.metadata,
         ),
     )
     for name in (store.SCAN_FILE, f"{store.PARTIAL}/{store.AUDIT_FILE}"):

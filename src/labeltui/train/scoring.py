@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from labeltui import detect, head, store
 from labeltui.errors import Cancelled
+from labeltui.pipeline import Scored, flag
 from labeltui.train.dynamics import FILE, read_dynamics, write_dynamics
 from labeltui.train.predictions import Predictions
 from labeltui.train.spec import HELD_OUT, TRAIN
@@ -110,7 +111,7 @@ def rescore(
     if tuned is None and TUNED in audit:
         tuned = audit.array(TUNED)
         built_on.add(audit.origin(TUNED))
-    facts = detect.DetectorInputs(
+    inputs = detect.DetectorInputs(
         labels=labels,
         n_classes=classes,
         ok=inside,
@@ -134,19 +135,13 @@ def rescore(
         threads=spec.threads,
         kept=kept(audit),
     )
-    findings = detect.run(
-        facts, lambda done: share(HEAD_SHARE + (1 - HEAD_SHARE) * done), cancel=job.cancelled
-    )
-    flagged = inside & (audit.given >= 0) & (findings.suggest_label[:, 0] != audit.given)
-    attrs: dict[str, dict[str, Any]] = {
-        path: dict(values) for path, values in detect.attributes(findings).items()
-    }
-    attrs["scores/head"] |= result.attrs
-    attrs |= extra_attrs or {}
-    attrs[""] = store.generation_attrs(audit.uuid, built_on, run=job.directory.name)
+    scored = Scored(attrs={"scores/head": dict(result.attrs)})
+    flag(inputs, scored, lambda done: share(HEAD_SHARE + (1 - HEAD_SHARE) * done), job.cancelled)
+    scored.add(extra or {}, extra_attrs or {})
+    scored.attrs[""] = store.generation_attrs(audit.uuid, built_on, run=job.directory.name)
     if job.cancelled():
         raise Cancelled("the run was stopped", "before its result was written")
-    more: dict[str, Any] = {"flags": int(flagged.sum())}
+    more: dict[str, Any] = {"flags": int(scored.flagged.sum())}
     if spec.kind == "head":
         held = task.roles == HELD_OUT
         rows = np.flatnonzero(held if held.any() else fold >= 0)
@@ -156,7 +151,7 @@ def rescore(
         more["metrics"] = metrics.summary()
         if result.dynamics is not None:
             write_dynamics(job.directory, result.dynamics, fold)
-    store.write_h5(job.directory / "result.h5", {**detect.datasets(findings), **(extra or {})}, attrs)
+    store.write_h5(job.directory / "result.h5", scored.arrays, scored.attrs)
     return more
 
 
