@@ -358,7 +358,7 @@ class TestResuming:
             asked.append(1)
             return (out / store.PARTIAL / "log.jsonl").exists() and len(asked) > 4
 
-        with pytest.raises(Cancelled, match="goes on"):
+        with pytest.raises(Cancelled, match="resumes"):
             scan(tree, out, options(), cancel=cancel)
         assert (out / store.PARTIAL / "log.jsonl").stat().st_size
         return tree, out

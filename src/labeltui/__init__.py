@@ -1,5 +1,45 @@
-"""labeltui: trust an image data set's labels, from the terminal."""
+"""labeltui: trust an image data set's labels, from the terminal and from Python.
+
+The public names are loaded when they are first used: importing the package costs next to nothing.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Audit": "labeltui.api",
+    "CumulativeSpectralGradient": "labeltui.estimator",
+    "LabelIssues": "labeltui.api",
+    "find_label_issues": "labeltui.api",
+    "knn_graph": "labeltui.api",
+    "open_audit": "labeltui.api",
+    "scan": "labeltui.api",
+}
+
+__all__ = [
+    "Audit",
+    "CumulativeSpectralGradient",
+    "LabelIssues",
+    "__version__",
+    "find_label_issues",
+    "knn_graph",
+    "open_audit",
+    "scan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labeltui import __version__
-from labeltui.errors import AuditBusy, JobError, LabeltuiError, SystemRefused, UsageError
+from labeltui.errors import AuditBusy, LabeltuiError, SystemRefused, UsageError
 from labeltui.progress import Progress
 from labeltui.text import safe
 
@@ -25,23 +25,6 @@ if TYPE_CHECKING:
     from labeltui.train.jobs import Job
 
 PATH = click.Path(path_type=Path)
-# Options of `scan` that are settings of the same name in EmbedSpec and in ScanOptions.
-BACKBONE_OPTIONS = (
-    "image_size", "mean", "std", "interpolation", "crop_pct", "device", "batch_size", "precision", "workers",
-)  # fmt: skip
-SCAN_OPTIONS = (
-    "k",
-    "duplicate_threshold",
-    "classes",
-    "class_names",
-    "folds",
-    "seed",
-    "backend",
-    "metric",
-    "threads",
-    "resume",
-    "shared",
-)
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):
@@ -207,36 +190,12 @@ def scan(source: Path, out: Path, as_json: bool, **given: Any) -> None:
     SOURCE is a directory with one directory per class, a .csv/.tsv table with paths and labels, or a .npy/.npz file of
     images or embeddings. A scan that was stopped goes on when the same command is given again.
     """
-    from labeltui import report, scanning
-    from labeltui.embed import EmbedSpec, parse_model_args
-    from labeltui.sources import SourceOptions
+    from labeltui import api, report, scanning
+    from labeltui.embed import parse_model_args
 
-    order = given["class_order"]
-    options = scanning.ScanOptions(
-        source=SourceOptions(
-            path_column=given["path_column"],
-            label_column=given["label_column"],
-            split_column=given["split_column"],
-            image_root=given["image_root"],
-            split_level=given["split_level"],
-            labels=given["labels"],
-            pred_probs=given["pred_probs"],
-            class_order=None if order is None else [name.strip() for name in order.split(",")],
-        ),
-        embed=EmbedSpec(
-            given["model"] or "pixels",
-            pretrained=given["pretrained"] and given["checkpoint"] is None,
-            checkpoint=given["checkpoint"],
-            model_args=parse_model_args(given["model_args"]),
-            **{name: given[name] for name in BACKBONE_OPTIONS},
-        ),
-        model_named=given["model"] is not None,
-        splits=None
-        if given["splits"] is None
-        else tuple(name.strip() for name in given["splits"].split(",")),
-        command=shlex.join(sys.argv),
-        **{name: given[name] for name in SCAN_OPTIONS},
-    )
+    given |= {name: _names(given[name]) for name in ("class_order", "splits")}
+    given["model_args"] = parse_model_args(given["model_args"])
+    options = api.scan_options(**given, command=shlex.join(sys.argv))
     progress = Progress()
     try:
         audit = scanning.scan(source, out, options, progress)
@@ -606,16 +565,14 @@ def _follow(job: Job) -> Job:
     from labeltui.train import jobs
 
     progress = Progress()
-    for state in jobs.follow(job):
-        job = state
-        if state.stage:
-            progress(state.stage, round(100 * state.progress), 100)
-    progress.finish()
-    if job.state not in ("done", "paused"):
-        raise JobError(
-            f"run {job.id} was to finish", f"it {job.state}: {job.message}".rstrip(": "), str(job.directory)
-        )
-    return job
+    try:
+        return jobs.wait(job, progress)
+    finally:
+        progress.finish()
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -87,8 +87,11 @@ def scan(
     with run.stage("read"):
         source = sources.open_source(source_path, options.source)
         table = read_label_table(source, options.splits, options.classes, options.class_names)
-        pred_probs = sources.align_probabilities(source, table.class_ids)
-        if pred_probs is not None:
+        pred_probs = None
+        if source.pred_probs is not None and source.pred_probs_classes is not None:
+            pred_probs = sources.align_probabilities(
+                source.pred_probs, source.pred_probs_classes, source.labels, table.class_ids
+            )
             table.notes[:0] = sources.check_agreement(pred_probs, table.given, table.class_ids)
         if source.embeddings is not None and options.embed.model != "pixels":
             table.notes.append(f"the data brings its embeddings: {safe(options.embed.model)} was not used")

@@ -27,13 +27,16 @@ imports it when it opens.
 
 from __future__ import annotations
 
-from labeltui.sources.base import Source, SourceOptions, order_classes
+from labeltui.sources.arrays import to_bytes
+from labeltui.sources.base import INTEGER, Source, SourceOptions, check_labels, order_classes
 from labeltui.sources.images import Images, ScannedImages
 from labeltui.sources.kinds import KINDS, open_source, reopen_source
 from labeltui.sources.names import read_class_names, read_classes
-from labeltui.sources.probabilities import align_probabilities, check_agreement
+from labeltui.sources.probabilities import align_probabilities, check_agreement, check_probabilities
+from labeltui.sources.table import encode
 
 __all__ = [
+    "INTEGER",
     "KINDS",
     "Images",
     "ScannedImages",
@@ -41,9 +44,13 @@ __all__ = [
     "SourceOptions",
     "align_probabilities",
     "check_agreement",
+    "check_labels",
+    "check_probabilities",
+    "encode",
     "open_source",
     "order_classes",
     "read_class_names",
     "read_classes",
     "reopen_source",
+    "to_bytes",
 ]

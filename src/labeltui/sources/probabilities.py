@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui.errors import SourceError
-from labeltui.sources.base import Source, SourceOptions, faults, listed
+from labeltui.sources.base import SourceOptions, faults, listed
 from labeltui.sources.images import load_array
 from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.text import safe
@@ -118,30 +118,36 @@ def check_probabilities(
     return (rows / rows.sum(1, keepdims=True)).astype(np.float32), columns
 
 
-def align_probabilities(source: Source, classes: Sequence[bytes]) -> npt.NDArray[np.float32] | None:
-    """Return a source's probabilities with their columns in the order of a class table.
+def align_probabilities(
+    values: npt.NDArray[np.float32],
+    columns: Sequence[bytes],
+    labels: Sequence[bytes | None],
+    classes: Sequence[bytes],
+) -> npt.NDArray[np.float32]:
+    """Return probabilities with their columns in the order of a class table.
 
     Parameters
     ----------
-    source : Source
-    classes : sequence of bytes
+    values : ndarray of float32, shape (N, C)
+    columns : sequence of C bytes
+        The class of each column.
+    labels : sequence of N bytes or None
+        The given labels.
+    classes : sequence of K bytes
         The class table, as `order_classes` made it.
 
     Returns
     -------
-    (N, K) float32 or None
-        None when the source has none. A class that no label has may lack a column; its probability is 0.
+    ndarray of float32, shape (N, K)
+        A class that no label has may lack a column; its probability is 0.
 
     Raises
     ------
     SourceError
         A column names a class outside the table, or a class with labels has no column.
     """
-    if source.pred_probs is None or source.pred_probs_classes is None:
-        return None
-    columns = source.pred_probs_classes
     place = {name: position for position, name in enumerate(classes)}
-    used = {label for label in source.labels if label is not None}
+    used = {label for label in labels if label is not None}
     found = []
     if other := [name for name in columns if name not in place]:
         found.append(f"columns of no class: {listed(other)}")
@@ -153,8 +159,8 @@ def align_probabilities(source: Source, classes: Sequence[bytes]) -> npt.NDArray
             found,
             "correct --class-order; classes that no label has yet are named with --classes FILE",
         )
-    aligned = np.zeros((len(source.pred_probs), len(classes)), np.float32)
-    aligned[:, [place[name] for name in columns]] = source.pred_probs
+    aligned = np.zeros((len(values), len(classes)), np.float32)
+    aligned[:, [place[name] for name in columns]] = values
     return aligned
 
 

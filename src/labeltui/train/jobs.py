@@ -18,7 +18,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -494,6 +494,36 @@ def follow(job: Job, poll_seconds: float = 0.5) -> Iterator[Job]:
         if not job.active:
             return
         time.sleep(poll_seconds)
+
+
+def wait(job: Job, progress: Callable[[str, int, int], None] | None = None) -> Job:
+    """Wait for the end of a job.
+
+    Parameters
+    ----------
+    job : Job
+    progress : callable, optional
+        ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    Job
+        Done or paused.
+
+    Raises
+    ------
+    JobError
+        It ended otherwise.
+    """
+    for state in follow(job):
+        job = state
+        if state.stage and progress is not None:
+            progress(state.stage, round(100 * state.progress), 100)
+    if job.state not in ("done", "paused"):
+        raise JobError(
+            f"run {job.id} was to finish", f"it {job.state}: {job.message}".rstrip(": "), str(job.directory)
+        )
+    return job
 
 
 def list_lines(audit: Path, jobs: Sequence[Job]) -> list[str]:

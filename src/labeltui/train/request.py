@@ -18,19 +18,43 @@ BACKBONE_OPTIONS = (
 )  # fmt: skip
 
 
-def from_options(given: Mapping[str, Any]) -> Request:
+DEFAULTS: Mapping[str, Any] = {
+    "model": None,
+    "checkpoint": None,
+    "scratch": False,
+    "model_args": (),
+    "augment": None,
+    "labels": "current",
+    "weights": "",
+    "splits": None,
+    "held_out": "",
+    "folds": None,
+    "seed": 0,
+    "self_calibrate": 0.0,
+    "device": "auto",
+    "n_threads": None,
+    **dict.fromkeys(BACKBONE_OPTIONS),
+}
+
+
+def from_options(options: Mapping[str, Any]) -> Request:
     """Make a request.
 
     Parameters
     ----------
-    given : mapping
-        Values by the names of the command line's options; None or empty = not given.
+    options : mapping
+        Values by the names of the command line's options; those left out have their defaults, see `DEFAULTS`.
 
     Raises
     ------
     UsageError
-        Options that do not go together, or a value out of range.
+        An unknown option, options that do not go together, or a value out of range.
     """
+    if unknown := sorted(set(options) - set(DEFAULTS)):
+        raise UsageError(
+            "an option of training must be known", f"got {', '.join(unknown)}", ", ".join(DEFAULTS)
+        )
+    given = {**DEFAULTS, **options}
     return Request(
         backbone=_backbone(given),
         labels=given["labels"],
@@ -47,7 +71,7 @@ def from_options(given: Mapping[str, Any]) -> Request:
 
 def _backbone(given: Mapping[str, Any]) -> BackboneSpec | None:
     values = {name: given[name] for name in BACKBONE_OPTIONS if given[name] is not None}
-    augment = given["augment"]
+    augment, model_args = given["augment"], given["model_args"]
     if given["model"] is None:
         extra = [
             *values,
@@ -68,6 +92,6 @@ def _backbone(given: Mapping[str, Any]) -> BackboneSpec | None:
     return BackboneSpec(
         given["model"],
         weights=weights,
-        model_args=parse_model_args(given["model_args"]),
+        model_args=dict(model_args) if isinstance(model_args, Mapping) else parse_model_args(model_args),
         **{**PRESETS.get(given["model"], {}), **values},
     )
