@@ -40,7 +40,8 @@ from _common import Report, parser
 from _tables import add_targets, draw, print_tables, write_page
 from _worlds import NOISE, TARGETED, Images, World
 from labeltui import detect, parallel
-from labeltui.store import OK, Store
+from labeltui.paths import OK
+from labeltui.store import Store
 from peers import published, scores
 
 HERE = Path(__file__).parent

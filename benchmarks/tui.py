@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from _common import CACHE, Report, median, parser
-from labeltui import store
+from labeltui import paths, store
 from labeltui.journal import create
 
 SOURCE = Path(__file__).parent.parent / "src" / "labeltui"
@@ -82,7 +82,7 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
     audit = directory / f"{n}x{classes}.audit"
     # A copied cache names images that are not there: then the program shows a message instead, and that is cheap.
     complete = (audit / "journal.db").exists() and (directory / f"{n}.npy").exists()
-    if complete and json.loads((audit / store.SCAN_FILE).read_text())["root"] == str(directory):
+    if complete and json.loads((audit / paths.SCAN_FILE).read_text())["root"] == str(directory):
         return audit
     shutil.rmtree(audit, ignore_errors=True)
     audit.mkdir(parents=True)
@@ -147,12 +147,12 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
         "graph/made-up": {"metric": "cosine", "k": k, "csg_k": k, "backend": "made-up", "exact": True},
         "csg": {"csg": 2.0, "k": k, "embedding": "made-up"},
     }
-    digest = store.write_h5(audit / store.AUDIT_FILE, arrays, attrs)
+    digest = store.write_h5(audit / paths.AUDIT_FILE, arrays, attrs)
     worst = np.flatnonzero(flagged)
     _images(directory, n, worst[np.argsort(score[worst], kind="stable")][:5000], rng)
     source = {"kind": "arrays", "file": f"{n}.npy", "image_store": "array", "array_key": None}
     store.write_json(
-        audit / store.SCAN_FILE,
+        audit / paths.SCAN_FILE,
         {"version": "made-up", "sha256": digest, "root": str(directory), "source": source},
     )
     opened = store.Store.open(audit)

@@ -14,8 +14,9 @@ from PIL import Image
 
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
+from labeltui.paths import SCAN_FILE
 from labeltui.scanning import ScanOptions, scan
-from labeltui.store import SCAN_FILE, write_json
+from labeltui.store import write_json
 
 # These tests ask that there is a head, not how good it is.
 HEAD = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from labeltui import paths
 from labeltui.audit import Audit
 from labeltui.journal import identity
-from labeltui.train import curves, jobs
+from labeltui.train import jobs
 from labeltui.train.plan import Request, prepare
 from labeltui.train.predictions import Predictions
 from tests.factories import HEAD
@@ -40,7 +41,7 @@ def begin(directory: Path, launcher: str = "", **options: Any) -> str:
             "accuracy": 0.75,
         },
     ]
-    with open(directory / curves.EVENTS, "a") as file:
+    with open(directory / paths.EVENTS_FILE, "a") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines))
     return ""
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from labeltui import journal, store
+from labeltui import journal, paths, store
 from labeltui.audit import CLASS_ORDERS, KINDS, Audit, QueueSpec, Vote, queue
 from labeltui.audit.copies import Copies
 from labeltui.csg import measure, pooled_counts
@@ -750,7 +750,7 @@ def write_wide(path: Path, n: int = 4000, classes: int = 300, seed: int = 0) -> 
     given = rng.integers(0, classes, n).astype(np.int32)
     given[:20] = -1
     status = np.zeros(n, np.uint8)
-    status[20:25] = store.UNREADABLE
+    status[20:25] = paths.UNREADABLE
     ok = np.flatnonzero(status == 0)
     indices = np.full((n, k), -1, np.int32)
     for i in ok:
@@ -797,7 +797,7 @@ def write_wide(path: Path, n: int = 4000, classes: int = 300, seed: int = 0) -> 
         "csg": {"csg": found.csg, "k": k},
     }
     path.mkdir()
-    store.write_h5(path / store.AUDIT_FILE, arrays, attrs)
+    store.write_h5(path / paths.AUDIT_FILE, arrays, attrs)
     with store.Store.open(path) as opened:
         journal.create(path, opened.uuid)
 

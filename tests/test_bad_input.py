@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeltui import store
+from labeltui import paths, store
 from labeltui.audit import Audit
 from labeltui.embed import EmbedSpec
 from labeltui.errors import (
@@ -81,7 +81,7 @@ def refused(kind: type[LabeltuiError], told: str, path: Path, out: Path, /, **ch
         scan(path, out, options(**changes))
     assert caught.value.message
     assert caught.value.got or caught.value.hint
-    assert not (out / store.AUDIT_FILE).exists()
+    assert not (out / paths.AUDIT_FILE).exists()
 
 
 class TestSource:
@@ -248,7 +248,7 @@ class TestAudits:
 
     def test_an_audit_of_a_newer_format(self, tmp_path: Path) -> None:
         audit = make_audit(tmp_path, n=30, images=False)
-        path = audit / store.AUDIT_FILE
+        path = audit / paths.AUDIT_FILE
         import h5py
 
         with h5py.File(path, "r+") as file:
@@ -257,7 +257,7 @@ class TestAudits:
             Audit.open(audit)
 
     def test_a_truncated_audit(self, tmp_path: Path) -> None:
-        path = make_audit(tmp_path, n=30, images=False) / store.AUDIT_FILE
+        path = make_audit(tmp_path, n=30, images=False) / paths.AUDIT_FILE
         path.write_bytes(path.read_bytes()[:-5000])
         with pytest.raises(DamagedAudit):
             Audit.open(path.parent)

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import labeltui
-from labeltui import store
+from labeltui import paths, store
 from labeltui.demo import RATE, Demo, demo, measure
 from labeltui.errors import AuditError, Cancelled, UsageError
 from labeltui.store import Store
@@ -31,7 +31,7 @@ def copied(made: Demo, tmp_path: Path) -> Path:
 
 
 def digest(directory: Path) -> str:
-    return store.sha256(directory / "digits.audit" / store.AUDIT_FILE)
+    return store.sha256(directory / "digits.audit" / paths.AUDIT_FILE)
 
 
 def test_the_flags_find_the_planted_errors(made: Demo) -> None:
@@ -83,12 +83,12 @@ def test_precision_and_recall_are_counted(made: Demo) -> None:
 
 
 def test_a_finished_demo_is_opened_again(made: Demo) -> None:
-    before = (made.audit / store.AUDIT_FILE).stat().st_mtime_ns
+    before = (made.audit / paths.AUDIT_FILE).stat().st_mtime_ns
     again = demo(made.audit.parent)
     assert again.reused
     assert again.planted == made.planted
     assert again.seconds < 1
-    assert (made.audit / store.AUDIT_FILE).stat().st_mtime_ns == before
+    assert (made.audit / paths.AUDIT_FILE).stat().st_mtime_ns == before
 
 
 def test_an_unfinished_demo_is_repaired(tmp_path: Path, made: Demo) -> None:

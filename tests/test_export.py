@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from labeltui import journal, store
+from labeltui import journal, paths, store
 from labeltui.audit import Audit, QueueSpec
 from labeltui.errors import UsageError
 from labeltui.export import COLUMNS, export, write
@@ -265,7 +265,7 @@ def write_audit(path: Path, ids: list[bytes], classes: list[bytes]) -> None:
         "graph/e": {"csg_k": 1},
         "csg": {"k": 1},
     }
-    store.write_h5(path / store.AUDIT_FILE, arrays, attrs)
+    store.write_h5(path / paths.AUDIT_FILE, arrays, attrs)
     with store.Store.open(path) as opened:
         journal.create(path, opened.uuid)
 

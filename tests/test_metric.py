@@ -47,7 +47,8 @@ def test_points_in_a_plane_get_the_euclidean_metric(tmp_path: Path) -> None:
     assert precision["chosen"] > precision["asked"] + 0.2
     assert any("by the euclidean metric" in note for note in summary(tmp_path / "chosen.audit").notes)
     with Audit.open(tmp_path / "chosen.audit", read_only=True) as audit:
-        agree = [{v.detector: v.proposes for v in audit.evidence(i).votes}["neighbours"] == labels[i] for i in range(60)]
+        votes = [{v.detector: v.proposes for v in audit.evidence(i).votes} for i in range(60)]
+        agree = [votes[i]["neighbours"] == labels[i] for i in range(60)]
         nearest = graph.build(features, 50, "euclidean").indices[0]
         assert [near.index for near in audit.evidence(0).neighbours] == nearest[:10].tolist()
         assert np.mean(agree) > 0.7

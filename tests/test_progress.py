@@ -9,7 +9,7 @@ import termios
 
 import pytest
 
-from labeltui.progress import Progress, span
+from labeltui.progress import ProgressLine, span
 
 
 class Terminal(io.StringIO):
@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_sees_one_line_a_stage() -> None:
     now = 0.0
     stream = Terminal()
-    show = Progress(stream, lambda: now)
+    show = ProgressLine(stream, lambda: now)
     for done in range(0, 1001, 10):
         now = done / 100
         show("embed", done, 1000)
@@ -39,7 +39,7 @@ def test_a_terminal_sees_one_line_a_stage() -> None:
 def test_a_log_file_gets_few_plain_lines() -> None:
     now = 0.0
     stream = io.StringIO()
-    show = Progress(stream, lambda: now)
+    show = ProgressLine(stream, lambda: now)
     for done in range(1001):
         now = done / 10
         show("embed", done, 1000)
@@ -52,7 +52,7 @@ def test_a_log_file_gets_few_plain_lines() -> None:
 def test_a_resumed_stage_counts_only_its_own_work() -> None:
     now = 0.0
     stream = Terminal()
-    show = Progress(stream, lambda: now)
+    show = ProgressLine(stream, lambda: now)
     show("embed", 900, 1000)
     now = 10.0
     show("embed", 950, 1000)
@@ -61,7 +61,7 @@ def test_a_resumed_stage_counts_only_its_own_work() -> None:
 
 def test_the_end_is_said_once() -> None:
     stream = io.StringIO()
-    show = Progress(stream)
+    show = ProgressLine(stream)
     for done, total in [(0, 100), (0, 640), (64, 640), (640, 640), (100, 100)]:
         show("embed", done, total)
     assert len(stream.getvalue().splitlines()) == 1
@@ -69,7 +69,7 @@ def test_the_end_is_said_once() -> None:
 
 def test_nothing_to_do() -> None:
     stream = Terminal()
-    Progress(stream)("embed", 0, 0)
+    ProgressLine(stream)("embed", 0, 0)
     assert "100%" in stream.getvalue()
 
 
@@ -86,7 +86,7 @@ def test_the_line_fits_the_terminal_that_it_is_drawn_on(monkeypatch: pytest.Monk
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
         with open(theirs, "w", closefd=False) as stream:
-            show = Progress(stream)
+            show = ProgressLine(stream)
             show("embed", 500, 1000)
             show.finish()
         drawn = os.read(ours, 4096).decode()

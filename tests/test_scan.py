@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeltui import csg, graph, store
+from labeltui import csg, graph, paths, store
 from labeltui.audit.complexities import Complexities
 from labeltui.embed import EmbedSpec
 from labeltui.errors import (
@@ -81,7 +81,7 @@ class TestWhatAnAuditHolds:
         assert {path.name for path in audit.iterdir()} == {"audit.h5", "journal.db", "scan.json"}
         with Store.open(audit) as opened:
             assert list(opened.faults()) == []
-            assert opened.scan["sha256"] == store.sha256(audit / store.AUDIT_FILE)
+            assert opened.scan["sha256"] == store.sha256(audit / paths.AUDIT_FILE)
             assert opened.scan["source"]["kind"] == "folder"
             assert opened.scan["root"] == str(audit.parent / "data")
 
@@ -99,7 +99,7 @@ class TestWhatAnAuditHolds:
 
     def test_graph_and_csg_follow_from_the_embedding(self, scanned: tuple[Path, object]) -> None:
         with Store.open(scanned[0]) as opened:
-            ok = np.flatnonzero(opened.status == store.OK)
+            ok = np.flatnonzero(opened.status == paths.OK)
             name = opened.embedding_name
             made = graph.expand(graph.build(opened.embedding()[ok], 50), ok, opened.n)
             indices = opened.array(f"graph/{name}/indices")
@@ -149,7 +149,7 @@ class TestWhatAnAuditHolds:
                 assert score.shape == (62,)
                 assert ((score >= 0) & (score <= 1)).all()
             labels, p = opened.array("suggest/label"), opened.array("suggest/p")
-            ok = opened.status == store.OK
+            ok = opened.status == paths.OK
             assert (np.sort(labels[ok, :3], axis=1) == [0, 1, 2]).all()
             assert (np.diff(p[ok], axis=1) <= 0).all()
             copy = opened.ids.index(b"c1/copy.png")  # looks like c0
@@ -173,12 +173,12 @@ class TestSameBytes:
         digests, uuids = set(), set()
         for threads in (1, 3):
             audit = scan(tree, tmp_path / f"{threads}.audit", options(threads=threads))
-            digests.add(store.sha256(audit / store.AUDIT_FILE))
+            digests.add(store.sha256(audit / paths.AUDIT_FILE))
             with Store.open(audit) as opened:
                 uuids.add(opened.uuid)
         other = scan(tree, tmp_path / "other.audit", options(seed=1))
         assert len(digests) == len(uuids) == 1
-        assert store.sha256(other / store.AUDIT_FILE) not in digests
+        assert store.sha256(other / paths.AUDIT_FILE) not in digests
 
     def test_a_model_that_is_not_needed_is_told(self, tmp_path: Path) -> None:
         audit = scan(write_npz(tmp_path / "x.npz"), tmp_path / "a", options(embed=EmbedSpec("resnet18")))
@@ -282,7 +282,7 @@ class TestKilled:
         directory = tmp_path_factory.mktemp("whole")
         tree = write_tree(directory / "data", n=90)
         assert server.scan(tree, directory / "a", directory / "report") == 0
-        return tree, store.sha256(directory / "a" / store.AUDIT_FILE)
+        return tree, store.sha256(directory / "a" / paths.AUDIT_FILE)
 
     @pytest.mark.parametrize("done", [0, 48, 80])
     def test_no_finished_batch_is_embedded_again(
@@ -292,8 +292,8 @@ class TestKilled:
         out, first, second = tmp_path / "a", tmp_path / "first", tmp_path / "second"
         kill = {"stage": "embed", "done": done}
         assert server.scan(tree, out, first, kill) == -signal.SIGKILL
-        assert not (out / store.AUDIT_FILE).exists()
-        log = out / store.PARTIAL / "log.jsonl"
+        assert not (out / paths.AUDIT_FILE).exists()
+        log = out / paths.PARTIAL / "log.jsonl"
         logged = (
             sum(json.loads(line)["stop"] - json.loads(line)["start"] for line in log.open()) if done else 0
         )
@@ -304,7 +304,7 @@ class TestKilled:
         ]  # the first tells the stage's start
         assert counts[0] == logged
         assert len(counts) - 1 == -(-(90 - logged) // 16)  # one call for each batch that was left
-        assert store.sha256(out / store.AUDIT_FILE) == digest
+        assert store.sha256(out / paths.AUDIT_FILE) == digest
 
     @pytest.mark.parametrize(
         "kill",
@@ -327,7 +327,7 @@ class TestKilled:
         out = tmp_path / "a"
         assert server.scan(tree, out, tmp_path / "first", kill) == -signal.SIGKILL
         assert server.scan(tree, out, tmp_path / "second") == 0
-        assert store.sha256(out / store.AUDIT_FILE) == digest
+        assert store.sha256(out / paths.AUDIT_FILE) == digest
         assert {path.name for path in out.iterdir()} == {"audit.h5", "journal.db", "scan.json"}
         from labeltui.audit import Audit
 
@@ -340,11 +340,11 @@ class TestKilled:
         tree, digest = whole
         out = tmp_path / "a"
         assert server.scan(tree, out, tmp_path / "first", {"stage": "score"}) == -signal.SIGKILL
-        made = {name: (out / store.PARTIAL / name).stat().st_mtime_ns for name in ("graph.h5", "head.h5")}
+        made = {name: (out / paths.PARTIAL / name).stat().st_mtime_ns for name in ("graph.h5", "head.h5")}
         assert server.scan(tree, out, tmp_path / "second", {"stage": "write"}) == -signal.SIGKILL
-        assert made == {name: (out / store.PARTIAL / name).stat().st_mtime_ns for name in made}
+        assert made == {name: (out / paths.PARTIAL / name).stat().st_mtime_ns for name in made}
         assert server.scan(tree, out, tmp_path / "third") == 0
-        assert store.sha256(out / store.AUDIT_FILE) == digest
+        assert store.sha256(out / paths.AUDIT_FILE) == digest
 
 
 class TestResuming:
@@ -356,11 +356,11 @@ class TestResuming:
 
         def cancel() -> bool:
             asked.append(1)
-            return (out / store.PARTIAL / "log.jsonl").exists() and len(asked) > 4
+            return (out / paths.PARTIAL / "log.jsonl").exists() and len(asked) > 4
 
         with pytest.raises(Cancelled, match="resumes"):
             scan(tree, out, options(), cancel=cancel)
-        assert (out / store.PARTIAL / "log.jsonl").stat().st_size
+        assert (out / paths.PARTIAL / "log.jsonl").stat().st_size
         return tree, out
 
     def test_a_cancelled_scan_goes_on(self, stopped: tuple[Path, Path], tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ class TestResuming:
         with Store.open(out) as opened:
             assert 0 < opened.scan["resumed_samples"] < 60
         fresh = scan(tree, tmp_path / "fresh.audit", options())
-        assert store.sha256(out / store.AUDIT_FILE) == store.sha256(fresh / store.AUDIT_FILE)
+        assert store.sha256(out / paths.AUDIT_FILE) == store.sha256(fresh / paths.AUDIT_FILE)
 
     @pytest.mark.parametrize(
         ("changes", "told"),
@@ -388,9 +388,9 @@ class TestResuming:
         with pytest.raises(UsageError, match=told) as caught:
             scan(tree, out, options(**changes))
         assert "--restart" in caught.value.hint
-        assert (out / store.PARTIAL / "log.jsonl").exists()
+        assert (out / paths.PARTIAL / "log.jsonl").exists()
         scan(tree, out, options(resume=False, **changes))
-        assert (out / store.AUDIT_FILE).exists()
+        assert (out / paths.AUDIT_FILE).exists()
 
     def test_other_data_is_refused(self, stopped: tuple[Path, Path]) -> None:
         tree, out = stopped
@@ -402,20 +402,20 @@ class TestResuming:
         tree, out = stopped
         scan(tree, out, options(k=3, seed=5))
         fresh = scan(tree, tmp_path / "fresh.audit", options(k=3, seed=5))
-        assert store.sha256(out / store.AUDIT_FILE) == store.sha256(fresh / store.AUDIT_FILE)
+        assert store.sha256(out / paths.AUDIT_FILE) == store.sha256(fresh / paths.AUDIT_FILE)
 
     def test_a_torn_log_line_does_not_count(self, stopped: tuple[Path, Path]) -> None:
         tree, out = stopped
-        log = out / store.PARTIAL / "log.jsonl"
+        log = out / paths.PARTIAL / "log.jsonl"
         whole = log.read_bytes()
         log.write_bytes(whole + b'{"start": 32, "st')
         scan(tree, out, options())
-        assert (out / store.AUDIT_FILE).exists()
+        assert (out / paths.AUDIT_FILE).exists()
 
     @pytest.mark.parametrize("name", ["log.jsonl", "recipe.json"])
     def test_a_damaged_record_is_named(self, stopped: tuple[Path, Path], name: str) -> None:
         tree, out = stopped
-        (out / store.PARTIAL / name).write_text("nonsense\n")
+        (out / paths.PARTIAL / name).write_text("nonsense\n")
         with pytest.raises(DamagedAudit, match="delete"):
             scan(tree, out, options())
 
@@ -462,7 +462,7 @@ class TestResuming:
             with pytest.raises(AuditError, match="No space left"):
                 scan(tree, out, options())
         scan(tree, out, options())
-        assert (out / store.AUDIT_FILE).exists()
+        assert (out / paths.AUDIT_FILE).exists()
 
     def test_rows_that_were_never_put_are_noticed(self, tmp_path: Path) -> None:
         with Checkpoint(tmp_path) as checkpoint:
@@ -475,21 +475,21 @@ class TestTargets:
     def test_a_finished_audit_is_never_overwritten(self, tmp_path: Path) -> None:
         source = write_npz(tmp_path / "x.npz")
         audit = scan(source, tmp_path / "x.audit", options())
-        before = store.sha256(audit / store.AUDIT_FILE)
+        before = store.sha256(audit / paths.AUDIT_FILE)
         for resume in (None, False):
             with pytest.raises(AuditExists, match="another -o"):
                 scan(source, audit, options(resume=resume))
-        assert store.sha256(audit / store.AUDIT_FILE) == before
+        assert store.sha256(audit / paths.AUDIT_FILE) == before
 
     def test_the_remains_of_a_killed_scan_vouch_for_no_other_data(self, tmp_path: Path) -> None:
         tree, other = write_tree(tmp_path / "data"), write_tree(tmp_path / "other")
         (other / "c0" / "000.png").rename(other / "c0" / "moved.png")
         audit = scan(tree, tmp_path / "x.audit", options())
-        (audit / store.PARTIAL).mkdir()  # killed between renaming and clearing away
+        (audit / paths.PARTIAL).mkdir()  # killed between renaming and clearing away
         with pytest.raises(AuditExists, match="made from other data"):
             scan(other, audit, options())
         assert scan(tree, audit, options()) == audit
-        assert not (audit / store.PARTIAL).exists()
+        assert not (audit / paths.PARTIAL).exists()
 
     def test_other_directories_and_files_are_left_alone(self, tmp_path: Path) -> None:
         source = write_npz(tmp_path / "x.npz")
@@ -500,7 +500,7 @@ class TestTargets:
         (tmp_path / "empty").mkdir()
         scan(source, tmp_path / "empty", options())
         scan(source, tmp_path / "deep" / "er", options())
-        assert (tmp_path / "deep" / "er" / store.AUDIT_FILE).exists()
+        assert (tmp_path / "deep" / "er" / paths.AUDIT_FILE).exists()
 
     def test_a_place_that_cannot_be_written_is_told(self, tmp_path: Path) -> None:
         source = write_npz(tmp_path / "x.npz")
@@ -585,7 +585,7 @@ class TestClasses:
         one = write_npz(tmp_path / "1.npz", pred_probs=p, classes=np.array(["0", "1", "2"]))
         two = write_npz(tmp_path / "2.npz", pred_probs=p[:, [2, 0, 1]], classes=np.array(["2", "0", "1"]))
         first, second = scan(one, tmp_path / "1", options()), scan(two, tmp_path / "2", options())
-        assert store.sha256(first / store.AUDIT_FILE) == store.sha256(second / store.AUDIT_FILE)
+        assert store.sha256(first / paths.AUDIT_FILE) == store.sha256(second / paths.AUDIT_FILE)
         plain = scan(write_npz(tmp_path / "3.npz"), tmp_path / "3", options())
         with Store.open(first) as opened, Store.open(plain) as other:
             assert set(opened.names_in("scores")) > set(other.names_in("scores"))

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given as forall
 from hypothesis import strategies as st
 
-from labeltui import store
+from labeltui import paths, store
 from labeltui.errors import AuditError, DamagedAudit, InputError, NewerFormat, NotAnAudit
 from labeltui.store import Store
 from tests.factories import make_audit
@@ -33,7 +33,7 @@ def rewrite(
     audit: Path, *, without: tuple[str, ...] = (), attrs: dict[str, store.Attribute] | None = None, **new
 ):
     """Write audit.h5 again with some datasets left out or replaced (`a__b` names a/b)."""
-    path = audit / store.AUDIT_FILE
+    path = audit / paths.AUDIT_FILE
     arrays, attributes = {}, {}
     with store.H5(path) as file:
         waiting = [""]
@@ -62,6 +62,21 @@ def write_result(path: Path, audit: Path, needs=(), arrays=None, **attrs) -> Pat
             groups["embeddings"] = {"default": opened.embedding_name}
         store.write_h5(path, default if arrays is None else arrays, groups)
     return path
+
+
+def test_text_attributes_are_plain_strings_for_other_programs(tmp_path: Path) -> None:
+    """h5py, h5dump and MATLAB read them as text; the file's bytes stay the same from run to run."""
+    files = [tmp_path / f"{number}.h5" for number in range(3)]
+    for file in files:
+        store.write_h5(
+            file,
+            {"a": np.arange(3)},
+            {"": {"name": "größe", "list": ["x", "yy"], "uuid": store.FROM_CONTENT}},
+        )
+    with h5py.File(files[0]) as opened:
+        assert opened.attrs["name"] == "größe"
+        assert list(opened.attrs["list"]) == ["x", "yy"]
+    assert len({file.read_bytes() for file in files}) == 1
 
 
 class TestWriting:
@@ -221,7 +236,7 @@ class TestReading:
                 file["chunked"][0] = 1
 
     def test_a_reader_neither_locks_nor_writes(self, audit: Path) -> None:
-        os.chmod(audit / store.AUDIT_FILE, 0o444)
+        os.chmod(audit / paths.AUDIT_FILE, 0o444)
         os.chmod(audit, 0o555)
         try:
             with Store.open(audit) as one, Store.open(audit) as two:
@@ -291,7 +306,7 @@ class TestReading:
         }
         (tmp_path / "big").mkdir()
         store.write_h5(
-            tmp_path / "big" / store.AUDIT_FILE,
+            tmp_path / "big" / paths.AUDIT_FILE,
             arrays,
             {"": store.audit_attrs(), "embeddings": {"default": "e"}},
         )
@@ -317,13 +332,13 @@ class TestFaults:
         with pytest.raises(NotAnAudit, match="labeltui scan"):
             Store.open(tmp_path / "images")
         with pytest.raises(NotAnAudit, match="name its directory"):
-            Store.open(audit / store.AUDIT_FILE)
+            Store.open(audit / paths.AUDIT_FILE)
         with pytest.raises(NotAnAudit, match="one level deeper"):
             Store.open(tmp_path)
-        (tmp_path / "half" / store.PARTIAL).mkdir(parents=True)
+        (tmp_path / "half" / paths.PARTIAL).mkdir(parents=True)
         with pytest.raises(NotAnAudit, match="has not finished"):
             Store.open(tmp_path / "half")
-        with h5py.File(tmp_path / "images" / store.AUDIT_FILE, "w") as file:
+        with h5py.File(tmp_path / "images" / paths.AUDIT_FILE, "w") as file:
             file["x"] = [1]
         with pytest.raises(NotAnAudit, match="another kind"):
             Store.open(tmp_path / "images")
@@ -335,7 +350,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
     def test_a_truncated_file_is_damaged(self, audit: Path, share: float) -> None:
-        path = audit / store.AUDIT_FILE
+        path = audit / paths.AUDIT_FILE
         os.truncate(path, int(share * path.stat().st_size))
         with pytest.raises(DamagedAudit, match="bytes"):
             Store.open(audit)
@@ -396,7 +411,7 @@ class TestFaults:
     def test_a_changed_byte_is_found(self, audit: Path) -> None:
         with Store.open(audit) as opened:
             assert list(opened.faults()) == []
-        path = audit / store.AUDIT_FILE
+        path = audit / paths.AUDIT_FILE
         with h5py.File(path, "r+") as file:
             file["embeddings/given"][3, 4] += 1
         with Store.open(audit) as opened:
@@ -405,7 +420,7 @@ class TestFaults:
 
     def test_broken_bytes_anywhere_are_reported_or_harmless(self, tmp_path: Path) -> None:
         audit = make_audit(tmp_path, n=30, images=False)
-        path = audit / store.AUDIT_FILE
+        path = audit / paths.AUDIT_FILE
         original, rng, damaged = path.read_bytes(), np.random.default_rng(0), 0
         for _ in range(150):
             content = np.frombuffer(original, np.uint8).copy()
@@ -423,10 +438,10 @@ class TestFaults:
         assert damaged > 20
 
     def test_a_lost_scan_json_does_no_harm_and_a_broken_one_is_named(self, audit: Path) -> None:
-        (audit / store.SCAN_FILE).write_text("{")
+        (audit / paths.SCAN_FILE).write_text("{")
         with Store.open(audit) as opened, pytest.raises(DamagedAudit, match=r"scan\.json"):
             _ = opened.scan
-        (audit / store.SCAN_FILE).unlink()
+        (audit / paths.SCAN_FILE).unlink()
         with Store.open(audit) as opened:
             assert opened.scan == {}
             assert list(opened.faults()) == []
@@ -507,15 +522,15 @@ class TestGenerations:
     def test_a_lost_generation_is_named(self, audit: Path, tmp_path: Path) -> None:
         with Store.open(audit) as opened:
             opened.adopt(write_result(tmp_path / "r.h5", audit))
-        shutil.rmtree(audit / store.DERIVED)
+        shutil.rmtree(audit / paths.DERIVED)
         with pytest.raises(DamagedAudit, match=r"1\.h5.*missing"):
             Store.open(audit, 1)
 
     def test_stray_files_are_no_generations(self, audit: Path, tmp_path: Path) -> None:
-        (audit / store.DERIVED).mkdir()
+        (audit / paths.DERIVED).mkdir()
         for name in ("x.h5", "01.h5", ".2.h5.abc.tmp", "3.txt", "-4.h5"):
-            (audit / store.DERIVED / name).write_bytes(b"")
+            (audit / paths.DERIVED / name).write_bytes(b"")
         with Store.open(audit) as opened:
             assert opened.generations() == [0]
             assert opened.adopt(write_result(tmp_path / "r.h5", audit)) == 1
-        assert not (audit / store.DERIVED / ".2.h5.abc.tmp").exists()
+        assert not (audit / paths.DERIVED / ".2.h5.abc.tmp").exists()

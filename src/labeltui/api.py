@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +24,11 @@ from labeltui import audit as audits
 from labeltui import detect, graph, pipeline, scanning, sources
 from labeltui import export as exporting
 from labeltui.embed import EmbedSpec
-from labeltui.embed.stream import OK, validate_rows
+from labeltui.embed.stream import validate_rows
 from labeltui.errors import InputError, UsageError
 from labeltui.head import HeadSpec
+from labeltui.parallel import Cancel, Progress, StageProgress
+from labeltui.paths import OK
 from labeltui.sources import SourceOptions
 from labeltui.text import safe, unescape
 
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     from labeltui.audit import Change, Step
     from labeltui.export import Exported
 
-Progress = Callable[[str, int, int], None]
-Cancel = Callable[[], bool]
 PathLike = str | os.PathLike[str]
 
 
@@ -110,7 +110,7 @@ def find_label_issues(
     metric: str | None = None,
     device: str = "auto",
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     cancel: Cancel | None = None,
 ) -> LabelIssues:
     """Find the samples whose labels look wrong.
@@ -324,7 +324,7 @@ class Audit(audits.Audit):
         return _frame(self.to_dict())
 
     def train(
-        self, *, model: str | None = None, progress: Progress | None = None, **options: Any
+        self, *, model: str | None = None, progress: StageProgress | None = None, **options: Any
     ) -> Change | None:
         """Train on the current labels, wait for the end, and take in the new scores.
 
@@ -443,7 +443,7 @@ def scan(
     source: PathLike,
     out: PathLike,
     *,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     cancel: Cancel | None = None,
     **options: Any,
 ) -> Audit:
@@ -626,7 +626,7 @@ def knn_graph(
     backend: str = "exact",
     threads: int | None = None,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> graph.Graph:
     """Find the k nearest neighbours of every row, exactly unless asked otherwise.

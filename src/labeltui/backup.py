@@ -8,8 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from labeltui import store
-from labeltui.audit import generations
+from labeltui import paths, store
 from labeltui.check import check
 from labeltui.errors import AuditError, DamagedAudit, UsageError
 from labeltui.journal import Journal
@@ -87,23 +86,23 @@ def backup(audit: Path, out: Path) -> Backup:
 
 def _copy(opened: store.Store, target: Path) -> tuple[int, int, int, int, list[str]]:
     source = opened.path
-    for name in (store.AUDIT_FILE, store.SCAN_FILE):
+    for name in (paths.AUDIT_FILE, paths.SCAN_FILE):
         if (source / name).exists():
             _copy_file(source / name, target / name)
     with Journal.open(source, opened.uuid, read_only=True) as journal:
         for _ in range(ATTEMPTS):
-            (target / store.JOURNAL_FILE).unlink(missing_ok=True)
-            journal.copy(target / store.JOURNAL_FILE)
+            (target / paths.JOURNAL_FILE).unlink(missing_ok=True)
+            journal.copy(target / paths.JOURNAL_FILE)
             with Journal.open(target, opened.uuid, read_only=True) as copy:
                 actions, _, rows = copy.read()
-            (target / store.DERIVED).mkdir(exist_ok=True)
+            (target / paths.DERIVED).mkdir(exist_ok=True)
             for n in opened.generations()[1:]:
                 try:
-                    _copy_file(opened.generation_path(n), target / store.DERIVED / f"{n}.h5")
+                    _copy_file(opened.generation_path(n), target / paths.DERIVED / f"{n}.h5")
                 except FileNotFoundError:
                     continue  # nothing needs it any more
             current = rows[-1].n if rows else 0
-            if not current or (target / store.DERIVED / f"{current}.h5").exists():
+            if not current or (target / paths.DERIVED / f"{current}.h5").exists():
                 break
             if not opened.generation_path(current).exists() and current not in opened.generations():
                 break  # the audit goes without it, too
@@ -111,8 +110,8 @@ def _copy(opened: store.Store, target: Path) -> tuple[int, int, int, int, list[s
     active = [job.id for job in jobs if job.active]
     kept = [job.directory for job in jobs if not job.active]
     for run in kept:
-        _copy_run(run, target / generations.RUNS / run.name)
-    for folder in (target / store.DERIVED, target / generations.RUNS, target):
+        _copy_run(run, target / paths.RUNS / run.name)
+    for folder in (target / paths.DERIVED, target / paths.RUNS, target):
         if folder.is_dir():
             store.sync_directory(folder)
     report = check(target)

@@ -16,15 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from labeltui import files, store
-from labeltui.audit import generations
+from labeltui import files, paths, store
 from labeltui.audit.ledger import replay
 from labeltui.errors import AuditBusy, AuditError, JobError, LabeltuiError, NotAnAudit
 from labeltui.journal import GenerationRow, Journal
 from labeltui.scanning.checkpoint import Checkpoint
 from labeltui.text import safe
 from labeltui.train.jobs import Job, list_jobs
-from labeltui.train.predictions import FILE as PREDICTIONS
 from labeltui.train.predictions import Predictions
 from labeltui.train.spec import TrainSpec, array_hash, label_hash
 
@@ -164,11 +162,11 @@ def _look(path: Path) -> Report:
     except NotAnAudit:
         raise
     except AuditError as error:
-        if not (path / store.AUDIT_FILE).exists():
+        if not (path / paths.AUDIT_FILE).exists():
             raise
         fault = f"{error.message}; {error.got}"
         advice = "copy it again or restore it from a backup; the rest cannot be checked without it"
-        return Report(path, [Finding(store.AUDIT_FILE, "damaged", fault, advice)], [], checked)
+        return Report(path, [Finding(paths.AUDIT_FILE, "damaged", fault, advice)], [], checked)
     with opened:
         checked["samples"] = opened.n
         findings += _scan_findings(opened)
@@ -182,7 +180,7 @@ def _look(path: Path) -> Report:
         except LabeltuiError as error:
             faults = ["; ".join(filter(None, (error.message, error.got)))]
         advice = "restore journal.db from a backup (with its journal.db-wal, if there is one)"
-        findings += [Finding(store.JOURNAL_FILE, "damaged", fault, advice) for fault in faults]
+        findings += [Finding(paths.JOURNAL_FILE, "damaged", fault, advice) for fault in faults]
         # Without the journal nobody knows which generation is current, and nothing is repaired.
         findings += _generation_findings(opened, rows)
         checked["generations"] = len(opened.generations()) - 1
@@ -195,10 +193,10 @@ def _look(path: Path) -> Report:
 
 
 def _scan_findings(opened: store.Store) -> Iterator[Finding]:
-    where = opened.path / store.SCAN_FILE
+    where = opened.path / paths.SCAN_FILE
     if not where.exists():
         yield Finding(
-            store.SCAN_FILE,
+            paths.SCAN_FILE,
             "damaged",
             "it is missing: audit.h5 cannot be compared with its checksum, and images need --source",
             "copy it from where the audit came from",
@@ -206,12 +204,12 @@ def _scan_findings(opened: store.Store) -> Iterator[Finding]:
     advice = "copy it again or restore it from a backup"
     try:
         if where.exists() and "sha256" not in opened.scan:
-            yield Finding(store.SCAN_FILE, "damaged", "it holds no checksum of audit.h5", advice)
+            yield Finding(paths.SCAN_FILE, "damaged", "it holds no checksum of audit.h5", advice)
     except AuditError as error:
-        yield Finding(store.SCAN_FILE, "damaged", f"{error.message}; {error.got}", advice)
+        yield Finding(paths.SCAN_FILE, "damaged", f"{error.message}; {error.got}", advice)
         return
     for fault in opened.faults():
-        yield Finding(store.AUDIT_FILE, "damaged", fault, advice)
+        yield Finding(paths.AUDIT_FILE, "damaged", fault, advice)
 
 
 def _generation_findings(opened: store.Store, rows: list[GenerationRow] | None) -> Iterator[Finding]:
@@ -225,7 +223,7 @@ def _generation_findings(opened: store.Store, rows: list[GenerationRow] | None) 
     for n in there:
         if not faults[n]:
             continue
-        name = f"{store.DERIVED}/{n}.h5"
+        name = f"{paths.DERIVED}/{n}.h5"
         source = _same_result(opened, row_of.get(n))
         if rows is None:
             advice, repair = "mend the journal first", None
@@ -248,7 +246,7 @@ def _same_result(opened: store.Store, row: GenerationRow | None) -> Path | None:
     """got The result of the run that a generation from, if it still has the bytes that were adopted."""
     if row is None or not row.run or Path(row.run).name != row.run:
         return None
-    result = opened.path / generations.RUNS / row.run / generations.RESULT
+    result = opened.path / paths.RUNS / row.run / paths.RESULT_FILE
     try:
         return result if result.is_file() and store.sha256(result) == row.sha256 else None
     except OSError:
@@ -270,27 +268,27 @@ def _setting_aside(opened: store.Store, n: int, instead: GenerationRow | None, c
     def repair(journal: Journal) -> str:
         if current:
             # The journal first: a crash between the two leaves a file that the next repair sets aside.
-            row = instead or GenerationRow(0, 0, store.sha256(opened.path / store.AUDIT_FILE), "")
+            row = instead or GenerationRow(0, 0, store.sha256(opened.path / paths.AUDIT_FILE), "")
             journal.append("generation", generation=(row.n, row.sha256, row.run))
             if not journal.flush():
                 raise journal.failed or AuditError("a repair must be saved", "it was not", "")
         os.replace(path, path.with_name(path.name + DAMAGED_SUFFIX))
         store.sync_directory(path.parent)
         shown = f"; generation {instead.n if instead else 0} is current" if current else ""
-        return f"{store.DERIVED}/{n}.h5 was set aside as {n}.h5{DAMAGED_SUFFIX}{shown}"
+        return f"{paths.DERIVED}/{n}.h5 was set aside as {n}.h5{DAMAGED_SUFFIX}{shown}"
 
     return repair
 
 
 def _run_findings(opened: store.Store, job: Job) -> Iterator[Finding]:
-    where = f"{generations.RUNS}/{job.id}"
+    where = f"{paths.RUNS}/{job.id}"
     advice = "start a new run; this one is left as it is"
 
     def damaged(file: str, fault: str) -> Finding:
         return Finding(f"{where}/{file}", "damaged", safe(fault), advice)
 
     try:
-        spec = TrainSpec.read(job.directory / "spec.json")
+        spec = TrainSpec.read(job.directory / paths.SPEC_FILE)
     except LabeltuiError as error:
         yield damaged("spec.json", f"{error.message}; {error.got}")
         return
@@ -306,7 +304,7 @@ def _run_findings(opened: store.Store, job: Job) -> Iterator[Finding]:
                 continue
             if found != digest:
                 yield damaged(f"{name}.npy", "it is not what spec.json names: the hashes differ")
-    for file in ("exit.json", "metrics.json"):
+    for file in (paths.EXIT_FILE, paths.METRICS_FILE):
         try:
             files.read_json(job.directory / file)
         except FileNotFoundError:
@@ -315,27 +313,27 @@ def _run_findings(opened: store.Store, job: Job) -> Iterator[Finding]:
             yield damaged(file, f"it cannot be read as JSON: {error}")
     if job.active:
         return  # what follows is being written
-    if (job.directory / PREDICTIONS).exists():
+    if (job.directory / paths.PREDICTIONS_FILE).exists():
         try:
             Predictions.read(job.directory)
         except JobError as error:
-            yield damaged(PREDICTIONS, error.got)
-    result = job.directory / generations.RESULT
+            yield damaged(paths.PREDICTIONS_FILE, error.got)
+    result = job.directory / paths.RESULT_FILE
     if result.exists():
         for fault in opened.generation_faults(result):
             if "which is not here" not in fault:  # what it built on may be gone since it was adopted
-                yield damaged(generations.RESULT, fault)
+                yield damaged(paths.RESULT_FILE, fault)
 
 
 def _leftovers(path: Path, jobs: list[Job], may_repair: bool) -> Iterator[Finding]:
     """What killed processes left behind."""
-    folders = [path, path / store.DERIVED]
+    folders = [path, path / paths.DERIVED]
     for job in jobs:
         if not job.active:
-            folders += [job.directory, job.directory / "epochs", job.directory / "checkpoints"]
+            folders += [job.directory, job.directory / paths.EPOCHS, job.directory / paths.CHECKPOINTS]
     found = [each for folder in folders for each in sorted(folder.glob(".*.tmp"))]
     now = time.time()
-    runs = path / generations.RUNS
+    runs = path / paths.RUNS
     found += [
         each
         for each in (sorted(runs.iterdir()) if runs.is_dir() else [])
@@ -349,9 +347,9 @@ def _leftovers(path: Path, jobs: list[Job], may_repair: bool) -> Iterator[Findin
             "--repair deletes it",
             _deleting(each) if may_repair else None,
         )
-    if (path / store.PARTIAL).is_dir():
+    if (path / paths.PARTIAL).is_dir():
         yield Finding(
-            store.PARTIAL,
+            paths.PARTIAL,
             "leftover",
             "its scan has finished",
             "--repair deletes it",
@@ -377,6 +375,6 @@ def _discarding(path: Path) -> Repair:
                 partial.discard()
         except AuditBusy:
             return ""  # its scan is just finishing
-        return f"{store.PARTIAL} was deleted"
+        return f"{paths.PARTIAL} was deleted"
 
     return repair

@@ -18,7 +18,7 @@ import click
 
 from labeltui import __version__
 from labeltui.errors import AuditBusy, LabeltuiError, SystemRefused, UsageError
-from labeltui.progress import Progress
+from labeltui.progress import ProgressLine
 from labeltui.text import safe
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
     from labeltui import demo as demonstration
     from labeltui import report
 
-    progress = Progress()
+    progress = ProgressLine()
     made = demonstration.demo(out, None if as_json else progress)
     progress.finish()
     if as_json:
@@ -196,7 +196,7 @@ def scan(source: Path, out: Path, as_json: bool, **given: Any) -> None:
     given |= {name: _names(given[name]) for name in ("class_order", "splits")}
     given["model_args"] = parse_model_args(given["model_args"])
     options = api.scan_options(**given, command=shlex.join(sys.argv))
-    progress = Progress()
+    progress = ProgressLine()
     try:
         audit = scanning.scan(source, out, options, progress)
     finally:
@@ -564,7 +564,7 @@ def _status(audit: Path) -> dict[str, Any]:
 def _follow(job: Job) -> Job:
     from labeltui.train import jobs
 
-    progress = Progress()
+    progress = ProgressLine()
     try:
         return jobs.wait(job, progress)
     finally:

@@ -1,6 +1,6 @@
 """Settings of the person (a TOML file) and the directories labeltui uses.
 
-The file is ``config.toml`` in `config_dir()`; every setting has a default, so it need not exist::
+The file is ``config.toml`` in `paths.config_dir()`; every setting has a default, so it need not exist::
 
     [review]
     reviewer = "ada"            # written into every decision; default: the login name
@@ -28,9 +28,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from labeltui import files
+from labeltui import files, paths
 from labeltui.errors import UsageError
 from labeltui.text import safe
 
@@ -82,35 +80,20 @@ class Config:
             return f"uid{os.getuid()}"
 
 
-def config_dir() -> Path:
-    """Directory of ``config.toml``."""
-    return platformdirs.user_config_path("labeltui")
-
-
-def cache_dir() -> Path:
-    """Directory of things that can be made again (the demo's data, what terminals answered)."""
-    return platformdirs.user_cache_path("labeltui")
-
-
-def state_dir() -> Path:
-    """Directory of what the UI remembers between two starts (the place in each audit's queue)."""
-    return platformdirs.user_state_path("labeltui")
-
-
 def load(path: Path | None = None) -> Config:
     """Read the settings.
 
     Parameters
     ----------
     path : Path, optional
-        A file that must exist; by default ``config.toml`` in `config_dir()`, which need not.
+        A file that must exist; by default ``config.toml`` in `paths.config_dir()`, which need not.
 
     Raises
     ------
     UsageError
         Listing every fault of the file with its line.
     """
-    file = path or config_dir() / "config.toml"
+    file = path or paths.config_dir() / "config.toml"
     try:
         content = files.read_regular(file, MOST_BYTES).decode()
     except FileNotFoundError:

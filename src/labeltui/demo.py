@@ -19,16 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 import labeltui
-from labeltui import store
+from labeltui import paths, store
 from labeltui.errors import AuditError, UsageError
+from labeltui.parallel import StageProgress
 from labeltui.text import safe
 
 RATE = 0.08
 SEED = 20261120
 SCALE = 4  # of each 8 x 8 image: large enough to look at, every pixel still itself
 COLUMNS = ("path", "given", "clean")
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Demo:
 
 def demo(
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     cancel: Callable[[], bool] | None = None,
     threads: int | None = None,
 ) -> Demo:
@@ -152,19 +151,17 @@ def measure(audit: Path, truth: Path) -> Planted:
         number = {name: index for index, name in enumerate(opened.class_ids)}
         clean = np.array([number[clean_of[name]] for name in opened.ids])
         wrong = clean != opened.given
-        flagged = (opened.status == store.OK) & (opened.array("suggest/label")[:, 0] != opened.given)
+        flagged = (opened.status == paths.OK) & (opened.array("suggest/label")[:, 0] != opened.given)
     hits = int((flagged & wrong).sum())
     return Planted(int(wrong.sum()), hits / max(1, int(flagged.sum())), hits / max(1, int(wrong.sum())))
 
 
 def _cache() -> Path:
-    import platformdirs
-
-    return platformdirs.user_cache_path("labeltui") / f"demo-{labeltui.__version__}"
+    return paths.cache_dir() / f"demo-{labeltui.__version__}"
 
 
 def _is_finished(out: Path, audit: Path) -> bool:
-    if not (audit / store.AUDIT_FILE).exists() or (audit / store.PARTIAL).exists():
+    if not (audit / paths.AUDIT_FILE).exists() or (audit / paths.PARTIAL).exists():
         return False
     with store.Store.open(audit) as opened:
         version = opened.scan.get("version")
@@ -196,7 +193,7 @@ def _digits(
     return np.round(bundle.images * (255 / 16)).astype(np.uint8), clean, given
 
 
-def _make_images(out: Path, directory: Path, truth: Path, report: Progress, threads: int | None) -> None:
+def _make_images(out: Path, directory: Path, truth: Path, report: StageProgress, threads: int | None) -> None:
     """Write what is missing of the tree and its truth; touch nothing that is there."""
     report("images", 0, 1)
     images, clean, given = _digits(threads)
@@ -247,7 +244,7 @@ def _write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
 def _scan(
     images: Path,
     audit: Path,
-    progress: Progress | None,
+    progress: StageProgress | None,
     cancel: Callable[[], bool] | None,
     threads: int | None,
 ) -> None:

@@ -39,6 +39,7 @@ from scipy.sparse.csgraph import connected_components
 
 from labeltui import parallel
 from labeltui.errors import Cancelled, InputError, SourceError
+from labeltui.parallel import Progress
 
 Groups: TypeAlias = NDArray[np.int32]
 
@@ -160,7 +161,7 @@ def near_duplicates(
     most: int | None = None,
     seed: int = 0,
     threads: int | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> NearDuplicates:
     """Join samples that are nearly the same image, whatever their labels and splits.
@@ -324,7 +325,7 @@ def _compare(
     second: NDArray[Any],
     image: Callable[[int], Image.Image],
     threads: int | None,
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
     cancel: Callable[[], bool] | None,
 ) -> NDArray[np.float32]:
     """Distances of pairs of images, infinite where one cannot be read."""

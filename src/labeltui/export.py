@@ -44,7 +44,8 @@ from numpy.typing import NDArray
 
 from labeltui.audit import Audit
 from labeltui.errors import UsageError
-from labeltui.store import OK, STATUS_NAMES, replacing
+from labeltui.paths import OK, STATUS_NAMES
+from labeltui.store import replacing
 from labeltui.text import escape, safe
 
 COLUMNS = (

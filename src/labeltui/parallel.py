@@ -17,6 +17,9 @@ from labeltui.errors import Cancelled, UsageError
 VARIABLE = "LABELTUI_THREADS"
 
 Progress = Callable[[float], None]  # gets the finished fraction, 0..1; called from the thread that waits
+StageProgress = Callable[
+    [str, int, int], None
+]  # gets a stage's name, and how many units of it are done, of how many
 Cancel = Callable[[], bool]  # whether to stop
 
 Result = TypeVar("Result")

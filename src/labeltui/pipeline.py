@@ -32,6 +32,7 @@ from labeltui.errors import Cancelled, UsageError
 from labeltui.graph.build import BACKENDS
 from labeltui.head import HeadSpec
 from labeltui.metric import METRICS, choose_metric, uncentred
+from labeltui.parallel import Cancel, Progress, StageProgress
 
 STORED_NEIGHBOURS = 50
 # A spectrum takes a time that grows with the cube of the classes: 0.2 s for 1,000, minutes for 10,000.
@@ -42,8 +43,6 @@ HUNDREDTHS = 100  # total of the stages that only know the fraction done
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 Attrs = dict[str, dict[str, store.Attribute]]
-Progress = Callable[[str, int, int], None]
-Cancel = Callable[[], bool]
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int32]
 Compute = Callable[[], tuple[Mapping[str, Array], Mapping[str, Any]]]
@@ -124,7 +123,7 @@ class NoCache:
 
 @dataclass
 class Stages:
-    """Progress, cancellation and a clock for the stages of one run.
+    """StageProgress, cancellation and a clock for the stages of one run.
 
     Attributes
     ----------
@@ -136,12 +135,12 @@ class Stages:
         Seconds taken, by stage.
     """
 
-    report: Progress = lambda stage, done, total: None
+    report: StageProgress = lambda stage, done, total: None
     cancelled: Cancel = lambda: False
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
+    def stage(self, name: str) -> Iterator[Progress]:
         """Time a stage; yields a callback for the fraction of it that is done."""
         begun = time.monotonic()
         self.check()
@@ -320,7 +319,7 @@ def build_graph(
     options: ScoringOptions,
     name: str,
     scored: Scored,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     cancel: Cancel | None = None,
     cache: Cache | None = None,
     *,
@@ -408,7 +407,7 @@ def _find_duplicates(
     options: ScoringOptions,
     image: Callable[[int], Image.Image] | None,
     scored: Scored,
-    progress: Callable[[float], None],
+    progress: Progress,
     cancel: Cancel,
     cache: Cache,
 ) -> Ints:
@@ -521,7 +520,7 @@ def _train_classifier(
     options: ScoringOptions,
     device: str,
     scored: Scored,
-    progress: Callable[[float], None],
+    progress: Progress,
     cancel: Cancel,
     cache: Cache,
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], head.Dynamics | None]:
@@ -554,7 +553,7 @@ def _train_classifier(
 def flag(
     inputs: detect.DetectorInputs,
     scored: Scored,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> None:
     """Run the detectors and the ensemble; add scores, suggestions and flags to `scored`.

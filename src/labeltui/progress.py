@@ -14,7 +14,7 @@ REDRAW_SECONDS = 0.1
 LOG_SECONDS = 30.0
 
 
-class Progress:
+class ProgressLine:
     """Shows how far the stages of a long command are.
 
     Parameters

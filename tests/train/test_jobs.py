@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labeltui import store
+from labeltui import paths, store
 from labeltui.audit import Audit
 from labeltui.errors import JobError, UsageError
 from labeltui.journal import identity
@@ -296,7 +296,7 @@ def test_a_curve_is_the_mean_of_the_models_that_came_so_far(tmp_path: Path) -> N
         [1, '"epoch"'],
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines) + '{"model": 1, "epoch": 2, "loss": 0'
-    (tmp_path / curves.EVENTS).write_text(text)
+    (tmp_path / paths.EVENTS_FILE).write_text(text)
     found = curves.read(tmp_path)
     assert found.loss == (1.5, 1.0)
     assert found.accuracy == pytest.approx((0.55, 0.7))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labeltui import store
+from labeltui import paths, store
 from labeltui.journal import create
 
 NAMES = ("cat", "dog", "bird", "[red]x", "漢字", "a very long name of a class")
@@ -77,11 +77,11 @@ def draw_audit(directory: Path, n: int = 90) -> Path:
     }
     audit = directory / "drawn.audit"
     audit.mkdir()
-    digest = store.write_h5(audit / store.AUDIT_FILE, arrays, attrs)
+    digest = store.write_h5(audit / paths.AUDIT_FILE, arrays, attrs)
     np.save(directory / "images.npy", images)
     source = {"kind": "arrays", "file": "images.npy", "image_store": "array", "array_key": None}
     store.write_json(
-        audit / store.SCAN_FILE,
+        audit / paths.SCAN_FILE,
         {"version": "test", "sha256": digest, "root": str(directory), "source": source},
     )
     opened = store.Store.open(audit)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeltui.audit.ledger import KINDS
-from labeltui.store import OK, Store
+from labeltui.paths import OK
+from labeltui.store import Store
 
 PER_BIN = 30  # decisions; fewer say nothing of a share
 MOST_BINS = 5

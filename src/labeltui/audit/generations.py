@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from labeltui import files
+from labeltui import files, paths
 from labeltui.errors import AuditError
 from labeltui.journal import GenerationRow
 from labeltui.store import Store, sha256
 from labeltui.text import safe
-
-RUNS = "runs"
-RESULT = "result.h5"
 
 
 def newest(store: Store, rows: Sequence[GenerationRow]) -> Store:
@@ -38,10 +35,10 @@ def _reopen(store: Store, n: int) -> Store:
 def runs(path: Path) -> list[Path]:
     """The directories of training runs, oldest first."""
     try:
-        names = sorted(os.listdir(path / RUNS))
+        names = sorted(os.listdir(path / paths.RUNS))
     except OSError:  # as a rule there are none yet; whoever asks for runs is told of other reasons
         return []
-    return [path / RUNS / name for name in names if not name.startswith(".")]
+    return [path / paths.RUNS / name for name in names if not name.startswith(".")]
 
 
 def prepare(store: Store, rows: Sequence[GenerationRow], refused: set[str]) -> list[GenerationRow]:
@@ -69,7 +66,7 @@ def prepare(store: Store, rows: Sequence[GenerationRow], refused: set[str]) -> l
         A result cannot be adopted; those after it are taken at the next call.
     """
     known = {row.run for row in rows} | refused
-    results = [run / RESULT for run in runs(store.path) if run.name not in known]
+    results = [run / paths.RESULT_FILE for run in runs(store.path) if run.name not in known]
     results = [result for result in results if result.is_file()]
     if not results:
         return []
@@ -107,7 +104,7 @@ def newest_run_seq(path: Path) -> int:
     """The last action of the journal that the labels of the newest run contain, 0 without any run."""
     for run in reversed(runs(path)):
         try:
-            seq = files.read_json(run / "spec.json")["journal_seq"]
+            seq = files.read_json(run / paths.SPEC_FILE)["journal_seq"]
         except (OSError, ValueError, KeyError):
             continue
         if isinstance(seq, int):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from labeltui.audit.ledger import KINDS
 from labeltui.errors import InputError
-from labeltui.store import OK, Names
+from labeltui.paths import OK
+from labeltui.store import Names
 from labeltui.text import safe
 
 if TYPE_CHECKING:

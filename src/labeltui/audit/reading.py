@@ -21,7 +21,8 @@ from labeltui.audit.queue import Queues, QueueSpec
 from labeltui.audit.views import CLASS_ORDERS, ClassTable, Decision, PairRow, Summary
 from labeltui.errors import AuditError, InputError, MissingImage
 from labeltui.journal import Journal
-from labeltui.store import STATUS_NAMES, Store
+from labeltui.paths import STATUS_NAMES
+from labeltui.store import Store
 from labeltui.text import safe, tell_apart
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Reading:
 
     @property
     def statuses(self) -> NDArray[np.uint8]:
-        """(N,) positions in `labeltui.store.STATUS_NAMES`: whether the scan could use the samples."""
+        """(N,) positions in `labeltui.paths.STATUS_NAMES`: whether the scan could use the samples."""
         return self._store.status
 
     def score(self, i: int) -> float:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from labeltui.errors import InputError
 from labeltui.head import Dynamics, HeadSpec
+from labeltui.parallel import Progress
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -253,7 +254,7 @@ class NoiseAwareDetector(Detector):
         self,
         transition: npt.NDArray[np.float64],
         detectors: Sequence[Detector],
-        progress: Callable[[float], None],
+        progress: Progress,
         cancel: Callable[[], bool] | None,
     ) -> None:
         """Fit. Called once, after `fit` and before `probabilities` and `score`.

@@ -48,6 +48,7 @@ from labeltui.detect.ensemble import (
 from labeltui.detect.registry import register
 from labeltui.head.components import components, finite_rows, project
 from labeltui.head.training import device_named
+from labeltui.parallel import Progress
 
 LEAST = 20  # decisions, right and wrong ones among them
 HANDOVER = 20
@@ -90,7 +91,7 @@ class CleanNet(NoiseAwareDetector):
         self,
         transition: npt.NDArray[np.float64],
         detectors: Sequence[Detector],
-        progress: Callable[[float], None],
+        progress: Progress,
         cancel: Callable[[], bool] | None,
     ) -> None:
         """Measure centroids and, with enough decisions, train the networks and weigh them and the voters."""

@@ -34,6 +34,7 @@ from labeltui import parallel
 from labeltui.detect.base import Floats, Ints, Mask
 from labeltui.errors import Cancelled
 from labeltui.head.optimiser import AdamW, one_cycle
+from labeltui.parallel import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -288,7 +289,7 @@ def train(
     threads: int | None,
     device: torch.device,
     begin: Mapping[str, Floats] | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Codes:
     """Train one network for each fold on the samples of the others and encode everything.

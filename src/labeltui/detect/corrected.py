@@ -11,6 +11,7 @@ import numpy.typing as npt
 from labeltui import head
 from labeltui.detect.base import Attribute, Detector, DetectorInputs, Floats, NoiseAwareDetector
 from labeltui.detect.registry import register
+from labeltui.parallel import Progress
 
 MEMBERS = 2  # heads for each fold: the blend leans on this one most, and two disagree where one would be sure
 LONGER = 1.5
@@ -41,7 +42,7 @@ class Corrected(NoiseAwareDetector):
         self,
         transition: npt.NDArray[np.float64],
         detectors: Sequence[Detector],
-        progress: Callable[[float], None],
+        progress: Progress,
         cancel: Callable[[], bool] | None,
     ) -> None:
         """Train the heads behind `transition`, K x K, of the labels that are learned from."""

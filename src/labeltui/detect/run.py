@@ -24,6 +24,7 @@ from labeltui.detect.base import (
 from labeltui.detect.ensemble import Ensemble
 from labeltui.detect.registry import available, table
 from labeltui.errors import Cancelled, InputError, UsageError
+from labeltui.parallel import Progress
 
 SUGGESTIONS = 5
 _TRAINING_FRACTION = 0.9  # of the time, where detectors train
@@ -31,7 +32,7 @@ _TRAINING_FRACTION = 0.9  # of the time, where detectors train
 
 def run(
     inputs: DetectorInputs,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     *,
     only: Sequence[str] | None = None,
     cancel: Callable[[], bool] | None = None,
@@ -126,7 +127,7 @@ def run(
     return findings
 
 
-def _report_part(report: Callable[[float], None], number: int, count: int, fraction: float) -> None:
+def _report_part(report: Progress, number: int, count: int, fraction: float) -> None:
     report(_TRAINING_FRACTION * (number + fraction) / count)
 
 

@@ -19,10 +19,10 @@ from labeltui.embed.decoders import Decoder, HereDecoder, ProcessDecoder
 from labeltui.embed.embedders import Embedder
 from labeltui.embed.memory import retain_heap
 from labeltui.errors import Cancelled, InputError
+from labeltui.paths import NON_FINITE, UNREADABLE, ZERO
 from labeltui.sources import Source
 from labeltui.sources.images import FileImages
 
-OK, UNREADABLE, NON_FINITE, ZERO = 0, 1, 2, 3
 # Rows are divided by their length in float32 later: its square must neither vanish nor overflow.
 SHORTEST, LONGEST = 1e-18, 1e18
 TASK = 16  # images that a decoding process gets at a time

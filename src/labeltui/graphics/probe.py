@@ -26,6 +26,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labeltui import paths
 from labeltui.graphics.answers import Answers, Reader, question, without_mode
 from labeltui.graphics.capabilities import Capabilities, Cell, choose, from_environment
 
@@ -255,9 +256,7 @@ def identity(environment: Mapping[str, str]) -> str:
 
 def cache_file() -> Path:
     """Return the file of remembered answers in the user's cache directory."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("labeltui") / "terminals.json"
+    return paths.cache_dir() / "terminals.json"
 
 
 def recall(name: str, file: Path) -> Answers | None:

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 from labeltui.journal.database import (
     FORMAT,
-    NAME,
     Action,
     GenerationRow,
     Journal,
@@ -39,12 +38,12 @@ from labeltui.journal.database import (
     StoredRow,
     create,
 )
-from labeltui.journal.lock import LOCK, identity, lives_here, on_shared_file_system
+from labeltui.journal.lock import identity, lives_here, on_shared_file_system
+from labeltui.paths import JOURNAL_LOCK
 
 __all__ = [
     "FORMAT",
-    "LOCK",
-    "NAME",
+    "JOURNAL_LOCK",
     "Action",
     "GenerationRow",
     "Journal",

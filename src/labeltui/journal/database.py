@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labeltui.errors import AuditBusy, AuditError, AuditExists, DamagedAudit, NewerFormat, NotAnAudit
-from labeltui.journal.lock import LOCK, OwnerLock, on_shared_file_system, utc_now
+from labeltui.journal.lock import OwnerLock, on_shared_file_system, utc_now
+from labeltui.paths import JOURNAL_FILE, JOURNAL_LOCK
 from labeltui.store import replacing
 from labeltui.text import safe
 
 FORMAT = 1
-NAME = "journal.db"
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -175,7 +175,7 @@ def create(path: Path, audit_uuid: str, mode: int = 0o600) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / NAME
+        path = path / JOURNAL_FILE
     if path.exists():
         raise AuditExists("a journal is created once", f"{safe(str(path))} exists", "choose another place")
     try:
@@ -262,7 +262,7 @@ class Journal:
         AuditError
             The directory cannot be written.
         """
-        path = Path(directory) / NAME
+        path = Path(directory) / JOURNAL_FILE
         try:
             _require_plain(path)
         except OSError as error:
@@ -272,7 +272,7 @@ class Journal:
                 "check its permissions and its disk",
             ) from None
         reviewer = reviewer or _login()
-        lock = None if read_only else OwnerLock(path.with_name(LOCK), reviewer)
+        lock = None if read_only else OwnerLock(path.with_name(JOURNAL_LOCK), reviewer)
         journal = cls(path, reviewer=reviewer, lock=lock, on_change=on_change)
         try:
             with journal._reading() as db:
@@ -340,7 +340,7 @@ class Journal:
         """A connection for reading, whatever lies beside the file and whether or not it may be written."""
         scratch: str | None = None
         try:
-            beside = [self.path.with_name(NAME + suffix) for suffix in ("-wal", "-journal")]
+            beside = [self.path.with_name(JOURNAL_FILE + suffix) for suffix in ("-wal", "-journal")]
             unmerged = [path for path in beside if path.exists() and path.stat().st_size > 0]
             writable = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
             with ExitStack() as stack:
@@ -360,7 +360,7 @@ class Journal:
                     scratch = tempfile.mkdtemp(prefix="labeltui-journal-")
                     for path in [self.path, *unmerged]:
                         shutil.copyfile(path, os.path.join(scratch, path.name))
-                    db = stack.enter_context(closing(_connect(Path(scratch, NAME), "mode=rw")))
+                    db = stack.enter_context(closing(_connect(Path(scratch, JOURNAL_FILE), "mode=rw")))
                 elif db is None:
                     db = stack.enter_context(closing(_connect(self.path, "mode=ro&immutable=1")))
                 yield db
@@ -682,7 +682,7 @@ def _require_plain(path: Path) -> None:
     """See that a journal is there, and that neither it nor what SQLite keeps beside it is a link."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         # SQLite writes through links, and what lies beside an audit may come from anybody.
-        if path.with_name(NAME + suffix).is_symlink():
+        if path.with_name(JOURNAL_FILE + suffix).is_symlink():
             raise DamagedAudit(
                 "the files of a journal are no links",
                 f"{safe(str(path))}{suffix} is one",
@@ -690,7 +690,7 @@ def _require_plain(path: Path) -> None:
             )
     if not path.is_file():
         raise NotAnAudit(
-            f"an audit holds {NAME}", f"{safe(str(path.parent))} does not", "scan the data again"
+            f"an audit holds {JOURNAL_FILE}", f"{safe(str(path.parent))} does not", "scan the data again"
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import socket
@@ -16,9 +14,8 @@ from typing import Any
 
 from labeltui import files
 from labeltui.errors import AuditBusy, AuditError
+from labeltui.locks import LocksUnsupported, try_lock
 from labeltui.text import safe
-
-LOCK = "journal.lock"
 
 # File systems that several hosts may mount at once, or whose memory maps and locks cannot be relied on.
 _SHARED = {
@@ -38,7 +35,6 @@ _SHARED = {
         "wekafs",
     ),
 }
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class OwnerLock:
@@ -111,13 +107,11 @@ class OwnerLock:
 
     def _lock(self, path: Path) -> None:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise _busy(path, self._read()) from None
-            # A file system without locks: the record alone must do.
-            if error.errno not in _NO_LOCKS or lives_here(self._read()):
-                raise _busy(path, self._read()) from None
+            taken = try_lock(self._descriptor)
+        except LocksUnsupported:  # the record alone must do
+            taken = not lives_here(self._read())
+        if not taken:
+            raise _busy(path, self._read())
         holder = self._read()
         if holder.get("host", socket.gethostname()) != socket.gethostname() and on_shared_file_system(path):
             raise _busy(path, holder, f"if that process is gone, delete {safe(str(path))}")

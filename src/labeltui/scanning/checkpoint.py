@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -31,8 +30,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import files, store
+from labeltui import files, paths, store
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, UsageError
+from labeltui.locks import try_lock
 from labeltui.text import safe
 
 ROW_DTYPE = np.dtype([("sha256", "u1", 32), ("pixels", "u1", 32), ("status", "u1")])
@@ -96,7 +96,7 @@ class Checkpoint:
     """
 
     def __init__(self, audit: Path) -> None:
-        self.path = audit / store.PARTIAL
+        self.path = audit / paths.PARTIAL
         self.resumed = self.path.is_dir()
         files.make_directory(self.path)
         self._open: list[int] = []
@@ -108,17 +108,17 @@ class Checkpoint:
         lock = files.open_own(self.path / "lock", os.O_RDWR)
         self._open.append(lock)
         try:
-            # A record lock: unlike flock it is not inherited by worker processes that outlive a killed scan.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            taken = try_lock(lock, inherited=False)  # worker processes may outlive a killed scan
+        except OSError:
             self.close()
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
+            raise
+        if not taken:
+            self.close()
             raise AuditBusy(
                 "only one scan may write an audit",
                 f"another process scans into {safe(str(audit))}",
                 "wait for it",
-            ) from None
+            )
         if os.fstat(lock).st_nlink == 0:  # opened just before another scan finished and deleted it
             self.close()
             raise AuditBusy(
@@ -259,7 +259,7 @@ class Checkpoint:
         facts = np.zeros(block.stop - block.start, ROW_DTYPE)
         facts["sha256"], facts["pixels"], facts["status"] = block.sha256, block.pixels, block.status
         features = np.array(block.features, self._dtype, order="C")
-        features[block.status != store.OK] = 0
+        features[block.status != paths.OK] = 0
         _write(self._features, features, block.start * features.itemsize * self._shape[1])
         _write(self._facts, facts, block.start * ROW_DTYPE.itemsize)
         self._faults.update(block.faults)
@@ -331,14 +331,14 @@ class Checkpoint:
         self, arrays: Mapping[str, Array], attrs: Mapping[str, Mapping[str, store.Attribute]]
     ) -> tuple[str, str]:
         """Write audit.h5 where `publish` finds it; return its SHA-256 and the audit's uuid."""
-        path = self.path / store.AUDIT_FILE
+        path = self.path / paths.AUDIT_FILE
         digest = store.write_h5(path, arrays, attrs)
         with store.H5(path) as file:
             return digest, str(file.attrs()["uuid"])
 
     def publish(self) -> None:
         """Move audit.h5 to its place in one step, then forget the unfinished scan."""
-        os.replace(self.path / store.AUDIT_FILE, self.path.parent / store.AUDIT_FILE)
+        os.replace(self.path / paths.AUDIT_FILE, self.path.parent / paths.AUDIT_FILE)
         store.sync_directory(self.path.parent)
         self.discard()
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import labeltui
-from labeltui import store
+from labeltui import paths, store
 from labeltui.text import safe
 
 LISTED = 10_000  # faults with their reasons; the status of every sample stands in audit.h5
@@ -29,7 +29,7 @@ class Fault:
     id : str
         Printable.
     status : str
-        One of `labeltui.store.STATUS_NAMES`.
+        One of `labeltui.paths.STATUS_NAMES`.
     reason : str
         Printable.
     """
@@ -94,8 +94,8 @@ def summary(audit: Path) -> ScanSummary:
 
 def count_not_ok(status: npt.NDArray[np.uint8]) -> dict[str, int]:
     """Return how many samples have each status but ok."""
-    counts = np.bincount(status, minlength=len(store.STATUS_NAMES)).tolist()
-    return {name: counts[value] for value, name in enumerate(store.STATUS_NAMES) if value != store.OK}
+    counts = np.bincount(status, minlength=len(paths.STATUS_NAMES)).tolist()
+    return {name: counts[value] for value, name in enumerate(paths.STATUS_NAMES) if value != paths.OK}
 
 
 def list_faults(
@@ -103,8 +103,8 @@ def list_faults(
 ) -> list[Fault]:
     """Return the samples that are not ok, with their reasons."""
     return [
-        Fault(index, safe(ids[index]), store.STATUS_NAMES[status[index]], safe(reasons.get(index, "")))
-        for index in np.flatnonzero(status != store.OK)[:limit].tolist()
+        Fault(index, safe(ids[index]), paths.STATUS_NAMES[status[index]], safe(reasons.get(index, "")))
+        for index in np.flatnonzero(status != paths.OK)[:limit].tolist()
     ]
 
 
@@ -112,7 +112,7 @@ def remarks(ids: list[bytes], status: npt.NDArray[np.uint8], reasons: dict[int, 
     """Return one note for each remark on samples that are ok, with their number and an example."""
     of: dict[str, list[int]] = {}
     for index, text in reasons.items():
-        if status[index] == store.OK:
+        if status[index] == paths.OK:
             of.setdefault(text, []).append(index)
     return [
         f"{len(found):,} x {safe(text)}, such as {safe(ids[found[0]])}" for text, found in sorted(of.items())

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import journal, sources, store
+from labeltui import journal, paths, sources, store
 from labeltui.errors import AuditError, AuditExists, Cancelled, SourceError, UsageError
-from labeltui.pipeline import Cancel, Progress, Scored, score
+from labeltui.parallel import Cancel, StageProgress
+from labeltui.pipeline import Scored, score
 from labeltui.scanning.checkpoint import Checkpoint, Rows
 from labeltui.scanning.label_table import LabelTable, read_label_table
 from labeltui.scanning.options import SMALL_IMAGE, ScanOptions
@@ -36,7 +37,7 @@ def scan(
     source_path: Path,
     out: Path,
     options: ScanOptions | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     cancel: Cancel | None = None,
 ) -> Path:
     """Turn a labelled data set into an audit.
@@ -100,7 +101,7 @@ def scan(
             table.notes.insert(0, SMOKE_TEST)
     try:
         _make_directory(out, options.shared)
-        if options.resume is False and (out / store.PARTIAL).is_dir():
+        if options.resume is False and (out / paths.PARTIAL).is_dir():
             with Checkpoint(out) as unfinished:
                 unfinished.discard()
         with Checkpoint(out) as checkpoint:
@@ -121,8 +122,8 @@ def scan(
 def _check_target(out: Path, options: ScanOptions) -> None:
     """Refuse a place where a new audit would bury something."""
     shown = safe(str(out))
-    checkpoint = (out / store.PARTIAL).is_dir()
-    if (out / store.AUDIT_FILE).exists() and not checkpoint:
+    checkpoint = (out / paths.PARTIAL).is_dir()
+    if (out / paths.AUDIT_FILE).exists() and not checkpoint:
         raise AuditExists(
             "a scan never overwrites an audit",
             f"{shown} is a finished one",
@@ -153,7 +154,7 @@ def _make_directory(out: Path, shared: bool) -> None:
 
 def _finished_before(run: Run, source: sources.Source, out: Path, checkpoint: Checkpoint) -> bool:
     """Whether an earlier run was killed after its audit appeared; then only the remains are cleared away."""
-    if not (out / store.AUDIT_FILE).exists():
+    if not (out / paths.AUDIT_FILE).exists():
         return False
     with store.Store.open(out) as opened:
         other = ""
@@ -195,7 +196,7 @@ def _scan(
         scored.metadata["smoke_test"] = True
     with run.stage("embed"):
         rows = embed_rows(run, source, table, checkpoint, scored)
-    inside = (rows.status == store.OK) & table.inside
+    inside = (rows.status == paths.OK) & table.inside
     require_two(table, rows, inside)
     add_table(scored, table, rows)
     if pred_probs is not None:  # kept, so that re-training can weigh them too
@@ -255,7 +256,7 @@ def _write(
         digest, uuid = checkpoint.finish(scored.arrays, scored.attrs)
         store.sweep(out)
         # No audit.h5, no decisions: a journal here is the remains of a run killed at this very place.
-        for leftover in out.glob(f"{store.JOURNAL_FILE}*"):
+        for leftover in out.glob(f"{paths.JOURNAL_FILE}*"):
             leftover.unlink()
         journal.create(out, uuid, 0o660 if run.options.shared else 0o600)
     table.notes.extend(remarks(table.ids, rows.status, rows.faults))
@@ -272,7 +273,7 @@ def _write(
         stages=run.seconds,
     )
     store.write_json(
-        out / store.SCAN_FILE,
+        out / paths.SCAN_FILE,
         record(
             summary,
             started=run.started,
@@ -284,6 +285,6 @@ def _write(
             **scored.metadata,
         ),
     )
-    for name in (store.SCAN_FILE, f"{store.PARTIAL}/{store.AUDIT_FILE}"):
+    for name in (paths.SCAN_FILE, f"{paths.PARTIAL}/{paths.AUDIT_FILE}"):
         (out / name).chmod(stat.S_IMODE(out.stat().st_mode) & 0o666)
     checkpoint.publish()

@@ -24,36 +24,16 @@ from __future__ import annotations
 from labeltui.store.atomic import replacing, sha256, sweep, sync_directory, sync_file, write_json
 from labeltui.store.h5 import FROM_CONTENT, H5, Attribute, Blocks, Names, pack_matrix, pack_names, write_h5
 from labeltui.store.layout import (
-    AUDIT_FILE,
-    DERIVED,
     FORMAT,
-    JOURNAL_FILE,
-    NON_FINITE,
-    OK,
-    PARTIAL,
-    SCAN_FILE,
-    STATUS_NAMES,
-    UNREADABLE,
-    ZERO,
     Store,
     audit_attrs,
     generation_attrs,
 )
 
 __all__ = [
-    "AUDIT_FILE",
-    "DERIVED",
     "FORMAT",
     "FROM_CONTENT",
     "H5",
-    "JOURNAL_FILE",
-    "NON_FINITE",
-    "OK",
-    "PARTIAL",
-    "SCAN_FILE",
-    "STATUS_NAMES",
-    "UNREADABLE",
-    "ZERO",
     "Attribute",
     "Blocks",
     "Names",

@@ -146,7 +146,7 @@ def write_h5(
             for name in sorted(attrs):
                 _write_attrs(file[name or "/"], attrs[name], content)
             if attrs.get("", {}).get("uuid") == FROM_CONTENT:
-                _set_text(file, "uuid", _as_uuid(content.digest()))
+                file.attrs.create("uuid", _as_uuid(content.digest()), dtype=h5py.string_dtype())
         return sha256(temporary)
 
 
@@ -239,7 +239,7 @@ def _write_attrs(
     for key in sorted(values):
         value = values[key]
         if isinstance(value, str):
-            _set_text(target, key, value)
+            target.attrs.create(key, value.encode("utf-8", "surrogateescape"), dtype=h5py.string_dtype())
             content.update(f"{target.name}\0{key}\0{value}\0".encode("utf-8", "surrogateescape"))
             continue
         if (
@@ -249,25 +249,17 @@ def _write_attrs(
             and isinstance(value[0], str)
         ):
             encoded = [str(item).encode("utf-8", "surrogateescape") for item in value]
-            array = np.array(encoded, dtype=f"S{max(1, *(len(item) for item in encoded))}")
-            target.attrs.create(key, array, dtype=h5py.string_dtype("utf-8", array.dtype.itemsize))
-        else:
-            array = np.asarray(value)
-            if array.size == 0:
-                array = array.astype(np.int64)
-            if array.dtype.kind not in "iufb":
-                raise InputError(
-                    "an attribute must be text, numbers or a list of these", f"{key} is {value!r}"
-                )
-            target.attrs.create(key, array)
+            target.attrs.create(key, encoded, dtype=h5py.string_dtype())
+            text = "\0".join(map(str, value))
+            content.update(f"{target.name}\0{key}\0{len(value)}\0{text}\0".encode("utf-8", "surrogateescape"))
+            continue
+        array = np.asarray(value)
+        if array.size == 0:
+            array = array.astype(np.int64)
+        if array.dtype.kind not in "iufb":
+            raise InputError("an attribute must be text, numbers or a list of these", f"{key} is {value!r}")
+        target.attrs.create(key, array)
         content.update(f"{target.name}\0{key}\0{array.dtype.str}\0{array.shape}\0".encode() + array.tobytes())
-
-
-def _set_text(target: h5py.Group | h5py.Dataset, key: str, value: str) -> None:
-    # Fixed-length text: variable-length text lies in a heap whose bytes depend on its history.
-    encoded = value.encode("utf-8", "surrogateescape")
-    kind = h5py.string_dtype("utf-8", max(1, len(encoded)))
-    target.attrs.create(key, np.array(encoded, dtype=f"S{max(1, len(encoded))}"), dtype=kind)
 
 
 def _as_uuid(digest: bytes) -> str:

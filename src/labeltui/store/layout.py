@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from labeltui import files
+from labeltui import files, paths
 from labeltui.errors import AuditError, DamagedAudit, NewerFormat, NotAnAudit
 from labeltui.store.atomic import replacing, sha256, sweep, sync_directory
 from labeltui.store.contents import damaged, require_complete, shape_faults, value_faults
@@ -21,16 +21,6 @@ from labeltui.text import safe
 
 FORMAT = 1
 """The newest format of audit.h5 and of a generation that this labeltui reads, and the one it writes."""
-
-AUDIT_FILE = "audit.h5"
-SCAN_FILE = "scan.json"
-PARTIAL = "scan.partial"
-DERIVED = "derived"
-JOURNAL_FILE = "journal.db"
-
-OK, UNREADABLE, NON_FINITE, ZERO = range(4)
-STATUS_NAMES = ("ok", "unreadable", "non_finite", "zero")
-"""What a sample's status means; all but ok stay in the audit and out of graph, CSG and folds."""
 
 
 # It names files outside the audit (what the UI remembers), so it must not be a path.
@@ -56,7 +46,8 @@ class Store:
     class_ids, class_names, split_names : list
         Class ids (bytes), display names and split names (as they came: show them through `text.safe`).
     given, status, split : numpy.ndarray
-        (n,) int32 class index or -1; (n,) uint8, see `STATUS_NAMES`; (n,) int16 split index or -1. Read-only.
+        (n,) int32 class index or -1; (n,) uint8, see `labeltui.paths.STATUS_NAMES`; (n,) int16 split index or -1.
+        Read-only.
     """
 
     def __init__(self, path: Path, opened: dict[int, H5], sizes: Mapping[str, int]) -> None:
@@ -97,9 +88,9 @@ class Store:
         opened: dict[int, H5] = {}
         try:
             _require_audit(path)
-            opened[0] = H5(path / AUDIT_FILE)
+            opened[0] = H5(path / paths.AUDIT_FILE)
             root = _check_root(opened[0], "audit")
-            sizes = require_complete(opened[0], f"{path.name}/{AUDIT_FILE}")
+            sizes = require_complete(opened[0], f"{path.name}/{paths.AUDIT_FILE}")
             waiting = [generation] if generation else []
             while waiting:
                 number = waiting.pop()
@@ -209,7 +200,7 @@ class Store:
         """What scan.json says; empty when the file was lost, since nothing in it is needed to review."""
         if self._scan is None:
             try:
-                self._scan = files.read_json(self.path / SCAN_FILE)
+                self._scan = files.read_json(self.path / paths.SCAN_FILE)
             except FileNotFoundError:
                 self._scan = {}
             except (OSError, ValueError) as error:
@@ -270,7 +261,7 @@ class Store:
             files.make_directory(target.parent)
         except NotADirectoryError as error:
             raise DamagedAudit(
-                f"{DERIVED} must be a directory of the audit", str(error.strerror), ""
+                f"{paths.DERIVED} must be a directory of the audit", str(error.strerror), ""
             ) from None
         sweep(target.parent)
         with replacing(target) as temporary:
@@ -341,17 +332,17 @@ class Store:
 
     @property
     def _where(self) -> str:
-        return f"{self.path.name}/{AUDIT_FILE}"
+        return f"{self.path.name}/{paths.AUDIT_FILE}"
 
     def faults(self) -> Iterator[str]:
         """Read all of audit.h5 and yield what is wrong with it, in words; its checksum stands in scan.json."""
-        path = self.path / AUDIT_FILE
+        path = self.path / paths.AUDIT_FILE
         try:
             recorded = self.scan.get("sha256")
             # Read before it is mapped: a disk's error in mapped memory ends the process.
             found = sha256(path)
             if recorded and found != recorded:
-                yield f"its SHA-256 is {found}, not {safe(str(recorded), 64)} as {SCAN_FILE} says"
+                yield f"its SHA-256 is {found}, not {safe(str(recorded), 64)} as {paths.SCAN_FILE} says"
             yield from value_faults(self._files[0], self._sizes, everything=True)
         except DamagedAudit as error:
             yield error.got
@@ -405,7 +396,7 @@ def audit_attrs(**more: Attribute) -> dict[str, Attribute]:
 
 def _numbers(path: Path) -> list[int]:
     try:
-        found = os.listdir(path / DERIVED)
+        found = os.listdir(path / paths.DERIVED)
     except FileNotFoundError:
         return []
     stems = (name.removesuffix(".h5") for name in found if name.endswith(".h5"))
@@ -415,26 +406,26 @@ def _numbers(path: Path) -> list[int]:
 
 
 def _generation_path(path: Path, number: int) -> Path:
-    return path / DERIVED / f"{number}.h5" if number else path / AUDIT_FILE
+    return path / paths.DERIVED / f"{number}.h5" if number else path / paths.AUDIT_FILE
 
 
 def _require_audit(path: Path) -> None:
-    if (path / AUDIT_FILE).is_file():
+    if (path / paths.AUDIT_FILE).is_file():
         return
-    requirement = f"{safe(str(path))} must be an audit, a directory with {AUDIT_FILE}"
+    requirement = f"{safe(str(path))} must be an audit, a directory with {paths.AUDIT_FILE}"
     scan = "make one: labeltui scan DATA -o my.audit"
     if not path.exists():
         raise NotAnAudit(requirement, "there is no such directory", scan)
     if not path.is_dir():
-        hint = f"name its directory: {safe(str(path.parent))}" if path.name == AUDIT_FILE else scan
+        hint = f"name its directory: {safe(str(path.parent))}" if path.name == paths.AUDIT_FILE else scan
         raise NotAnAudit(requirement, "it is a file", hint)
-    if (path / PARTIAL).is_dir():
+    if (path / paths.PARTIAL).is_dir():
         raise NotAnAudit(
             requirement,
             "its scan has not finished",
             "run the same labeltui scan again: it goes on where it stopped",
         )
-    inside = sorted(path.glob(f"*/{AUDIT_FILE}"))
+    inside = sorted(path.glob(f"*/{paths.AUDIT_FILE}"))
     if inside:
         raise NotAnAudit(
             requirement, "the audit lies one level deeper", f"name {safe(str(inside[0].parent))}"

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labeltui import head, parallel, store
+from labeltui import head, parallel, paths, store
 from labeltui.embed import EmbedSpec
 from labeltui.embed.backbone import choose_device, load_model, preprocessing, triple
 from labeltui.embed.memory import retain_heap
@@ -141,7 +141,7 @@ class _BackboneJob:
         for part in self.parts:
             with np.load(self._path(part), allow_pickle=False) as data:
                 probabilities[part.name] = data["rows"], data["p"]
-        (self.directory / checkpoints.FOLDER / checkpoints.LAST).unlink(missing_ok=True)
+        (self.directory / paths.CHECKPOINTS / checkpoints.LAST).unlink(missing_ok=True)
         self._consolidate()
         more: dict[str, Any] = {
             "weights": _weights_said(self.spec),
@@ -166,7 +166,7 @@ class _BackboneJob:
         if n_folds < 2:
             raise JobError("folds need at least two groups of samples", f"got {int(training.sum())} samples")
         # What no fold has (unlabelled, excluded, held out) is predicted by every model, and averaged.
-        loose = np.flatnonzero((task.audit.status == store.OK) & (fold < 0))
+        loose = np.flatnonzero((task.audit.status == paths.OK) & (fold < 0))
         parts = [
             Part(
                 number,
@@ -191,7 +191,7 @@ class _BackboneJob:
             np.int64
         )
         if self.spec.reembed:
-            wanted = np.flatnonzero(audit.status == store.OK)
+            wanted = np.flatnonzero(audit.status == paths.OK)
         _, config = load_model(replace(self.embed, pretrained=False, checkpoint=None))
         self.config = config
         transform = preprocessing(self.embed, config)
@@ -248,7 +248,7 @@ class _BackboneJob:
             )
 
         def keep(fit: Fit) -> None:
-            path = self.directory / checkpoints.FOLDER / checkpoints.LAST
+            path = self.directory / paths.CHECKPOINTS / checkpoints.LAST
             checkpoints.write(path, fit.tensors(), {"part": part.name, **fit.state()})
 
         def check(fit: Fit) -> None:
@@ -300,7 +300,7 @@ class _BackboneJob:
         p = fit.predict(part.predict)
         if part.name == "all":
             checkpoints.write(
-                self.directory / checkpoints.FOLDER / checkpoints.MODEL,
+                self.directory / paths.CHECKPOINTS / checkpoints.MODEL,
                 fit.shown.state_dict(),
                 {"model": spec.model, "classes": [name.decode("utf-8", "backslashreplace") for name in
                                                   task.audit.class_ids]},
@@ -322,7 +322,7 @@ class _BackboneJob:
         return "model" if part.name == "all" else f"fold {part.number + 1} of {int(self.fold.max()) + 1}"
 
     def _go_on(self, part: Part, fit: Fit) -> None:
-        path = self.directory / checkpoints.FOLDER / checkpoints.LAST
+        path = self.directory / paths.CHECKPOINTS / checkpoints.LAST
         if not path.exists():
             return
         tensors, state = checkpoints.read(path)
@@ -362,7 +362,7 @@ class _BackboneJob:
     def _consolidate(self) -> None:
         epochs = self.spec.epochs
         recorded = [part for part in self.parts if part.watched.any()]
-        if not (self.directory / dynamics.EPOCHS).is_dir():
+        if not (self.directory / paths.EPOCHS).is_dir():
             return  # done before a resume
         for name in ("", *(["clean-"] if self.spec.clean_pass else [])):
             files = [[part.number * epochs + epoch for part in recorded] for epoch in range(epochs)]
@@ -410,9 +410,9 @@ class _BackboneJob:
         if self.fit is None:  # trained before a resume
             nothing = np.zeros(0, dtype=np.int64)
             self.fit = Fit(self._model(part), self._without_training(images, nothing))
-            tensors, _ = checkpoints.read(self.directory / checkpoints.FOLDER / checkpoints.MODEL)
+            tensors, _ = checkpoints.read(self.directory / paths.CHECKPOINTS / checkpoints.MODEL)
             self.fit.shown.load_state_dict(tensors)
-        rows = np.flatnonzero(self.task.audit.status == store.OK)
+        rows = np.flatnonzero(self.task.audit.status == paths.OK)
         self.task.job.event("embed", 1 - SCORE_SHARE)
         features = self.fit.features(rows)
         out = np.zeros((len(self.task.labels), features.shape[1]), dtype=np.float32)

@@ -21,7 +21,6 @@ from labeltui import store
 from labeltui.errors import JobError
 from labeltui.text import safe
 
-FOLDER = "checkpoints"
 LAST = "last.safetensors"
 MODEL = "model.safetensors"
 _STATE = (

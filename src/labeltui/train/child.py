@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import sys
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import store
+from labeltui import paths, store
 from labeltui.errors import Cancelled, JobError, LabeltuiError
+from labeltui.locks import LocksUnsupported, try_lock
 from labeltui.train import device
 from labeltui.train.jobs import Job, list_jobs, require_no_links
 from labeltui.train.spec import OUT, TRAIN, TrainSpec, array_hash, label_hash
@@ -31,14 +31,10 @@ def run(directory: Path) -> str:
     lock = os.open(directory, os.O_RDONLY)
     try:
         # Two people may resume one run at once; a second process would write over the first one's files.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        print("another process works on this run", flush=True)
-        return "running"
-    except OSError:
-        pass  # a file system without locks
-    try:
+        with contextlib.suppress(LocksUnsupported):
+            if not try_lock(lock):
+                print("another process works on this run", flush=True)
+                return "running"
         return _run(directory)
     finally:
         os.close(lock)
@@ -109,7 +105,7 @@ def _before(job: Run) -> Job | None:
 
 
 def _train(job: Run) -> dict[str, Any]:
-    spec = TrainSpec.read(job.directory / "spec.json")
+    spec = TrainSpec.read(job.directory / paths.SPEC_FILE)
     labels = _load(job, "labels", spec.label_sha256, "<i4")
     with store.Store.open(job.directory.parent.parent, spec.generation) as audit:
         audit.validate()
@@ -142,7 +138,7 @@ def _train(job: Run) -> dict[str, Any]:
 def _roles(audit: store.Store, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
     """Every sample that the scan judged is trained on."""
     judged = audit.array(f"graph/{audit.embedding_name}/indices")[:, 0] >= 0
-    return np.where((audit.status == store.OK) & judged & (labels >= 0), TRAIN, OUT).astype(np.uint8)
+    return np.where((audit.status == paths.OK) & judged & (labels >= 0), TRAIN, OUT).astype(np.uint8)
 
 
 def _load(job: Run, name: str, digest: str, dtype: str) -> npt.NDArray[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import store
+from labeltui import paths, store
 from labeltui.errors import JobError
 from labeltui.text import safe
 from labeltui.train.jobs import Job, find
@@ -160,7 +160,8 @@ def compare(audit: Audit, run_ids: Sequence[str], against: str = "current") -> C
     with store.Store.open(audit.path, audit.generation) as opened:
         labels = named_labels(audit, opened, against)
     found = [
-        (job, TrainSpec.read(job.directory / "spec.json"), Predictions.read(job.directory)) for job in jobs
+        (job, TrainSpec.read(job.directory / paths.SPEC_FILE), Predictions.read(job.directory))
+        for job in jobs
     ]
     for job, _, predictions in found:
         at, classes = predictions.rows, predictions.predicted

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from labeltui import files
+from labeltui import files, paths
 
-EVENTS = "events.jsonl"
 MOST_BYTES = 64 << 20  # far more than a run writes
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -43,7 +42,7 @@ def read(directory: Path) -> Curve:
     An epoch that was done twice, because the run was killed before its checkpoint, counts as it was done last.
     """
     try:
-        text = files.read_regular(directory / EVENTS, MOST_BYTES).decode("utf-8", "replace")
+        text = files.read_regular(directory / paths.EVENTS_FILE, MOST_BYTES).decode("utf-8", "replace")
     except OSError:
         return Curve()
     found: dict[tuple[int, int], tuple[float, float]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from labeltui.errors import Cancelled
+from labeltui.locks import try_lock
 
 WAIT_SECONDS = 1.0
 
@@ -63,15 +63,11 @@ def turn(
         finally:
             os.umask(before)
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                waiting()
-                if cancelled():
-                    raise Cancelled("the run was stopped", "while it waited for the GPU") from None
-                time.sleep(WAIT_SECONDS)
+        while not try_lock(descriptor):
+            waiting()
+            if cancelled():
+                raise Cancelled("the run was stopped", "while it waited for the GPU")
+            time.sleep(WAIT_SECONDS)
         yield
     finally:
         os.close(descriptor)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import store
+from labeltui import paths, store
 from labeltui.head import Dynamics
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ FIELDS = {
     "top_p": "float16",
     "sum_squares": "float16",
 }
-EPOCHS = "epochs"
-FILE = "dynamics.h5"
 
 
 class Recorder:
@@ -89,7 +87,7 @@ class Recorder:
 
         values = self._values[:, :-1].cpu().numpy()
         arrays = dict(zip(("log_p", "margin", "top_p", "sum_squares"), values, strict=True))
-        folder = directory / EPOCHS
+        folder = directory / paths.EPOCHS
         folder.mkdir(exist_ok=True)
         with store.replacing(folder / f"{name}{number:05}.npz") as temporary, open(temporary, "wb") as file:
             np.savez(file, rows=self.rows.astype(np.int32), top=self._top[:-1].cpu().numpy(), **arrays)
@@ -131,7 +129,7 @@ def consolidate(
         for files in parts:
             line = np.full(n, -1 if dtype == "int16" else np.nan, dtype=dtype)
             for number in files:
-                path = directory / EPOCHS / f"{name}{number:05}.npz"
+                path = directory / paths.EPOCHS / f"{name}{number:05}.npz"
                 if path.exists():  # not where a model stopped early
                     epoch = read_epoch(path)
                     line[epoch["rows"]] = epoch[field]
@@ -141,21 +139,21 @@ def consolidate(
         field: store.Blocks(shape, np.dtype(dtype), lambda field=field, dtype=dtype: rows(field, dtype))  # type: ignore[misc]
         for field, dtype in FIELDS.items()
     }
-    store.write_h5(directory / f"{name}{FILE}", {**arrays, "labels": labels, "fold": fold}, {})
+    store.write_h5(directory / f"{name}{paths.DYNAMICS_FILE}", {**arrays, "labels": labels, "fold": fold}, {})
 
 
 def clear(directory: Path) -> None:
     """Remove the epochs' files; their content stands in dynamics.h5."""
-    shutil.rmtree(directory / EPOCHS, ignore_errors=True)
+    shutil.rmtree(directory / paths.EPOCHS, ignore_errors=True)
 
 
 def write_dynamics(directory: Path, dynamics: Dynamics, fold: npt.NDArray[np.int8]) -> None:
     """Write the dynamics of heads, which train in memory, in the same form."""
     arrays = {field: getattr(dynamics, field) for field in FIELDS}
-    store.write_h5(directory / FILE, {**arrays, "labels": dynamics.labels, "fold": fold}, {})
+    store.write_h5(directory / paths.DYNAMICS_FILE, {**arrays, "labels": dynamics.labels, "fold": fold}, {})
 
 
 def read_dynamics(directory: Path) -> Dynamics:
     """Read a finished run's dynamics."""
-    with store.H5(directory / FILE) as file:
+    with store.H5(directory / paths.DYNAMICS_FILE) as file:
         return Dynamics(**{field: np.array(file[field]) for field in (*FIELDS, "labels")})

@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import functional
 
 from labeltui.embed import Transform
 from labeltui.errors import Cancelled, ChangedImage, MissingImage, UnreadableImage
+from labeltui.parallel import Progress
 from labeltui.sources import Images
 from labeltui.store import Names
 
@@ -76,7 +77,7 @@ class TrainingImages:
         if len(rows) * size <= resident_bytes:
             self._kept = np.empty((len(rows), transform.height, transform.width, 3), dtype=np.uint8)
 
-    def read(self, share: Callable[[float], None], cancelled: Callable[[], bool]) -> None:
+    def read(self, share: Progress, cancelled: Callable[[], bool]) -> None:
         """Decode everything that is kept in memory; else look at a sample of the images."""
         rows = self.rows
         if self._kept is None:

@@ -18,7 +18,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import files, store
+from labeltui import files, paths, store
 from labeltui.errors import JobError
 from labeltui.journal import lives_here
+from labeltui.parallel import StageProgress
 from labeltui.progress import span
 from labeltui.text import safe, safe_json
-from labeltui.train import curves, launch
+from labeltui.train import launch
 from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import TrainSpec
 
@@ -209,7 +210,7 @@ def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0
         _require_idle(audit)
     launch.launcher_words(launcher)
     try:
-        for name in ("cancel", "exit.json", "heartbeat.json", launch.LAUNCHER):
+        for name in (paths.CANCEL_FILE, paths.EXIT_FILE, paths.HEARTBEAT_FILE, launch.LAUNCHER):
             (job.directory / name).unlink(missing_ok=True)
     except OSError as error:
         raise _unusable(job.directory, error) from None
@@ -252,13 +253,13 @@ def create(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> 
     moment = max([time.time(), *(m + 1 for m in moments)])
     stamp = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dT%H%M%SZ")
     tail = "".join(random.SystemRandom().choices("abcdefghijkmnpqrstuvwxyz23456789", k=4))
-    runs = audit / "runs"
+    runs = audit / paths.RUNS
     # Filled under a hidden name and flushed: whoever lists the runs sees a complete one, also after a power cut.
     hidden = runs / f".{stamp}-{tail}"
     try:
         files.make_directory(runs)
         files.make_directory(hidden)
-        spec.write(hidden / "spec.json")
+        spec.write(hidden / paths.SPEC_FILE)
         for name, array in arrays.items():
             content = io.BytesIO()
             np.save(content, array)
@@ -343,12 +344,12 @@ def list_jobs(audit: Path) -> list[Job]:
 
 def _directories(audit: Path) -> list[Path]:
     try:
-        names = sorted(os.listdir(audit / "runs"))
+        names = sorted(os.listdir(audit / paths.RUNS))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise _unusable(audit / "runs", error) from None
-    found = [audit / "runs" / name for name in names if re.fullmatch(r"\d{8}T\d{6}Z-\w{4}", name)]
+        raise _unusable(audit / paths.RUNS, error) from None
+    found = [audit / paths.RUNS / name for name in names if re.fullmatch(r"\d{8}T\d{6}Z-\w{4}", name)]
     return [run for run in found if run.is_dir() and not run.is_symlink()]
 
 
@@ -386,15 +387,15 @@ def read(directory: Path) -> Job:
 
 def _read(directory: Path, number: int) -> Job:
     started = _started(directory.name)
-    spec = _read_json(directory / "spec.json")
-    launch_ = _read_json(directory / "launch.json")
+    spec = _read_json(directory / paths.SPEC_FILE)
+    launch_ = _read_json(directory / paths.LAUNCH_FILE)
     launched = _number(launch_.get("time"), started)
-    heartbeat = _read_json(directory / "heartbeat.json")
+    heartbeat = _read_json(directory / paths.HEARTBEAT_FILE)
     alive = bool(heartbeat) and _alive(directory, heartbeat)
     exit_ = _read_json(
-        directory / "exit.json"
+        directory / paths.EXIT_FILE
     )  # after the look at the process: its last word comes before its end
-    last = _last_progress(directory / curves.EVENTS)
+    last = _last_progress(directory / paths.EVENTS_FILE)
     if exit_:
         state, message = str(exit_.get("state", "failed")), str(exit_.get("message", ""))
         if state not in ENDED:
@@ -432,7 +433,7 @@ def _read(directory: Path, number: int) -> Job:
 def _before_its_start(directory: Path, launched: float) -> tuple[str, str]:
     """State and message of a job whose child has not begun."""
     launcher = _read_json(directory / launch.LAUNCHER)
-    cancelled = (directory / "cancel").exists()
+    cancelled = (directory / paths.CANCEL_FILE).exists()
     if lives_here(launcher):
         return "starting", ""
     if cancelled:  # a child that begins after all reads the request, and stops
@@ -473,11 +474,11 @@ def _number(value: object, otherwise: float) -> float:
 def cancel(job: Job) -> None:
     """Ask a job to stop; it does so within a training step, or leaves the queue of the launcher at once."""
     try:
-        os.close(files.open_own(job.directory / "cancel", os.O_WRONLY))
+        os.close(files.open_own(job.directory / paths.CANCEL_FILE, os.O_WRONLY))
     except OSError as error:
         raise _unusable(job.directory, error) from None
     launcher = _read_json(job.directory / launch.LAUNCHER)
-    if not (job.directory / "heartbeat.json").exists() and lives_here(launcher):
+    if not (job.directory / paths.HEARTBEAT_FILE).exists() and lives_here(launcher):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(launcher["pid"], signal.SIGTERM)
 
@@ -496,7 +497,7 @@ def follow(job: Job, poll_seconds: float = 0.5) -> Iterator[Job]:
         time.sleep(poll_seconds)
 
 
-def wait(job: Job, progress: Callable[[str, int, int], None] | None = None) -> Job:
+def wait(job: Job, progress: StageProgress | None = None) -> Job:
     """Wait for the end of a job.
 
     Parameters
@@ -564,7 +565,7 @@ def result_lines(job: Job) -> list[str]:
 def _alive(directory: Path, heartbeat: dict[str, Any]) -> bool:
     if heartbeat.get("host") != socket.gethostname():
         try:
-            return time.time() - (directory / "heartbeat.json").stat().st_mtime < LOST_AFTER_SECONDS
+            return time.time() - (directory / paths.HEARTBEAT_FILE).stat().st_mtime < LOST_AFTER_SECONDS
         except OSError:
             return False
     return lives_here(heartbeat)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from labeltui import files
+from labeltui import files, paths
 from labeltui.errors import JobError, UsageError
 from labeltui.journal import identity
 from labeltui.store import write_json
@@ -84,7 +84,7 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
     command = [*prefix, sys.executable, "-P", "-m", "labeltui.train.child", str(directory)]
     try:
         write_json(
-            directory / "launch.json",
+            directory / paths.LAUNCH_FILE,
             {
                 "time": time.time(),
                 "command": shlex.join(sys.argv),
@@ -93,7 +93,7 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
                 **options,
             },
         )
-        with open(files.open_own(directory / "log.txt", os.O_WRONLY | os.O_APPEND), "ab") as log:
+        with open(files.open_own(directory / paths.LOG_FILE, os.O_WRONLY | os.O_APPEND), "ab") as log:
             # A session of its own: closing the terminal must not reach it. All three streams are given, for inside
             # a full-screen program the inherited ones are not usable.
             process = subprocess.Popen(

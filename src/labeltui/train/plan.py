@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import head, noise, parallel, store
+from labeltui import head, noise, parallel, paths, store
 from labeltui.errors import JobError, UsageError
 from labeltui.head import HeadSpec
 from labeltui.sources.images import Images, NoImages
@@ -96,7 +96,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         if request.backbone is not None:
             _require_images(opened, audit)
         labels = _labels(audit, opened, request.labels)
-        usable = (opened.status == store.OK) & (labels >= 0)
+        usable = (opened.status == paths.OK) & (labels >= 0)
         judged = opened.array(f"graph/{opened.embedding_name}/indices")[:, 0] >= 0
         train = usable & judged
         if request.splits:
@@ -152,7 +152,7 @@ def _labels(audit: Audit, opened: store.Store, name: str) -> NDArray[np.int32]:
     if name == "current":
         return audit.training_labels()
     if name == "given":
-        return np.where(opened.status == store.OK, opened.given, -1).astype(np.int32)
+        return np.where(opened.status == paths.OK, opened.given, -1).astype(np.int32)
     table, column = split_name(name)
     values = read_column(table, column, opened.names("samples/id"))
     classes = {class_id: index for index, class_id in enumerate(opened.class_ids)}
@@ -171,7 +171,7 @@ def _labels(audit: Audit, opened: store.Store, name: str) -> NDArray[np.int32]:
             f"got {safe(', '.join(sorted(unknown)[:5]))}",
             "scan with --classes to add classes",
         )
-    labels[opened.status != store.OK] = -1
+    labels[opened.status != paths.OK] = -1
     return labels
 
 

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import files
+from labeltui import files, paths
 from labeltui.errors import JobError
 from labeltui.store import replacing, write_json
 from labeltui.text import safe
 
-FILE = "predictions.npz"
 MOST_BYTES = 1 << 30
 
 
@@ -143,10 +142,10 @@ class Predictions:
 
     def write(self, directory: Path, labels: NDArray[np.int32], names: list[str], on: str) -> Metrics:
         """Write both files; `labels` (N,) are those of the run, `on` says which samples these are."""
-        with replacing(directory / FILE) as temporary, open(temporary, "wb") as file:
+        with replacing(directory / paths.PREDICTIONS_FILE) as temporary, open(temporary, "wb") as file:
             np.savez(file, rows=self.rows, predicted=self.predicted, confidence=self.confidence)
         metrics = self.against(labels, len(names))
-        write_json(directory / "metrics.json", {"on": on, **metrics.as_json(names)})
+        write_json(directory / paths.METRICS_FILE, {"on": on, **metrics.as_json(names)})
         return metrics
 
     def against(self, labels: NDArray[np.int32], n_classes: int) -> Metrics:
@@ -177,11 +176,11 @@ class Predictions:
             The run left none, or they are damaged.
         """
         try:
-            files.require_regular(directory / FILE)
-            with zipfile.ZipFile(directory / FILE) as archive:
+            files.require_regular(directory / paths.PREDICTIONS_FILE)
+            with zipfile.ZipFile(directory / paths.PREDICTIONS_FILE) as archive:
                 if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
                     raise ValueError("it unpacks to far more than a run writes")
-            with np.load(directory / FILE, allow_pickle=False) as data:
+            with np.load(directory / paths.PREDICTIONS_FILE, allow_pickle=False) as data:
                 found = cls(data["rows"], data["predicted"], data["confidence"])
             found._require_sound()
             return found

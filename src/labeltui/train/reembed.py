@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import store
+from labeltui import paths
 from labeltui.embed.stream import validate_rows
 from labeltui.errors import JobError
 from labeltui.pipeline import Scored, ScoringOptions, build_graph, measure_classes
@@ -38,7 +38,7 @@ def reembed(
     """
     audit, job = task.audit, task.job
     old = f"graph/{audit.embedding_name}"
-    inside = (audit.status == store.OK) & (audit.array(f"{old}/indices")[:, 0] >= 0)
+    inside = (audit.status == paths.OK) & (audit.array(f"{old}/indices")[:, 0] >= 0)
     chosen = np.flatnonzero(inside)
     _, reasons = validate_rows(features[chosen])
     if reasons:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import detect, head, store
+from labeltui import detect, head, paths, store
 from labeltui.errors import Cancelled
+from labeltui.parallel import Progress
 from labeltui.pipeline import Scored, flag
-from labeltui.train.dynamics import FILE, read_dynamics, write_dynamics
+from labeltui.train.dynamics import read_dynamics, write_dynamics
 from labeltui.train.predictions import Predictions
 from labeltui.train.spec import HELD_OUT, TRAIN
 from labeltui.train.task import Task
@@ -43,7 +43,7 @@ class View:
 def rescore(
     task: Task,
     view: View,
-    share: Callable[[float], None],
+    share: Progress,
     *,
     tuned: npt.NDArray[np.float32] | None = None,
     extra: dict[str, Array] | None = None,
@@ -69,7 +69,7 @@ def rescore(
         ``flags``, and of a head job ``metrics``; for exit.json.
     """
     job, spec, audit, labels = task.job, task.spec, task.audit, task.labels
-    inside = (audit.status == store.OK) & (view.indices[:, 0] >= 0)
+    inside = (audit.status == paths.OK) & (view.indices[:, 0] >= 0)
     groups = audit.array("groups/duplicate")
     classes = len(audit.class_ids)
     fold = head.folds(labels, groups, inside & (task.roles == TRAIN), spec.folds or 5, spec.seed)
@@ -105,7 +105,7 @@ def rescore(
         cancel=job.cancelled,
     )
     recorded = result.dynamics
-    if spec.kind == "backbone" and (job.directory / FILE).exists():
+    if spec.kind == "backbone" and (job.directory / paths.DYNAMICS_FILE).exists():
         recorded = read_dynamics(job.directory)
     built_on = set(view.built_on)
     if tuned is None and TUNED in audit:
@@ -151,7 +151,7 @@ def rescore(
         more["metrics"] = metrics.summary()
         if result.dynamics is not None:
             write_dynamics(job.directory, result.dynamics, fold)
-    store.write_h5(job.directory / "result.h5", scored.arrays, scored.attrs)
+    store.write_h5(job.directory / paths.RESULT_FILE, scored.arrays, scored.attrs)
     return more
 
 

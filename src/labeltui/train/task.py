@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import files, store
+from labeltui import files, paths, store
 from labeltui.journal import identity
-from labeltui.train import curves
 from labeltui.train.jobs import HEARTBEAT_SECONDS
 from labeltui.train.spec import TrainSpec
 
@@ -36,14 +35,14 @@ class Run:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        events = files.open_own(directory / curves.EVENTS, os.O_WRONLY | os.O_APPEND)
+        events = files.open_own(directory / paths.EVENTS_FILE, os.O_WRONLY | os.O_APPEND)
         self._events = open(events, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._last = 0.0
         self._said = ("", -1.0)
         self.notes: list[str] = []
-        self.launch = _read_launch(directory / "launch.json")
+        self.launch = _read_launch(directory / paths.LAUNCH_FILE)
         self._begun = time.monotonic()
 
     @contextlib.contextmanager
@@ -58,7 +57,7 @@ class Run:
         with contextlib.suppress(OSError):
             files.write_own(self.directory / RESERVE, bytes(RESERVE_BYTES))
         beat = {**identity(), "time": time.time()}
-        store.write_json(self.directory / "heartbeat.json", beat)
+        store.write_json(self.directory / paths.HEARTBEAT_FILE, beat)
         thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         thread.start()
         try:
@@ -73,11 +72,11 @@ class Run:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             # Touched, not rewritten: readers on other hosts go by its time, those on this host by the process.
             with contextlib.suppress(OSError):
-                os.utime(self.directory / "heartbeat.json", follow_symlinks=False)
+                os.utime(self.directory / paths.HEARTBEAT_FILE, follow_symlinks=False)
 
     def cancelled(self) -> bool:
         """Whether someone asked this job to stop."""
-        return self._stop.is_set() or (self.directory / "cancel").exists()
+        return self._stop.is_set() or (self.directory / paths.CANCEL_FILE).exists()
 
     def time_limit_reached(self) -> bool:
         """Whether the minutes of this start have passed."""
@@ -106,7 +105,7 @@ class Run:
         """Say how it ended; the last thing a job writes."""
         (self.directory / RESERVE).unlink(missing_ok=True)
         store.write_json(
-            self.directory / "exit.json",
+            self.directory / paths.EXIT_FILE,
             {"state": state, "message": message, "time": time.time(), "notes": self.notes, **more},
         )
 

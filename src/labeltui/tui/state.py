@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeltui.audit import CLASS_ORDERS, DROP, KINDS, ORDERS, QueueSpec
-from labeltui.config import state_dir
+from labeltui.paths import state_dir
 
 if TYPE_CHECKING:
     from labeltui.tui.session import Session
