@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from PIL import Image
 from labeltui import cli
 from labeltui.audit import Audit
 from tests.factories import make_audit
+from tests.runs import finished
 
 
 class Result(NamedTuple):
@@ -262,3 +264,61 @@ def test_explain_prints_each_detectors_vote(run: Run, tmp_path: Path) -> None:
     missing = run("explain", audit, "no/such.png")
     assert missing.code == 2
     assert "no/such.png" in missing.err
+
+
+def test_explain_takes_names_of_the_queue_and_rows(run: Run, tmp_path: Path) -> None:
+    audit = make_audit(tmp_path)
+    with Audit.open(audit, read_only=True) as opened:
+        name = opened.sample_name(7)
+    stem = name.rpartition("/")[2].removesuffix(".png")
+    whole = run("explain", audit, name).out
+    assert run("explain", audit, stem).out == whole
+    assert run("explain", audit, 7).out == whole
+    heading, *rows = whole.splitlines()[2:5]
+    assert heading.split() == ["detector", "proposes", "P(given)"]
+    assert all(re.search(r"(–|<\.01|\.\d\d|>\.99)$", row) for row in rows)
+    assert re.search(r"labels of its duplicates +– +–$", whole, re.M)  # no evidence is no number
+
+
+def test_a_name_that_several_samples_have_is_refused_with_their_paths(run: Run, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for label in ("a", "b"):
+        for number in range(12):
+            file = data / label / f"{number:02}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 20 * number + (5 if label == "b" else 0)).save(file)
+    audit = tmp_path / "twins.audit"
+    assert run("scan", data, "-o", audit).code == 0
+    said = run("explain", audit, "03")
+    assert said.code == 2
+    assert "a/03.png, b/03.png" in said.err
+
+
+def test_the_program_alone_prints_its_help(run: Run) -> None:
+    said = run()
+    assert said.code == 0
+    assert "labeltui scan DATA" in said.out
+    assert not said.err
+
+
+@pytest.mark.parametrize("word", ["my.audti", "reveiw"])
+def test_a_mistyped_audit_is_no_command(
+    run: Run, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.audit").mkdir()
+    said = run(word)
+    assert said.code == 2
+    assert f"there is no audit or command {word}" in said.err
+    assert "did you mean my.audit?" in said.err or "did you mean review?" in said.err
+
+
+def test_runs_are_given_by_number_or_id(run: Run, tmp_path: Path) -> None:
+    audit = make_audit(tmp_path)
+    ids = [finished(audit, labels, 0, right) for labels, right in (("given", 0.6), ("current", 0.9))]
+    assert run("compare", audit, 1, 2).out == run("compare", audit, *ids).out
+    assert run("jobs", audit, "--cancel", 2).code == 0  # it is done: nothing to stop
+    refused = run("train", audit, "--resume", 1)
+    assert f"run {ids[0]} is done" in refused.err
+    unknown = run("compare", audit, 3)
+    assert f"1 {ids[0]}, 2 {ids[1]}" in unknown.err

@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,17 +48,31 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands and (os.sep in args[0] or os.path.exists(args[0])):
+        name = args[0]
+        if name not in self.commands and (os.sep in name or os.path.exists(name)):
             args = ["review", *args]
+        elif name not in self.commands and not name.startswith("-"):
+            known = [*self.commands, *(entry.name for entry in Path().glob("*.audit"))]
+            close = get_close_matches(name, known, n=1)
+            raise UsageError(
+                "the first word is an audit or a command",
+                f"there is no audit or command {safe(name)}",
+                f"did you mean {safe(close[0])}?" if close else "labeltui --help lists the commands",
+            )
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of use, not of the alphabet
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="labeltui")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Trust an image data set's labels: find, review and correct wrong ones in the terminal.
 
     \b
@@ -66,6 +81,8 @@ def cli() -> None:
     labeltui my.audit                  review the flags in the terminal
     labeltui export my.audit -o labels.csv
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main() -> None:
@@ -227,7 +244,10 @@ def review(audit: Path, **given: Any) -> None:
 @click.option("--queue", is_flag=True, help="Wait for runs that are active, instead of refusing.")
 @click.option("--minutes", type=float, default=0.0, help="Pause after so many minutes, to be resumed.")
 @click.option(
-    "--resume", "resume_id", metavar="ID", help="Go on with a run; its spec holds, other options do not."
+    "--resume",
+    "resume_id",
+    metavar="RUN",
+    help="Resume a run by its number or id; its spec holds, other options do not.",
 )
 @click.option(
     "--model", help="Fine-tune this timm backbone on the images; default: the head on the embedding."
@@ -301,7 +321,7 @@ def train(
     if job.warning:
         click.echo(f"warning: {job.warning}", err=True)
     if background:
-        click.echo(f"follow it: labeltui jobs {shlex.quote(str(audit))} --follow {job.id[-4:]}", err=True)
+        click.echo(f"follow it: labeltui jobs {shlex.quote(str(audit))} --follow {job.number}", err=True)
         return
     try:
         job = _follow(job)
@@ -326,8 +346,8 @@ def _adopt(audit: Path, reviewer: str) -> list[str]:
 
 @cli.command("jobs")
 @click.argument("audit", type=PATH)
-@click.option("--follow", "follow_id", metavar="ID", help="Show the progress of a run until it ends.")
-@click.option("--cancel", "cancel_id", metavar="ID", help="Ask a run to stop; it can be resumed.")
+@click.option("--follow", "follow_id", metavar="RUN", help="Show the progress of a run until it ends.")
+@click.option("--cancel", "cancel_id", metavar="RUN", help="Ask a run to stop; it can be resumed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def jobs_(audit: Path, follow_id: str | None, cancel_id: str | None, as_json: bool) -> None:
     """List, follow or cancel AUDIT's training runs."""
@@ -359,8 +379,7 @@ def jobs_(audit: Path, follow_id: str | None, cancel_id: str | None, as_json: bo
 def compare(audit: Path, runs: tuple[str, ...], against: str, as_json: bool) -> None:
     """Put training RUNS of AUDIT side by side, paired over seeds, with intervals.
 
-    The first run's kind is what the others are compared with. RUNS are ids as `labeltui jobs` lists them, or their last
-    four letters.
+    The first run's kind is what the others are compared with. RUNS are numbers or ids as `labeltui jobs` lists them.
     """
     from labeltui.audit import Audit
     from labeltui.train import compare as comparison
@@ -461,7 +480,10 @@ def status(audit: Path, as_json: bool) -> None:
 @click.argument("sample")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def explain(audit: Path, sample: str, as_json: bool) -> None:
-    """Say what every detector thinks of SAMPLE, a path as in exports or a number."""
+    """Say what every detector proposes for SAMPLE, and P(given label).
+
+    SAMPLE is a path as in exports, a name as the review's queue shows it, or a row of exports, counted from 0.
+    """
     from labeltui import report
     from labeltui.audit import Audit
 

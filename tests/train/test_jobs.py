@@ -233,6 +233,7 @@ def test_runs_are_found_by_either_end_of_their_id(tmp_path: Path) -> None:
     directory = prepared(path)
     assert jobs.find(path, directory.name[-4:]).directory == directory
     assert jobs.find(path, directory.name).number == 1
+    assert jobs.find(path, "1").directory == directory
     with pytest.raises(JobError, match="fits 0 runs"):
         jobs.find(path, "nope")
     with pytest.raises(JobError):

@@ -362,7 +362,7 @@ def _unusable(directory: Path, error: OSError) -> JobError:
 
 
 def find(audit: Path, run_id: str) -> Job:
-    """The job whose id begins with, or ends in, `run_id`.
+    """The job with the number `run_id`, or whose id begins with it or ends in it.
 
     Raises
     ------
@@ -370,12 +370,14 @@ def find(audit: Path, run_id: str) -> Job:
         None or several match.
     """
     jobs = list_jobs(audit)
+    if run_id.isdecimal() and 1 <= int(run_id) <= len(jobs):
+        return jobs[int(run_id) - 1]
     found = [job for job in jobs if run_id and (job.id.startswith(run_id) or job.id.endswith(run_id))]
     if len(found) != 1:
         raise JobError(
-            "a run is named by its id, or by the beginning or end of it that no other run has",
+            "a run is given by its number, its id, or a beginning or end of its id that no other run has",
             f"{safe(run_id)!r} fits {len(found)} runs",
-            "the runs are: " + (", ".join(job.id for job in jobs) or "none yet"),
+            "the runs are: " + (", ".join(f"{job.number} {job.id}" for job in jobs) or "none yet"),
         )
     return found[0]
 
@@ -541,7 +543,7 @@ def list_lines(audit: Path, jobs: Sequence[Job]) -> list[str]:
         )
     resumable = [job for job in jobs if job.state in ("lost", "paused")]
     if resumable:
-        lines.append(f"go on: labeltui train {shlex.quote(str(audit))} --resume {resumable[-1].id[-4:]}")
+        lines.append(f"resume: labeltui train {shlex.quote(str(audit))} --resume {resumable[-1].number}")
     return lines
 
 
@@ -549,7 +551,7 @@ def result_lines(job: Job) -> list[str]:
     """What a run that ended has to say, for a terminal."""
     lines = [safe(str(note)) for note in job.result.get("notes", [])]
     if job.state == "paused":
-        return [*lines, f"paused at {job.progress:.0%}; go on with --resume {job.id[-4:]}"]
+        return [*lines, f"paused at {job.progress:.0%}; resume it with --resume {job.number}"]
     if "weights" in job.result:
         lines.append(f"{job.what} began with weights: {safe(str(job.result['weights']))}")
     metrics = job.result.get("metrics")
