@@ -205,7 +205,7 @@ def against(
             calls["sklearn"] = brute(x, k, threads)
         ours(x[:3000], k, threads)()  # threads, pages and permission are not part of the figure
         seconds = interleaved(calls, rounds)
-        facts = {path: {"proven": g.proven, "recomputed": g.recomputed} for path, g in made.items()}
+        facts = {path: {"n_certified": g.n_certified, "n_fallback": g.n_fallback} for path, g in made.items()}
         same = len({g.indices.tobytes() + g.similarity.tobytes() for g in made.values()}) == 1
         return {"seconds": seconds, "rows": facts, "same_bytes": same, "load": os.getloadavg()[0]}
 

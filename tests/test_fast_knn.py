@@ -144,61 +144,61 @@ def test_paths_and_threads_give_the_same_bytes(
         got = graph.build(many, 20, metric=metric, path=path, threads=threads)
         assert got.indices.tobytes() == truth[metric].indices.tobytes()
         assert got.similarity.tobytes() == truth[metric].similarity.tobytes()
-        assert got.proven + got.recomputed == len(many)
-        assert got.proven > 0.9 * len(many)  # the filter does the work
+        assert got.n_certified + got.n_fallback == len(many)
+        assert got.n_certified > 0.9 * len(many)  # the filter does the work
 
 
 def filtered(
     x: np.ndarray, k: int, path: str, block: int, threads: int = 3
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The filter alone, without the search that mends it: indices, similarity, proven."""
+    """The filter alone, without the search that mends it: indices, similarity, certified."""
     rows = knn.Rows(x, METRICS.index("cosine"))
-    facts = knn.Facts(rows)
-    facts.work()
-    rows.measured(facts.squared)
+    stats = knn.RowStats(rows)
+    stats.work()
+    rows.set_lengths(stats.squared)
     indices = np.full((len(x), k), -1, np.int32)
     similarity = np.zeros((len(x), k), np.float32)
     shared = knn.Filter(rows, knn.PATHS.index(path), k, block)
-    finish = knn.Finish(shared, indices, similarity)
-    for stage in (knn.Assign(shared), knn.Sketch(shared), knn.Tiles(shared), finish):
+    rerank = knn.Rerank(shared, indices, similarity)
+    for stage in (knn.Assign(shared), knn.Sketch(shared), knn.Tiles(shared), rerank):
         team = [threading.Thread(target=stage.work) for _ in range(threads)]
         for member in team:
             member.start()
         for member in team:
             member.join()
-        if stage is not finish:
+        if stage is not rerank:
             stage.end()
     shared.close()
-    return indices, similarity, finish.proven
+    return indices, similarity, rerank.certified
 
 
 @pytest.mark.parametrize("path", FILTERS)
 @pytest.mark.parametrize("blocks", [2, 3, 8])
-def test_proven_rows_are_right_whatever_the_tiles(path: str, blocks: int) -> None:
+def test_certified_rows_are_right_whatever_the_tiles(path: str, blocks: int) -> None:
     n = 96 * blocks - 17
     x = rows_of("relu", n, 70, blocks)
     k = 5
-    indices, similarity, proven = filtered(x, k, path, 96)
+    indices, similarity, certified = filtered(x, k, path, 96)
     want = graph.build(x, k, path="direct")
-    np.testing.assert_array_equal(indices[proven == 1], want.indices[proven == 1])
-    np.testing.assert_array_equal(similarity[proven == 1], want.similarity[proven == 1])
-    assert proven.mean() > 0.5
+    np.testing.assert_array_equal(indices[certified == 1], want.indices[certified == 1])
+    np.testing.assert_array_equal(similarity[certified == 1], want.similarity[certified == 1])
+    assert certified.mean() > 0.5
 
 
 @pytest.mark.parametrize("path", FILTERS)
-def test_what_the_bound_cannot_tell_apart_is_not_called_proven(path: str) -> None:
-    # 300 rows of one direction: more equal candidates than a row keeps, so none of them can be proven.
+def test_what_the_bound_cannot_separate_is_not_certified(path: str) -> None:
+    # 300 rows of one direction: more equal candidates than a row keeps, so none of them can be certified.
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1, 33)) * rng.uniform(0.5, 2, size=(300, 1))
-    *_, proven = filtered(x.astype(np.float32), 3, path, 96)
-    assert not proven.any()
+    *_, certified = filtered(x.astype(np.float32), 3, path, 96)
+    assert not certified.any()
     again = graph.build(x.astype(np.float32), 3, path=path)
-    assert again.recomputed == 300
+    assert again.n_fallback == 300
     assert again.indices.tobytes() == graph.build(x.astype(np.float32), 3, path="direct").indices.tobytes()
 
 
 def test_proof_does_not_depend_on_the_schedule() -> None:
-    x = rows_of("random", 1200, 300, 1)  # spread evenly: many rows near the limit of what int8 proves
+    x = rows_of("random", 1200, 300, 1)  # expand evenly: many rows near the limit of what int8 proves
     for path in FILTERS:
         first = filtered(x, 10, path, 192, threads=1)[2]
         for _ in range(2):

@@ -16,7 +16,7 @@ from labeltui import graph
 from labeltui._fast import knn, reference
 from labeltui.errors import Cancelled, InputError, UsageError
 from labeltui.graph import approximate, cuda, exact
-from labeltui.graph.loops import run
+from labeltui.graph.tasks import run_task
 
 METRICS = ("cosine", "inner_product", "euclidean")
 
@@ -35,7 +35,7 @@ def test_equals_the_definition(metric: str) -> None:
     np.testing.assert_array_equal(got.indices, indices)
     assert got.similarity.tobytes() == similarity.tobytes()
     assert got.exact
-    assert got.proven + got.recomputed == 150
+    assert got.n_certified + got.n_fallback == 150
 
 
 def test_ties_go_to_the_lower_index_and_self_is_left_out() -> None:
@@ -290,8 +290,8 @@ def test_distances_hand_over_to_datalab() -> None:
 
 
 def test_advice_names_a_backend_and_never_acts() -> None:
-    assert graph.advice(50_000, 512, threads=2).backend == "exact"
-    large = graph.advice(100_000_000, 512, threads=2)
+    assert graph.recommend_backend(50_000, 512, threads=2).backend == "exact"
+    large = graph.recommend_backend(100_000_000, 512, threads=2)
     assert large.backend in ("approximate", "cuda")
     assert large.why
 
@@ -306,9 +306,9 @@ def test_recall_is_measured_against_the_exact_graph() -> None:
     x = blobs(1500, 10)
     right = graph.build(x, 10).indices
     rows = knn.Rows(x, 0)
-    facts = knn.Facts(rows)
-    run(facts, 1)
-    rows.measured(facts.squared)
+    stats = knn.RowStats(rows)
+    run_task(stats, 1)
+    rows.set_lengths(stats.squared)
     assert approximate.recall(rows, right, 0, 2) == 1.0
     wrong = right.copy()
     wrong[:, 7:] = -1
@@ -320,7 +320,7 @@ def test_the_approximate_backend_says_what_it_missed() -> None:
     pytest.importorskip("pynndescent", reason="labeltui[approximate] is not installed")
     x = blobs(1500, 16)
     want, got = graph.build(x, 10), graph.build(x, 10, backend="approximate")
-    assert (got.backend, got.exact, got.proven, got.recomputed) == ("approximate", False, 0, 0)
+    assert (got.backend, got.exact, got.n_certified, got.n_fallback) == ("approximate", False, 0, 0)
     assert (want.backend, want.exact, want.recall) == ("exact", True, None)
     rows = np.sort(np.random.default_rng(0).choice(1500, 1000, replace=False))  # those that it looks at
     hits = sum(len(np.intersect1d(got.indices[row], want.indices[row])) for row in rows)
@@ -333,13 +333,13 @@ def test_the_approximate_backend_says_what_it_missed() -> None:
 def test_ranking_proposals_drops_repetitions_and_self() -> None:
     x = blobs(50, 5)
     rows = knn.Rows(x, 0)
-    facts = knn.Facts(rows)
-    run(facts, 1)
-    rows.measured(facts.squared)
+    stats = knn.RowStats(rows)
+    run_task(stats, 1)
+    rows.set_lengths(stats.squared)
     proposed = np.full((50, 6), -1, np.int32)
     proposed[:, 0], proposed[:, 1:4] = np.arange(50), np.array([7, 8, 7])
     indices, similarity = np.empty((50, 3), np.int32), np.empty((50, 3), np.float32)
-    run(knn.Rank(rows, proposed, indices, similarity), 2)
+    run_task(knn.Rank(rows, proposed, indices, similarity), 2)
     s = reference.similarities(x)
     assert indices[7].tolist() == [8, -1, -1]
     assert sorted(indices[0, :2].tolist()) == [7, 8]
@@ -353,12 +353,12 @@ def searched_by_torch(
     """Indices, similarities and the number of rows without a proof: the CUDA backend's steps on the CPU."""
     torch = pytest.importorskip("torch")
     rows = knn.Rows(x, METRICS.index(metric))
-    facts = knn.Facts(rows)
-    run(facts, 1)
-    rows.measured(facts.squared)
+    stats = knn.RowStats(rows)
+    run_task(stats, 1)
+    rows.set_lengths(stats.squared)
     indices, similarity = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
     searcher = partial(cuda.filtered, progress=None, cancel=cancel, device=torch.device("cpu"), half=half)
-    again = exact.search(rows, facts.hash, indices, similarity, searcher, 1, None, None)
+    again = exact.search(rows, stats.hash, indices, similarity, searcher, 1, None, None)
     return indices, similarity, again
 
 
@@ -427,4 +427,4 @@ def test_cuda_gives_the_same_bytes(metric: str) -> None:
     want, got = graph.build(x, 20, metric=metric), graph.build(x, 20, metric=metric, backend="cuda")
     assert got.indices.tobytes() == want.indices.tobytes()
     assert got.similarity.tobytes() == want.similarity.tobytes()
-    assert got.proven > 4500
+    assert got.n_certified > 4500

@@ -16,15 +16,13 @@ from labeltui.errors import Cancelled, UsageError
 
 VARIABLE = "LABELTUI_THREADS"
 
-Progress = Callable[[float], None]  # gets the finished fraction, 0..1; called from the thread that waits
-StageProgress = Callable[
-    [str, int, int], None
-]  # gets a stage's name, and how many units of it are done, of how many
+Progress = Callable[[float], None]  # called with the finished fraction, 0..1, from the waiting thread
+StageProgress = Callable[[str, int, int], None]  # called with a stage's name, its finished units and their total
 Cancel = Callable[[], bool]  # whether to stop
 
 Result = TypeVar("Result")
 
-_POLL_SECONDS = 0.1  # between two looks at cancel
+_POLL_SECONDS = 0.1  # between two calls of cancel
 _REPORT_SECONDS = 0.2
 
 
@@ -34,8 +32,8 @@ def count_threads(threads: int | None = None) -> int:
     Parameters
     ----------
     threads : int, optional
-        An explicit number; without it the environment variable ``LABELTUI_THREADS`` decides, and without
-        that the CPUs that this process may run on.
+        By default the value of the environment variable ``LABELTUI_THREADS``, and without that the number of CPUs
+        that this process may run on.
 
     Raises
     ------
@@ -66,7 +64,7 @@ class _BlasLimits:
     """The BLAS limits in force in this process, of all threads; the lowest one counts.
 
     The number of BLAS threads belongs to the process. Blocks of different threads may end in any order, so none of
-    them can restore what it found: the numbers from before the first one come back with the end of the last.
+    them can restore the state at its start: the end of the last restores the numbers from before the first.
     """
 
     def __init__(self) -> None:
@@ -127,11 +125,11 @@ def run(
     calls : sequence of callables
         Each is called once.
     threads : int
-        At most so many calls run at a time.
+        Number of calls that run at a time.
     fraction : callable
-        Finished fraction of all calls, 0..1.
+        Returns the finished fraction of all calls, 0..1.
     stop : callable
-        Makes running calls end soon.
+        Asks running calls to end soon.
     progress, cancel : callable, optional
     what : str
         Names the work in the message of `Cancelled`.
@@ -144,7 +142,7 @@ def run(
     Raises
     ------
     Cancelled
-        `cancel` said so.
+        `cancel` returned True.
     BaseException
         Whatever a call or one of the callables raised first. All threads have ended by then.
     """
@@ -153,34 +151,34 @@ def run(
     stopped = threading.Event()
     ended = threading.Semaphore(0)
     waiting = iter(enumerate(calls))
-    take = threading.Lock()
+    lock = threading.Lock()
 
-    def end() -> None:
+    def abort() -> None:
         stopped.set()
         stop()
 
-    def body() -> None:
+    def work() -> None:
         try:
             while not stopped.is_set():
-                with take:
+                with lock:
                     number, call = next(waiting, (-1, None))
                 if call is None:
                     break
                 results[number] = call()
         except BaseException as failure:  # raised again by the calling thread
             failures.append(failure)
-            end()
+            abort()
         finally:
             ended.release()
 
-    team = [
-        threading.Thread(target=body, name=f"labeltui-{number}", daemon=True)
+    workers = [
+        threading.Thread(target=work, name=f"labeltui-{number}", daemon=True)
         for number in range(min(threads, len(calls)))
     ]
     try:
-        for member in team:
-            member.start()
-        running = len(team)
+        for worker in workers:
+            worker.start()
+        running = len(workers)
         reported = time.monotonic()
         while running:
             if ended.acquire(timeout=_POLL_SECONDS):
@@ -192,12 +190,12 @@ def run(
                 reported = time.monotonic()
                 progress(min(1.0, fraction()))
     except BaseException:
-        end()
+        abort()
         raise
     finally:
-        for member in team:
-            if member.ident is not None:
-                member.join()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
     if failures:
         raise failures[0]
     if cancel is not None and cancel():
@@ -207,27 +205,36 @@ def run(
     return [results[number] for number in range(len(calls))]
 
 
-def share(
-    function: Callable[[int, int], Result], start: int, stop: int, threads: int | None = None, least: int = 1
+def map_ranges(
+    function: Callable[[int, int], Result],
+    start: int,
+    stop: int,
+    threads: int | None = None,
+    min_size: int = 1,
 ) -> list[Result]:
-    """Call ``function(a, b)`` on consecutive pieces of start..stop, one a thread; results in order.
+    """Call ``function(a, b)`` on consecutive ranges of start..stop, one per thread; results in order.
 
     Parameters
     ----------
     function : callable
-        Must release the interpreter lock to gain anything.
+        Must release the interpreter lock to run in parallel.
     start, stop : int
         The range to divide; an empty one calls nothing.
     threads : int, optional
         As for `count_threads`.
-    least : int
-        Smallest piece that is worth a thread.
+    min_size : int
+        Smallest range that is worth a thread.
+
+    Returns
+    -------
+    list
+        One result per range.
     """
     if stop <= start:
         return []
-    pieces = min(count_threads(threads), max(1, (stop - start) // least))
-    borders = [start + (stop - start) * piece // pieces for piece in range(pieces + 1)]
-    if pieces == 1:
+    count = min(count_threads(threads), max(1, (stop - start) // min_size))
+    bounds = [start + (stop - start) * i // count for i in range(count + 1)]
+    if count == 1:
         return [function(start, stop)]
-    with ThreadPoolExecutor(pieces) as pool:
-        return list(pool.map(function, borders[:-1], borders[1:]))
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(function, bounds[:-1], bounds[1:]))

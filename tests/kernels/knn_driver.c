@@ -30,7 +30,7 @@ typedef struct {
     knn_ticket *ticket;
     double *squared;
     uint64_t *hash;
-    uint8_t *finite, *proven;
+    uint8_t *finite, *certified;
     int64_t *all, k;
     int32_t *indices, *other;
     float *similarity;
@@ -38,17 +38,17 @@ typedef struct {
 
 static void *work(void *argument) {
     job *j = argument;
-    if (j->stage == FACTS) j->result = knn_facts_work(j->data, j->ticket, j->squared, j->hash, j->finite);
+    if (j->stage == FACTS) j->result = knn_row_stats_work(j->data, j->ticket, j->squared, j->hash, j->finite);
     if (j->stage == ASSIGN) j->result = knn_assign_work(j->filter, j->ticket);
     if (j->stage == SKETCH) j->result = knn_sketch_work(j->filter, j->ticket);
     if (j->stage == TILES) j->result = knn_tiles_work(j->filter, j->ticket);
-    if (j->stage == FINISH) j->result = knn_finish_work(j->filter, j->ticket, j->indices, j->similarity, j->proven);
+    if (j->stage == FINISH) j->result = knn_rerank_work(j->filter, j->ticket, j->indices, j->similarity, j->certified);
     if (j->stage == DIRECT)
-        j->result = knn_direct_work(j->data, j->ticket, j->all, j->data->n, j->k, j->indices, j->similarity);
+        j->result = knn_brute_force_work(j->data, j->ticket, j->all, j->data->n, j->k, j->indices, j->similarity);
     if (j->stage == RANK)
         j->result = knn_rank_work(j->data, j->ticket, j->other, j->k, j->k, j->indices, j->similarity);
     if (j->stage == SPREAD) /* every row its own group: the same graph again */
-        j->result = knn_spread_work(j->data, j->ticket, j->data->n, j->all, j->all, j->all, j->other, j->similarity,
+        j->result = knn_expand_duplicates_work(j->data, j->ticket, j->data->n, j->all, j->all, j->all, j->other, j->similarity,
                                     j->k, j->k, j->indices, j->similarity);
     return NULL;
 }
@@ -87,7 +87,7 @@ static int check(int64_t n, int64_t d, int64_t k, int metric, int half, int kind
                      .inverse = fresh(sizeof(double) * (size_t)n)};
     size_t cells = (size_t)(n * k);
     job j = {.data = &data, .k = k, .all = all, .squared = fresh(sizeof(double) * (size_t)n),
-             .hash = fresh(sizeof(uint64_t) * (size_t)n), .finite = fresh((size_t)n), .proven = fresh((size_t)n),
+             .hash = fresh(sizeof(uint64_t) * (size_t)n), .finite = fresh((size_t)n), .certified = fresh((size_t)n),
              .indices = fresh(sizeof(int32_t) * cells), .other = fresh(sizeof(int32_t) * cells),
              .similarity = fresh(sizeof(float) * cells)};
     run(j, FACTS);
@@ -115,7 +115,7 @@ static int check(int64_t n, int64_t d, int64_t k, int metric, int half, int kind
         knn_tiles_end(&filter);
         run(j, FINISH);
         for (int64_t i = 0; i < n; i++)
-            if (j.proven[i] && memcmp(truth + i * k, j.indices + i * k, sizeof(int32_t) * (size_t)k)) {
+            if (j.certified[i] && memcmp(truth + i * k, j.indices + i * k, sizeof(int32_t) * (size_t)k)) {
                 fprintf(stderr, "path %d metric %d n %d d %d k %d: row %d\n", path, metric, (int)n, (int)d, (int)k, (int)i);
                 faults++;
             }
@@ -132,7 +132,7 @@ static int check(int64_t n, int64_t d, int64_t k, int metric, int half, int kind
         faults += memcmp(copy, s.similarity, sizeof(float) * cells) != 0;
         free(s.indices), free(copy);
     }
-    free(x), free(rows), free(all), free(data.inverse), free(j.squared), free(j.hash), free(j.finite), free(j.proven);
+    free(x), free(rows), free(all), free(data.inverse), free(j.squared), free(j.hash), free(j.finite), free(j.certified);
     free(j.indices), free(j.other), free(j.similarity), free(truth);
     return (int)faults;
 }

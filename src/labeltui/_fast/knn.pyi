@@ -20,26 +20,26 @@ class Rows:
     def __init__(
         self, x: npt.NDArray[Any], metric: int, rows: npt.NDArray[np.int64] | None = None
     ) -> None: ...
-    def measured(self, squared: npt.NDArray[np.float64]) -> None: ...
+    def set_lengths(self, squared: npt.NDArray[np.float64]) -> None: ...
     def restrict(self, path: int) -> None: ...
-    def first_copies(
+    def first_duplicates(
         self, hashes: npt.NDArray[np.uint64], order: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]: ...
 
-class Loop:
+class Task:
     total: int
     @property
     def done(self) -> int: ...
     def stop(self) -> None: ...
     def work(self) -> None: ...
 
-class Facts(Loop):
+class RowStats(Task):
     squared: npt.NDArray[np.float64]
     hash: npt.NDArray[np.uint64]
     finite: npt.NDArray[np.uint8]
     def __init__(self, rows: Rows) -> None: ...
 
-class Direct(Loop):
+class BruteForce(Task):
     def __init__(
         self,
         rows: Rows,
@@ -48,7 +48,7 @@ class Direct(Loop):
         similarity: npt.NDArray[np.float32],
     ) -> None: ...
 
-class Rank(Loop):
+class Rank(Task):
     def __init__(
         self,
         rows: Rows,
@@ -57,7 +57,7 @@ class Rank(Loop):
         similarity: npt.NDArray[np.float32],
     ) -> None: ...
 
-class Spread(Loop):
+class ExpandDuplicates(Task):
     def __init__(
         self,
         rows: Rows,
@@ -76,20 +76,20 @@ class Filter:
     def __init__(self, rows: Rows, path: int, k: int, block: int = 0) -> None: ...
     def close(self) -> None: ...
 
-class Assign(Loop):
+class Assign(Task):
     def __init__(self, filter: Filter) -> None: ...
     def end(self) -> None: ...
 
-class Sketch(Loop):
+class Sketch(Task):
     def __init__(self, filter: Filter) -> None: ...
     def end(self) -> None: ...
 
-class Tiles(Loop):
+class Tiles(Task):
     def __init__(self, filter: Filter) -> None: ...
     def end(self) -> None: ...
 
-class Finish(Loop):
-    proven: npt.NDArray[np.uint8]
+class Rerank(Task):
+    certified: npt.NDArray[np.uint8]
     def __init__(
         self, filter: Filter, indices: npt.NDArray[np.int32], similarity: npt.NDArray[np.float32]
     ) -> None: ...

@@ -1,7 +1,7 @@
-"""Exact k-nearest-neighbour graph: the compiled loops of `labeltui.graph`, which validates their arguments.
+"""Exact k-nearest-neighbour graph: the compiled tasks of `labeltui.graph`, which validates their arguments.
 
-The C sources are in ``kernels/``; ``docs/kernels.md`` says how they work. A loop is an object whose ``work`` method
-runs in as many threads as wanted, without the interpreter lock; ``done`` tells how far it is and ``stop`` ends it.
+The C sources are in ``kernels/``; ``docs/kernels.md`` explains them. A task is an object whose ``work`` method runs in any
+number of threads at once, without the interpreter lock; ``done`` counts finished rows and ``stop`` ends it early.
 """
 
 import numpy as np
@@ -28,12 +28,12 @@ cdef extern from "kernels/knn.h" nogil:
 
     int knn_best_isa()
     int knn_same(const knn_data *data, int64_t i, int64_t j)
-    int knn_facts_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite)
-    int knn_direct_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
+    int knn_row_stats_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite)
+    int knn_brute_force_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
                         int32_t *indices, float *similarity)
     int knn_rank_work(const knn_data *data, knn_ticket *ticket, const int32_t *candidates, int64_t m, int64_t k,
                       int32_t *indices, float *similarity)
-    int knn_spread_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of, const int64_t *start,
+    int knn_expand_duplicates_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of, const int64_t *start,
                         const int64_t *members, const int32_t *near, const float *near_similarity, int64_t near_k,
                         int64_t k, int32_t *indices, float *similarity)
 
@@ -53,7 +53,7 @@ cdef extern from "kernels/knn.h" nogil:
     void knn_sketch_end(knn_filter *filter)
     int knn_tiles_work(knn_filter *filter, knn_ticket *ticket)
     void knn_tiles_end(knn_filter *filter)
-    int knn_finish_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *proven)
+    int knn_rerank_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *certified)
 
 
 METRICS = ("cosine", "inner_product", "euclidean")
@@ -68,7 +68,7 @@ def paths():
 
 
 cdef class Rows:
-    """The rows that take part: a view of the caller's array, never a copy.
+    """The rows to search: a view of the caller's array, never a copy.
 
     Parameters
     ----------
@@ -103,8 +103,8 @@ cdef class Rows:
         lengths = self.inverse
         self.data.inverse = &lengths[0] if self.n else NULL
 
-    def measured(self, squared):
-        """Store the squared lengths (n,) float64 that `Facts` found."""
+    def set_lengths(self, squared):
+        """Set the squared lengths (n,) float64 computed by `RowStats`."""
         self.squared[:] = squared
         with np.errstate(divide="ignore"):  # the caller refuses zero rows where lengths matter
             self.inverse[:] = 1.0 / np.sqrt(squared)
@@ -113,11 +113,11 @@ cdef class Rows:
         """Rank with the instructions that filter path `path` needs, and no newer ones."""
         self.data.isa = min(knn_best_isa(), 0 if path == 0 else 1 if PATHS[path] in ("avx2", "avxvnni") else 2)
 
-    def first_copies(self, const uint64_t[::1] hashes, const int64_t[::1] order):
+    def first_duplicates(self, const uint64_t[::1] hashes, const int64_t[::1] order):
         """Return for every row the first row that holds the same bytes, (n,) int64.
 
-        `order` sorts `hashes` stably. Two different rows with one hash are told apart; of three or more some copies may
-        be missed, which costs time only.
+        `order` sorts `hashes` stably. Two different rows with one hash are distinguished; among three or more some
+        duplicates may be missed, which costs only time.
         """
         cdef int64_t n = self.n, s, base = 0
         out = np.arange(n)
@@ -131,8 +131,8 @@ cdef class Rows:
         return out
 
 
-cdef class Loop:
-    """What all loops share: progress and an end before the end."""
+cdef class Task:
+    """Base of all tasks: progress and early stop."""
 
     cdef knn_ticket ticket
     cdef Rows rows
@@ -146,7 +146,7 @@ cdef class Loop:
         self.ticket.stop = 1
 
 
-cdef class Facts(Loop):
+cdef class RowStats(Task):
     """Squared length (float64), hash of the bytes (uint64) and finiteness (uint8) of every row."""
 
     cdef readonly object squared, hash, finite
@@ -162,10 +162,10 @@ cdef class Facts(Loop):
         cdef uint64_t[::1] hash = self.hash
         cdef uint8_t[::1] finite = self.finite
         with nogil:
-            knn_facts_work(&self.rows.data, &self.ticket, &squared[0], &hash[0], &finite[0])
+            knn_row_stats_work(&self.rows.data, &self.ticket, &squared[0], &hash[0], &finite[0])
 
 
-cdef class Direct(Loop):
+cdef class BruteForce(Task):
     """Nearest neighbours of the rows `targets` (int64), found by comparing each with every row in float64.
 
     Written to `indices` (len(targets), k) int32 and `similarity` (len(targets), k) float32.
@@ -186,14 +186,14 @@ cdef class Direct(Loop):
         if count == 0 or k == 0:
             return
         with nogil:
-            result = knn_direct_work(
+            result = knn_brute_force_work(
                 &self.rows.data, &self.ticket, &targets[0], count, k, &indices[0, 0], &similarity[0, 0]
             )
         if result:
             raise MemoryError
 
 
-cdef class Rank(Loop):
+cdef class Rank(Task):
     """The k best of given candidates (n, m) int32, by their exact similarities; -1 stands for none."""
 
     cdef readonly object candidates, indices, similarity
@@ -218,8 +218,8 @@ cdef class Rank(Loop):
             raise MemoryError
 
 
-cdef class Spread(Loop):
-    """The graph of all rows from that of the distinct ones; the arguments are those of knn_spread_work."""
+cdef class ExpandDuplicates(Task):
+    """The graph of all rows from that of the distinct ones; the arguments are those of knn_expand_duplicates_work."""
 
     cdef readonly object of, start, members, near, near_similarity, indices, similarity
 
@@ -242,7 +242,7 @@ cdef class Spread(Loop):
         cdef const float *values = &near_similarity[0, 0] if near_k else NULL
         cdef int result
         with nogil:
-            result = knn_spread_work(
+            result = knn_expand_duplicates_work(
                 &self.rows.data, &self.ticket, n, &of[0], &start[0], &members[0], lists, values, near_k, k,
                 &indices[0, 0], &similarity[0, 0]
             )
@@ -251,11 +251,11 @@ cdef class Spread(Loop):
 
 
 cdef class Filter:
-    """What the stages of the filter share. Close it to free its memory at once.
+    """State shared by the stages of the filter. Close it to free its memory at once.
 
     Parameters
     ----------
-    rows : Rows, measured
+    rows : Rows with lengths set
     path : int, position in PATHS, supported by this CPU
     k : int, 1 .. n - 1
     block : int, rows of a tile; 0 for what suits the caches
@@ -299,7 +299,7 @@ def filter_bytes(int64_t n, int64_t d, int64_t k, int path):
     return filter.bytes, filter.each
 
 
-cdef class Assign(Loop):
+cdef class Assign(Task):
     """First stage: the cluster of every row; call `end` when all threads are through."""
 
     cdef Filter filter
@@ -322,7 +322,7 @@ cdef class Assign(Loop):
             raise MemoryError
 
 
-cdef class Sketch(Loop):
+cdef class Sketch(Task):
     """Second stage: what is multiplied of every row; call `end` when all threads are through."""
 
     cdef Filter filter
@@ -342,7 +342,7 @@ cdef class Sketch(Loop):
             knn_sketch_end(&self.filter.filter)
 
 
-cdef class Tiles(Loop):
+cdef class Tiles(Task):
     """Third stage: the candidates of every row; call `end` when all threads are through."""
 
     cdef Filter filter
@@ -362,25 +362,25 @@ cdef class Tiles(Loop):
             knn_tiles_end(&self.filter.filter)
 
 
-cdef class Finish(Loop):
-    """Last stage: exact ranking; `proven` (n,) uint8 is 0 for rows to search again with `Direct`."""
+cdef class Rerank(Task):
+    """Last stage: exact ranking; `certified` (n,) uint8 is 0 for rows to search again with `BruteForce`."""
 
     cdef Filter filter
-    cdef readonly object indices, similarity, proven
+    cdef readonly object indices, similarity, certified
 
     def __init__(self, Filter filter, indices, similarity):
         self.filter, self.total = filter, filter.rows.n
         self.indices, self.similarity = indices, similarity
-        self.proven = np.zeros(filter.rows.n, np.uint8)
+        self.certified = np.zeros(filter.rows.n, np.uint8)
 
     def work(self):
         cdef int32_t[:, ::1] indices = self.indices
         cdef float[:, ::1] similarity = self.similarity
-        cdef uint8_t[::1] proven = self.proven
+        cdef uint8_t[::1] certified = self.certified
         cdef int result
         with nogil:
-            result = knn_finish_work(
-                &self.filter.filter, &self.ticket, &indices[0, 0], &similarity[0, 0], &proven[0]
+            result = knn_rerank_work(
+                &self.filter.filter, &self.ticket, &indices[0, 0], &similarity[0, 0], &certified[0]
             )
         if result:
             raise MemoryError

@@ -229,7 +229,7 @@ def vote(indices, similarity, labels, groups, n_classes, k, temperature=None, *,
         raise InputError("the smoothing of a vote is 0 or more pseudo-votes", f"got {smoothing}")
     out = np.empty((stop - start, n_classes), dtype=np.float32)
     sharpness = 0.0 if temperature is None else 1.0 / temperature
-    _refuse(parallel.share(
+    _refuse(parallel.map_ranges(
         lambda a, b: fill(indices, similarity, labels, groups, k, sharpness, smoothing, start, out, a, b),
         start, stop, threads, LEAST_ROWS,
     ))
@@ -240,7 +240,7 @@ def vote_counts(indices, labels, groups, n_classes, k, *, start=0, stop=None, th
     """How many of the neighbours that vote (see `vote`) have each class: (stop - start, K) int32."""
     indices, labels, groups, k, stop = _arrays(indices, labels, groups, n_classes, k, start, stop)
     out = np.zeros((stop - start, n_classes), dtype=np.int32)
-    _refuse(parallel.share(
+    _refuse(parallel.map_ranges(
         lambda a, b: count(indices, labels, groups, k, start, out, a, b), start, stop, threads, LEAST_ROWS
     ))
     return out

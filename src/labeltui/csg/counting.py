@@ -99,7 +99,7 @@ def pooled_counts(
         return kernels.pooled_counts(indices, labels, multiples, T, start, stop, first, k), T
 
     least = max(1, max(MIN_COUNTS_PER_THREAD, n_classes**2) // max(1, k - first))
-    results = parallel.share(part, 0, len(labels), threads, least)
+    results = parallel.map_ranges(part, 0, len(labels), threads, least)
     for bad, _ in results:
         if bad >= 0:
             raise _out_of_range(bad, len(labels))
@@ -164,7 +164,7 @@ def overlap(S: Matrix, threads: int | None = None) -> Matrix:
     W = np.zeros((K, K))
     # Rows of the triangle get shorter downwards, so each thread takes interleaved rows.
     pieces = max(1, min(parallel.count_threads(threads), K // MIN_CLASSES_PER_THREAD))
-    parallel.share(lambda piece, _: kernels.overlap(S, transposed, W, piece, pieces), 0, pieces, pieces)
+    parallel.map_ranges(lambda piece, _: kernels.overlap(S, transposed, W, piece, pieces), 0, pieces, pieces)
     rows, columns = np.tril_indices(K, -1)
     W[rows, columns] = W[columns, rows]
     return W
@@ -222,7 +222,7 @@ def _sparse_overlap(S: Matrix, threads: int | None) -> Matrix:
     pointers = [m.indptr.astype(np.int64) for m in (rows, columns)]
     entries = [m.indices.astype(np.int32) for m in (rows, columns)]
     values = [np.ascontiguousarray(m.data, dtype=np.float64) for m in (rows, columns)]
-    parts = parallel.share(
+    parts = parallel.map_ranges(
         lambda a, b: kernels.sparse_overlap(
             pointers[0], entries[0], values[0], pointers[1], entries[1], values[1], a, b
         ),

@@ -11,27 +11,27 @@ Everything downstream (class similarity, votes, evidence, duplicates) reads this
 Backends::
 
     build(backend=...)
-      "exact"        _fast.knn: a cheap filter with an error bound, then exact ranking; a row whose result the
-                     bound does not prove is searched again in float64. Same bytes on every CPU and thread count.
-      "cuda"         torch on one GPU: half-precision filter with the same kind of proof; same bytes again.
-      "approximate"  pynndescent (optional extra): recall measured on sampled rows and kept in the graph.
+      "exact"        _fast.knn: a cheap filter with an error bound, then exact ranking; a row that the bound
+                     does not certify is searched again in float64. Same bytes on every CPU and thread count.
+      "cuda"         torch on one GPU: half-precision filter with the same kind of bound; same bytes again.
+      "approximate"  pynndescent (optional extra): recall measured on sampled rows and stored in the graph.
 
-Nothing is chosen silently: ``build`` does what it is asked, and `advice` says when another backend would be wiser.
+``build`` never switches backends silently; `recommend_backend` says when another one would be faster.
 """
 
 from __future__ import annotations
 
 from labeltui.graph.affinity import affinity, knn_distances, relative_similarity
-from labeltui.graph.build import Advice, Graph, advice, build, expand, memory
+from labeltui.graph.build import Graph, Recommendation, build, expand, memory, recommend_backend
 
 __all__ = [
-    "Advice",
     "Graph",
-    "advice",
+    "Recommendation",
     "affinity",
     "build",
     "expand",
     "knn_distances",
     "memory",
+    "recommend_backend",
     "relative_similarity",
 ]

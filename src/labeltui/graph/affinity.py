@@ -26,14 +26,16 @@ def distances(graph: Graph) -> npt.NDArray[np.float32]:
     Raises
     ------
     InputError
-        For inner products, which are not the reverse of any distance.
+        For inner products, which are not the negative of any distance.
     """
     if graph.metric == "cosine":
         distance: npt.NDArray[np.float32] = np.maximum(np.float32(1.0) - graph.similarity, np.float32(0.0))
         return distance
     if graph.metric == "euclidean":
         return np.negative(graph.similarity) + np.float32(0.0)
-    raise InputError("distances need the cosine or the euclidean metric", f"the graph has {graph.metric}")
+    raise InputError(
+        "distances must come from the cosine or the euclidean metric", f"the graph's metric is {graph.metric}"
+    )
 
 
 def relative_similarity(graph: Graph) -> npt.NDArray[np.float32]:
@@ -87,7 +89,7 @@ def affinity(graph: Graph, weight: str = "binary", symmetrise: str | None = None
     value = np.concatenate([value, value])
     order = np.argsort(edge, kind="stable")
     edge, value = edge[order], value[order]
-    # An edge that both ends list stands here twice, in both of its directions.
+    # An edge that both ends list occurs twice, once in each direction.
     first = (
         np.flatnonzero(np.concatenate([[True], edge[1:] != edge[:-1]]))
         if len(edge)
@@ -119,10 +121,10 @@ def _weights(graph: Graph, weight: str, valid: npt.NDArray[np.bool_]) -> npt.NDA
         distance = distances(graph).astype(np.float64)
     count = valid.sum(axis=1)
     own = np.zeros(len(distance))
-    some = np.flatnonzero(count > 0)
-    own[some] = distance[some, np.minimum(count[some], _LOCAL_SCALE) - 1]
+    filled = np.flatnonzero(count > 0)
+    own[filled] = distance[filled, np.minimum(count[filled], _LOCAL_SCALE) - 1]
     scale = own[:, None] * own[np.where(valid, graph.indices, 0)]
-    # Copies: a scale of zero gives weight 1 to a distance of zero and 0 to any other.
+    # Duplicates: a scale of zero gives weight 1 to a distance of zero and 0 to any other.
     tuned = np.exp(-(distance**2) / np.maximum(scale, np.finfo(np.float64).tiny))
     return tuned.astype(np.float32)
 
@@ -163,7 +165,7 @@ def knn_distances(graph: Graph) -> sparse.csr_matrix:
     short = np.flatnonzero((graph.indices < 0).any(axis=1))
     if len(short):
         raise InputError(
-            "every row needs k neighbours",
+            "every row must have k neighbours",
             f"{len(short)} row(s) have fewer, the first is {short[0]}",
             "use the graph of the usable samples alone",
         )

@@ -1,4 +1,4 @@
-"""The approximate backend: pynndescent proposes, the exact kernels rank, and a sample says what was missed."""
+"""The approximate backend: pynndescent finds candidates, the exact kernels rank them, sampled rows give the recall."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from labeltui._fast import knn
 from labeltui.errors import UsageError
-from labeltui.graph.loops import run
+from labeltui.graph.tasks import run_task
 from labeltui.parallel import Cancel, Progress
 
 _SAMPLE = 1000  # rows whose recall is measured: a standard error of about half a point at recall .97
-_SPARE = 10  # proposals beyond k: the search keeps better lists than it is asked for
+_SPARE = 10  # candidates beyond k, which raise the recall
 
 
 def search(
@@ -27,7 +27,24 @@ def search(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> float:
-    """Fill indices and similarity (n, k); return the recall measured on sampled rows.
+    """Fill `indices` and `similarity`; return the recall measured on sampled rows.
+
+    Parameters
+    ----------
+    rows : Rows
+        With lengths set.
+    indices : (n, k) int32
+    similarity : (n, k) float32
+        Both are overwritten.
+    seed : int
+        Of the search and of the sample.
+    threads : int
+    progress, cancel : callable or None
+
+    Returns
+    -------
+    float
+        Recall, 0..1.
 
     Raises
     ------
@@ -49,20 +66,20 @@ def search(
     if k == 0:
         return 1.0
     x = rows.x if rows.rows is None else rows.x[rows.rows]
-    wanted = min(rows.n, k + 1 + _SPARE)
+    n_candidates = min(rows.n, k + 1 + _SPARE)
     threads = min(threads, os.cpu_count() or 1)
-    made = pynndescent.NNDescent(
+    index = pynndescent.NNDescent(
         np.ascontiguousarray(x, np.float32),
         metric=metric,
-        n_neighbors=wanted,
+        n_neighbors=n_candidates,
         random_state=np.random.RandomState(seed),
         n_jobs=threads,
     )
-    proposed = np.ascontiguousarray(made.neighbor_graph[0], np.int32)
-    del made, x
+    candidates = np.ascontiguousarray(index.neighbor_graph[0], np.int32)
+    del index, x
     if progress is not None:
         progress(0.8)
-    run(knn.Rank(rows, proposed, indices, similarity), threads, progress, cancel, (0.8, 0.9))
+    run_task(knn.Rank(rows, candidates, indices, similarity), threads, progress, cancel, (0.8, 0.9))
     return recall(rows, indices, seed, threads, progress, cancel)
 
 
@@ -74,12 +91,33 @@ def recall(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> float:
-    """Return the share of true neighbours among `indices` (n, k), measured exactly on up to 1,000 seeded rows."""
+    """Measure the recall of an approximate graph on up to 1,000 sampled rows.
+
+    Parameters
+    ----------
+    rows : Rows
+        With lengths set.
+    indices : (n, k) int32
+        Neighbour lists to measure; not changed.
+    seed : int
+        Of the sample.
+    threads : int
+    progress, cancel : callable, optional
+
+    Returns
+    -------
+    float
+        Fraction of true neighbours among `indices`, 0..1.
+
+    Raises
+    ------
+    Cancelled
+    """
     k = indices.shape[1]
     sample = np.sort(np.random.default_rng(seed).choice(rows.n, min(_SAMPLE, rows.n), replace=False))
     true = np.empty((len(sample), k), np.int32)
-    run(
-        knn.Direct(rows, sample, true, np.empty((len(sample), k), np.float32)),
+    run_task(
+        knn.BruteForce(rows, sample, true, np.empty((len(sample), k), np.float32)),
         threads,
         progress,
         cancel,

@@ -1,4 +1,4 @@
-"""Validate, choose the backend that was asked for, and hand back a `Graph`."""
+"""Validate, choose the backend requested, and return a `Graph`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labeltui import parallel
 from labeltui._fast import knn
 from labeltui.errors import InputError, UsageError
 from labeltui.graph import approximate, cuda, exact
-from labeltui.graph.loops import run
+from labeltui.graph.tasks import run_task
 from labeltui.parallel import Cancel, Progress
 
 if TYPE_CHECKING:
@@ -36,17 +36,17 @@ class Graph:
     metric : str
         "cosine", "inner_product" or "euclidean".
     k : int
-        Number of columns, min(asked k, N - 1).
+        Number of columns, min(requested k, N - 1).
     backend : str
-        Who searched.
+        Backend that searched.
     exact : bool
-        Whether every row is guaranteed to hold its true neighbours.
-    proven : int
-        Rows whose neighbours the filter's error bound proved.
-    recomputed : int
-        Rows it could not prove, searched again in float64; proven + recomputed = N when exact.
+        Whether every row is guaranteed to have its true neighbours.
+    n_certified : int
+        Rows whose neighbours the filter's error bound certified.
+    n_fallback : int
+        Other rows, searched again by brute force in float64; n_certified + n_fallback = N when exact.
     recall : float or None
-        Share of true neighbours found, measured on sampled rows; None when exact.
+        Fraction of true neighbours found, measured on sampled rows; None when exact.
     """
 
     indices: npt.NDArray[np.int32]
@@ -55,12 +55,12 @@ class Graph:
     k: int
     backend: str
     exact: bool
-    proven: int
-    recomputed: int
+    n_certified: int
+    n_fallback: int
     recall: float | None = None
 
     def reverse(self, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """Return who counts each sample among its first `k` neighbours.
+        """Return the reverse neighbours of each sample.
 
         Parameters
         ----------
@@ -79,8 +79,8 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Advice:
-    """What `advice` has to say: the wiser backend and, in one sentence, why."""
+class Recommendation:
+    """The recommended backend and, in one sentence, the reason."""
 
     backend: str
     why: str
@@ -112,15 +112,15 @@ def build(
     metric : {"cosine", "inner_product", "euclidean"}
     backend : {"exact", "cuda", "approximate"}
     threads : int, optional
-        See `labeltui.parallel.count_threads`. It changes the time, never the result.
+        See `labeltui.parallel.count_threads`. Does not change the result.
     progress : callable, optional
-        Called with the share done, 0 to 1, a few times a second, from the calling thread.
+        Called with the finished fraction, 0 to 1, a few times a second, from the calling thread.
     cancel : callable, optional
-        Asked a few times a second; when it returns True, `Cancelled` is raised within half a second.
+        Called a few times a second; once it returns True, `Cancelled` is raised within half a second.
     rows : (n,) integers, optional
         Search only among these rows of X; the graph then numbers them 0..n-1 (see `expand`).
     path : str, optional
-        Forces one of `exact.paths()` instead of the fastest that this CPU has; also read from the environment variable
+        One of `exact.paths()` instead of the fastest on this CPU; also read from the environment variable
         ``LABELTUI_KNN``. Every path gives the same bytes.
     seed : int
         For the approximate backend.
@@ -134,7 +134,7 @@ def build(
     Raises
     ------
     InputError
-        X is no matrix of finite numbers, a row is zero (cosine, inner product), or k < 1.
+        X is not a matrix of finite numbers, a row is zero (cosine, inner product), or k < 1.
     UsageError
         An unknown metric, backend or path, or one that cannot run here.
     Cancelled
@@ -147,12 +147,12 @@ def build(
         raise InputError("k must be 1 or more", f"got {k}")
     workers = parallel.count_threads(threads)
     if progress is not None:
-        progress = _rising(progress)
+        progress = _monotonic(progress)
     view = _rows(X, metric, rows)
-    facts = knn.Facts(view)
-    run(facts, workers, cancel=cancel)
-    _refuse(facts, metric)
-    view.measured(facts.squared)
+    stats = knn.RowStats(view)
+    run_task(stats, workers, cancel=cancel)
+    _reject_invalid(stats, metric)
+    view.set_lengths(stats.squared)
     k = min(k, view.n - 1)
     indices = np.full((view.n, k), -1, np.int32)
     similarity = np.zeros((view.n, k), np.float32)
@@ -162,21 +162,21 @@ def build(
     if backend == "cuda":
         searcher: exact.Searcher = partial(cuda.filtered, progress=progress, cancel=cancel, device=device)
     else:
-        searcher = exact.on_cpu(exact.choose(path, view.n, view.d), workers, progress, cancel)
-    recomputed = exact.search(view, facts.hash, indices, similarity, searcher, workers, progress, cancel)
-    return Graph(indices, similarity, metric, k, backend, True, view.n - recomputed, recomputed)
+        searcher = exact.cpu_searcher(exact.choose(path, view.n, view.d), workers, progress, cancel)
+    n_fallback = exact.search(view, stats.hash, indices, similarity, searcher, workers, progress, cancel)
+    return Graph(indices, similarity, metric, k, backend, True, view.n - n_fallback, n_fallback)
 
 
-def _rising(progress: Progress) -> Progress:
-    """Never let the share fall: a second filter starts again from the first one's beginning."""
-    most = 0.0
+def _monotonic(progress: Progress) -> Progress:
+    """Keep the fraction from falling when a second filter restarts."""
+    highest = 0.0
 
-    def tell(share: float) -> None:
-        nonlocal most
-        most = max(most, share)
-        progress(most)
+    def report(fraction: float) -> None:
+        nonlocal highest
+        highest = max(highest, fraction)
+        progress(highest)
 
-    return tell
+    return report
 
 
 def _rows(X: npt.NDArray[Any], metric: str, rows: npt.NDArray[Any] | None) -> knn.Rows:
@@ -203,16 +203,16 @@ def _rows(X: npt.NDArray[Any], metric: str, rows: npt.NDArray[Any] | None) -> kn
     return knn.Rows(X, knn.METRICS.index(metric), chosen)
 
 
-def _refuse(facts: knn.Facts, metric: str) -> None:
-    """Refuse values that have no similarity, naming their rows."""
-    bad = np.flatnonzero(facts.finite == 0)
+def _reject_invalid(stats: knn.RowStats, metric: str) -> None:
+    """Reject rows whose similarity is undefined."""
+    bad = np.flatnonzero(stats.finite == 0)
     if len(bad):
         raise InputError(
             "embeddings must be finite numbers",
             f"{len(bad)} row(s) hold NaN or infinity: {_listed(bad)}",
             "leave these rows out",
         )
-    zero = np.flatnonzero(facts.squared == 0.0)
+    zero = np.flatnonzero(stats.squared == 0.0)
     if len(zero) and metric != "euclidean":
         raise InputError(
             f"every row needs a direction for {metric}",
@@ -240,7 +240,7 @@ def expand(graph: Graph, rows: npt.NDArray[Any], n: int) -> Graph:
     Returns
     -------
     Graph
-        Of n samples; the others have indices -1 and similarity 0, and are nobody's neighbours.
+        Of n samples; the others have indices -1 and similarity 0 and are nobody's neighbours.
     """
     rows = np.asarray(rows, np.int64)
     if rows.shape != (len(graph.indices),) or (len(rows) and (rows[0] < 0 or rows[-1] >= n)):
@@ -265,39 +265,61 @@ def expand(graph: Graph, rows: npt.NDArray[Any], n: int) -> Graph:
         graph.k,
         graph.backend,
         graph.exact,
-        graph.proven,
-        graph.recomputed,
+        graph.n_certified,
+        graph.n_fallback,
         graph.recall,
     )
 
 
-_CHUNK = 1 << 16  # rows renumbered at once, so that the copies on the way stay small
+_CHUNK = 1 << 16  # rows renumbered at once, so that the copies in between stay small
 
 
 def memory(n: int, d: int, k: int = 50, threads: int | None = None) -> int:
-    """Return the most bytes that an exact `build` needs beside X, its result included."""
+    """Return an upper bound of the memory of an exact `build`.
+
+    Parameters
+    ----------
+    n, d : int
+        Rows and dimensions.
+    k : int
+        Neighbours per row.
+    threads : int, optional
+        As for `build`.
+
+    Returns
+    -------
+    int
+        Bytes besides X, the result included.
+    """
     return exact.memory(n, d, min(k, max(n - 1, 0)), parallel.count_threads(threads))
 
 
 # An exact search grows with N squared. Beyond this many element products a thread (about ten minutes at the rate of an
-# AVX-512 VNNI core, three quarters of an hour without) a person may prefer another backend.
+# AVX-512 VNNI core, three quarters of an hour without) another backend may be preferable.
 _LARGE = 1.5e14
 
 
-def advice(n: int, d: int, threads: int | None = None) -> Advice:
-    """Say which backend suits `n` rows of `d` dimensions on this machine; `build` never decides that by itself.
+def recommend_backend(n: int, d: int, threads: int | None = None) -> Recommendation:
+    """Recommend a backend for `n` rows of `d` dimensions on this machine; `build` never switches by itself.
+
+    Parameters
+    ----------
+    n, d : int
+        Rows and dimensions.
+    threads : int, optional
+        As for `build`.
 
     Returns
     -------
-    Advice
+    Recommendation
     """
     work = 0.5 * n * n * d / parallel.count_threads(threads)
     if work < _LARGE:
-        return Advice("exact", f"{n:,} x {d:,} is quick enough to search exactly")
+        return Recommendation("exact", f"{n:,} x {d:,} is fast to search exactly")
     if importlib.util.find_spec("torch") is not None and cuda.available():
-        return Advice("cuda", f"{n:,} x {d:,} is large for these cores, and a GPU is here")
-    return Advice(
+        return Recommendation("cuda", f"{n:,} x {d:,} is large for these cores, and a GPU is available")
+    return Recommendation(
         "approximate",
         f"{n:,} x {d:,} takes long to search exactly on these cores; an approximate graph misses a few neighbours "
-        "and says how many (pip install 'labeltui[approximate]')",
+        "and reports its recall (pip install 'labeltui[approximate]')",
     )

@@ -1,9 +1,9 @@
-"""The CUDA backend: half-precision products find candidates, float64 ranks them, a bound proves them.
+"""The CUDA backend: half-precision products find candidates, float64 ranks them, a bound certifies them.
 
 The steps are those of the compiled filter (docs/kernels.md) in torch: rows are centred and stored in float16, products
-of a block of rows with all others give upper bounds of the similarities, the `kept` largest are ranked exactly, and a
-row is proven when its k-th exact similarity lies above the best bound that was left out. So the result has the same
-bytes as that of the exact backend; the caller searches unproven rows again.
+of a block of rows with all others give upper bounds of the similarities, the `n_ranked` largest are ranked exactly,
+and a row is certified when its k-th exact similarity lies above the best bound among the rest. So the result has the
+same bytes as that of the exact backend; the caller searches uncertified rows again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BLOCK = 1 << 28  # values of a block of products, or of the rows gathered for r
 
 
 def available() -> bool:
-    """Return whether torch sees a GPU; torch is only loaded where the system has one at all."""
+    """Return whether torch sees a GPU; loads torch only if the system has one."""
     if (
         sys.platform.startswith("linux")
         and not any(Path("/dev").glob("nvidia[0-9]*"))
@@ -48,20 +48,20 @@ def filtered(
     device: torch.device | None = None,
     half: bool = True,
 ) -> npt.NDArray[np.bool_]:
-    """Fill what the bound proves; return which rows it does not.
+    """Fill the rows that the bound certifies; return which it does not.
 
     Parameters
     ----------
     rows : Rows
-        Measured.
+        With lengths set.
     indices : ndarray of int32, shape (n, k)
     similarity : ndarray of float32, shape (n, k)
-        Both written, of rows that are not proven too.
+        Both are overwritten, for uncertified rows too.
     progress, cancel : callable, optional
     device : torch.device, optional
-        By default the GPU that torch names first. Nothing but speed depends on it.
+        By default the first GPU. Changes only the speed.
     half : bool
-        Filter with float16 products, else with those of float32, which prove more rows.
+        Filter with float16 products, otherwise with float32, which certifies more rows.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def filtered(
     Raises
     ------
     UsageError
-        There is no GPU, or its memory holds neither the rows nor the products of one with all.
+        There is no GPU, or its memory is too small.
     Cancelled
     """
     import torch
@@ -95,7 +95,13 @@ def filtered(
 
 
 def memory(n: int, d: int) -> int:
-    """Return about how many bytes of GPU memory a search takes."""
+    """Return the approximate GPU memory of a search, bytes.
+
+    Parameters
+    ----------
+    n, d : int
+        Rows and dimensions.
+    """
     return 6 * n * d + 24 * _BLOCK
 
 
@@ -107,7 +113,7 @@ class _Search:
 
         self.rows, self.k, self.device = rows, k, device
         self.metric = knn.METRICS[rows.metric]
-        self.kept = min(rows.n - 1, 2 * k + 44)
+        self.n_ranked = min(rows.n - 1, 2 * k + 44)
         longest = float(np.sqrt(rows.squared.max()))
         self.scale = 1.0 if self.metric == "cosine" else 2.0 ** -int(np.frexp(longest)[1])
         self.inverse = torch.as_tensor(rows.inverse, device=device)
@@ -127,23 +133,23 @@ class _Search:
             (rows.n, rows.d), dtype=torch.float16 if half else torch.float32, device=device
         )
         names = ("base", "size", "length", "error")
-        facts = {name: torch.empty(rows.n, dtype=torch.float64, device=device) for name in names}
+        stats = {name: torch.empty(rows.n, dtype=torch.float64, device=device) for name in names}
         for begin in range(0, rows.n, step):
             end = min(begin + step, rows.n)
             y = self._scaled(begin, end) - mean
             self.stored[begin:end] = y.to(self.stored.dtype)
-            kept = self.stored[begin:end].double()
+            stored = self.stored[begin:end].double()
             squared = (y * y).sum(1)
             against = (y * mean).sum(1)
-            facts["length"][begin:end] = (kept * kept).sum(1)
-            facts["error"][begin:end] = ((y - kept) ** 2).sum(1)
+            stats["length"][begin:end] = (stored * stored).sum(1)
+            stats["error"][begin:end] = ((y - stored) ** 2).sum(1)
             if self.metric == "euclidean":
-                facts["base"][begin:end] = -0.5 * squared
-                facts["size"][begin:end] = squared
+                stats["base"][begin:end] = -0.5 * squared
+                stats["size"][begin:end] = squared
             else:
-                facts["base"][begin:end] = against + 0.5 * (mean @ mean)
-                facts["size"][begin:end] = squared + 2 * against.abs() + mean @ mean
-        q, e = facts["length"], facts["error"]
+                stats["base"][begin:end] = against + 0.5 * (mean @ mean)
+                stats["size"][begin:end] = squared + 2 * against.abs() + mean @ mean
+        q, e = stats["length"], stats["error"]
         ratio = float((e.sum() / q.sum().clamp(min=1e-300)).sqrt().clamp(min=1e-12))
         # Of the product: its rounding to float16, and that of its sums, which tensor cores truncate.
         product = (2.0**-11 if half else 0.0) + (rows.d + 8) * 2.0**-22
@@ -151,8 +157,8 @@ class _Search:
         tiny = 2.0**-146 * self.scale * (1.0 if self.metric == "euclidean" else self.scale) + (
             1e-7 if half else 1e-30
         )
-        slack = 1.0001 * slack + 2.0**-19 * (facts["size"] + e + q + facts["base"].abs()) + tiny
-        self.upper = (facts["base"] + slack).float()
+        slack = 1.0001 * slack + 2.0**-19 * (stats["size"] + e + q + stats["base"].abs()) + tiny
+        self.upper = (stats["base"] + slack).float()
 
     def _scaled(self, begin: int, end: int) -> torch.Tensor:
         """Rows as the metric multiplies them, float64."""
@@ -169,8 +175,8 @@ class _Search:
         import torch
 
         n, d = self.rows.n, self.rows.d
-        unproven = np.ones(n, bool)
-        step = max(1, min(_BLOCK // n, _BLOCK // (self.kept * d)))
+        uncertified = np.ones(n, bool)
+        step = max(1, min(_BLOCK // n, _BLOCK // (self.n_ranked * d)))
         reduced = torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         try:
@@ -187,41 +193,41 @@ class _Search:
                     step = (end - begin) // 2
                     torch.cuda.empty_cache()  # does nothing where CUDA was never used
                     continue
-                best, proven = found
+                best, certified = found
                 indices[begin:end] = ((1 << 32) - 1 - (best & 0xFFFFFFFF)).to(torch.int32).cpu().numpy()
                 similarity[begin:end] = _value(best).cpu().numpy()
-                unproven[begin:end] = ~proven.cpu().numpy()
+                uncertified[begin:end] = ~certified.cpu().numpy()
                 if progress is not None:
                     progress(0.95 * end / n)
                 begin = end
         finally:
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = reduced
-        return unproven
+        return uncertified
 
     def _block(self, begin: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys (rows, k) of the block's neighbours, and which rows are proven."""
+        """Keys (rows, k) of the block's neighbours, and which rows are certified."""
         import torch
 
         bound = torch.mm(self.stored[begin:end], self.stored.T).float()
         bound += self.upper
         own = torch.arange(begin, end, device=self.device)
         bound[own - begin, own] = -torch.inf
-        top, candidates = bound.topk(self.kept, dim=1)
+        top, candidates = bound.topk(self.n_ranked, dim=1)
         del bound
         keys = _key(self._exact(begin, end, candidates), candidates)
         best = keys.sort(dim=1, descending=True).values[:, : self.k].contiguous()
         last = _value(best[:, -1]).double()
         bar = -0.5 * last * last * self.scale**2 if self.metric == "euclidean" else last * self.scale**2
-        proven = ((top[:, -1] + self.upper[begin:end]).double() < bar) & torch.isfinite(last)
-        return best, proven | torch.tensor(self.kept == self.rows.n - 1, device=self.device)
+        certified = ((top[:, -1] + self.upper[begin:end]).double() < bar) & torch.isfinite(last)
+        return best, certified | torch.tensor(self.n_ranked == self.rows.n - 1, device=self.device)
 
     def _exact(self, begin: int, end: int, candidates: torch.Tensor) -> torch.Tensor:
         """Similarities in the order of exact_body.h: eight lanes, each adding element after element in float64."""
         import torch
 
-        count, kept = candidates.shape
-        x, y = self.x[begin:end], self.x[candidates.flatten()].view(count, kept, -1)
-        lanes = torch.zeros((count, kept, 8), dtype=torch.float64, device=self.device)
+        count, m = candidates.shape
+        x, y = self.x[begin:end], self.x[candidates.flatten()].view(count, m, -1)
+        lanes = torch.zeros((count, m, 8), dtype=torch.float64, device=self.device)
         for t in range(0, self.rows.d, 8):
             a, b = x[:, None, t : t + 8].double(), y[:, :, t : t + 8].double()
             # Two kernels, so that nothing is fused: products of float32 are exact, squares of differences are not.

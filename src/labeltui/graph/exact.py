@@ -1,4 +1,4 @@
-"""The exact backend: filter, rank, prove, and search again what was not proven."""
+"""The exact backend: filter, rerank, certify, and search the remaining rows by brute force."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy.typing as npt
 
 from labeltui._fast import knn
 from labeltui.errors import UsageError
-from labeltui.graph.loops import run
+from labeltui.graph.tasks import run_task
 from labeltui.parallel import Cancel, Progress
 
 VARIABLE = "LABELTUI_KNN"
 
-# Below this many rows comparing each with each in float64 takes no time worth saving.
-_FEW = 512
+# Up to this many rows brute force in float64 is fast enough.
+_BRUTE_FORCE_UP_TO = 512
 
-_FINER = ("c", "avx2", "avx512")  # float32 paths
-_WIDE = 1 << 16  # products of more dimensions could leave int32
-_MANY = 0.1  # share of unproven rows from which a second filter costs less than comparing them in float64
+_FLOAT_PATHS = ("c", "avx2", "avx512")  # float32 paths
+_MAX_INT8_DIM = 1 << 16  # beyond, products could overflow int32
+_MAX_UNCERTIFIED = 0.1  # fraction of uncertified rows above which a second filter costs less than brute force
 
 
 def paths() -> tuple[str, ...]:
-    """Return the ways in which this CPU can search, slowest first; all give the same bytes.
+    """Return the search paths that this CPU supports, slowest first; all give the same bytes.
 
     "direct" compares every pair in float64. The others filter first: "c", "avx2" and "avx512" with float32 products,
     "vnni" and "amx" with int8 ones.
@@ -32,27 +32,45 @@ def paths() -> tuple[str, ...]:
     return ("direct", *knn.paths())
 
 
-def _finer() -> str:
-    return [name for name in paths() if name in _FINER][-1]
+def _best_float_path() -> str:
+    return [name for name in paths() if name in _FLOAT_PATHS][-1]
 
 
 def choose(path: str | None, n: int, d: int) -> str:
-    """Return the path to take: the one asked for, by argument or environment, or the fastest."""
-    asked = path or os.environ.get(VARIABLE) or None
-    if d > _WIDE:
-        return "direct" if asked == "direct" or n <= _FEW else _finer()
-    if asked is None:
-        return "direct" if n <= _FEW else paths()[-1]
-    if asked not in paths():
+    """Choose a search path.
+
+    Parameters
+    ----------
+    path : str or None
+        Requested path; None reads the environment variable ``LABELTUI_KNN``, and takes the fastest if that is unset.
+    n, d : int
+        Rows and dimensions: few rows are searched by brute force, many dimensions by float32 filters.
+
+    Returns
+    -------
+    str
+        One of `paths()`.
+
+    Raises
+    ------
+    UsageError
+        This CPU does not support the requested path.
+    """
+    requested = path or os.environ.get(VARIABLE) or None
+    if d > _MAX_INT8_DIM:
+        return "direct" if requested == "direct" or n <= _BRUTE_FORCE_UP_TO else _best_float_path()
+    if requested is None:
+        return "direct" if n <= _BRUTE_FORCE_UP_TO else paths()[-1]
+    if requested not in paths():
         raise UsageError(
             f"the search path must be one of {', '.join(paths())} on this CPU",
-            f"got {asked!r}",
+            f"got {requested!r}",
             f"unset {VARIABLE}",
         )
-    return asked
+    return requested
 
 
-# Searches distinct rows with at least one other: fills indices and similarity and returns which rows it did not prove.
+# Searches two or more distinct rows: fills indices and similarity and returns which rows are uncertified.
 Searcher = Callable[[knn.Rows, npt.NDArray[np.int32], npt.NDArray[np.float32]], npt.NDArray[np.bool_]]
 
 
@@ -66,10 +84,32 @@ def search(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> int:
-    """Fill indices and similarity (n, k) with the true neighbours; return how many rows `searcher` did not prove.
+    """Fill `indices` and `similarity` with the true neighbours; return how many rows `searcher` did not certify.
 
-    Equal rows are searched once: they have equal neighbours, and a row with hundreds of copies could never be proven,
-    because no bound tells the copies apart.
+    Equal rows are searched once: they have equal neighbours, and a row with hundreds of duplicates could never be
+    certified, because no bound separates equal rows.
+
+    Parameters
+    ----------
+    rows : Rows
+        With lengths set.
+    hashes : (n,) uint64
+        Of the rows' bytes.
+    indices : (n, k) int32
+    similarity : (n, k) float32
+        Both are overwritten.
+    searcher : Searcher
+    threads : int
+    progress, cancel : callable or None
+
+    Returns
+    -------
+    int
+        Rows searched by brute force.
+
+    Raises
+    ------
+    Cancelled
     """
     k = indices.shape[1]
     if k == 0:
@@ -78,39 +118,57 @@ def search(
     def complete(
         rows: knn.Rows, indices: npt.NDArray[np.int32], similarity: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.bool_]:
-        unproven, k = searcher(rows, indices, similarity), indices.shape[1]
-        targets = np.flatnonzero(unproven)
+        uncertified, k = searcher(rows, indices, similarity), indices.shape[1]
+        targets = np.flatnonzero(uncertified)
         if len(targets) == rows.n:
-            run(knn.Direct(rows, targets, indices, similarity), threads, progress, cancel, (0.0, 0.98))
+            run_task(
+                knn.BruteForce(rows, targets, indices, similarity), threads, progress, cancel, (0.0, 0.98)
+            )
         elif len(targets):
             near, near_similarity = (
                 np.empty((len(targets), k), np.int32),
                 np.empty((len(targets), k), np.float32),
             )
-            run(knn.Direct(rows, targets, near, near_similarity), threads, progress, cancel, (0.95, 0.98))
+            run_task(
+                knn.BruteForce(rows, targets, near, near_similarity), threads, progress, cancel, (0.95, 0.98)
+            )
             indices[targets], similarity[targets] = near, near_similarity
-        return unproven
+        return uncertified
 
-    first = rows.first_copies(hashes, np.argsort(hashes, kind="stable"))
+    first = rows.first_duplicates(hashes, np.argsort(hashes, kind="stable"))
     distinct = np.flatnonzero(first == np.arange(rows.n))
     if len(distinct) == rows.n:
         return int(complete(rows, indices, similarity).sum())
-    some = knn.Rows(rows.x, rows.metric, distinct if rows.rows is None else rows.rows[distinct])
-    some.measured(rows.squared[distinct])
+    distinct_rows = knn.Rows(rows.x, rows.metric, distinct if rows.rows is None else rows.rows[distinct])
+    distinct_rows.set_lengths(rows.squared[distinct])
     near_k = min(k, len(distinct) - 1)
     near = np.full((len(distinct), near_k), -1, np.int32)
     near_similarity = np.zeros((len(distinct), near_k), np.float32)
-    again = complete(some, near, near_similarity) if near_k else np.zeros(1, bool)
+    fallback = complete(distinct_rows, near, near_similarity) if near_k else np.zeros(1, bool)
     of = np.searchsorted(distinct, first)
     members = np.argsort(of, kind="stable")
     start = np.searchsorted(of[members], np.arange(len(distinct) + 1))
-    spread = knn.Spread(some, of, start, members, near, near_similarity, indices, similarity)
-    run(spread, threads, progress, cancel, (0.98, 1.0))
-    return int(again[of].sum())
+    expand = knn.ExpandDuplicates(
+        distinct_rows, of, start, members, near, near_similarity, indices, similarity
+    )
+    run_task(expand, threads, progress, cancel, (0.98, 1.0))
+    return int(fallback[of].sum())
 
 
-def on_cpu(path: str, threads: int, progress: Progress | None, cancel: Cancel | None) -> Searcher:
-    """Return the searcher that takes `path`; "direct" proves nothing, so that all is compared in float64."""
+def cpu_searcher(path: str, threads: int, progress: Progress | None, cancel: Cancel | None) -> Searcher:
+    """Return the searcher of a CPU path; "direct" certifies nothing, so that every row falls back to brute force.
+
+    Parameters
+    ----------
+    path : str
+        One of `paths()`.
+    threads : int
+    progress, cancel : callable or None
+
+    Returns
+    -------
+    Searcher
+    """
 
     def searcher(
         rows: knn.Rows, indices: npt.NDArray[np.int32], similarity: npt.NDArray[np.float32]
@@ -118,11 +176,11 @@ def on_cpu(path: str, threads: int, progress: Progress | None, cancel: Cancel | 
         if path == "direct":
             return np.ones(rows.n, bool)
         rows.restrict(knn.PATHS.index(path))
-        unproven = _filtered(rows, path, indices, similarity, threads, progress, cancel)
-        if path not in _FINER and unproven.sum() > rows.n * _MANY:
-            # Rows closer together than int8 can tell: float32 tells some hundred times more.
-            unproven = _filtered(rows, _finer(), indices, similarity, threads, progress, cancel)
-        return unproven
+        uncertified = _filtered(rows, path, indices, similarity, threads, progress, cancel)
+        if path not in _FLOAT_PATHS and uncertified.sum() > rows.n * _MAX_UNCERTIFIED:
+            # Rows too close together for int8; float32 resolves distances some hundred times smaller.
+            uncertified = _filtered(rows, _best_float_path(), indices, similarity, threads, progress, cancel)
+        return uncertified
 
     return searcher
 
@@ -136,7 +194,7 @@ def _filtered(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> npt.NDArray[np.bool_]:
-    """Fill what the filter proves; return which rows it does not."""
+    """Fill the rows that the filter certifies; return which it does not."""
     shared = knn.Filter(rows, knn.PATHS.index(path), indices.shape[1])
     try:
         for stage, span in (
@@ -144,28 +202,41 @@ def _filtered(
             (knn.Sketch(shared), (0.02, 0.05)),
             (knn.Tiles(shared), (0.05, 0.85)),
         ):
-            run(stage, threads, progress, cancel, span)
+            run_task(stage, threads, progress, cancel, span)
             stage.end()
-        finish = knn.Finish(shared, indices, similarity)
-        run(finish, threads, progress, cancel, (0.85, 0.95))
-        unproven: npt.NDArray[np.bool_] = finish.proven == 0
-        return unproven
+        rerank = knn.Rerank(shared, indices, similarity)
+        run_task(rerank, threads, progress, cancel, (0.85, 0.95))
+        uncertified: npt.NDArray[np.bool_] = rerank.certified == 0
+        return uncertified
     finally:
         shared.close()
 
 
 def memory(n: int, d: int, k: int, threads: int) -> int:
-    """Return the most bytes needed beside the rows, result included: whatever the path, and if rows repeat."""
+    """Return an upper bound of the memory of a search, whatever the path and even if rows repeat.
+
+    Parameters
+    ----------
+    n, d, k : int
+        Rows, dimensions, neighbours.
+    threads : int
+
+    Returns
+    -------
+    int
+        Bytes besides the rows, the result included.
+    """
     if k < 1:
         return 80 * n
     result = 8 * k * n
     sizes = [knn.filter_bytes(n, d, k, knn.PATHS.index(path)) for path in knn.paths()]
     direct = 64 * max(2 * k, k + 64) + 104 * (d + 8)
-    facts, copies = 50 * n, result + 60 * n  # lengths, hashes, their order; a second graph when rows repeat
+    stats = 50 * n  # lengths, hashes, their order
+    duplicates = result + 60 * n  # a second graph when rows repeat
     return (
         result
-        + facts
-        + copies
+        + stats
+        + duplicates
         + max(size for size, _ in sizes)
         + threads * max(direct, *(x for _, x in sizes))
     )

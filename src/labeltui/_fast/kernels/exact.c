@@ -100,7 +100,7 @@ static uint64_t mix(uint64_t h) {
     return h ^ h >> 32;
 }
 
-void knn_facts(const knn_data *data, int64_t begin, int64_t end, double *squared, uint64_t *hash, uint8_t *finite) {
+void knn_row_stats(const knn_data *data, int64_t begin, int64_t end, double *squared, uint64_t *hash, uint8_t *finite) {
     size_t bytes = (size_t)data->d * (data->half ? 2 : 4);
     for (int64_t i = begin; i < end; i++) {
         const char *row = data->x + knn_row(data, i) * data->stride;
@@ -168,7 +168,7 @@ void knn_exact(const knn_data *data, int64_t i, const uint32_t *candidates, int6
     }
 }
 
-void knn_direct(const knn_data *data, const int64_t *rows, int count, int64_t k, uint64_t *keys, int64_t capacity,
+void knn_brute_force(const knn_data *data, const int64_t *rows, int count, int64_t k, uint64_t *keys, int64_t capacity,
                 double *wide, float *scratch, const int *stop) {
     int64_t padded = (data->d + 7) / 8 * 8, size[KNN_GROUP] = {0};
     uint64_t bar[KNN_GROUP] = {0}; /* the k-th largest key met so far is at least this */

@@ -252,9 +252,9 @@ static double bar_of(const knn_filter *filter, uint64_t key) {
     return s * scale;
 }
 
-/* Rank the row in slot s into best[0..k); 1 if proven. Candidates come by falling upper bound, so once that is below the k-th
+/* Rank the row in slot s into best[0..k); 1 if certified. Candidates come by falling upper bound, so once that is below the k-th
    exact similarity nothing further can matter, kept or not. */
-static int finish(const knn_filter *filter, int64_t s, uint64_t *best, uint64_t *fresh, uint32_t *list, float *scratch) {
+static int rerank(const knn_filter *filter, int64_t s, uint64_t *best, uint64_t *fresh, uint32_t *list, float *scratch) {
     uint64_t *keys = filter->keys + s * filter->capacity;
     int64_t size = filter->size[s], k = filter->k, c = k, i = filter->row[s];
     int all = size < filter->kept || filter->kept == filter->data->n - 1; /* all that could reach the k-th are here */
@@ -280,7 +280,7 @@ static int finish(const knn_filter *filter, int64_t s, uint64_t *best, uint64_t 
     return (all && bar > -INFINITY) || (double)knn_value(keys[size - 1]) < bar;
 }
 
-int knn_finish_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *proven) {
+int knn_rerank_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *certified) {
     const int64_t step = 64, n = filter->data->n, k = filter->k;
     uint64_t *best = malloc(sizeof(uint64_t) * (size_t)(k + 8));
     uint32_t *list = malloc(sizeof(uint32_t) * (size_t)(filter->capacity + 8));
@@ -291,7 +291,7 @@ int knn_finish_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, fl
         int64_t end = least(t + step, n);
         for (int64_t p = t; p < end; p++) {
             int64_t s = filter->order[p], i = filter->row[s];
-            proven[i] = (uint8_t)finish(filter, s, best, fresh, list, scratch);
+            certified[i] = (uint8_t)rerank(filter, s, best, fresh, list, scratch);
             for (int64_t c = 0; c < k; c++) {
                 indices[i * k + c] = (int32_t)knn_index(best[c]);
                 similarity[i * k + c] = knn_value(best[c]);

@@ -66,8 +66,8 @@ int knn_best_isa(void);
 void knn_four(int isa, const float *x, const float *const y[4], int64_t d, int distance, double out[4]);
 /* Row i as float32: where it lies, or converted into buffer (d). */
 const float *knn_load(const knn_data *data, int64_t i, float *buffer);
-/* Facts about rows [begin, end): squared length, 64-bit hash of the bytes, and whether all values are finite. */
-void knn_facts(const knn_data *data, int64_t begin, int64_t end, double *squared, uint64_t *hash, uint8_t *finite);
+/* Statistics of rows [begin, end): squared length, 64-bit hash of the bytes, and whether all values are finite. */
+void knn_row_stats(const knn_data *data, int64_t begin, int64_t end, double *squared, uint64_t *hash, uint8_t *finite);
 /* Whether two rows hold the same bytes. */
 int knn_same(const knn_data *data, int64_t i, int64_t j);
 /* Exact similarities of row i and m others; keys[c] gets similarity and candidate. scratch: 10 * (d + 8) floats. */
@@ -75,12 +75,12 @@ void knn_exact(const knn_data *data, int64_t i, const uint32_t *candidates, int6
 /* Exact k nearest of `count` (at most KNN_GROUP) rows among all. keys: count * capacity words, capacity >= 2 k;
    rows are 8 * (d + 8) doubles; scratch as above. On return the first k keys of each row are sorted. */
 #define KNN_GROUP 8
-void knn_direct(const knn_data *data, const int64_t *rows, int count, int64_t k, uint64_t *keys, int64_t capacity,
+void knn_brute_force(const knn_data *data, const int64_t *rows, int count, int64_t k, uint64_t *keys, int64_t capacity,
                 double *wide, float *scratch, const int *stop);
 
-/* ---- work.c: loops that any number of threads run at once on the same arguments ---- */
+/* ---- work.c: tasks that any number of threads run at once on the same arguments ---- */
 
-/* What the threads of one loop share. done only informs; setting stop ends the loop early. */
+/* State shared by the threads of one task. done only informs; setting stop ends the task early. */
 typedef struct {
     int64_t next, done;
     int stop;
@@ -94,10 +94,10 @@ KNN_INLINE int knn_stopped(const int *stop) { return __atomic_load_n(stop, __ATO
 
 /* Each returns 0, or -1 when memory ran out. Rows of the outputs that were not reached are left as they were. */
 
-/* Squared lengths, hashes and finiteness of all rows, see knn_facts. */
-int knn_facts_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite);
+/* Squared lengths, hashes and finiteness of all rows, see knn_row_stats. */
+int knn_row_stats_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite);
 /* Exact k nearest of rows targets[0..count) among all, by comparing with every row: (count, k) each. */
-int knn_direct_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
+int knn_brute_force_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
                     int32_t *indices, float *similarity);
 /* The k best of m given candidates a row (n, m; -1 and the row itself are skipped, repetitions count once);
    where fewer remain the outputs end with -1 and 0. */
@@ -105,7 +105,7 @@ int knn_rank_work(const knn_data *data, knn_ticket *ticket, const int32_t *candi
                   int32_t *indices, float *similarity);
 /* A graph of distinct rows as one of all n: data and the (distinct, near) lists are those of the distinct rows,
    of[i] is row i's distinct row, and members[start[u]..start[u + 1]) are the rows equal to u, ascending. */
-int knn_spread_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of, const int64_t *start,
+int knn_expand_duplicates_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of, const int64_t *start,
                     const int64_t *members, const int32_t *near, const float *near_similarity, int64_t near_k,
                     int64_t k, int32_t *indices, float *similarity);
 
@@ -175,8 +175,8 @@ int knn_sketch_work(knn_filter *filter, knn_ticket *ticket);
 void knn_sketch_end(knn_filter *filter);
 int knn_tiles_work(knn_filter *filter, knn_ticket *ticket);
 void knn_tiles_end(knn_filter *filter);
-/* Writes the neighbours of every row, and proven[i] = 0 where the bound does not prove them. */
-int knn_finish_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *proven);
+/* Writes the neighbours of every row, and certified[i] = 0 where the bound does not prove them. */
+int knn_rerank_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *certified);
 
 /* ---- between the files of the filter ---- */
 

@@ -3,11 +3,11 @@
 
 #include <stdlib.h>
 
-int knn_facts_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite) {
+int knn_row_stats_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite) {
     const int64_t step = 256;
     for (int64_t begin; (begin = knn_take(ticket, step)) < data->n && !knn_stopped(&ticket->stop);) {
         int64_t end = begin + step < data->n ? begin + step : data->n;
-        knn_facts(data, begin, end, squared, hash, finite);
+        knn_row_stats(data, begin, end, squared, hash, finite);
         __atomic_fetch_add(&ticket->done, end - begin, __ATOMIC_RELAXED);
     }
     return 0;
@@ -20,7 +20,7 @@ static void store(const uint64_t *keys, int64_t m, int64_t k, int32_t *indices, 
     }
 }
 
-int knn_direct_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
+int knn_brute_force_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
                     int32_t *indices, float *similarity) {
     int64_t capacity = 2 * k > k + 64 ? 2 * k : k + 64;
     uint64_t *keys = malloc(sizeof(uint64_t) * KNN_GROUP * (size_t)capacity);
@@ -29,7 +29,7 @@ int knn_direct_work(const knn_data *data, knn_ticket *ticket, const int64_t *tar
     int result = keys && wide && scratch ? 0 : -1;
     for (int64_t t; !result && (t = knn_take(ticket, KNN_GROUP)) < count;) {
         int group = count - t < KNN_GROUP ? (int)(count - t) : KNN_GROUP;
-        knn_direct(data, targets + t, group, k, keys, capacity, wide, scratch, &ticket->stop);
+        knn_brute_force(data, targets + t, group, k, keys, capacity, wide, scratch, &ticket->stop);
         if (knn_stopped(&ticket->stop)) break;
         for (int r = 0; r < group; r++)
             store(keys + r * capacity, k, k, indices + (t + r) * k, similarity + (t + r) * k);
@@ -84,7 +84,7 @@ static int64_t gather(uint64_t *keys, int64_t i, int64_t u, float self, const in
     return count;
 }
 
-int knn_spread_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of, const int64_t *start,
+int knn_expand_duplicates_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of, const int64_t *start,
                     const int64_t *members, const int32_t *near, const float *near_similarity, int64_t near_k,
                     int64_t k, int32_t *indices, float *similarity) {
     const int64_t step = 64;
