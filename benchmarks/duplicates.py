@@ -1,21 +1,23 @@
-"""Why near copies are sought the way they are: how the defaults follow, and what they find.
+"""Why near-duplicates are sought the way they are: how the defaults follow, and what they find.
 
 The rule that sets the defaults uses no label. Images that are distinct by construction (tiles of the two photographs
 and the handwritten digits that come with scikit-learn, noise with the spectrum of photographs, and such noise over one
 common image) give pairs that are no copies; copies made of some of them (encoded again, resized, shifted, mirrored,
 brighter, flatter, grey) give pairs that are.
 
-* CLOSER is the smallest whole number at which no set has more than 1 % of its distinct images joined with another,
+* RATIO is the smallest whole number at which no set has more than 1 % of its distinct images joined with another,
   whatever the cosine.
-* LOOK is the largest multiple of .05 that loses, of the copies which CLOSER joins, at most 5 % of any kind in any set;
+* MIN_COSINE is the largest multiple of .05 that loses, of the copies which RATIO joins, at most 5 % of any kind in any
+  set;
   mirrored ones aside, which the `pixels` embedder does not know.
 
 Then made data again, by the defaults: copies are mixed in; a good rule joins each with its original and no two
 originals. Made images are embedded by the `pixels` embedder.
 
 Real data: --images DIR --truth FILE.csv --embeddings FILE.npy (columns path, given, clean and perhaps split; rows in
-the same order). Its own near copies are counted: of two images joined wrongly the clean labels would often differ, as
-they do among neighbours at large. With --model and --checkpoint, which made those embeddings, copies are mixed in too.
+the same order). Its own near-duplicates are counted: of two images joined wrongly the clean labels would often differ,
+as they do among neighbours at large. With --model and --checkpoint, which made those embeddings, copies are mixed in
+too.
 
 --docs FILE writes the tables into a page, between the lines <!-- rule --> and <!-- end of rule --> and the same for
 `copies` and, with real data, `natural`.
@@ -41,13 +43,13 @@ from sklearn.datasets import load_digits, load_sample_images
 import labeltui
 from _common import Report, markdown, parser
 from labeltui import duplicates, graph
-from labeltui.audit.copies import Copies
+from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.embed import Embedder, EmbedSpec, load_embedder
 
 OURS = (Path(labeltui.__file__).parent / "duplicates.py",)
 TOLERATED = 0.01  # share of distinct images joined
-LOST = 0.05  # share of copies with a cosine below LOOK
-CLOSERS = range(1, 21)
+LOST = 0.05  # share of copies with a cosine below MIN_COSINE
+RATIOS = range(1, 21)
 PIXELS = Namespace(model="pixels", checkpoint=None)
 COSINES = (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 Images = list[Image.Image]
@@ -168,11 +170,11 @@ def margins(originals: Images, X: NDArray[np.float32]) -> dict[str, Any]:
         found.similarity,
         image=originals.__getitem__,
         threshold=-1.0,
-        closer=1.0,
-        most=found.indices.size,
+        ratio=1.0,
+        max_pairs=found.indices.size,
     )
     joined = {}
-    for closer in CLOSERS:
+    for closer in RATIOS:
         close = near.distance <= near.background / closer
         links = (np.ones(int(close.sum())), (near.first[close], near.second[close]))
         joined[closer] = 1 - connected_components(coo_array(links, shape=(n, n)), directed=False)[0] / n
@@ -196,7 +198,7 @@ def margins(originals: Images, X: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def derive(report: Report, options: Namespace) -> None:
-    """LOOK and CLOSER by the rule above, beside those in force."""
+    """MIN_COSINE and RATIO by the rule above, beside those in force."""
     n = 200 if options.quick else 1000
     sets = {
         "photographs": photographs(),
@@ -216,7 +218,7 @@ def derive(report: Report, options: Namespace) -> None:
         for name, images in sets.items()
     }
     joined = {name: {int(c): share for c, share in cell["joined"].items()} for name, cell in cells.items()}
-    closer = min(c for c in CLOSERS if all(shares[c] <= TOLERATED for shares in joined.values()))
+    closer = min(c for c in RATIOS if all(shares[c] <= TOLERATED for shares in joined.values()))
     kept = []
     for cell in cells.values():
         for kind, copies in cell["kinds"].items():
@@ -226,20 +228,20 @@ def derive(report: Report, options: Namespace) -> None:
     if options.docs is not None:
         write(options.docs, "rule", shares(joined, closer))
     report.add(
-        f"derive: CLOSER, at most {TOLERATED:.0%} of distinct images joined",
+        f"derive: RATIO, at most {TOLERATED:.0%} of distinct images joined",
         float(closer),
         "times",
         better="lower",
-        target=duplicates.CLOSER,
+        target=duplicates.RATIO,
         detail={
             name: {"background": cell["background"], "joined": joined[name]} for name, cell in cells.items()
         },
     )
     report.add(
-        f"derive: LOOK, at most {LOST:.0%} of copies lost",
+        f"derive: MIN_COSINE, at most {LOST:.0%} of copies lost",
         float(np.floor(min(kept) / 0.05 + 1e-9) * 0.05),
         "cosine",
-        target=duplicates.LOOK,
+        target=duplicates.MIN_COSINE,
         detail={"least": min(kept)},
     )
     for name, cell in cells.items():
@@ -311,7 +313,7 @@ def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) ->
             "joined": int(here.sum()),
             "clean_labels_differ": int(differ[here].sum()),
         }
-    groups = Copies(looked.groups).groups()
+    groups = DuplicateGroups(looked.groups).groups()
     apart = labels["clean"][found.indices] != labels["clean"][:, None]
     by_cosine = {}
     for limit in COSINES:
@@ -329,13 +331,15 @@ def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) ->
         "groups": len(groups),
         "samples": sum(map(len, groups)),
         "largest": max(map(len, groups), default=0),
-        "across_splits": len(Copies(looked.groups).disagreeing(np.unique(split, return_inverse=True)[1])),
-        "groups_whose_clean_labels_differ": len(Copies(looked.groups).disagreeing(labels["clean"])),
-        "neighbours_looked_at_of_another_class": float(
-            apart[found.similarity >= looked.looked_down_to].mean()
+        "across_splits": len(
+            DuplicateGroups(looked.groups).disagreeing(np.unique(split, return_inverse=True)[1])
         ),
-        "groups_whose_given_labels_differ": len(Copies(looked.groups).disagreeing(labels["given"])),
-        "groups_by_cosine_alone": len(Copies(alone.groups).groups()),
+        "groups_whose_clean_labels_differ": len(DuplicateGroups(looked.groups).disagreeing(labels["clean"])),
+        "neighbours_looked_at_of_another_class": float(
+            apart[found.similarity >= looked.min_compared_cosine].mean()
+        ),
+        "groups_whose_given_labels_differ": len(DuplicateGroups(looked.groups).disagreeing(labels["given"])),
+        "groups_by_cosine_alone": len(DuplicateGroups(alone.groups).groups()),
         "by_cosine": by_cosine,
     }
 
@@ -392,7 +396,7 @@ def table(cells: dict[str, dict[str, Any]]) -> str:
 
 
 def confirmed(name: str, cell: dict[str, Any]) -> str:
-    """What near copies were found in real data, as Markdown."""
+    """What near-duplicates were found in real data, as Markdown."""
     lines = [
         (
             f"pairs joined, {place}: whose clean labels differ",
@@ -462,7 +466,7 @@ def main() -> None:
         )
         if options.docs is not None:
             write(options.docs, "natural", confirmed(options.name, cell))
-        report.add("real: groups of near copies", cell["groups"], "groups", detail=cell)
+        report.add("real: groups of near-duplicates", cell["groups"], "groups", detail=cell)
         wrong = cell["groups_whose_clean_labels_differ"]
         report.add("real: of these, clean labels differ", wrong, "groups", better="lower")
         for place, counted in cell["pairs"].items():
@@ -492,7 +496,7 @@ def main() -> None:
             show(report, f"real ({options.model})", cell)
             cells = {options.name: cell} | cells
     elif not options.quick:
-        report.cannot("real: groups of near copies", "give --images, --truth and --embeddings", "groups")
+        report.cannot("real: groups of near-duplicates", "give --images, --truth and --embeddings", "groups")
     if options.docs is not None:
         write(options.docs, "copies", table(cells))
     report.finish()

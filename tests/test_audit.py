@@ -20,7 +20,7 @@ from PIL import Image
 
 from labeltui import journal, paths, store
 from labeltui.audit import CLASS_ORDERS, KINDS, Audit, QueueSpec, Vote, queue
-from labeltui.audit.copies import Copies
+from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.csg import measure, pooled_counts
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, InputError, MissingImage, NotAnAudit
 from labeltui.store import Store
@@ -897,7 +897,7 @@ def test_copies_whose_values_disagree() -> None:
     groups = np.array([0, 1, 0, 2, 1, 3, 2, 0], np.int32)
     labels = np.array([5, 1, 5, 2, 3, 0, -1, 4], np.int32)
     split = np.array([0, 0, 0, 0, 0, 1, 1, 0], np.int16)
-    copies = Copies(groups)
+    copies = DuplicateGroups(groups)
     before = [copies.of(i).tolist() for i in range(8)]
     assert [part.tolist() for part in copies.groups()] == [[0, 2, 7], [1, 4], [3, 6]]
     assert [copies.of(i).tolist() for i in range(8)] == before  # looked up, and searched for
@@ -905,8 +905,8 @@ def test_copies_whose_values_disagree() -> None:
     assert before[5] == [5]
     assert [part.tolist() for part in copies.disagreeing(labels)] == [[0, 2, 7], [1, 4]]
     assert [part.tolist() for part in copies.disagreeing(split)] == [[3, 6]]
-    assert Copies(np.arange(4)).groups() == []
-    assert Copies(np.empty(0, np.int32)).groups() == []
+    assert DuplicateGroups(np.arange(4)).groups() == []
+    assert DuplicateGroups(np.empty(0, np.int32)).groups() == []
 
 
 def test_label_conflicts_between_duplicates(wide_audit: Audit) -> None:

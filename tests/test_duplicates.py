@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 
 from labeltui import duplicates
-from labeltui.audit.copies import Copies
+from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.errors import Cancelled, InputError, UnreadableImage
 
 
@@ -54,7 +54,7 @@ def test_no_samples_and_bad_shapes() -> None:
     assert duplicates.duplicate_groups(np.empty((0, 32), np.uint8)).tolist() == []
     with pytest.raises(InputError, match="2-D"):
         duplicates.duplicate_groups(np.zeros(4, np.uint8))
-    with pytest.raises(InputError, match="4 rows"):
+    with pytest.raises(InputError, match=r"shape \(4,\)"):
         duplicates.duplicate_groups(np.zeros((4, 2), np.uint8), np.ones(3, bool))
 
 
@@ -113,8 +113,8 @@ def test_near_copies_are_found_and_distinct_images_left_alone(kind: str) -> None
     recovered = sum(groups[i] == groups[90 + i] for i in range(30))
     assert recovered >= 27
     assert len(np.unique(groups[:90])) == 90
-    assert found.looked == found.candidates >= 30
-    assert found.limit == pytest.approx(found.background / duplicates.CLOSER)
+    assert found.n_compared == found.candidates >= 30
+    assert found.limit == pytest.approx(found.background / duplicates.RATIO)
     assert (found.distance <= found.limit).all()
     assert (found.first < found.second).all()
 
@@ -131,8 +131,8 @@ def test_without_images_only_the_cosine_decides() -> None:
     similarity = np.take_along_axis(cosine, order, 1).astype(np.float32)
     found = duplicates.near_duplicates(order, similarity)
     assert found.groups[:50].tolist() == found.groups[150:].tolist()
-    assert len(Copies(found.groups).groups()) == 50
-    assert (found.threshold, found.looked) == (duplicates.THRESHOLD, 0)
+    assert len(DuplicateGroups(found.groups).groups()) == 50
+    assert (found.threshold, found.n_compared) == (duplicates.THRESHOLD, 0)
     looser = duplicates.near_duplicates(order, similarity, threshold=0.9)
     assert looser.groups[:10].tolist() == looser.groups[140:150].tolist()
     assert looser.attrs()["pairs"] == len(looser.first) > 50
@@ -149,7 +149,7 @@ def test_a_collapsed_embedding_joins_nothing_by_cosine_alone() -> None:
     np.fill_diagonal(cosine, -2)
     order = np.argsort(-cosine, axis=1)[:, :30].astype(np.int32)
     found = duplicates.near_duplicates(order, np.take_along_axis(cosine, order, 1).astype(np.float32))
-    assert sorted(map(len, Copies(found.groups).groups())) == [2] * 20
+    assert sorted(map(len, DuplicateGroups(found.groups).groups())) == [2] * 20
     assert found.groups[:20].tolist() == found.groups[100:].tolist()
 
 
@@ -195,12 +195,12 @@ def test_the_most_similar_pairs_are_looked_at_first_and_no_more_than_asked() -> 
 
     graph = graph_of(images)
     everything = duplicates.near_duplicates(*graph, image=image)
-    few = duplicates.near_duplicates(*graph, image=image, most=5)
-    assert few.looked == 5 < few.candidates == everything.candidates
-    assert few.looked_down_to > everything.looked_down_to == duplicates.LOOK
+    few = duplicates.near_duplicates(*graph, image=image, max_pairs=5)
+    assert few.n_compared == 5 < few.candidates == everything.candidates
+    assert few.min_compared_cosine > everything.min_compared_cosine == duplicates.MIN_COSINE
     assert set(few.first.tolist()) <= set(everything.first[:5].tolist())
     read.clear()
-    assert duplicates.near_duplicates(*graph, image=image, most=0).groups.tolist() == list(range(120))
+    assert duplicates.near_duplicates(*graph, image=image, max_pairs=0).groups.tolist() == list(range(120))
     assert read == []
 
 

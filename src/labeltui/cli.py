@@ -192,7 +192,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
 @click.option(
     "--duplicate-threshold",
     type=float,
-    help="Least cosine of near copies; 1: identical ones only.  [default: measured]",
+    help="Smallest cosine of near-duplicates; 1: identical images only.  [default: measured]",
 )
 @click.option("--folds", default=5, show_default=True, help="Folds of the out-of-fold head.")
 @click.option("--seed", default=0, show_default=True, help="Seed of folds, head and intervals.")

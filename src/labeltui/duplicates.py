@@ -1,26 +1,25 @@
-"""Copies of one image, exact or nearly so, and where their labels contradict each other.
+"""Exact and near-duplicates of an image.
 
-Groups are numbers per sample: equal numbers are copies, and a sample without copies has a number of its own.
-Folds keep a group together and a neighbour vote counts it once, since a copy of a wrong label is no evidence
-for it.
+Groups are numbers per sample: equal numbers are duplicates, and a sample without duplicates has a number of its
+own. Folds keep a group together and a neighbour vote counts it once, since the label of a duplicate is no
+independent evidence.
 
-Exact copies have equal hashes of their decoded pixels (or equal embedding rows). Near copies, such as a
-image encoded again, resized, shifted, mirrored or with another brightness, are found in the neighbour
-graph:
+Exact duplicates have equal hashes of their decoded pixels (or equal embedding rows). Near-duplicates, such as an
+image that was re-encoded, resized, shifted, mirrored or brightened, are found in the neighbour graph:
 
 ::
 
-    neighbours with cosine >= threshold --(images at hand)--> distance of thumbnails <= limit --> joined
-                                        --(none)--------------> joined
+    neighbours with cosine >= threshold --(with images)-----> distance of thumbnails <= limit --> joined
+                                        --(without images)--> joined
 
-The two cases have different thresholds. Without images the cosine alone decides, at .995, where hardly any
-two distinct samples lie, and few copies either. With images the cosine only says which pairs to look at.
-Thumbnails are compared by their detail (what differs from the surroundings), since smooth shading and colour
-are alike in many distinct images. In both cases a pair must be `CLOSER` times closer than the tenth
-neighbour usually is in this data set: in some (digits, scans, cut-out faces) all images are alike.
+The two cases have different thresholds. Without images the cosine alone decides, at .995, a level that few
+distinct samples reach, and few duplicates either. With images the cosine only selects the pairs to compare.
+Thumbnails are compared by their high-pass filtered detail, since smooth shading and colour are alike in many
+distinct images. In both cases the distance of a pair must be `RATIO` times smaller than the median distance of a
+tenth neighbour: in some data sets (digits, scans, cut-out faces) all images are alike.
 
-`LOOK` and `CLOSER` follow by a rule from images that are distinct by construction and copies made of them;
-no label takes part. `benchmarks/duplicates.py --only derive` repeats it.
+`MIN_COSINE` and `RATIO` are derived from images that are distinct by construction and from duplicates made of
+them, without labels. `benchmarks/duplicates.py --only derive` repeats it.
 """
 
 from __future__ import annotations
@@ -43,16 +42,16 @@ from labeltui.parallel import Progress
 
 Groups: TypeAlias = NDArray[np.int32]
 
-THRESHOLD = 0.995  # cosine that alone makes two samples copies
-LOOK = 0.65  # cosine from which on two images are looked at
-CLOSER = 6.0  # how many times closer copies are than what is usual: a COLUMNS-th neighbour
-COLUMNS = 10  # neighbours per sample among which copies are sought; more of them are linked by each other
-PROBES = 512  # samples that show what is usual
+THRESHOLD = 0.995  # cosine at which two samples are duplicates without a look at the images
+MIN_COSINE = 0.65  # cosine from which on two images are compared
+RATIO = 6.0  # background distance, that of a COLUMNS-th neighbour, over the largest distance of duplicates
+COLUMNS = 10  # neighbours per sample searched for duplicates; larger groups are linked through each other
+REFERENCE_PAIRS = 512  # samples that give the background distance
 SIDE = 32  # of a thumbnail, pixels
-SURROUNDINGS = 15  # side of the square whose mean is taken off, thumbnail pixels
+HIGHPASS = 15  # side of the square whose mean is subtracted, thumbnail pixels
 SHIFT = 2  # tolerated displacement, thumbnail pixels
-NOISE = 2.0  # variance that is taken for noise, squared grey levels
-BLOCK = 2048  # pairs looked at together
+NOISE = 2.0  # variance attributed to noise, squared grey levels
+BLOCK = 2048  # pairs per batch
 
 
 def duplicate_groups(rows: NDArray[Any], ok: NDArray[np.bool_] | None = None) -> Groups:
@@ -64,7 +63,7 @@ def duplicate_groups(rows: NDArray[Any], ok: NDArray[np.bool_] | None = None) ->
         Of any fixed-size type, compared byte by byte: hashes of decoded pixels, (N, 32) uint8, or embedding
         rows.
     ok : (N,) bool, optional
-        Samples that were read; the others get a number of their own whatever their row holds.
+        Readable samples; each other one gets a number of its own.
 
     Returns
     -------
@@ -73,10 +72,10 @@ def duplicate_groups(rows: NDArray[Any], ok: NDArray[np.bool_] | None = None) ->
     """
     rows = np.ascontiguousarray(rows)
     if rows.ndim != 2 or rows.dtype.hasobject:
-        raise InputError("copies are found among the rows of a 2-D array", f"got {rows.ndim}-D {rows.dtype}")
+        raise InputError("rows must be a 2-D array of a fixed-size type", f"got {rows.ndim}-D {rows.dtype}")
     n = len(rows)
     if ok is not None and np.shape(ok) != (n,):
-        raise InputError(f"there are {n} rows, so {n} flags", f"got {np.shape(ok)}")
+        raise InputError(f"ok must have shape ({n},)", f"got {np.shape(ok)}")
     raw = rows.view(np.uint8).reshape(n, rows.shape[1] * rows.itemsize)
     # Sort by a 64-bit fingerprint, then compare whole rows inside runs of equal fingerprints.
     keys = _fingerprint(raw)
@@ -92,7 +91,7 @@ def duplicate_groups(rows: NDArray[Any], ok: NDArray[np.bool_] | None = None) ->
 
 
 def number_groups(leader: NDArray[Any]) -> Groups:
-    """Renumber arbitrary group marks 0, 1, ... in the order in which groups first appear: (N,) int32."""
+    """Renumber group numbers 0, 1, ... in the order in which groups first appear: (N,) int32."""
     _, first, inverse = np.unique(leader, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int32)
     rank[np.argsort(first, kind="stable")] = np.arange(len(first), dtype=np.int32)
@@ -101,33 +100,33 @@ def number_groups(leader: NDArray[Any]) -> Groups:
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Groups of exact and near copies, the pairs that made them, and by which rule.
+    """Groups of exact and near-duplicates, with the pairs and the rule that formed them.
 
     Attributes
     ----------
     groups : (N,) int32
-        Exact and near copies share a number.
+        Exact and near-duplicates share a number.
     first, second : (P,) int32
-        Pairs found to be near copies, first < second, most similar first.
+        Near-duplicate pairs, first < second, most similar first.
     similarity : (P,) float32
         Their cosines.
     distance : (P,) float32
-        Their thumbnails' distance, or 1 - cosine where no images were looked at.
+        Their thumbnails' distance, or 1 - cosine where no images were compared.
     threshold : float
-        Cosine asked for.
+        Smallest cosine of a candidate pair.
     limit : float
-        Largest distance that made a copy.
+        Largest distance of a near-duplicate pair.
     background : float
-        Median distance of a tenth neighbour, from which the limit followed; 1, that of unrelated images,
-        where no sample has a neighbour of another group.
+        Median distance of a tenth neighbour, which sets the limit; 1, that of unrelated images, if no sample
+        has a neighbour of another group.
     candidates : int
         Pairs with a cosine at the threshold or above.
-    looked : int
-        Pairs of which the images were compared (the most similar ones, if there were too many); 0 = none.
-    looked_down_to : float
-        Smallest cosine among those; the threshold if all were.
+    n_compared : int
+        Pairs whose images were compared, the most similar first; 0 = none.
+    min_compared_cosine : float
+        Smallest cosine among those; the threshold if all candidates were compared.
     unreadable : int
-        Pairs of which an image could not be read; they are not joined.
+        Pairs with an unreadable image; they are not joined.
     """
 
     groups: Groups
@@ -139,13 +138,21 @@ class NearDuplicates:
     limit: float
     background: float
     candidates: int
-    looked: int
-    looked_down_to: float
+    n_compared: int
+    min_compared_cosine: float
     unreadable: int
 
     def attrs(self) -> dict[str, float | int]:
-        """The rule and its counts, to be stored beside the groups."""
-        names = ("threshold", "limit", "background", "candidates", "looked", "looked_down_to", "unreadable")
+        """The rule and its counts, as stored with the groups."""
+        names = (
+            "threshold",
+            "limit",
+            "background",
+            "candidates",
+            "n_compared",
+            "min_compared_cosine",
+            "unreadable",
+        )
         return {name: getattr(self, name) for name in names} | {"pairs": len(self.first)}
 
 
@@ -157,39 +164,38 @@ def near_duplicates(
     image: Callable[[int], Image.Image] | None = None,
     metric: str = "cosine",
     threshold: float | None = None,
-    closer: float = CLOSER,
-    most: int | None = None,
+    ratio: float = RATIO,
+    max_pairs: int | None = None,
     seed: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> NearDuplicates:
-    """Join samples that are nearly the same image, whatever their labels and splits.
+    """Group samples whose images are nearly the same, whatever their labels and splits.
 
     Parameters
     ----------
     indices, similarity : (N, k) int32, (N, k) float32
         Neighbour lists by cosine, nearest first; -1 = none.
     exact : (N,) int, optional
-        Groups of exact copies, which stay together.
+        Groups of exact duplicates, which stay together.
     image : callable, optional
-        Gives the image of a sample by its index; called from several threads. Without it the cosine alone
-        decides.
+        ``image(i)`` returns image i; must be thread-safe. Without it the cosine alone decides.
     metric : str
-        Of the graph; near copies are defined for "cosine" only.
+        Of the graph; must be "cosine".
     threshold : float, optional
-        Least cosine; by default `LOOK` with images and `THRESHOLD` without.
+        Least cosine; by default `MIN_COSINE` with images and `THRESHOLD` without.
     closer : float
-        How many times closer than usual copies are.
+        Background distance over the largest distance of duplicates.
     most : int, optional
-        Look at no more than this many pairs, the most similar first; by default N / 4 and at least 10,000, so
-        that at most about half of all images are read. 0 looks at none, and joins none.
+        Compare at most this many pairs, the most similar first; by default N / 4 but at least 10,000, so that
+        about half of all images are read at most. 0 compares and joins none.
     seed : int
-        Of the samples that show what is usual.
+        Of the reference pairs.
     threads : int, optional
-        The result does not depend on it.
+        Does not change the result.
     progress, cancel : callable, optional
-        Told the share done; asked whether to stop.
+        Called with the finished fraction, 0..1; called to ask whether to stop.
 
     Returns
     -------
@@ -200,45 +206,51 @@ def near_duplicates(
     InputError
         Shapes do not fit, or the metric is not cosine.
     Cancelled
-        `cancel` said so.
+        `cancel` returned True.
     """
     indices, similarity = np.asarray(indices), np.asarray(similarity)
     n = len(indices)
     if indices.ndim != 2 or similarity.shape != indices.shape:
-        raise InputError("each neighbour has one similarity", f"got {similarity.shape} and {indices.shape}")
+        raise InputError(
+            "similarity must have the shape of indices", f"got {similarity.shape} and {indices.shape}"
+        )
     if metric != "cosine":
         raise InputError(
-            "near copies are found by cosine", f"the graph's metric is {metric}", "build one by cosine"
+            "near-duplicates need the cosine metric",
+            f"the graph's metric is {metric}",
+            "build a cosine graph",
         )
     groups = np.arange(n, dtype=np.int32) if exact is None else number_groups(np.asarray(exact))
     if groups.shape != (n,):
-        raise InputError("exact groups have one number per sample", f"got {groups.shape}, ({n},) needed")
+        raise InputError(f"exact groups must have shape ({n},)", f"got {groups.shape}")
     if threshold is None:
-        threshold = THRESHOLD if image is None else LOOK
+        threshold = THRESHOLD if image is None else MIN_COSINE
     first, second, cosine = _candidates(indices, similarity, groups, threshold)
     candidates = len(first)
     unreadable = 0
     if image is None:
         distance: NDArray[Any] = 1 - cosine
-        usual: NDArray[Any] = 1 - similarity[_probes(indices, groups, seed)]
+        background_distances: NDArray[Any] = 1 - similarity[_reference_pairs(indices, groups, seed)]
     else:
-        most = max(10_000, n // 4) if most is None else most
-        first, second, cosine = first[:most], second[:most], cosine[:most]
-        probes = _probes(indices, groups, seed) if len(first) else (np.empty(0, int), np.empty(0, int))
-        ends = indices[probes]
+        max_pairs = max(10_000, n // 4) if max_pairs is None else max_pairs
+        first, second, cosine = first[:max_pairs], second[:max_pairs], cosine[:max_pairs]
+        reference = (
+            _reference_pairs(indices, groups, seed) if len(first) else (np.empty(0, int), np.empty(0, int))
+        )
+        ends = indices[reference]
         compared = _compare(
-            np.concatenate([probes[0], first]),
+            np.concatenate([reference[0], first]),
             np.concatenate([ends, second]),
             image,
             threads,
             progress,
             cancel,
         )
-        usual, distance = compared[: len(ends)], compared[len(ends) :]
-        usual = usual[np.isfinite(usual)]
+        background_distances, distance = compared[: len(ends)], compared[len(ends) :]
+        background_distances = background_distances[np.isfinite(background_distances)]
         unreadable = int(np.isinf(distance).sum())
-    background = float(np.median(usual)) if len(usual) else 1.0
-    limit = background / closer
+    background = float(np.median(background_distances)) if len(background_distances) else 1.0
+    limit = background / ratio
     if image is None:
         limit = min(limit, 1 - threshold)
     joined = distance <= limit
@@ -256,8 +268,8 @@ def near_duplicates(
         limit=float(limit),
         background=background,
         candidates=candidates,
-        looked=len(first) if image is not None else 0,
-        looked_down_to=float(cosine[-1]) if len(first) < candidates and len(first) else float(threshold),
+        n_compared=len(first) if image is not None else 0,
+        min_compared_cosine=float(cosine[-1]) if len(first) < candidates and len(first) else float(threshold),
         unreadable=unreadable,
     )
 
@@ -271,7 +283,7 @@ def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
 def image_distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
     """1 - correlation of the detail of thumbnails, the smallest over small shifts and mirroring.
 
-    Brightness, contrast and a cast of colour cancel; what has no detail is like nothing.
+    Brightness, contrast and a cast of colour cancel; images without detail have distance 1 to all others.
 
     Parameters
     ----------
@@ -288,7 +300,7 @@ def image_distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.flo
     best = np.full(len(a), -1.0, dtype=np.float32)
     for other in (right, mirrored):
         for dy, dx in shifts:
-            # What overlaps when one is displaced by dy, dx against the other.
+            # The overlapping parts of the two when one is shifted by dy, dx.
             here, there = _cut(left, dy, dx), _cut(other, -dy, -dx)
             scale = np.sqrt(energy[dy, dx] * _energy(there)) + NOISE * here[0].size
             best = np.maximum(best, np.einsum("nij,nij->n", here, there) / scale)
@@ -303,21 +315,23 @@ def _candidates(
     others = indices[rows, columns]
     first, second = np.minimum(rows, others), np.maximum(rows, others)
     cosine = similarity[rows, columns]
-    kept = groups[first] != groups[second]
-    first, second, cosine = first[kept], second[kept], cosine[kept]
+    keep = groups[first] != groups[second]
+    first, second, cosine = first[keep], second[keep], cosine[keep]
     _, once = np.unique(first.astype(np.int64) * len(indices) + second, return_index=True)
     order = once[np.argsort(-cosine[once], kind="stable")]
     return first[order].astype(np.int32), second[order].astype(np.int32), cosine[order]
 
 
-def _probes(indices: NDArray[Any], groups: Groups, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns of the COLUMNS-th neighbours (or the last before that are no exact copies) of some samples."""
-    rows = np.random.default_rng(seed).permutation(len(indices))[: 4 * PROBES]
+def _reference_pairs(
+    indices: NDArray[Any], groups: Groups, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the COLUMNS-th (or last earlier) neighbours of sampled rows, exact duplicates aside."""
+    rows = np.random.default_rng(seed).permutation(len(indices))[: 4 * REFERENCE_PAIRS]
     lists = np.asarray(indices[rows, :COLUMNS])
     usable = (lists >= 0) & (groups[lists] != groups[rows][:, None])
     column = lists.shape[1] - 1 - usable[:, ::-1].argmax(axis=1)
-    kept = np.flatnonzero(usable.any(axis=1))[:PROBES]
-    return rows[kept], column[kept]
+    keep = np.flatnonzero(usable.any(axis=1))[:REFERENCE_PAIRS]
+    return rows[keep], column[keep]
 
 
 def _compare(
@@ -336,20 +350,22 @@ def _compare(
         except SourceError:
             return None
 
-    def apart(part: list[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]) -> NDArray[np.float32]:
+    def distances(part: list[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]) -> NDArray[np.float32]:
         return image_distance(np.stack([a for _, a, _ in part]), np.stack([b for _, _, b in part]))
 
     distance = np.full(len(first), np.inf, dtype=np.float32)
     with ThreadPoolExecutor(parallel.count_threads(threads)) as pool:
         for start, stop in _blocks(len(first)):
             if cancel is not None and cancel():
-                raise Cancelled("looking for near copies was stopped")
+                raise Cancelled("the search for near-duplicates was cancelled")
             samples = np.unique(np.concatenate([first[start:stop], second[start:stop]])).tolist()
-            read_ones = dict(zip(samples, pool.map(read, samples), strict=True))
-            pairs = [(at, read_ones[int(first[at])], read_ones[int(second[at])]) for at in range(start, stop)]
-            whole = [(at, a, b) for at, a, b in pairs if a is not None and b is not None]
-            parts = [whole[low:high] for low, high in _blocks(len(whole), 256)]
-            for part, found in zip(parts, pool.map(apart, parts), strict=True):
+            thumbnails = dict(zip(samples, pool.map(read, samples), strict=True))
+            pairs = [
+                (at, thumbnails[int(first[at])], thumbnails[int(second[at])]) for at in range(start, stop)
+            ]
+            readable = [(at, a, b) for at, a, b in pairs if a is not None and b is not None]
+            parts = [readable[low:high] for low, high in _blocks(len(readable), 256)]
+            for part, found in zip(parts, pool.map(distances, parts), strict=True):
                 distance[[at for at, _, _ in part]] = found
             if progress is not None:
                 progress(stop / len(first))
@@ -362,13 +378,13 @@ def _blocks(n: int, size: int = BLOCK) -> Iterator[tuple[int, int]]:
 
 
 def _detail(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Means of 2 x 2 pixels at every offset (so that shifts by half a pixel do little) less those around.
+    """Means of 2 x 2 pixels at every offset (so that shifts by half a pixel matter little), high-pass filtered.
 
     (M, SIDE, SIDE, 3) becomes (M, SIDE - 1, 3 * (SIDE - 1)): sums over windows then run along whole rows.
     """
     t = thumbnails.astype(np.float32)
     t = (t[:, :-1, :-1] + t[:, 1:, :-1] + t[:, :-1, 1:] + t[:, 1:, 1:]) * np.float32(0.25)
-    t -= uniform_filter(t, (1, SURROUNDINGS, SURROUNDINGS, 1), mode="nearest")
+    t -= uniform_filter(t, (1, HIGHPASS, HIGHPASS, 1), mode="nearest")
     return t.reshape(len(t), t.shape[1], -1)
 
 

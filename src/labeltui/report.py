@@ -151,7 +151,7 @@ def explanation(audit: Audit, sample: str) -> dict[str, Any]:
             for vote in found.votes
         ],
         "lines": found.lines,
-        "copies": [audit.sample_name(other) for other in found.group],
+        "duplicates": [audit.sample_name(other) for other in found.group],
     }
 
 

@@ -194,7 +194,7 @@ def vote(indices, similarity, labels, groups, n_classes, k, temperature=None, *,
     labels : (N,) int32
         Class of each sample, -1 = none.
     groups : (N,) int32 or None
-        Samples with equal numbers are (near-)copies of each other; None = no copies.
+        Samples with equal numbers are (near-)duplicates; None = no duplicates.
     n_classes : int
         K.
     k : int

@@ -14,7 +14,7 @@ from labeltui.text import fraction
 
 if TYPE_CHECKING:
     from labeltui.audit.complexities import Complexities
-    from labeltui.audit.copies import Copies
+    from labeltui.audit.duplicates import DuplicateGroups
     from labeltui.store import Store
 
 
@@ -87,7 +87,7 @@ def gather(
     current: NDArray[np.int32],
     names: list[str],
     complexities: Complexities,
-    copies: Copies,
+    duplicates: DuplicateGroups,
     i: int,
     k: int,
 ) -> Evidence:
@@ -103,7 +103,7 @@ def gather(
         Display names of the classes.
     complexities : Complexities
         Overlaps now.
-    copies : Copies
+    duplicates : DuplicateGroups
     i, k : int
     """
     graph = f"graph/{store.embedding_name}"
@@ -129,7 +129,7 @@ def gather(
     overlap = float(complexities.W_entry(given, top)) if pair else None
     share = float(complexities.S_row(given)[top]) if pair else None
     votes = _votes(store, current, i)
-    group = [other for other in copies.of(i).tolist() if other != i]
+    group = [other for other in duplicates.of(i).tolist() if other != i]
     lines = []
     if counted:
         (first, count), *others = counted[:2]

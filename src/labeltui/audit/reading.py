@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from labeltui.audit import calibration, generations
 from labeltui.audit import evidence as evidence_
 from labeltui.audit.complexities import Complexities
-from labeltui.audit.copies import Copies
+from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.audit.ledger import EXCLUDE, KINDS, RELABEL, replay
 from labeltui.audit.queue import Queues, QueueSpec
 from labeltui.audit.views import CLASS_ORDERS, ClassTable, Decision, PairRow, Summary
@@ -84,7 +84,7 @@ class Reading:
         self._chances: NDArray[np.float32] = store.array("suggest/p")
         self._queues = Queues(store, self._ledger)
         self._complexities = Complexities(store, self._labels_in_s())
-        self._copies = Copies(store.array("groups/duplicate"))
+        self._duplicates = DuplicateGroups(store.array("groups/duplicate"))
         self._scorable: NDArray[np.bool_] | None = None
         self.csg_k = self._complexities.k
         self._count()
@@ -176,7 +176,7 @@ class Reading:
         """(N,) samples whose given label can be judged; the `scores` of others say nothing.
 
         Others have no label, could not be used by the scan or lie in splits that it left out, or belong to a class
-        that no sample but their own copies has.
+        that no sample but their own duplicates has.
         """
         if self._scorable is None:
             groups, given = self._store.array("groups/duplicate"), self.given
@@ -259,7 +259,7 @@ class Reading:
     def evidence(self, i: int, k: int | None = None) -> evidence_.Evidence:
         """Why this sample: votes, its `k` nearest neighbours (by default those that CSG counts), overlap."""
         return evidence_.gather(
-            self._store, self._current, self.names, self._complexities, self._copies, i, k or self.csg_k
+            self._store, self._current, self.names, self._complexities, self._duplicates, i, k or self.csg_k
         )
 
     def detectors(self) -> dict[str, str]:
@@ -426,11 +426,11 @@ class Reading:
 
     def conflicts(self) -> list[Index]:
         """Groups of (near-)identical samples whose current labels disagree; excluded samples do not count."""
-        return self._copies.disagreeing(self._labels_in_s())
+        return self._duplicates.disagreeing(self._labels_in_s())
 
     def across_splits(self) -> list[Index]:
         """Groups of (near-)identical samples that lie in more than one split; excluded samples do not count."""
-        return self._copies.disagreeing(np.where(self.excluded, -1, self._store.split))
+        return self._duplicates.disagreeing(np.where(self.excluded, -1, self._store.split))
 
     def decisions(self) -> dict[str, int]:
         """Number of samples by kind of decision."""

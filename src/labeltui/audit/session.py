@@ -106,11 +106,11 @@ class Audit(Reading):
     def warm(self) -> None:
         """Begin in the background what the first moves and relabels need; call it once the first screen stands."""
         self._complexities.warm()
-        store, copies = self._store, self._copies
+        store, duplicates = self._store, self._duplicates
 
         def fetch() -> None:
             store.read_ahead()
-            copies.index()
+            duplicates.index()
 
         threading.Thread(target=fetch, name="warm", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Copies of one image that carry different labels."""
+"""Duplicates of an image that have different labels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from labeltui.detect.registry import register
 
 @register
 class Duplicates(Detector):
-    """Share of a sample's copies (identical or nearly so) that have its label.
+    """Fraction of a sample's duplicates (exact or near) that have its label.
 
-    ``(copies with the label + 1/2) / (copies + 1)``; one half for a sample without labelled copies. At least
+    ``(duplicates with the label + 1/2) / (duplicates + 1)``; one half without labelled duplicates. At least
     one label of a conflict is wrong; which one, the other detectors must say, so this does not join the pool.
     """
 
@@ -43,7 +43,7 @@ class Duplicates(Detector):
         """None: a copy must not confirm a wrong label."""
 
     def score(self, start: int, stop: int) -> Floats:
-        """Low where the copies have another label."""
+        """Low where the duplicates have another label."""
         return self._score[start:stop]
 
     def attributes(self) -> dict[str, Attribute]:

@@ -1,4 +1,4 @@
-"""Groups of copies as an open audit tells of them: whose copy a sample is, which groups disagree."""
+"""Duplicate groups of an open audit: the group of a sample, and groups whose labels or splits disagree."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 Index = NDArray[np.int64]
 
 
-class Copies:
+class DuplicateGroups:
     """Samples that are (nearly) one image; `labeltui.duplicates` finds them.
 
     Parameters
     ----------
     groups : (N,) int32
-        Equal numbers are copies.
+        Equal numbers mark duplicates.
     """
 
     def __init__(self, groups: NDArray[Any]) -> None:
@@ -24,9 +24,9 @@ class Copies:
         self._known: tuple[Index, NDArray[Any]] | None = None
 
     def index(self) -> tuple[Index, NDArray[Any]]:
-        """Samples that have copies, by group and index, and their groups; worked out once, on any thread.
+        """Samples with duplicates, ordered by group and index, and their groups; computed once, thread-safe.
 
-        A million samples take 10 ms: too long for the UI's thread.
+        10 ms for a million samples: too long for the UI thread.
         """
         if self._known is None:
             members = np.zeros(0, np.int64)
@@ -50,7 +50,7 @@ class Copies:
         return np.split(members, np.flatnonzero(np.diff(groups)) + 1) if len(members) else []
 
     def disagreeing(self, values: NDArray[Any]) -> list[Index]:
-        """Groups in which samples have different values; those with a negative one say nothing and are left out.
+        """Groups in which samples have different values; negative values are ignored.
 
         Parameters
         ----------
