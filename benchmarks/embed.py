@@ -27,7 +27,7 @@ from PIL import Image
 
 from _common import Report, median, parser, version
 from labeltui import parallel
-from labeltui.embed import EmbedSpec, borders, load_embedder, parse_model_args, stream
+from labeltui.embed import EmbedSpec, batch_ranges, load_embedder, parse_model_args, stream
 from labeltui.embed.backbone import Backbone
 from labeltui.sources import Source, open_source
 
@@ -125,7 +125,7 @@ def measure(
     images = torch.randn(BATCH, 3, *size, generator=torch.Generator().manual_seed(0))
     last = images.contiguous(memory_format=torch.channels_last)
     pixels = np.random.default_rng(0).integers(0, 256, (embedder.unit, *size, 3), dtype=np.uint8)
-    blocks = borders(len(source.ids), embedder.batch_size)
+    blocks = batch_ranges(len(source.ids), embedder.batch_size)
     parts = np.array_split(np.array(blocks), rounds)
 
     def on_all_threads(batch: torch.Tensor) -> None:

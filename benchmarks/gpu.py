@@ -30,7 +30,7 @@ from PIL import Image
 from _common import Report, median, parser, version
 from embed import cpu_seconds
 from labeltui import graph, parallel
-from labeltui.embed import EmbedSpec, borders, load_embedder, stream
+from labeltui.embed import EmbedSpec, batch_ranges, load_embedder, stream
 from labeltui.embed.backbone import Backbone
 from labeltui.sources import open_source
 
@@ -199,7 +199,7 @@ def extraction(report: Report, options: argparse.Namespace, device: torch.device
         call()
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(jpegs(Path(scratch), options.images))
-        blocks = borders(len(source.ids), embedder.batch_size)
+        blocks = batch_ranges(len(source.ids), embedder.batch_size)
         for _ in range(1 if options.quick else options.rounds):
             for key, call in (("bare", bare), ("engine", ours)):
                 begin = time.perf_counter()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeltui.embed import EmbedSpec, Transform, borders, load_embedder, stream
+from labeltui.embed import EmbedSpec, Transform, batch_ranges, load_embedder, stream
 from labeltui.errors import ModelError, UsageError
 from labeltui.sources import open_source
 
@@ -119,7 +119,9 @@ def test_bytes_do_not_depend_on_threads_or_what_went_before(
     source = open_source(tmp_path)
     embedder = load_embedder(spec(checkpoint=trained[0], batch_size=32))
     before = torch.get_num_threads()
-    runs = [list(stream(source, embedder, borders(70, 32), workers=0, threads=threads)) for threads in (1, 4)]
+    runs = [
+        list(stream(source, embedder, batch_ranges(70, 32), workers=0, threads=threads)) for threads in (1, 4)
+    ]
     assert [block.stop for block in runs[0]] == [32, 64, 70]
     for one, four in zip(*runs, strict=True):
         assert one.features.tobytes() == four.features.tobytes()

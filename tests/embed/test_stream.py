@@ -28,7 +28,7 @@ from labeltui.embed import (
     GivenEmbedder,
     PixelEmbedder,
     Transform,
-    borders,
+    batch_ranges,
     embedder_for,
     stream,
 )
@@ -69,15 +69,15 @@ def fingerprint(blocks: list) -> tuple:
 
 
 def test_borders() -> None:
-    assert borders(10, 4) == [(0, 4), (4, 8), (8, 10)]
-    assert borders(0, 4) == []
+    assert batch_ranges(10, 4) == [(0, 4), (4, 8), (8, 10)]
+    assert batch_ranges(0, 4) == []
     with pytest.raises(InputError):
-        borders(5, 0)
+        batch_ranges(5, 0)
 
 
 def test_rows_hashes_and_marks(tree: Source) -> None:
-    blocks = list(stream(tree, SMALL, borders(N, 8), workers=2))
-    assert [(block.start, block.stop) for block in blocks] == borders(N, 8)
+    blocks = list(stream(tree, SMALL, batch_ranges(N, 8), workers=2))
+    assert [(block.start, block.stop) for block in blocks] == batch_ranges(N, 8)
     status = np.concatenate([block.status for block in blocks])
     assert np.flatnonzero(status == UNREADABLE).tolist() == [7, 20, 33]
     assert (status[status != UNREADABLE] == OK).all()
@@ -99,10 +99,10 @@ def test_rows_hashes_and_marks(tree: Source) -> None:
 
 
 def test_the_bytes_depend_on_the_border_only(tree: Source) -> None:
-    whole = fingerprint(list(stream(tree, SMALL, borders(N, 8), workers=0, threads=1)))
+    whole = fingerprint(list(stream(tree, SMALL, batch_ranges(N, 8), workers=0, threads=1)))
     for workers, threads in ((0, 3), (1, 2), (3, 1)):
-        assert fingerprint(list(stream(tree, SMALL, borders(N, 8), workers, threads=threads))) == whole
-    left = [border for border in borders(N, 8) if border[0] not in (0, 24)]
+        assert fingerprint(list(stream(tree, SMALL, batch_ranges(N, 8), workers, threads=threads))) == whole
+    left = [border for border in batch_ranges(N, 8) if border[0] not in (0, 24)]
     assert fingerprint(list(stream(tree, SMALL, left, 2))) == tuple(b for b in whole if b[:2] in left)
 
 
@@ -116,7 +116,7 @@ def test_arrays_of_images_need_no_process(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=images, labels=np.arange(10))
     source = open_source(tmp_path / "x.npz")
     before = psutil.Process().children()
-    blocks = stream(source, SMALL, borders(10, 8), workers=2)
+    blocks = stream(source, SMALL, batch_ranges(10, 8), workers=2)
     first = next(blocks)
     assert psutil.Process().children() == before
     assert first.sha256[3].tobytes() == hashlib.sha256(images[3].tobytes()).digest()
@@ -134,7 +134,7 @@ def test_given_embeddings_are_judged_row_by_row(tmp_path: Path, dtype: object) -
     source = open_source(tmp_path / "x.npz", SourceOptions())
     embedder = embedder_for(source, EmbedSpec("pixels"))
     assert isinstance(embedder, GivenEmbedder)
-    blocks = list(stream(source, embedder, borders(9, 4)))
+    blocks = list(stream(source, embedder, batch_ranges(9, 4)))
     status = np.concatenate([block.status for block in blocks])
     assert status.tolist() == [OK, NON_FINITE, OK, NON_FINITE, ZERO, OK, OK, OK, OK]
     features = np.concatenate([block.features for block in blocks])
@@ -149,7 +149,7 @@ def test_lengths_that_float32_cannot_square(tmp_path: Path) -> None:
     rows = np.ones((4, 3)) * np.array([[1.0], [1e-30], [1e30], [1e300]])
     np.savez(tmp_path / "x.npz", embeddings=rows, labels=np.arange(4))
     source = open_source(tmp_path / "x.npz")
-    (block,) = stream(source, embedder_for(source, EmbedSpec("pixels")), borders(4, 8))
+    (block,) = stream(source, embedder_for(source, EmbedSpec("pixels")), batch_ranges(4, 8))
     assert block.status.tolist() == [OK, ZERO, NON_FINITE, NON_FINITE]
     assert "beyond float32's range" in dict(block.faults)[2]
 
@@ -161,7 +161,7 @@ def children() -> set[int]:
 def test_cancelling_stops_and_leaves_nothing_behind(tree: Source) -> None:
     before = children()
     seen = []
-    blocks = stream(tree, SMALL, borders(N, 8), workers=2, cancel=lambda: len(seen) >= 2)
+    blocks = stream(tree, SMALL, batch_ranges(N, 8), workers=2, cancel=lambda: len(seen) >= 2)
 
     def watch() -> None:
         for block in blocks:
@@ -176,7 +176,7 @@ def test_cancelling_stops_and_leaves_nothing_behind(tree: Source) -> None:
 
 def test_closing_early_leaves_nothing_behind(tree: Source) -> None:
     before = children()
-    with closing(stream(tree, SMALL, borders(N, 8), workers=2)) as blocks:
+    with closing(stream(tree, SMALL, batch_ranges(N, 8), workers=2)) as blocks:
         next(blocks)
     assert children() == before
 
@@ -197,7 +197,7 @@ class Failing(PixelEmbedder):
 def test_a_failing_model_stops_the_stream(tree: Source) -> None:
     before = children()
     with pytest.raises(LabeltuiError, match="the model broke"):
-        list(stream(tree, Failing(4, batch_size=8, unit=4), borders(N, 8), workers=1, threads=1))
+        list(stream(tree, Failing(4, batch_size=8, unit=4), batch_ranges(N, 8), workers=1, threads=1))
     assert children() == before
 
 
@@ -280,10 +280,10 @@ def test_killing_the_parent_ends_the_processes(tree: Source) -> None:
     code = f"""
         import time
         from pathlib import Path
-        from labeltui.embed import PixelEmbedder, borders, stream
+        from labeltui.embed import PixelEmbedder, batch_ranges, stream
         from labeltui.sources import open_source
         source = open_source(Path({str(tree.root)!r}))
-        blocks = stream(source, PixelEmbedder(4, 8, 4), borders(50, 8), workers=2)
+        blocks = stream(source, PixelEmbedder(4, 8, 4), batch_ranges(50, 8), workers=2)
         next(blocks)
         print("ready", flush=True)
         time.sleep(60)

@@ -5,16 +5,15 @@
     Source --ids--> decoding processes --uint8 pixels in shared memory--> Embedder --float32 rows--> Block
                     (PIL, numpy)         units of one forward pass         (torch)
 
-* `load_embedder` makes an `Embedder` from what a person asked for (`EmbedSpec`): any timm name,
+* `load_embedder` makes an `Embedder` from an `EmbedSpec`: any timm name,
   ``torchvision/NAME``, or ``pixels``, which needs no torch. `embedder_for` also covers sources that bring
   their own embeddings.
-* `stream` walks the blocks whose `borders` the caller fixed, decodes ahead, and yields each `Block` in order.
-  A block is cut into units of the same shape whatever precedes it, so a resumed run repeats the same bytes on
-  a CPU.
+* `stream` decodes ahead and yields each `Block` of the given `batch_ranges` in order. A block is divided into units
+  of the same shape whatever precedes it, so a resumed run repeats the same bytes on a CPU.
 
-On a CPU each unit is one forward pass on one thread, and as many run side by side as there are threads: they
-share the weights, never wait for one another, and their result does not depend on how many there are. On a
-GPU a unit is as large as memory allows and is halved when it runs out.
+On a CPU each unit is one forward pass on one thread, with as many concurrent passes as threads: they share the
+weights, never wait for one another, and their result does not depend on their number. On a GPU a unit is as large
+as memory allows, and is halved when memory runs out.
 
 Images are decoded in processes of their own: a file that crashes a decoder ends that process and marks one
 sample. Neither this package nor those processes import torch; it is loaded by `load_embedder`.
@@ -40,7 +39,7 @@ __all__ = [
     "GivenEmbedder",
     "PixelEmbedder",
     "Transform",
-    "borders",
+    "batch_ranges",
     "embedder_for",
     "load_embedder",
     "parse_model_args",

@@ -78,7 +78,7 @@ class Backbone:
         self.attrs = {**attrs, "precision": precision, "device": device.type, "batch_size": self.batch_size}
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return (n, d) float32 rows for (n, H, W, 3) uint8 pixels; callable from several threads."""
+        """Return (n, d) float32 rows for (n, H, W, 3) uint8 pixels; thread-safe."""
         if self.parallel is None:
             with one_thread(self._threads):
                 return self._forward(pixels, self.precision)

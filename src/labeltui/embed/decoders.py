@@ -1,4 +1,4 @@
-"""Getting images decoded: in processes that may crash, or right here."""
+"""Decode images, in processes that may crash or in the calling thread."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from labeltui.errors import Cancelled, LabeltuiError
 from labeltui.sources import Images
 from labeltui.text import safe
 
-PATIENCE = 300.0  # seconds for one image, a stalled network file system included
+DECODE_TIMEOUT = 300.0  # seconds for one image, a stalled network file system included
 SERVE = "import sys; from labeltui.embed.worker import main; main(*map(int, sys.argv[1:]))"
-START_PATIENCE = 120.0  # seconds for a process to start
+START_TIMEOUT = 120.0  # seconds for a process to start
 
 
 class Decoder(Protocol):
-    """Fills consecutive rows of a buffer; callable from several threads."""
+    """Fills consecutive rows of a buffer; thread-safe."""
 
     def decode(self, row: int, samples: Sequence[Item]) -> list[tuple[int, str]]:
         """Decode `samples` into the rows from `row` on; return (offset, reason) of those that failed."""
 
     def stop(self) -> None:
-        """Let calls of `decode` that are under way end soon, with Cancelled."""
+        """Make running calls of `decode` raise Cancelled soon."""
 
     def close(self) -> None:
-        """Stop, and wait; no call of `decode` may be under way."""
+        """Stop and wait; no call of `decode` may be running."""
 
 
-class HereDecoder:
-    """Decodes in the calling thread: for arrays of pixels, where nothing can crash."""
+class InlineDecoder:
+    """Decodes in the calling thread: for arrays of pixels, which cannot crash a decoder."""
 
     def __init__(self, buffer: SharedBuffer, images: Images, transform: Transform) -> None:
         self._buffer = buffer
@@ -88,7 +88,7 @@ class ProcessDecoder:
         images: Images,
         transform: Transform,
         workers: int,
-        patience: float = PATIENCE,
+        patience: float = DECODE_TIMEOUT,
     ) -> None:
         self._buffer = buffer
         self._hello = (buffer.shape, images, transform)
@@ -192,15 +192,15 @@ class _Process:
         self._connection = Connection(ours.detach())
 
     def greet(self, hello: object, stopped: threading.Event) -> None:
-        """Hand over what the process needs, and wait until it is ready."""
-        deadline = time.monotonic() + START_PATIENCE
+        """Send the initial state and wait until the process is ready."""
+        deadline = time.monotonic() + START_TIMEOUT
         try:
             self._connection.send(hello)
             while not self._connection.poll(0.2):
                 if stopped.is_set():
                     raise Cancelled("stopped while a decoding process started")
                 if time.monotonic() > deadline:
-                    raise TimeoutError("it does not answer")
+                    raise TimeoutError("no answer")
             self._connection.recv()
         except (EOFError, OSError) as error:
             self._errors.seek(0)
@@ -219,7 +219,7 @@ class _Process:
         patience: float,
         stopped: threading.Event,
     ) -> tuple[list[tuple[int, str]], _End | None]:
-        """Return (offset, reason) of what failed, and what became of the process if it did not finish."""
+        """Return (offset, reason) of each failed sample, and how the process ended if it did not finish."""
         failed: list[tuple[int, str]] = []
         try:
             self._connection.send((row, samples))
@@ -247,7 +247,7 @@ class _Process:
             return failed, _End(f"the decoder crashed on it ({how})", may_pass=True)
 
     def kill(self) -> None:
-        """End the process, if it has not ended itself."""
+        """Kill the process if it is still running."""
         self._child.kill()
 
     def end(self) -> None:

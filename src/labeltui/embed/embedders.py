@@ -1,4 +1,4 @@
-"""What an embedder is, and the two that need no torch."""
+"""The embedder protocol, and the two embedders that need no torch."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ class Embedder(Protocol):
     dim : int
         Length d of a row.
     attrs : mapping
-        What the rows depend on: model, weights hash, transform, precision, batch size. Equal for equal
-        results.
+        Everything the rows depend on: model, weights hash, transform, precision, batch size.
     transform : Transform or None
-        What the decoding processes do; None when rows come ready with the source.
+        Preprocessing in the decoding processes; None if the source provides the rows.
     batch_size : int
-        Samples in a block, for `borders`.
+        Samples in a block, for `batch_ranges`.
     unit : int
-        Samples in one call of `encode`, which always gets exactly so many.
+        Samples per call of `encode`, exactly.
     parallel : int or None
-        How many calls of `encode` may run at a time; None means one for each thread.
+        Number of concurrent calls of `encode`; None means one per thread.
     """
 
     @property
@@ -54,12 +53,12 @@ class Embedder(Protocol):
     def parallel(self) -> int | None: ...
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return (n, d) float32 rows for (n, H, W, 3) uint8 pixels; callable from several threads."""
+        """Return (n, d) float32 rows for (n, H, W, 3) uint8 pixels; thread-safe."""
 
 
 @dataclass(frozen=True)
 class PixelEmbedder:
-    """The image itself, shrunk to a small grid: for digits, icons and a first look without a model.
+    """The image itself, downsampled to a small grid: for digits, icons and a smoke test without a model.
 
     A row holds each grid cell's colour minus the image's mean colour, then the mean colour and a constant,
     weighted so that shape counts first under the cosine and no image, however plain, has length zero.
@@ -97,7 +96,7 @@ class PixelEmbedder:
 
 @dataclass(frozen=True)
 class GivenEmbedder:
-    """Stands for embeddings that the source brings along."""
+    """Placeholder for embeddings that the source provides."""
 
     dim: int
     name: str = "given"
@@ -108,4 +107,4 @@ class GivenEmbedder:
     attrs: Mapping[str, Value] = field(default_factory=lambda: {"model": "given"})
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        raise NotImplementedError("the rows come with the source")
+        raise NotImplementedError("the source provides the rows")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from huggingface_hub import constants
 
-PATIENCE = 3.0  # seconds for a connection
+DECODE_TIMEOUT = 3.0  # seconds for a connection
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def reachable(address: str) -> bool:
         return True
     port = parts.port or (80 if parts.scheme == "http" else 443)
     try:
-        socket.create_connection((parts.hostname, port), PATIENCE).close()
+        socket.create_connection((parts.hostname, port), DECODE_TIMEOUT).close()
     except OSError:
         return False
     return True

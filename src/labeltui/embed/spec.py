@@ -1,4 +1,4 @@
-"""What a person can ask for: the model, its weights, its input and where it runs."""
+"""Specification of an embedding: the model, its weights, its input and its device."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class EmbedSpec:
     interpolation : str, optional
         One of `labeltui.embed.transform.INTERPOLATIONS`.
     crop_pct : float, optional
-        Share of the shorter side that the centre crop keeps.
+        Fraction of the shorter side that the centre crop keeps.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     batch_size : int, optional
-        Samples in a block; by default 64 on a CPU, found by trial on a GPU.
+        Samples in a block; by default 64 on a CPU, the largest that fits on a GPU.
     precision : str
         ``auto`` is float32 on a CPU and float16 where it is safe (mixed precision) on a GPU.
     workers : int, optional
-        Decoding processes; 0 decodes in this process, None is one a thread.
+        Decoding processes; 0 decodes in this process, None is one per thread.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def parse_model_args(items: Iterable[str]) -> dict[str, object]:
     Raises
     ------
     UsageError
-        An item is no ``KEY=VALUE``, or a key comes twice.
+        An item is not ``KEY=VALUE``, or a key is repeated.
     """
     values: dict[str, object] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""Embedding a source block by block."""
+"""Embed a source block by block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from labeltui import parallel
 from labeltui.embed.buffer import DECODED, SharedBuffer
-from labeltui.embed.decoders import Decoder, HereDecoder, ProcessDecoder
+from labeltui.embed.decoders import Decoder, InlineDecoder, ProcessDecoder
 from labeltui.embed.embedders import Embedder
 from labeltui.embed.memory import retain_heap
 from labeltui.errors import Cancelled, InputError
@@ -24,8 +24,8 @@ from labeltui.sources import Source
 from labeltui.sources.images import FileImages
 
 # Rows are divided by their length in float32 later: its square must neither vanish nor overflow.
-SHORTEST, LONGEST = 1e-18, 1e18
-TASK = 16  # images that a decoding process gets at a time
+MIN_LENGTH, MAX_LENGTH = 1e-18, 1e18
+DECODE_BATCH = 16  # images per request to a decoding process
 
 
 @dataclass
@@ -41,8 +41,8 @@ class Block:
     sha256 : (n, 32) uint8
         Of the stored bytes (file or array row); zeros when they cannot be read.
     pixels : (n, 32) uint8
-        SHA-256 of the decoded image's size and RGB pixels, or of the row of ready embeddings; zeros when
-        there is none.
+        SHA-256 of the decoded image's size and RGB pixels, or of the row of given embeddings; zeros if
+        there are none.
     status : (n,) uint8
         0 ok, 1 unreadable, 2 not finite, 3 zero.
     faults : list of (int, str)
@@ -58,10 +58,10 @@ class Block:
     faults: list[tuple[int, str]] = field(default_factory=list)
 
 
-def borders(n: int, batch_size: int) -> list[tuple[int, int]]:
+def batch_ranges(n: int, batch_size: int) -> list[tuple[int, int]]:
     """Return the (start, stop) of consecutive blocks of `batch_size` samples; the last may be shorter.
 
-    >>> borders(5, 2)
+    >>> batch_ranges(5, 2)
     [(0, 2), (2, 4), (4, 5)]
     """
     if n < 0 or batch_size < 1:
@@ -72,50 +72,51 @@ def borders(n: int, batch_size: int) -> list[tuple[int, int]]:
 def stream(
     source: Source,
     embedder: Embedder,
-    borders: Sequence[tuple[int, int]],
+    batch_ranges: Sequence[tuple[int, int]],
     workers: int | None = None,
     cancel: Callable[[], bool] | None = None,
     threads: int | None = None,
 ) -> Iterator[Block]:
     """Yield the finished blocks of a source, in order.
 
-    A block's bytes depend on the source, the embedder and the block's own border only: neither on the other
+    A block's bytes depend only on the source, the embedder and the block's own range: neither on the other
     blocks nor, on a CPU, on the number of threads or workers.
 
     Parameters
     ----------
     source : Source
     embedder : Embedder
-    borders : sequence of (int, int)
-        The blocks to do, as `borders` made them; a resumed run gives those that are left.
+    batch_ranges : sequence of (int, int)
+        Blocks to embed, from `batch_ranges`; a resumed run passes the remaining ones.
     workers : int, optional
-        Decoding processes; 0 decodes in this process, None is one a thread.
+        Decoding processes; 0 decodes in this process, None is one per thread.
     cancel : callable, optional
-        Asked several times a second; True stops.
+        Called several times a second; True cancels.
     threads : int, optional
-        Passes at a time on a CPU; None is `labeltui.parallel.count_threads`.
+        Forward passes at a time on a CPU; None is `labeltui.parallel.count_threads`.
 
     Raises
     ------
     Cancelled
-        `cancel` returned True; what was yielded is finished.
+        `cancel` returned True; blocks already yielded are complete.
     ModelError
-        The model fails, for want of memory for a single image, for example.
+        The model fails, for example out of memory on a single image.
     InputError
-        A border lies outside the source.
+        A range lies outside the source.
     """
-    for start, stop in borders:
+    for start, stop in batch_ranges:
         if not 0 <= start < stop <= len(source.ids):
             raise InputError(
-                "a block lies inside the source", f"got block {start}..{stop} of {len(source.ids):,} samples"
+                "blocks must lie inside the source",
+                f"got block {start}..{stop} of {len(source.ids):,} samples",
             )
     if embedder.transform is None:
-        return _given(source, borders, cancel)
-    return _embedded(source, embedder, borders, workers, cancel, parallel.count_threads(threads))
+        return _given(source, batch_ranges, cancel)
+    return _embedded(source, embedder, batch_ranges, workers, cancel, parallel.count_threads(threads))
 
 
 def validate_rows(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], list[tuple[int, str]]]:
-    """Set the rows that cannot be compared to zero, in place.
+    """Set invalid rows to zero, in place: not finite, of length zero, or beyond float32's range.
 
     Returns
     -------
@@ -127,10 +128,10 @@ def validate_rows(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uin
     with np.errstate(over="ignore", invalid="ignore"):
         length = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
     reasons = []
-    for row in np.flatnonzero(~((length > SHORTEST) & (length < LONGEST))):
+    for row in np.flatnonzero(~((length > MIN_LENGTH) & (length < MAX_LENGTH))):
         if np.isnan(length[row]) or np.isinf(length[row]):
             status[row], reason = NON_FINITE, "the embedding holds NaN or infinity"
-        elif length[row] >= LONGEST:
+        elif length[row] >= MAX_LENGTH:
             status[row], reason = (
                 NON_FINITE,
                 f"the embedding's length {length[row]:.1e} is beyond float32's range",
@@ -143,10 +144,10 @@ def validate_rows(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uin
 
 
 def _given(
-    source: Source, borders: Sequence[tuple[int, int]], cancel: Callable[[], bool] | None
+    source: Source, batch_ranges: Sequence[tuple[int, int]], cancel: Callable[[], bool] | None
 ) -> Iterator[Block]:
     assert source.embeddings is not None
-    for start, stop in borders:
+    for start, stop in batch_ranges:
         if cancel is not None and cancel():
             raise Cancelled("stopped while embeddings were read")
         stored = np.ascontiguousarray(source.embeddings[start:stop])
@@ -169,18 +170,18 @@ def _given(
 def _embedded(
     source: Source,
     embedder: Embedder,
-    borders: Sequence[tuple[int, int]],
+    batch_ranges: Sequence[tuple[int, int]],
     workers: int | None,
     cancel: Callable[[], bool] | None,
     threads: int,
 ) -> Iterator[Block]:
-    # A generator, so that memory and threads are taken when the first block is asked for, and given back.
-    yield from _Pipeline(source, embedder, borders, workers, cancel, threads).run()
+    # A generator, so that memory and threads are held only while blocks are requested.
+    yield from _Pipeline(source, embedder, batch_ranges, workers, cancel, threads).run()
 
 
 @dataclass
 class _Microbatch:
-    """A unit in the making: rows of one block that make one forward pass."""
+    """Rows of one block that form one forward pass."""
 
     first: int  # position in the block
     samples: range
@@ -191,7 +192,7 @@ class _Microbatch:
 
 @dataclass
 class _PendingBlock:
-    """A block in the making."""
+    """A block that is not finished."""
 
     block: Block
     left: int  # units
@@ -199,17 +200,16 @@ class _PendingBlock:
 
 
 class _Pipeline:
-    """Decoding ahead and passing units through the model, both in threads that mostly wait or run outside
-    Python.
+    """Decode ahead and run forward passes, both in threads that mostly wait or run outside Python.
 
-    The buffer is a ring of units; a unit's rows are given out again when its features are there.
+    The buffer is a ring of units; a unit's rows are reused once its features are computed.
     """
 
     def __init__(
         self,
         source: Source,
         embedder: Embedder,
-        borders: Sequence[tuple[int, int]],
+        batch_ranges: Sequence[tuple[int, int]],
         workers: int | None,
         cancel: Callable[[], bool] | None,
         threads: int,
@@ -219,32 +219,32 @@ class _Pipeline:
         self.source = source
         self.embedder = embedder
         self.cancel = cancel
-        self.borders = deque(borders)
+        self.batch_ranges = deque(batch_ranges)
         self.pending: deque[_PendingBlock] = deque()
         self.lock = threading.Lock()
         images = source.images()
         crashable = isinstance(images, FileImages) and workers != 0
         decoding = (workers or threads) if crashable else threads
         passes = embedder.parallel or threads
-        # Enough units for every pass to run while the next ones are decoded.
-        self.units = 2 * passes + max(1, -(-decoding * TASK // embedder.unit))
+        # Enough units to keep every pass running while the next ones are decoded.
+        self.units = 2 * passes + max(1, -(-decoding * DECODE_BATCH // embedder.unit))
         self.free = deque(range(self.units))
         self.buffer = SharedBuffer(self.units * embedder.unit, transform.height, transform.width)
         self.decoder: Decoder = (
             ProcessDecoder(self.buffer, images, transform, decoding)
             if crashable
-            else HereDecoder(self.buffer, images, transform)
+            else InlineDecoder(self.buffer, images, transform)
         )
         self.decoding = ThreadPoolExecutor(decoding, "labeltui-decode")
         self.passing = ThreadPoolExecutor(passes, "labeltui-embed")
         self.queue: deque[tuple[_PendingBlock, int]] = (
             deque()
-        )  # units that wait for rows: work, first position
+        )  # units waiting for rows: block, first position
 
     def run(self) -> Iterator[Block]:
         try:
             with retain_heap():
-                while self.borders or self.pending:
+                while self.batch_ranges or self.pending:
                     self._feed()
                     block = self._wait(self.pending[0].done)
                     self.pending.popleft()
@@ -267,10 +267,12 @@ class _Pipeline:
                     raise
 
     def _feed(self) -> None:
-        """Take up blocks, so that units wait whenever rows become free."""
+        """Start blocks, so that units are waiting whenever rows become free."""
         with self.lock:
-            while self.borders and len(self.queue) < self.units and len(self.pending) < 2 * self.units + 2:
-                start, stop = self.borders.popleft()
+            while (
+                self.batch_ranges and len(self.queue) < self.units and len(self.pending) < 2 * self.units + 2
+            ):
+                start, stop = self.batch_ranges.popleft()
                 n = stop - start
                 block = Block(
                     start,
@@ -287,13 +289,13 @@ class _Pipeline:
             self._assign()
 
     def _assign(self) -> None:
-        """Give free rows to waiting units and have them decoded; the lock is held."""
+        """Assign free rows to waiting units and submit them for decoding; the lock is held."""
         unit = self.embedder.unit
         while self.queue and self.free:
             work, first = self.queue.popleft()
             row = self.free.popleft() * unit
             samples = range(work.block.start + first, min(work.block.start + first + unit, work.block.stop))
-            starts = range(0, len(samples), TASK)
+            starts = range(0, len(samples), DECODE_BATCH)
             part = _Microbatch(first, samples, row, len(starts))
             self.buffer.clear(row, row + unit)
             for offset in starts:
@@ -312,12 +314,12 @@ class _Pipeline:
 
         try:
             pool.submit(guarded)
-        except RuntimeError:  # the pool was shut down: somebody stopped
+        except RuntimeError:  # the pool was shut down
             if not work.done.done():
                 work.done.set_exception(Cancelled("stopped while images were embedded"))
 
     def _decode(self, work: _PendingBlock, part: _Microbatch, offset: int) -> None:
-        samples = part.samples[offset : offset + TASK]
+        samples = part.samples[offset : offset + DECODE_BATCH]
         reasons = self.decoder.decode(
             part.row + offset, [(self.source.ids[index], index) for index in samples]
         )

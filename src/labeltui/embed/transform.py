@@ -29,8 +29,8 @@ class Transform:
     interpolation : str
         Key of `INTERPOLATIONS`; all of them average over the source when they shrink.
     crop : float or None
-        None resizes the whole image to the result, changing its aspect. A share resizes the image,
-        keeping its aspect, until the result covers that share of its shorter side, and cuts the centre.
+        None resizes the whole image to the result, changing its aspect. A fraction resizes the image,
+        keeping its aspect, until the result covers that fraction of its shorter side, and crops the centre.
     squash : bool
         With `crop`: resize the whole image to a rectangle of the result's aspect first, then cut the
         centre.

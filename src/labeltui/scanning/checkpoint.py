@@ -168,7 +168,7 @@ class Checkpoint:
         n: int,
         dim: int,
         dtype: npt.DTypeLike,
-        borders: list[tuple[int, int]],
+        batch_ranges: list[tuple[int, int]],
     ) -> None:
         """Open the rows for writing: those of an earlier run with the same recipe, or new ones.
 
@@ -178,7 +178,7 @@ class Checkpoint:
             Everything that decides the rows, as JSON values.
         n, dim, dtype
             Shape and type of the features.
-        borders : list of (int, int)
+        batch_ranges : list of (int, int)
             Start and stop of each batch.
 
         Raises
@@ -196,7 +196,7 @@ class Checkpoint:
                 "repeat the first command, choose another -o, or start again with --restart",
             )
         self._shape, self._dtype = (n, dim), np.dtype(dtype)
-        self._borders = borders
+        self._batch_ranges = batch_ranges
         if found is None:
             for leftover in (*self.path.glob("*.raw"), *self.path.glob("*.h5"), self.path / "log.jsonl"):
                 leftover.unlink(missing_ok=True)
@@ -230,7 +230,7 @@ class Checkpoint:
         complete = content.rfind(b"\n") + 1  # the line being written when it was killed does not count
         os.ftruncate(self._log, complete)
         os.lseek(self._log, complete, os.SEEK_SET)
-        starts = dict(self._borders)
+        starts = dict(self._batch_ranges)
         for line in content[:complete].splitlines():
             try:
                 entry = json.loads(line)
@@ -248,11 +248,11 @@ class Checkpoint:
     @property
     def done(self) -> int:
         """Number of samples in finished batches."""
-        return sum(stop - start for start, stop in self._borders if start in self._done)
+        return sum(stop - start for start, stop in self._batch_ranges if start in self._done)
 
     def waiting(self) -> list[tuple[int, int]]:
-        """Return the borders of the batches that are still to do, in order."""
-        return [border for border in self._borders if border[0] not in self._done]
+        """Return the ranges of the remaining batches, in order."""
+        return [border for border in self._batch_ranges if border[0] not in self._done]
 
     def put(self, block: Block) -> None:
         """Take the rows of one batch; they count as finished once they have reached the disk."""

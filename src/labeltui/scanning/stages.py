@@ -48,7 +48,7 @@ def embed_rows(
     spec = run.options.embed
     recorded = checkpoint.recorded()
     if recorded and spec.batch_size is None:
-        # Found by trial on a GPU: the first run's borders hold.
+        # Found by trial on a GPU: the ranges of the first run hold.
         spec = replace(spec, batch_size=recorded.get("batch_size"))
     embedder = embed.embedder_for(source, spec)
     half = source.embeddings is not None and source.embeddings.dtype == np.float16
