@@ -31,7 +31,7 @@ from labeltui import head, parallel
 
 if TYPE_CHECKING:
     from labeltui.train.dynamics import Recorder
-    from labeltui.train.loop import Fit
+    from labeltui.train.loop import Trainer
     from labeltui.train.spec import BackboneSpec
 
 SOURCE = Path(labeltui.__file__).parent
@@ -94,10 +94,10 @@ def measure_head(n: int, d: int, n_classes: int, rounds: int) -> dict[str, Any]:
             model, rows, labels, cv=PredefinedSplit(fold), method="predict_proba"
         )
 
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter("always", ConvergenceWarning)
         seconds = interleaved({"ours": ours, "theirs": theirs}, rounds)
-    unfinished = sum(issubclass(each.category, ConvergenceWarning) for each in said) // rounds
+    unfinished = sum(issubclass(each.category, ConvergenceWarning) for each in reported) // rounds
 
     def quality(p: NDArray[np.floating]) -> dict[str, float]:
         own = p[np.arange(n), labels].astype(np.float64)
@@ -142,7 +142,7 @@ class Workshop:
         self.images = Images(
             ArrayImages(Path("-"), None, array), names, Transform(side, side), np.arange(n), 2
         )
-        self.images.read(lambda share: None, lambda: False)
+        self.images.read(lambda fraction: None, lambda: False)
         self.job = Run(folder)
 
     def model(self) -> Any:
@@ -153,11 +153,11 @@ class Workshop:
         torch.manual_seed(0)
         return timm.create_model(self.spec.model, num_classes=10, **self.spec.model_args)
 
-    def fit(self, record: Recorder) -> Fit:
+    def trainer(self, record: Recorder) -> Trainer:
         """The real loop, with what a job does at each step."""
         import torch
 
-        from labeltui.train.loop import Fit, TrainingContext
+        from labeltui.train.loop import Trainer, TrainingContext
 
         context = TrainingContext(
             spec=self.spec,
@@ -173,20 +173,20 @@ class Workshop:
             std=(0.25,) * 3,
             record=record,
             clean=None,
-            report=lambda share, **more: self.job.event("all", share, **more),
-            keep=lambda fit: None,
-            stop=lambda fit: self.job.cancelled() and None,
-            check=lambda fit: None,
+            report=lambda fraction, **more: self.job.event("all", fraction, **more),
+            keep=lambda trainer: None,
+            stop=lambda trainer: self.job.cancelled() and None,
+            check=lambda trainer: None,
             finish_epoch=lambda epoch: record.finish(self.job.directory, epoch),
             note=self.job.note,
         )
-        return Fit(self.model().to(memory_format=torch.channels_last), context)
+        return Trainer(self.model().to(memory_format=torch.channels_last), context)
 
 
-def once_more(fit: Fit) -> None:
-    """Train the epochs of the spec, on from the weights that the fit has."""
-    fit.place = replace(fit.place, epoch=0, step=0, history=[])
-    fit.run()
+def once_more(trainer: Trainer) -> None:
+    """Train the epochs of the spec, from the current weights of the trainer."""
+    trainer.train_state = replace(trainer.train_state, epoch=0, step=0, history=[])
+    trainer.run()
 
 
 def measure_loop(rounds: int, side: int, batch: int, steps: int, n_threads: int) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def measure_loop(rounds: int, side: int, batch: int, steps: int, n_threads: int)
     spec = BackboneSpec("resnet18", weights="scratch", epochs=1, batch_size=batch, augment=("shift", "flip"))
     with TemporaryDirectory() as folder:
         shop = Workshop(spec, batch * steps, side, Path(folder))
-        fit = shop.fit(Recorder(np.ones(shop.n, bool), torch.device("cpu")))
+        trainer = shop.trainer(Recorder(np.ones(shop.n, bool), torch.device("cpu")))
 
         def bare(layout: torch.memory_format) -> Callable[[], None]:
             net = shop.model().to(memory_format=layout).train()
@@ -218,7 +218,7 @@ def measure_loop(rounds: int, side: int, batch: int, steps: int, n_threads: int)
             return run
 
         calls = {
-            "loop": lambda: once_more(fit),
+            "loop": lambda: once_more(trainer),
             "contiguous": bare(torch.contiguous_format),
             "channels_last": bare(torch.channels_last),
         }
@@ -269,10 +269,10 @@ def measure_recording(rounds: int, steps: int) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         shop = Workshop(spec, 64 * steps, 32, Path(folder))
         record = Timed(np.ones(shop.n, bool), torch.device("cpu"))
-        fit = shop.fit(record)
+        trainer = shop.trainer(record)
         for number in range(rounds + 1):
             record.seconds, begin = 0.0, time.process_time()
-            once_more(fit)
+            once_more(trainer)
             rest = time.process_time() - begin - record.seconds
             if number:  # the first turn warms up
                 shares.append(100 * record.seconds / rest)

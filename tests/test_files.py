@@ -166,7 +166,7 @@ def test_an_audit_is_its_owners_or_a_groups(tmp_path: Path, shared: bool) -> Non
         with Audit.open(audit) as opened:
             opened.decide([1], "keep")
             assert opened.flush(10)
-            job = jobs.Trainer(opened, request=Request(head=HEAD)).start()
+            job = jobs.JobManager(opened, request=Request(head=HEAD)).start()
             while jobs.read(job.directory).active:
                 pass
             assert opened.refresh() is not None

@@ -183,7 +183,7 @@ def test_a_pipe_is_no_audit(tmp_path: Path) -> None:
 def test_the_training_process_imports_nothing_from_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labeltui.train.jobs import Trainer, read
+    from labeltui.train.jobs import JobManager, read
     from labeltui.train.plan import Request
     from tests.factories import HEAD
 
@@ -191,7 +191,7 @@ def test_the_training_process_imports_nothing_from_the_current_directory(
     (tmp_path / "secrets.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     monkeypatch.chdir(tmp_path)
     with Audit.open(path) as audit:
-        job = Trainer(audit, request=Request(head=HEAD)).start()
+        job = JobManager(audit, request=Request(head=HEAD)).start()
         while read(job.directory).active:
             pass
     assert read(job.directory).state == "done"

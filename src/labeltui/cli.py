@@ -259,7 +259,7 @@ def review(audit: Path, **given: Any) -> None:
 @click.option("--weights", default="", help="Of samples: score, cleannet, or TABLE:COLUMN.")
 @click.option("--splits", help="Train only on these splits, with commas.")
 @click.option(
-    "--held-out", default="", help="A split or a share, to measure on.  [default: 0.1 without folds]"
+    "--held-out", default="", help="A split or a fraction, to measure on.  [default: 0.1 without folds]"
 )
 @click.option("--folds", type=int, help="Out-of-fold probabilities re-rank the queue; 0 trains one model.")
 @click.option(
@@ -267,7 +267,7 @@ def review(audit: Path, **given: Any) -> None:
     type=float,
     default=0.0,
     metavar="SHARE",
-    help="Teach this share of the labels wrongly, in the run alone, to calibrate the dynamics score.",
+    help="Corrupt this fraction of the labels, in this run only, to calibrate the dynamics score.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of folds, weights and batches.")
 @click.option("--threads", "n_threads", type=int, help="Default: all cores but one.")
@@ -316,7 +316,7 @@ def train(
         # Somebody may be reviewing it: the job needs the labels as they are, and writes nothing of the audit's own.
         with Audit.open(audit, read_only=True, source_root=source) as opened:
             asked = request.from_options(given)
-            job = jobs.Trainer(opened, launcher=settings.train.launcher).start(asked, **options)
+            job = jobs.JobManager(opened, launcher=settings.train.launcher).start(asked, **options)
     click.echo(f"run {job.id}", err=True)
     if job.warning:
         click.echo(f"warning: {job.warning}", err=True)
@@ -408,7 +408,7 @@ def compare(audit: Path, runs: tuple[str, ...], against: str, as_json: bool) -> 
     "--target-precision",
     type=float,
     metavar="SHARE",
-    help="Correct as many undecided flags as keep this share of the corrections right, as far as is known.",
+    help="Correct as many undecided flags as keep this fraction of the corrections right, by estimate.",
 )
 @click.option(
     "--paths",

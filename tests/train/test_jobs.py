@@ -52,7 +52,7 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         right = np.flatnonzero(audit.given == truth)[:12]
         audit.decide(right.tolist(), "keep")
         audit.decide([int(wrong[10])], "unsure")
-        trainer = jobs.Trainer(audit, request=Request(head=HEAD))
+        trainer = jobs.JobManager(audit, request=Request(head=HEAD))
         first = trainer.start()
         assert first.active
         assert first.number == 1
@@ -133,7 +133,7 @@ def test_killed_jobs_are_recognised(tmp_path: Path) -> None:
     assert not (directory / "result.h5").exists()
     with Audit.open(path) as audit:
         assert audit.refresh() is None
-        assert jobs.Trainer(audit).start().number == 2  # a lost job does not block the next
+        assert jobs.JobManager(audit).start().number == 2  # a lost job does not block the next
         jobs.cancel(jobs.list_jobs(path)[-1])
 
 
@@ -178,7 +178,7 @@ def test_one_job_at_a_time(tmp_path: Path) -> None:
     running = prepared(path)
     (running / "heartbeat.json").write_text(json.dumps(identity()))
     with Audit.open(path) as audit, pytest.raises(JobError, match="one training job at a time"):
-        jobs.Trainer(audit).start()
+        jobs.JobManager(audit).start()
 
 
 @pytest.mark.parametrize(
@@ -222,9 +222,9 @@ def test_a_launcher_that_is_not_there(tmp_path: Path) -> None:
     path = make_audit(tmp_path)
     with Audit.open(path) as audit:
         with pytest.raises(JobError, match="no-such-launcher"):
-            jobs.Trainer(audit, launcher="no-such-launcher --gres=gpu:1").start()
+            jobs.JobManager(audit, launcher="no-such-launcher --gres=gpu:1").start()
         with pytest.raises(UsageError, match="launcher"):
-            jobs.Trainer(audit, launcher="srun 'unclosed").start()
+            jobs.JobManager(audit, launcher="srun 'unclosed").start()
     assert jobs.list_jobs(path) == []
 
 
@@ -265,7 +265,7 @@ def test_the_working_job_is_watched_before_those_that_wait(tmp_path: Path) -> No
     for directory in (first, second):
         (directory / "heartbeat.json").write_text(json.dumps(identity()))
     with Audit.open(path) as audit:
-        trainer = jobs.Trainer(audit)
+        trainer = jobs.JobManager(audit)
         assert trainer.poll().directory == first
         trainer.cancel(second.name)
         assert not (first / "cancel").exists()

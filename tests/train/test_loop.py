@@ -19,7 +19,7 @@ from labeltui.store import Names
 from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
 from labeltui.train.images import Augmenter, TrainingImages
-from labeltui.train.loop import Fit, TrainingContext, schedule
+from labeltui.train.loop import Trainer, TrainingContext, schedule
 from labeltui.train.spec import AUGMENTATIONS, BackboneSpec
 from labeltui.train.tuning import layers, optimiser_for, training_mode
 
@@ -52,7 +52,7 @@ def context(**changes: Any) -> TrainingContext:
     array = rng.integers(0, 256, (N, 8, 8, 3), dtype=np.uint8)
     names = Names(np.zeros(0, np.uint8), np.zeros(N + 1, np.int64))
     images = TrainingImages(ArrayImages(Path("none"), None, array), names, Transform(8, 8), np.arange(N), 2)
-    images.read(lambda share: None, lambda: False)
+    images.read(lambda fraction: None, lambda: False)
     spec = BackboneSpec("small", weights="scratch", epochs=3, batch_size=16, augment=())
     made = TrainingContext(
         spec=spec,
@@ -68,36 +68,36 @@ def context(**changes: Any) -> TrainingContext:
         std=(0.5,) * 3,
         record=None,
         clean=None,
-        report=lambda share, **more: None,
-        keep=lambda fit: None,
-        stop=lambda fit: None,
-        check=lambda fit: None,
+        report=lambda fraction, **more: None,
+        keep=lambda trainer: None,
+        stop=lambda trainer: None,
+        check=lambda trainer: None,
         finish_epoch=lambda epoch: None,
         note=lambda text: None,
     )
     return replace(made, **changes)
 
 
-def trained(room: int = 1000, **changes: Any) -> tuple[Fit, dict[str, torch.Tensor]]:
+def trained(room: int = 1000, **changes: Any) -> tuple[Trainer, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    fit = Fit(Small(room), context(**changes))
-    return fit, fit.run().state_dict()
+    trainer = Trainer(Small(room), context(**changes))
+    return trainer, trainer.run().state_dict()
 
 
 def test_out_of_memory_halves_the_pass_and_keeps_the_step() -> None:
     _, whole = trained()
     notes: list[str] = []
-    fit, split = trained(room=5, note=notes.append)
-    assert fit.place.fits == 4
+    trainer, split = trained(room=5, note=notes.append)
+    assert trainer.train_state.pass_size == 4
     assert len(notes) == 2  # 16 images in passes of 8, then of 4
     assert "out of GPU memory" in notes[0]
     for name, tensor in whole.items():
         assert torch.allclose(tensor, split[name], atol=1e-5), name
-    p = fit.predict(np.arange(N))
+    p = trainer.predict(np.arange(N))
     assert np.allclose(p.sum(axis=1), 1)
-    fit.model.room = 3  # somebody else takes memory, after training
-    assert np.allclose(fit.predict(np.arange(N)), p, atol=1e-6)
-    assert fit.place.fits == 2
+    trainer.model.room = 3  # somebody else takes memory, after training
+    assert np.allclose(trainer.predict(np.arange(N)), p, atol=1e-6)
+    assert trainer.train_state.pass_size == 2
     with pytest.raises(ModelError, match="memory"):
         trained(room=0)
 
@@ -106,11 +106,13 @@ def test_samples_watched_without_patience_change_nothing(tmp_path: Path) -> None
     watch = np.arange(32, N)
     _, alone = trained(rows=np.arange(32))
     said: list[dict[str, float]] = []
-    fit, watched = trained(rows=np.arange(32), watch=watch, report=lambda share, **more: said.append(more))
+    trainer, watched = trained(
+        rows=np.arange(32), watch=watch, report=lambda fraction, **more: said.append(more)
+    )
     assert all(torch.equal(alone[name], watched[name]) for name in alone)
     epochs = [entry for entry in said if entry]
     assert [entry["epoch"] for entry in epochs] == [1, 2, 3]
-    right = fit.predict(watch).argmax(axis=1) == fit.context.labels[watch]
+    right = trainer.predict(watch).argmax(axis=1) == trainer.context.labels[watch]
     assert epochs[-1]["accuracy"] == pytest.approx(right.mean())
 
 
@@ -130,11 +132,11 @@ def test_label_smoothing_leaves_classes_without_samples_alone() -> None:
     labels = np.where(made.labels == 2, 0, made.labels).astype(np.int32)
     spec = replace(made.spec, epochs=100, learning_rate=0.05, label_smoothing=0.2, weight_decay=0.0)
     record = Recorder(np.ones(N, bool), CPU)
-    fit, _ = trained(labels=labels, spec=spec, seen=np.array([True, True, False]), record=record)
-    bias = fit.model.get_parameter("head.bias")
+    trainer, _ = trained(labels=labels, spec=spec, seen=np.array([True, True, False]), record=record)
+    bias = trainer.model.get_parameter("head.bias")
     torch.manual_seed(0)
     assert bias[2] == Small().head.bias[2]  # it took no step
-    assert (fit.predict(np.arange(N))[:, 2] == 0).all()
+    assert (trainer.predict(np.arange(N))[:, 2] == 0).all()
     _, _, top_p, squares = record.tensors()["values"][:, :N].float()
     assert np.allclose(squares, top_p**2 + (1 - top_p) ** 2, atol=2e-3)  # two classes share all of it
 
@@ -142,12 +144,12 @@ def test_label_smoothing_leaves_classes_without_samples_alone() -> None:
 def test_early_stopping_goes_back_to_the_best_epoch() -> None:
     rows, watch = np.arange(32), np.arange(32, N)
     spec = replace(context().spec, epochs=60, patience=3, learning_rate=0.02, weight_decay=0.0)
-    fit, _ = trained(rows=rows, watch=watch, spec=spec)
-    losses = [entry["watch_loss"] for entry in fit.place.history]
+    trainer, _ = trained(rows=rows, watch=watch, spec=spec)
+    losses = [entry["watch_loss"] for entry in trainer.train_state.history]
     assert len(losses) < 60  # noise cannot be learned: the loss on others rises
     assert len(losses) == int(np.argmin(losses)) + 1 + 3
-    p = fit.predict(watch)
-    own = -np.log(p[np.arange(len(watch)), fit.context.labels[watch]]).mean()
+    p = trainer.predict(watch)
+    own = -np.log(p[np.arange(len(watch)), trainer.context.labels[watch]]).mean()
     assert own == pytest.approx(min(losses), rel=1e-5)
 
 
@@ -284,7 +286,7 @@ def test_images_that_do_not_fit_are_decoded_on_the_way() -> None:
         for size in (1 << 20, 0)
     )
     index = np.array([5, 2, 40])
-    kept.read(lambda share: None, lambda: False)
-    read.read(lambda share: None, lambda: False)
+    kept.read(lambda fraction: None, lambda: False)
+    read.read(lambda fraction: None, lambda: False)
     assert np.array_equal(kept.pixels(index), read.pixels(index))
     assert np.array_equal(kept.pixels(index), array[index])

@@ -1,4 +1,4 @@
-"""Labels that are taught wrongly on purpose, in a run and nowhere else."""
+"""Label noise that is injected into one run, and nowhere else."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_a_backbone_is_taught_them_too(tmp_path: Path) -> None:
     planted = np.load(directory / "planted.npy")
     assert child.run(directory) == "done", jobs.read(directory).message
     recorded = read_dynamics(directory)
-    taught = np.where(planted >= 0, planted, np.load(directory / "labels.npy"))
-    np.testing.assert_array_equal(recorded.labels, taught)
+    train_labels = np.where(planted >= 0, planted, np.load(directory / "labels.npy"))
+    np.testing.assert_array_equal(recorded.labels, train_labels)
     with store.H5(directory / "result.h5") as result:
         score = np.array(result["scores/dynamics"])
     assert (score[planted >= 0] == 0.5).all()
@@ -83,8 +83,8 @@ def test_a_backbone_is_taught_them_too(tmp_path: Path) -> None:
 def test_what_cannot_be_self_calibrated_is_refused(tmp_path: Path) -> None:
     path = make_audit(tmp_path)
     with Audit.open(path, read_only=True) as audit:
-        for share in (0.005, 0.5, -0.1):
+        for fraction in (0.005, 0.5, -0.1):
             with pytest.raises(UsageError):
-                prepare(audit, Request(self_calibrate=share))
+                prepare(audit, Request(self_calibrate=fraction))
         with pytest.raises(UsageError):
             prepare(audit, Request(backbone=SMALL, folds=0, self_calibrate=0.1))

@@ -13,7 +13,7 @@ from textual import events
 from textual.pilot import Pilot
 
 from labeltui.audit import Audit
-from labeltui.train.jobs import Trainer
+from labeltui.train.jobs import JobManager
 from labeltui.train.plan import Request
 from labeltui.tui.actions import BY_ID
 from labeltui.tui.app import LabeltuiApp
@@ -102,7 +102,7 @@ async def at_desk(
 ) -> AsyncIterator[Desk]:
     """Open the app on an audit."""
     with Audit.open(path, reviewer="tester", read_only=read_only) as audit:
-        jobs = Trainer(audit, request=Request(head=HEAD)) if trains else None
+        jobs = JobManager(audit, request=Request(head=HEAD)) if trains else None
         app = LabeltuiApp(audit, jobs=jobs, **options)
         async with app.run_test(size=size) as pilot:
             desk = Desk(audit, app, pilot)

@@ -18,7 +18,7 @@ from labeltui.audit import Audit, Change
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
 from labeltui.scanning import ScanOptions, scan
-from labeltui.train.jobs import Trainer, list_jobs
+from labeltui.train.jobs import JobManager, list_jobs
 from labeltui.tui.app import LabeltuiApp
 from labeltui.tui.session import RECENT, Session
 from tests.factories import make_audit
@@ -291,9 +291,9 @@ async def test_training_asked_for_before_its_program_is_loaded_starts_then(tmp_p
     loaded = threading.Event()
     with Audit.open(make_audit(tmp_path, n=120), reviewer="tester") as audit:
 
-        def make() -> Trainer:
+        def make() -> JobManager:
             loaded.wait(120)
-            return Trainer(audit, launcher="no-program-of-this-name")
+            return JobManager(audit, launcher="no-program-of-this-name")
 
         app = LabeltuiApp(audit, later=make)
         async with app.run_test(size=(120, 40)) as pilot:
@@ -314,7 +314,7 @@ def test_reviewing_never_loads_torch(tmp_path: Path) -> None:
         import asyncio, sys
         from pathlib import Path
         from labeltui.audit import Audit
-        from labeltui.train.jobs import Trainer
+        from labeltui.train.jobs import JobManager
         from labeltui.tui.app import LabeltuiApp
 
         async def main():

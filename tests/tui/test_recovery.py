@@ -22,7 +22,7 @@ from textual.geometry import Size
 
 from labeltui.audit import Audit
 from labeltui.errors import AuditError
-from labeltui.train.jobs import Trainer
+from labeltui.train.jobs import JobManager
 from labeltui.tui.wire import Squeezed, Wire
 from tests.factories import make_audit
 from tests.tui.desk import at_desk
@@ -250,7 +250,7 @@ def test_a_terminal_without_a_cursor_is_refused(tmp_path: Path) -> None:
 async def test_a_trainer_that_cannot_be_loaded_leaves_the_review_as_it_is(tmp_path: Path) -> None:
     path = make_audit(tmp_path, n=120)
 
-    def broken() -> Trainer:
+    def broken() -> JobManager:
         raise ImportError("no such library")
 
     async with at_desk(path, later=broken) as desk:

@@ -3,7 +3,7 @@
 A job is a directory ``runs/<id>/`` of the audit and a detached process of its own. It never opens the journal:
 the labels it trains on are written into its directory at the start. It writes only inside that directory, and
 what it found stands in ``result.h5``, which is complete or absent; the process that owns the audit adopts it as
-a new generation. So a job goes on when the terminal is closed, and a crash of either side harms no file::
+a new generation. So a job continues when the terminal is closed, and a crash of either side harms no file::
 
     runs/20261120T140000Z-k3fa/
       spec.json        what to train, on which generation, with which seed

@@ -1,13 +1,13 @@
-"""The job that fine-tunes a backbone on the images: one model a fold, or one in all.
+"""The job that fine-tunes a backbone on the images: one model per fold, or a single one.
 
 ::
 
-    images --TrainingImages--> one Fit a model --p of samples it has not seen--> predictions, metrics
+    images --TrainingImages--> one Trainer per model --p of held-out samples--> predictions, metrics
                               |  epochs/00007.npz, checkpoints/last.safetensors
                               v
     out-of-fold p --> detectors --> result.h5          (and, re-embedded: features --> graph --> result.h5)
 
-A model that is finished leaves ``parts/<name>.npz``; a run that goes on skips it. The one at work goes on from
+A finished model leaves ``parts/<name>.npz``; a resumed run skips it. The unfinished one resumes from
 ``checkpoints/last.safetensors``.
 """
 
@@ -36,24 +36,24 @@ from labeltui.text import safe, tell_apart
 from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
 from labeltui.train.images import Rows, TrainingImages
-from labeltui.train.loop import Clock, Fit, TrainingContext
+from labeltui.train.loop import Clock, Trainer, TrainingContext
 from labeltui.train.predictions import Predictions
 from labeltui.train.reembed import reembed
 from labeltui.train.scoring import TUNED, View, rescore
 from labeltui.train.spec import HELD_OUT, TRAIN, BackboneSpec
 from labeltui.train.task import Paused, Task
 
-KEEP_SECONDS = 120.0  # between two checkpoints within an epoch
-MOST_LOST = 0.1  # a larger share of lost images means that they lie somewhere else now
+CHECKPOINT_SECONDS = 120.0  # between two checkpoints within an epoch
+MAX_LOST = 0.1  # a larger fraction of lost images means that they were moved
 PARTS = "parts"
-READ_SHARE, SCORE_SHARE = 0.02, 0.05
+READ_FRACTION, SCORE_FRACTION = 0.02, 0.05
 WATCH_FOLDS = 10
-# Unseen samples that show how a model learns, as a share of those it trains on.
-LOOK_SHARE, LOOK_LEAST = 0.05, 64
+# Held-out samples that monitor the training, as a fraction of the training samples.
+VALIDATION_FRACTION, MIN_VALIDATION = 0.05, 64
 
 
 @dataclass(frozen=True)
-class Part:
+class FoldModel:
     """One model of the job.
 
     Attributes
@@ -63,7 +63,7 @@ class Part:
         ``fold0``, ..., or ``all``.
     train, predict : ndarray of int64
     watched : ndarray of bool, shape (N,)
-        Samples whose dynamics are recorded in it.
+        Samples whose training dynamics this model records.
     """
 
     number: int
@@ -74,13 +74,13 @@ class Part:
 
 
 def train_backbone(task: Task) -> dict[str, Any]:
-    """Train, predict, measure, and write what becomes a generation.
+    """Train, predict, measure, and write the result of a generation.
 
     Returns
     -------
     dict
-        For exit.json: ``metrics`` on the held-out samples (or out of fold), ``weights`` (what it began with), and
-        ``flags`` where the run has new scores.
+        For exit.json: ``metrics`` on the held-out samples (or out of fold), ``weights`` (the initial ones), and
+        ``flags`` if the run has new scores.
     """
     spec = task.spec
     assert spec.backbone is not None
@@ -97,7 +97,7 @@ def _deterministic(n_threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     was = torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(n_threads)
-    # On a CPU all of it is; on CUDA an operation without a deterministic form is allowed, within a tolerance.
+    # CPU operations are all deterministic; CUDA operations without a deterministic form only warn.
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
@@ -121,43 +121,43 @@ class _BackboneJob:
             image_size=spec.image_size,
         )
         self.parts, self.fold = self._divide()
-        self.span = (1 - READ_SHARE - SCORE_SHARE) / len(self.parts)
-        self.fit: Fit | None = None
+        self.span = (1 - READ_FRACTION - SCORE_FRACTION) / len(self.parts)
+        self.trainer: Trainer | None = None
 
     def run(self) -> dict[str, Any]:
         task, job = self.task, self.task.job
         todo = [part for part in self.parts if not self._path(part).exists()]
-        made: tuple[npt.NDArray[np.float32], str] | None = None
+        embedding: tuple[npt.NDArray[np.float32], str] | None = None
         probabilities: dict[str, tuple[Rows, npt.NDArray[np.float32]]] = {}
         with contextlib.closing(self._images()) as images:
             job.event("read", 0.0)
-            images.read(lambda share: job.event("read", READ_SHARE * min(share, 1.0)), job.cancelled)
-            self._judge_lost(images)
+            images.read(lambda fraction: job.event("read", READ_FRACTION * min(fraction, 1.0)), job.cancelled)
+            self._check_lost(images)
             for part in todo:
                 self._train(part, images)
             if self.spec.reembed:
-                made = self._features(images)
-            self._judge_lost(images)
+                embedding = self._features(images)
+            self._check_lost(images)
         for part in self.parts:
             with np.load(self._path(part), allow_pickle=False) as data:
                 probabilities[part.name] = data["rows"], data["p"]
         (self.directory / paths.CHECKPOINTS / checkpoints.LAST).unlink(missing_ok=True)
         self._consolidate()
         more: dict[str, Any] = {
-            "weights": _weights_said(self.spec),
+            "weights": _describe_weights(self.spec),
             "metrics": self._measure(probabilities),
             "lost": len(images.lost),
         }
-        if task.spec.folds or made is not None:
-            more |= self._score(probabilities, made)
+        if task.spec.folds or embedding is not None:
+            more |= self._score(probabilities, embedding)
         return more
 
-    # what is trained on what
+    # splits
 
-    def _divide(self) -> tuple[list[Part], npt.NDArray[np.int8]]:
+    def _divide(self) -> tuple[list[FoldModel], npt.NDArray[np.int8]]:
         task, spec = self.task, self.task.spec
         training, held = task.roles == TRAIN, np.flatnonzero(task.roles == HELD_OUT)
-        everything = Part(0, "all", np.flatnonzero(training), held, training)
+        everything = FoldModel(0, "all", np.flatnonzero(training), held, training)
         if not spec.folds:
             return [everything], np.full(len(training), -1, dtype=np.int8)
         groups = task.audit.array("groups/duplicate")
@@ -168,7 +168,7 @@ class _BackboneJob:
         # What no fold has (unlabelled, excluded, held out) is predicted by every model, and averaged.
         loose = np.flatnonzero((task.audit.status == paths.OK) & (fold < 0))
         parts = [
-            Part(
+            FoldModel(
                 number,
                 f"fold{number}",
                 np.flatnonzero((fold >= 0) & (fold != number)),
@@ -185,7 +185,7 @@ class _BackboneJob:
         audit = self.task.audit
         description = audit.scan.get("source")
         if not isinstance(description, Mapping):
-            raise JobError("a backbone is trained on the images that the scan named", "scan.json names none")
+            raise JobError("the audit must name its images to train a backbone", "scan.json names none")
         root = Path(self.task.spec.source_root or str(audit.scan.get("root", "")))
         wanted = np.unique(np.concatenate([[*part.train, *part.predict] for part in self.parts])).astype(
             np.int64
@@ -200,28 +200,30 @@ class _BackboneJob:
         )
         return TrainingImages(images, audit.names("samples/id"), transform, wanted, self.task.spec.threads)
 
-    def _judge_lost(self, images: TrainingImages) -> None:
+    def _check_lost(self, images: TrainingImages) -> None:
         if not images.lost:
             return
         example = min(images.lost)
-        said = f"{len(images.lost):,} of {len(images.rows):,}, the first: {safe(images.lost[example], 200)}"
-        if len(images.lost) > MOST_LOST * len(images.rows):
+        description = (
+            f"{len(images.lost):,} of {len(images.rows):,}, the first: {safe(images.lost[example], 200)}"
+        )
+        if len(images.lost) > MAX_LOST * len(images.rows):
             raise JobError(
-                "the images must lie where the scan saw them",
-                f"missing, broken or changed: {said}",
+                "the images must be where the scan found them",
+                f"missing, broken or changed: {description}",
                 "give --source DIR",
             )
         if self.spec.reembed:
             raise JobError(
                 "a new embedding needs every image of the scan",
-                f"missing, broken or changed: {said}",
-                "bring them back, scan the data again, or leave out --reembed",
+                f"missing, broken or changed: {description}",
+                "restore them, scan the data again, or leave out --reembed",
             )
-        self.task.job.note(f"images lost or changed since the scan are left out of training: {said}")
+        self.task.job.note(f"images lost or changed since the scan are left out of training: {description}")
 
     # one model
 
-    def _train(self, part: Part, images: TrainingImages) -> None:
+    def _train(self, part: FoldModel, images: TrainingImages) -> None:
         task, job, spec = self.task, self.task.job, self.spec
         rows = part.train
         if spec.patience:
@@ -231,18 +233,18 @@ class _BackboneJob:
             dealt = head.folds(task.labels, groups, chosen, WATCH_FOLDS, task.spec.seed)
             rows, watch = np.flatnonzero(chosen & (dealt != 0)), np.flatnonzero(dealt == 0)
         else:
-            watch = self._some_unseen(part)
+            watch = self._validation_sample(part)
         seen = np.zeros(self.n_classes, dtype=bool)
-        seen[np.unique(task.taught[rows])] = True
-        self._say_unseen(part, seen)
-        begin = READ_SHARE + part.number * self.span
-        clock = Clock(KEEP_SECONDS)
+        seen[np.unique(task.train_labels[rows])] = True
+        self._note_missing_classes(part, seen)
+        begin = READ_FRACTION + part.number * self.span
+        clock = Clock(CHECKPOINT_SECONDS)
         number = part.number * spec.epochs
 
-        def report(share: float, **more: float) -> None:
+        def report(fraction: float, **more: float) -> None:
             job.event(
                 self._stage(part),
-                begin + self.span * share,
+                begin + self.span * fraction,
                 **more,
                 **({"model": part.number} if more else {}),
             )
@@ -251,18 +253,18 @@ class _BackboneJob:
             path = self.directory / paths.CHECKPOINTS / checkpoints.LAST
             checkpoints.write(path, fit.tensors(), {"part": part.name, **fit.state()})
 
-        def check(fit: Fit) -> None:
+        def check(trainer: Trainer) -> None:
             if job.cancelled():
-                keep(fit)
+                keep(trainer)
                 raise Cancelled("the run was stopped", "a checkpoint was written")
 
-        def stop(fit: Fit) -> None:
-            check(fit)
+        def stop(trainer: Trainer) -> None:
+            check(trainer)
             if job.time_limit_reached():
-                keep(fit)
+                keep(trainer)
                 raise Paused
             if clock.due():
-                keep(fit)
+                keep(trainer)
 
         def finish_epoch(epoch: int) -> None:
             for recorder, name in ((context.record, ""), (context.clean, "clean-")):
@@ -275,7 +277,7 @@ class _BackboneJob:
         context = TrainingContext(
             spec=spec,
             images=images,
-            labels=task.taught,
+            labels=task.train_labels,
             weights=task.weights,
             rows=rows,
             watch=watch,
@@ -293,11 +295,11 @@ class _BackboneJob:
             finish_epoch=finish_epoch,
             note=job.note,
         )
-        fit = Fit(self._model(part), context)
-        self._go_on(part, fit)
-        fit.run()
-        self.fit = fit
-        p = fit.predict(part.predict)
+        trainer = Trainer(self._model(part), context)
+        self._resume(part, trainer)
+        trainer.run()
+        self.trainer = trainer
+        p = trainer.predict(part.predict)
         if part.name == "all":
             checkpoints.write(
                 self.directory / paths.CHECKPOINTS / checkpoints.MODEL,
@@ -311,14 +313,14 @@ class _BackboneJob:
         with store.replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, rows=part.predict[known], p=p[known])
 
-    def _some_unseen(self, part: Part) -> Rows:
-        """Some of the samples that a model is measured on, to follow it by: all of them would cost too much."""
+    def _validation_sample(self, part: FoldModel) -> Rows:
+        """A sample of the rows that a model predicts, to monitor its training: all of them would cost too much."""
         unseen = part.predict[self.task.labels[part.predict] >= 0]
-        count = min(len(unseen), max(LOOK_LEAST, round(LOOK_SHARE * len(part.train))))
+        count = min(len(unseen), max(MIN_VALIDATION, round(VALIDATION_FRACTION * len(part.train))))
         rng = np.random.default_rng([self.task.spec.seed, part.number])
         return np.sort(rng.choice(unseen, count, replace=False))
 
-    def _stage(self, part: Part) -> str:
+    def _stage(self, part: FoldModel) -> str:
         return "model" if part.name == "all" else f"fold {part.number + 1} of {int(self.fold.max()) + 1}"
 
     def _go_on(self, part: Part, fit: Fit) -> None:
@@ -326,25 +328,28 @@ class _BackboneJob:
         if not path.exists():
             return
         tensors, state = checkpoints.read(path)
-        if state.pop("part", None) == part.name:  # else it is of the model before, whose part is finished
-            fit.load(tensors, state)
-            self.task.job.note(f"{part.name} goes on after epoch {fit.place.epoch}, step {fit.place.step}")
+        if (
+            state.pop("part", None) == part.name
+        ):  # otherwise it belongs to the previous model, which is finished
+            trainer.load(tensors, state)
+            reached = trainer.train_state
+            self.task.job.note(f"{part.name} resumes after epoch {reached.epoch}, step {reached.step}")
 
-    def _model(self, part: Part) -> torch.nn.Module:
+    def _model(self, part: FoldModel) -> torch.nn.Module:
         model, _ = load_model(self.embed, seed=self.task.spec.seed * 1000 + part.number)
         if not hasattr(model, "reset_classifier"):
             raise UsageError(
-                "fine-tuning takes timm's models",
+                "fine-tuning needs a timm model",
                 f"got {safe(self.spec.model)}",
                 "timm.list_models() lists them",
             )
-        # From here on this is the model's own random stream: its new classifier, and dropout in training.
+        # Seeds the model's random stream: its new classifier, and dropout in training.
         torch.manual_seed(self.task.spec.seed * 1000 + part.number)
         model.reset_classifier(self.n_classes)
         placed: torch.nn.Module = model.to(self.device).to(memory_format=torch.channels_last)
         return placed
 
-    def _say_unseen(self, part: Part, seen: npt.NDArray[np.bool_]) -> None:
+    def _note_missing_classes(self, part: FoldModel, seen: npt.NDArray[np.bool_]) -> None:
         if not seen.all():
             names = tell_apart(self.task.audit.class_names, self.task.audit.class_ids)
             missing = [names[index] for index in np.flatnonzero(~seen)]
@@ -354,10 +359,10 @@ class _BackboneJob:
                 + "; the model never predicts these"
             )
 
-    def _path(self, part: Part) -> Path:
+    def _path(self, part: FoldModel) -> Path:
         return self.directory / PARTS / f"{part.name}.npz"
 
-    # what comes of it
+    # results
 
     def _consolidate(self) -> None:
         epochs = self.spec.epochs
@@ -366,13 +371,13 @@ class _BackboneJob:
             return  # done before a resume
         for name in ("", *(["clean-"] if self.spec.clean_pass else [])):
             files = [[part.number * epochs + epoch for part in recorded] for epoch in range(epochs)]
-            dynamics.consolidate(self.directory, self.task.taught, self.fold, files, name)
+            dynamics.consolidate(self.directory, self.task.train_labels, self.fold, files, name)
         dynamics.clear(self.directory)
 
     def _measure(
         self, probabilities: dict[str, tuple[Rows, npt.NDArray[np.float32]]]
     ) -> dict[str, float] | None:
-        """Measure on the held-out samples, else out of fold."""
+        """Measure on the held-out samples, or out of fold if there are none."""
         task = self.task
         held = task.roles == HELD_OUT
         if held.any():
@@ -383,15 +388,15 @@ class _BackboneJob:
         if not len(wanted):
             return None
         rows = np.arange(len(task.labels))
-        p = self._together(probabilities)
+        p = self._average(probabilities)
         names = [name.decode("utf-8", "backslashreplace") for name in task.audit.class_ids]
-        made = Predictions.of(rows[wanted], p[wanted]).write(self.directory, task.labels, names, on)
-        return made.summary()
+        measured = Predictions.of(rows[wanted], p[wanted]).write(self.directory, task.labels, names, on)
+        return measured.summary()
 
-    def _together(
+    def _average(
         self, probabilities: dict[str, tuple[Rows, npt.NDArray[np.float32]]]
     ) -> npt.NDArray[np.float32]:
-        """Out-of-fold probabilities (N, K); what several models predicted is averaged, the rest even."""
+        """Out-of-fold probabilities (N, K), averaged over the models that predict a sample; uniform without any."""
         n = len(self.task.labels)
         total = np.zeros((n, self.n_classes), dtype=np.float32)
         times = np.zeros(n, dtype=np.int64)
@@ -405,9 +410,9 @@ class _BackboneJob:
         return total
 
     def _features(self, images: TrainingImages) -> tuple[npt.NDArray[np.float32], str]:
-        """The tuned embedding, and its name."""
+        """The fine-tuned embedding and its name."""
         part = next(part for part in self.parts if part.name == "all")
-        if self.fit is None:  # trained before a resume
+        if self.trainer is None:  # trained before a resume
             nothing = np.zeros(0, dtype=np.int64)
             self.fit = Fit(self._model(part), self._without_training(images, nothing))
             tensors, _ = checkpoints.read(self.directory / paths.CHECKPOINTS / checkpoints.MODEL)
@@ -421,7 +426,7 @@ class _BackboneJob:
         return out, f"{slug(self.spec.model, images.transform.height)}-tuned-{digest}"
 
     def _without_training(self, images: TrainingImages, nothing: Rows) -> TrainingContext:
-        def stop(fit: Fit) -> None:
+        def stop(trainer: Trainer) -> None:
             if self.task.job.cancelled():
                 raise Cancelled("the run was stopped", "while images were embedded")
 
@@ -439,8 +444,8 @@ class _BackboneJob:
             std=triple(tuple(self.config["std"])),
             record=None,
             clean=None,
-            report=lambda share, **more: None,
-            keep=lambda fit: None,
+            report=lambda fraction, **more: None,
+            keep=lambda trainer: None,
             stop=stop,
             check=stop,
             finish_epoch=lambda epoch: None,
@@ -450,19 +455,19 @@ class _BackboneJob:
     def _score(
         self,
         probabilities: dict[str, tuple[Rows, npt.NDArray[np.float32]]],
-        made: tuple[npt.NDArray[np.float32], str] | None,
+        embedding: tuple[npt.NDArray[np.float32], str] | None,
     ) -> dict[str, Any]:
         task, job = self.task, self.task.job
         extra: dict[str, npt.NDArray[Any]] = {}
         attrs: dict[str, dict[str, Any]] = {}
         tuned = None
         if task.spec.folds:
-            tuned = self._together(probabilities)
+            tuned = self._average(probabilities)
             extra[TUNED] = tuned
             attrs[TUNED] = {"model": self.spec.model, "labels": task.spec.labels, "folds": task.spec.folds}
         view = View(task.audit)
-        if made is not None:
-            features, name = made
+        if embedding is not None:
+            features, name = embedding
             arrays, more = reembed(task, features, name, self.spec)
             extra |= arrays
             attrs |= more
@@ -470,13 +475,13 @@ class _BackboneJob:
         return rescore(
             task,
             view,
-            lambda done: job.event("score", 1 - SCORE_SHARE * (1 - done)),
+            lambda done: job.event("score", 1 - SCORE_FRACTION * (1 - done)),
             tuned=tuned,
             extra=extra,
             extra_attrs=attrs,
         )
 
 
-def _weights_said(spec: BackboneSpec) -> str:
-    said = {"pretrained": "pretrained (published weights)", "scratch": "random (from scratch)"}
-    return said.get(spec.weights, f"checkpoint {Path(spec.weights).name}")
+def _describe_weights(spec: BackboneSpec) -> str:
+    description = {"pretrained": "pretrained (published weights)", "scratch": "random (from scratch)"}
+    return description.get(spec.weights, f"checkpoint {Path(spec.weights).name}")

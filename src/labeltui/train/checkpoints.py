@@ -66,7 +66,7 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise JobError(
-            "a run goes on from a readable checkpoint",
+            "a run resumes from a readable checkpoint",
             f"{safe(path.name)}: {safe(str(error), 200)}",
             "delete it to begin anew, then resume",
         ) from None

@@ -23,11 +23,11 @@ from labeltui.train.jobs import Job, list_jobs, require_no_links
 from labeltui.train.spec import OUT, TRAIN, TrainSpec, array_hash, label_hash
 from labeltui.train.task import Paused, Run, Task
 
-QUEUE_SECONDS = 1.0  # between two looks at the jobs before
+QUEUE_SECONDS = 1.0  # between two checks of the earlier jobs
 
 
 def run(directory: Path) -> str:
-    """Do the job that stands in `directory`; return the state it ended in."""
+    """Run the job of `directory` and return its final state."""
     lock = os.open(directory, os.O_RDONLY)
     try:
         # Two people may resume one run at once; a second process would write over the first one's files.
@@ -47,7 +47,7 @@ def _run(directory: Path) -> str:
         print(error, flush=True)
         return "failed"
     for folder in (directory, *(each for each in directory.iterdir() if each.is_dir())):
-        store.sweep(folder)  # what a process killed in the middle of a file has left
+        store.sweep(folder)  # temporary files of a killed process
     job = Run(directory)
     with job.heartbeat():
         more: dict[str, Any] = {}
@@ -58,34 +58,34 @@ def _run(directory: Path) -> str:
         except Cancelled:
             state, message = "cancelled", "stopped on request"
         except Paused:
-            state, message = "paused", "its minutes are over; go on with --resume"
+            state, message = "paused", "time limit reached; resume with --resume"
         except LabeltuiError as error:
             state, message = "failed", str(error)
         except OSError as error:
             traceback.print_exc()
             state, message = "failed", _explained(error)
         except Exception as error:
-            # The process is nobody's child: what is not written down here is lost.
+            # The process has no parent to report to: record every error here.
             traceback.print_exc()
             state, message = "failed", f"{type(error).__name__}: {error}"
         try:
             job.exit(state, message, **more)
         except OSError:
-            # No room even for that. The process ends, and the run counts as lost: it can be resumed.
+            # The disk is full. The process ends and the run counts as lost; it can be resumed.
             traceback.print_exc()
     return state
 
 
 def _explained(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full ({error}); make room, then resume the run: its last checkpoint is whole"
+        return f"the disk is full ({error}); make room, then resume the run; its last checkpoint is intact"
     return f"{type(error).__name__}: {error}"
 
 
 def _wait_for_turn(job: Run) -> None:
-    """Wait for the jobs of this audit that were started before, where the person asked for that."""
+    """Wait for earlier jobs of this audit, if the run was queued."""
     while other := _before(job):
-        if not job.launch.get("queue"):  # both were started in the same moment
+        if not job.launch.get("queue"):  # both were started at the same moment
             raise JobError(
                 "one training job at a time runs on an audit",
                 f"run {other.id} is {other.state}",
@@ -93,12 +93,12 @@ def _wait_for_turn(job: Run) -> None:
             )
         job.event(f"waiting for run {other.number}", 0.0)
         if job.cancelled():
-            raise Cancelled("the run was stopped", "before it began")
+            raise Cancelled("the run was stopped", "before it started")
         time.sleep(QUEUE_SECONDS)
 
 
 def _before(job: Run) -> Job | None:
-    """A job that was launched before this one and is active; a resumed one goes by its resumption."""
+    """The active job launched before this one, if any; a resumed job counts from its resumption."""
     jobs = list_jobs(job.directory.parent.parent)
     own = next(each for each in jobs if each.directory.name == job.directory.name)
     return next((each for each in jobs if each.active and each.turn < own.turn), None)

@@ -88,7 +88,7 @@ class TrainingImages:
             pixels = self._decode(rows[start : start + CHUNK])
             if self._kept is not None:
                 self._kept[start : start + CHUNK] = pixels
-            share((start + CHUNK) / len(rows))
+            fraction((start + CHUNK) / len(rows))
 
     def pixels(self, index: Rows) -> Pixels:
         """Return (b, H, W, 3) uint8; a copy."""

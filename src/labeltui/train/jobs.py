@@ -1,7 +1,6 @@
 """Training jobs on disk: start, watch, cancel.
 
-Nothing here keeps a connection to the child: all that is known of a job is what stands in its directory, so any
-process, on any day, sees the same.
+No connection to the child is kept: the state of a job is its directory, which any process can read at any time.
 """
 
 from __future__ import annotations
@@ -41,21 +40,21 @@ if TYPE_CHECKING:
     from labeltui.audit import Audit
 
 HEARTBEAT_SECONDS = 2.0
-# Another host's process cannot be looked up; a network file system may show its heartbeat late.
+# A process on another host cannot be looked up, and a network file system may delay its heartbeat.
 LOST_AFTER_SECONDS = 60.0
-# A child needs some seconds to import torch before its first heartbeat. One that a launcher such as srun starts waits
-# as long as the launcher does; this is for a launcher that hands the child on and ends.
+# Limit until the first heartbeat, which follows the import of torch. A child queued by a running launcher such as srun
+# may take longer; this is for a launcher that exits at once.
 START_SECONDS = 120.0
 
 ENDED = ("done", "failed", "cancelled", "paused")
-"""States that a job gives itself in exit.json."""
+"""Final states, as written to exit.json."""
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "n")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training job as its directory shows it.
+    """One training job, read from its directory.
 
     Attributes
     ----------
@@ -71,24 +70,24 @@ class Job:
         On which labels: ``current``, ``given``, or a table and its column.
     seed : int
     state : str
-        starting, running, done, failed, cancelled, paused (its minutes were over), or lost (its process is gone
-        and left no word).
+        starting, running, done, failed, cancelled, paused (time limit reached), or lost (its process ended
+        without writing exit.json).
     message : str
         Why it failed, else empty.
     progress : float
         0..1.
     stage : str
-        What it does at the moment.
+        Current stage.
     seconds : float
-        Since its start, or in all when it has ended.
+        Since its start; in total once it has ended.
     launched : float
         When its process was last started, in seconds since 1970.
     eta : float or None
-        Seconds left, extrapolated from its pace since it was last started; None before anything is known.
+        Seconds left, extrapolated from the speed since the last start; None if unknown.
     result : mapping
-        What it left in exit.json: ``flags``, ``metrics``, ``notes`` and such.
+        Contents of exit.json: ``flags``, ``metrics``, ``notes`` and so on.
     warning : str
-        Of `start` and `resume`: why it may not survive the logout.
+        From `start` and `resume`: why it may not survive a logout.
     """
 
     directory: Path
@@ -124,17 +123,17 @@ class Job:
 
     @property
     def resumable(self) -> bool:
-        """Whether it ended before its end, and can go on."""
+        """Whether it stopped early and can be resumed."""
         return not self.active and self.state != "done"
 
     @property
     def accuracy(self) -> float | None:
-        """By its own labels, on samples that it was not trained on; None before it is known."""
+        """Against its own labels, on held-out samples; None if unknown."""
         found = (self.result.get("metrics") or {}).get("accuracy")
         return None if found is None else float(found)
 
     def as_json(self) -> dict[str, Any]:
-        """What ``status --json`` and ``jobs --json`` say of it."""
+        """The entry of ``status --json`` and ``jobs --json``."""
         return {
             "id": self.id,
             "number": self.number,
@@ -171,9 +170,9 @@ def start(
     launcher : str
         Words put before the child's command line, split as a shell does.
     minutes : float
-        Pause after so many minutes, to be resumed; 0 = never.
+        Pause after this many minutes; 0 = never.
     queue : bool
-        Wait for the jobs that are active, instead of refusing to start.
+        Wait for active jobs instead of failing.
 
     Raises
     ------
@@ -193,7 +192,7 @@ def start(
 
 
 def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0, queue: bool = False) -> Job:
-    """Go on with a run that was lost, paused, cancelled or failed, from its last checkpoint.
+    """Resume a run that was lost, paused, cancelled or failed from its last checkpoint.
 
     Raises
     ------
@@ -203,7 +202,7 @@ def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0
     job = find(audit, run_id)
     if not job.resumable:
         raise JobError(
-            "a run that was lost, paused, cancelled or failed can be resumed", f"run {job.id} is {job.state}"
+            "only a lost, paused, cancelled or failed run can be resumed", f"run {job.id} is {job.state}"
         )
     require_no_links(job.directory)
     if not queue:
@@ -229,7 +228,7 @@ def _require_idle(audit: Path) -> None:
 
 
 def require_no_links(directory: Path) -> None:
-    """See that what a run writes lands in its own directory.
+    """Refuse a run directory that contains links, so that its files stay inside it.
 
     Raises
     ------
@@ -274,7 +273,7 @@ def create(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> 
     return made
 
 
-class Trainer:
+class JobManager:
     """Starts and watches the training jobs of one open audit.
 
     Parameters
@@ -284,7 +283,7 @@ class Trainer:
     launcher : str
         See `start`.
     request : Request, optional
-        What a job is when nothing else is asked for; by default the head, on the current labels.
+        Default job; the head on the current labels unless given.
     """
 
     def __init__(self, audit: Audit, *, launcher: str = "", request: Request | None = None) -> None:
@@ -316,22 +315,22 @@ class Trainer:
         return self._seen
 
     def resume(self, run_id: str) -> Job:
-        """Go on with a run; see `resume`."""
+        """Resume a run; see `resume`."""
         self._seen = resume(self._audit.path, run_id, launcher=self._launcher)
         return self._seen
 
     def status(self) -> Job | None:
-        """What `poll`, `start` or `resume` returned last, without touching the disk."""
+        """The last result of `poll`, `start` or `resume`, without disk access."""
         return self._seen
 
     def poll(self) -> Job | None:
-        """Look at the job that works (else the newest) and return what its files say; finds those of others."""
+        """Read the active job from disk (or the newest one), whoever started it."""
         jobs = list_jobs(self._audit.path)
         self._seen = next((job for job in jobs if job.active), jobs[-1] if jobs else None)
         return self._seen
 
     def cancel(self, run_id: str = "") -> None:
-        """Ask a job, by default the one that works, to stop, if it is active."""
+        """Request that a job stop, by default the active one."""
         job = find(self._audit.path, run_id) if run_id else self.poll()
         if job is not None and job.active:
             cancel(job)
@@ -383,7 +382,7 @@ def find(audit: Path, run_id: str) -> Job:
 
 
 def read(directory: Path) -> Job:
-    """What a job's directory says of it now."""
+    """Read the current state of a job from its directory."""
     return _read(directory, _directories(directory.parent.parent).index(directory) + 1)
 
 
@@ -407,7 +406,7 @@ def _read(directory: Path, number: int) -> Job:
     elif alive:
         state, message = "running", ""
     else:
-        state, message = "lost", "its process ended without a word (killed, out of memory, or a reboot)"
+        state, message = "lost", "its process ended unexpectedly (killed, out of memory, or a reboot)"
     progress = 1.0 if state == "done" else min(max(_number(last.get("progress"), 0.0), 0.0), 1.0)
     gained = progress - _number(launch_.get("progress"), 0.0)
     eta = None
@@ -433,15 +432,15 @@ def _read(directory: Path, number: int) -> Job:
 
 
 def _before_its_start(directory: Path, launched: float) -> tuple[str, str]:
-    """State and message of a job whose child has not begun."""
+    """State and message of a job whose child has not started."""
     launcher = _read_json(directory / launch.LAUNCHER)
     cancelled = (directory / paths.CANCEL_FILE).exists()
     if lives_here(launcher):
         return "starting", ""
-    if cancelled:  # a child that begins after all reads the request, and stops
+    if cancelled:  # a child that starts after all reads the request and stops
         return "cancelled", "stopped before it began"
     if launcher and launcher.get("host") != socket.gethostname():
-        return "starting", ""  # a launcher on another host may wait for days, and cannot be looked up
+        return "starting", ""  # a launcher on another host may wait for days and cannot be checked
     # A clock that was set back must not keep a dead job starting for ever.
     if abs(time.time() - launched) < START_SECONDS:
         return "starting", ""
@@ -474,7 +473,7 @@ def _number(value: object, otherwise: float) -> float:
 
 
 def cancel(job: Job) -> None:
-    """Ask a job to stop; it does so within a training step, or leaves the queue of the launcher at once."""
+    """Request that a job stop: within a training step, or at once while its launcher queues it."""
     try:
         os.close(files.open_own(job.directory / paths.CANCEL_FILE, os.O_WRONLY))
     except OSError as error:
@@ -486,7 +485,7 @@ def cancel(job: Job) -> None:
 
 
 def follow(job: Job, poll_seconds: float = 0.5) -> Iterator[Job]:
-    """Yield the job whenever it changed, and last when it has ended."""
+    """Yield the job after each change, the last time once it has ended."""
     seen = None
     while True:
         job = read(job.directory)
@@ -536,10 +535,10 @@ def list_lines(audit: Path, jobs: Sequence[Job]) -> list[str]:
     width, labels = max(len(job.what) for job in jobs), max(len(job.labels) for job in jobs)
     lines = []
     for job in jobs:
-        said = safe(job.message) or ("" if job.accuracy is None else f"accuracy {job.accuracy:.4f}")
+        reported = safe(job.message) or ("" if job.accuracy is None else f"accuracy {job.accuracy:.4f}")
         lines.append(
             f"{job.number:>3}  {job.id}  {job.what:<{width}}  {job.labels:<{labels}}  seed {job.seed}  "
-            f"{job.state:<9} {job.progress:4.0%}  {span(job.seconds):>6}  {said}".rstrip()
+            f"{job.state:<9} {job.progress:4.0%}  {span(job.seconds):>6}  {reported}".rstrip()
         )
     resumable = [job for job in jobs if job.state in ("lost", "paused")]
     if resumable:
@@ -548,12 +547,12 @@ def list_lines(audit: Path, jobs: Sequence[Job]) -> list[str]:
 
 
 def result_lines(job: Job) -> list[str]:
-    """What a run that ended has to say, for a terminal."""
+    """Summary lines of an ended run, for a terminal."""
     lines = [safe(str(note)) for note in job.result.get("notes", [])]
     if job.state == "paused":
         return [*lines, f"paused at {job.progress:.0%}; resume it with --resume {job.number}"]
     if "weights" in job.result:
-        lines.append(f"{job.what} began with weights: {safe(str(job.result['weights']))}")
+        lines.append(f"{job.what}: initial weights: {safe(str(job.result['weights']))}")
     metrics = job.result.get("metrics")
     if metrics:
         lines.append(

@@ -1,8 +1,8 @@
-"""The training loop: one function to read, `Fit.run`; all else here is what it calls.
+"""The training loop: `Trainer.run` and what it calls.
 
-The order of the samples and every augmentation follow from (seed, model, epoch, batch) alone, and what torch itself
-draws (dropout, drop path) from a generator state that the checkpoint holds. So a run that goes on from a checkpoint,
-inside an epoch too, takes the very steps that it would have taken.
+The order of the samples and every augmentation depend only on (seed, model, epoch, batch), and torch's own draws
+(dropout, drop path) on a generator state stored in the checkpoint. So a run resumed from a checkpoint, even within an
+epoch, takes the same steps as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from labeltui.train.spec import BackboneSpec
 from labeltui.train.tuning import optimiser_for, training_mode
 
 PREDICT_BATCH = 128
-LOOK_EVERY = 20  # steps between two looks at the loss on a GPU: each one waits for the device
+LOSS_EVERY = 20  # steps between two reads of the loss on a GPU, each of which synchronises
 ABSENT = -30.0  # added to the logits of classes without training samples
 
 State = dict[str, Any]
@@ -37,23 +37,23 @@ State = dict[str, Any]
 
 @dataclass
 class TrainState:
-    """How far a fit has come.
+    """Progress of a training.
 
     Attributes
     ----------
     epoch, step : int
-        Finished ones; of steps, in the present epoch.
-    fits : int
-        Samples of one pass that memory has room for.
+        Finished epochs, and finished steps of the current epoch.
+    pass_size : int
+        Samples per forward pass; halved when memory runs out.
     best, best_epoch, worse : float, int, int
-        Lowest loss on the samples watched, its epoch, and the epochs since without a better one; with patience only.
+        Lowest validation loss, its epoch, and the epochs since; with patience only.
     history : list
-        One entry an epoch: ``loss``, and ``watch_loss`` and ``accuracy`` where samples are watched.
+        One entry per epoch: ``loss``, and with validation samples ``watch_loss`` and ``accuracy``.
     """
 
     epoch: int = 0
     step: int = 0
-    fits: int = 0
+    pass_size: int = 0
     loss_sum: float = 0.0
     best: float = math.inf
     best_epoch: int = -1
@@ -64,7 +64,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What a fit learns from, and whom it tells.
+    """Inputs and callbacks of a training.
 
     Attributes
     ----------
@@ -73,28 +73,28 @@ class TrainingContext:
     labels : ndarray of int32, shape (N,)
     weights : ndarray of float32, shape (N,), optional
     rows, watch : ndarray of int64
-        Samples to train on, and labelled ones among the others that the fit is followed by, and stopped early by where
-        the spec has patience; may be none.
+        Training samples, and labelled validation samples (possibly none), which also stop the training early if the
+        spec has patience.
     seen : ndarray of bool, shape (K,)
-        Classes that `rows` has.
+        Classes that occur in `rows`.
     key : tuple of int
         Seed and number of the model.
     device : torch.device
     mean, std : tuple of float
     record, clean : Recorder or None
-        Of the training steps, and of passes without augmentation.
+        Dynamics of the training steps, and of passes without augmentation.
     report : callable
-        Told the share of the steps done, and after an epoch its entry of the history.
+        Called with the finished fraction of the steps, and after an epoch with its history entry.
     keep : callable
-        Asked to write a checkpoint after each epoch.
+        Called after each epoch to write a checkpoint.
     stop : callable
-        Asked after each training step; raises to stop, after calling `keep` itself where that is wanted.
+        Called after each training step; raises to stop, having called `keep` where a checkpoint is needed.
     check : callable
-        The same between batches that are only predicted: these are not cut into pieces.
+        The same between batches of prediction.
     finish_epoch : callable
-        Told the number of a finished epoch, before its checkpoint.
+        Called with the number of a finished epoch, before its checkpoint.
     note : callable
-        Told what a person must know.
+        Called with messages for the user.
     """
 
     spec: BackboneSpec
@@ -111,14 +111,14 @@ class TrainingContext:
     record: Recorder | None
     clean: Recorder | None
     report: Callable[..., None]
-    keep: Callable[[Fit], None]
-    stop: Callable[[Fit], None]
-    check: Callable[[Fit], None]
+    keep: Callable[[Trainer], None]
+    stop: Callable[[Trainer], None]
+    check: Callable[[Trainer], None]
     finish_epoch: Callable[[int], None]
     note: Callable[[str], None]
 
 
-class Fit:
+class Trainer:
     """One model in training.
 
     Parameters
@@ -136,7 +136,7 @@ class Fit:
         self.ema = ModelEmaV3(model, decay=spec.ema, use_warmup=True) if spec.ema else None
         self.half = half_type(spec.precision, context.device)
         self.scaler = torch.amp.GradScaler(context.device.type, enabled=self.half == torch.float16)
-        self.place = TrainState(fits=spec.micro_batch or 2 * spec.batch_size)
+        self.train_state = TrainState(pass_size=spec.micro_batch or 2 * spec.batch_size)
         self.steps = max(1, round(len(context.rows) / spec.batch_size))
         self._labels = torch.from_numpy(context.labels.astype(np.int64)).to(context.device)
         weights = np.ones(len(context.labels), np.float32) if context.weights is None else context.weights
@@ -148,50 +148,52 @@ class Fit:
         )
         self._normalize = Normalize(context.mean, context.std, context.device)
         self._best: dict[str, torch.Tensor] = {}
-        self._waiting: list[torch.Tensor] = []  # losses that were not looked at yet
+        self._waiting: list[torch.Tensor] = []  # losses not read yet
 
     @property
     def shown(self) -> nn.Module:
-        """The model that predicts: the moving average, where there is one."""
+        """The model that predicts: the moving average if there is one."""
         return self.model if self.ema is None else self.ema.module
 
     def run(self) -> nn.Module:
-        """Train from where `place` is to the end, and return the model that predicts."""
-        context, spec, place = self.context, self.context.spec, self.place
+        """Train from `train_state` to the end and return the model that predicts."""
+        context, spec, train_state = self.context, self.context.spec, self.train_state
         total = spec.epochs * self.steps
-        while place.epoch < spec.epochs and not (spec.patience and place.worse >= spec.patience):
-            order = np.random.default_rng([*context.key, place.epoch]).permutation(context.rows)
-            parts = np.array_split(order, self.steps)[place.step :]
-            augment = Augmenter(spec.augment, [*context.key, place.epoch], place.step)
+        while train_state.epoch < spec.epochs and not (spec.patience and train_state.worse >= spec.patience):
+            order = np.random.default_rng([*context.key, train_state.epoch]).permutation(context.rows)
+            parts = np.array_split(order, self.steps)[train_state.step :]
+            augment = Augmenter(spec.augment, [*context.key, train_state.epoch], train_state.step)
             training_mode(self.model)
             for index, pixels in batches(context.images, parts, augment):
-                done = place.epoch * self.steps + place.step
+                done = train_state.epoch * self.steps + train_state.step
                 for group in self.optimiser.param_groups:
                     group["lr"] = spec.learning_rate * group["lr_scale"] * schedule(done / total, spec.warmup)
                 loss = self._step(index, pixels)
                 if self.ema is not None:
                     self.ema.update(self.model, step=done + 2)
-                place.step += 1
+                train_state.step += 1
                 self._add(loss)
                 context.report((done + 1) / total)
                 context.stop(self)
             self._settle()
-            entry = {"loss": place.loss_sum / self.steps}
+            entry = {"loss": train_state.loss_sum / self.steps}
             if len(context.watch):
                 entry |= self._watch()
             if context.clean is not None:
                 self._pass(context.rows, context.clean)
-            place.history.append(entry)
-            context.finish_epoch(place.epoch)
-            place.epoch, place.step, place.loss_sum = place.epoch + 1, 0, 0.0
-            context.report(place.epoch / spec.epochs, epoch=place.epoch, epochs=spec.epochs, **entry)
+            train_state.history.append(entry)
+            context.finish_epoch(train_state.epoch)
+            train_state.epoch, train_state.step, train_state.loss_sum = train_state.epoch + 1, 0, 0.0
+            context.report(
+                train_state.epoch / spec.epochs, epoch=train_state.epoch, epochs=spec.epochs, **entry
+            )
             context.keep(self)
         if self._best:
             self.shown.load_state_dict(self._best)
         return self.shown
 
     def _step(self, index: Rows, pixels: torch.Tensor) -> torch.Tensor:
-        """One optimiser step on a batch, in as many passes as memory needs; returns the loss."""
+        """One optimiser step on a batch, in as many passes as memory requires; returns the loss."""
         while True:
             with suppress(torch.OutOfMemoryError):
                 return self._passes(index, pixels)
@@ -199,18 +201,18 @@ class Fit:
             self._halve(len(index))
 
     def _halve(self, size: int) -> None:
-        """Halve the passes, of which the last one, of at most `size` samples, did not fit into memory."""
-        place, spec = self.place, self.context.spec
-        if place.fits == 1:
+        """Halve the pass size after a pass of at most `size` samples ran out of memory."""
+        train_state, spec = self.train_state, self.context.spec
+        if train_state.pass_size == 1:
             raise ModelError(
                 "the training of one image must fit into the GPU's memory",
                 "it does not",
                 "give a smaller --image-size or model, or --device cpu",
             )
-        place.fits = max(1, min(place.fits, size) // 2)
+        train_state.pass_size = max(1, min(train_state.pass_size, size) // 2)
         self.context.note(
-            f"out of GPU memory: from epoch {place.epoch + 1} on a step of {spec.batch_size} is made of passes of "
-            f"{place.fits}"
+            f"out of GPU memory: from epoch {train_state.epoch + 1} on a step of {spec.batch_size} takes passes of "
+            f"{train_state.pass_size}"
         )
         torch.cuda.empty_cache()
 
@@ -223,9 +225,11 @@ class Fit:
             weights = np.where(
                 [int(sample) in context.images.lost for sample in index], np.float32(0), weights
             )
-        passes = -(-len(index) // self.place.fits)
+        passes = -(-len(index) // self.train_state.pass_size)
         for places in np.array_split(np.arange(len(index)), passes):
-            part = slice(int(places[0]), int(places[-1]) + 1)  # of equal sizes: a batch of one has no norm
+            part = slice(
+                int(places[0]), int(places[-1]) + 1
+            )  # of equal sizes: batch norm cannot take a single sample
             at = torch.from_numpy(index[part]).to(device)
             weight = torch.from_numpy(weights[part]).to(device)
             with torch.autocast(device.type, self.half) if self.half else nullcontext():
@@ -249,38 +253,38 @@ class Fit:
         return total
 
     def _add(self, loss: torch.Tensor) -> None:
-        """Sum the losses up; on a GPU a few steps at a time."""
+        """Accumulate the loss; on a GPU a few steps at a time."""
         self._waiting.append(loss)
-        if self.context.device.type == "cpu" or len(self._waiting) >= LOOK_EVERY:
+        if self.context.device.type == "cpu" or len(self._waiting) >= LOSS_EVERY:
             self._settle()
 
     def _settle(self) -> None:
-        """Add the losses that wait, which waits for the device, and see that they are finite."""
+        """Add the pending losses, which synchronises with the device, and check that they are finite."""
         for loss in self._waiting:
-            self.place.loss_sum += float(loss)
+            self.train_state.loss_sum += float(loss)
         self._waiting.clear()
-        if not math.isfinite(self.place.loss_sum):
-            place = self.place
+        if not math.isfinite(self.train_state.loss_sum):
+            train_state = self.train_state
             raise JobError(
                 "the loss must stay finite",
-                f"it is {place.loss_sum} in epoch {place.epoch + 1}, by step {place.step} of {self.steps}; the last "
-                "good checkpoint is kept",
+                f"it is {train_state.loss_sum} in epoch {train_state.epoch + 1}, step {train_state.step} of "
+                f"{self.steps}; the last good checkpoint is kept",
                 "start again with a smaller --learning-rate, or with --precision float32",
             )
 
     def _watch(self) -> dict[str, float]:
-        """Loss and accuracy on the samples watched; with patience, keeps the weights of the best epoch."""
-        place, watch = self.place, self.context.watch
+        """Loss and accuracy on the validation samples; with patience, keeps the weights of the best epoch."""
+        train_state, watch = self.train_state, self.context.watch
         p = self.predict(watch)
         labels = self.context.labels[watch]
         own = p[np.arange(len(watch)), labels]
         loss = float(-np.log(np.maximum(own, 1e-12)).mean())
         if self.context.spec.patience:
-            if loss < place.best:
-                place.best, place.best_epoch, place.worse = loss, place.epoch, 0
+            if loss < train_state.best:
+                train_state.best, train_state.best_epoch, train_state.worse = loss, train_state.epoch, 0
                 self._best = {name: each.detach().clone() for name, each in self.shown.state_dict().items()}
             else:
-                place.worse += 1
+                train_state.worse += 1
         return {"watch_loss": loss, "accuracy": float((p.argmax(axis=1) == labels).mean())}
 
     def _pass(self, rows: Rows, recorder: Recorder) -> None:
@@ -293,27 +297,27 @@ class Fit:
 
         def logits(images: torch.Tensor) -> torch.Tensor:
             with torch.autocast(self.context.device.type, self.half) if self.half else nullcontext():
-                made: torch.Tensor = self.shown(images)
-            return made
+                output: torch.Tensor = self.shown(images)
+            return output
 
         return self._shown(rows, logits)
 
     def _shown(
-        self, rows: Rows, look: Callable[[torch.Tensor], torch.Tensor]
+        self, rows: Rows, call: Callable[[torch.Tensor], torch.Tensor]
     ) -> Iterator[tuple[Rows, torch.Tensor]]:
-        """Samples, and what `look` makes of their images as they are, float32, in passes that fit into memory."""
+        """Samples and the output of `call` on their unaugmented images, float32, in passes that fit into memory."""
         self.shown.eval()
         parts = [rows[start : start + PREDICT_BATCH] for start in range(0, len(rows), PREDICT_BATCH)]
         for index, pixels in batches(self.context.images, parts, plain):
             start = 0
             while start < len(index):
-                part, made = slice(start, start + self.place.fits), None
+                part, output = slice(start, start + self.train_state.pass_size), None
                 with suppress(torch.OutOfMemoryError), torch.inference_mode():
-                    made = look(self._normalize(pixels[part])).float()
-                if made is None:
+                    output = call(self._normalize(pixels[part])).float()
+                if output is None:
                     self._halve(len(index) - start)
                 else:
-                    yield index[part], made
+                    yield index[part], output
                     start = part.stop
             self.context.check(self)
 
@@ -328,40 +332,40 @@ class Fit:
         return out
 
     def features(self, rows: Rows) -> npt.NDArray[np.float32]:
-        """What the classifier gets, (n, d) float32, of the samples `rows`."""
+        """Inputs of the classifier, (n, d) float32, for the samples `rows`."""
         model: Any = self.shown
 
         def pooled(images: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = model.forward_head(model.forward_features(images), pre_logits=True)
-            return found
+            pooled_output: torch.Tensor = model.forward_head(model.forward_features(images), pre_logits=True)
+            return pooled_output
 
-        made = torch.cat([found.cpu() for _, found in self._shown(rows, pooled)])
-        features: npt.NDArray[np.float32] = made.numpy()
+        output = torch.cat([pooled_output.cpu() for _, pooled_output in self._shown(rows, pooled)])
+        features: npt.NDArray[np.float32] = output.numpy()
         return features
 
     # checkpoints
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Every tensor of the state."""
-        made = checkpoints.prefixed("model", self.model.state_dict())
-        made |= checkpoints.prefixed("optimiser", checkpoints.optimiser_tensors(self.optimiser))
-        made["random.cpu"] = torch.get_rng_state()
+        output = checkpoints.prefixed("model", self.model.state_dict())
+        output |= checkpoints.prefixed("optimiser", checkpoints.optimiser_tensors(self.optimiser))
+        output["random.cpu"] = torch.get_rng_state()
         if self.context.device.type == "cuda":
-            made["random.cuda"] = torch.cuda.get_rng_state(self.context.device)
+            output["random.cuda"] = torch.cuda.get_rng_state(self.context.device)
         if self.ema is not None:
-            made |= checkpoints.prefixed("ema", self.ema.module.state_dict())
-        if self.context.record is not None and self.place.step:
-            made |= checkpoints.prefixed("record", self.context.record.tensors())
-        return made | checkpoints.prefixed("best", self._best)
+            output |= checkpoints.prefixed("ema", self.ema.module.state_dict())
+        if self.context.record is not None and self.train_state.step:
+            output |= checkpoints.prefixed("record", self.context.record.tensors())
+        return output | checkpoints.prefixed("best", self._best)
 
     def state(self) -> State:
         """Every plain number of the state."""
         self._settle()
-        self.place.scale = self.scaler.state_dict()
-        return asdict(self.place)
+        self.train_state.scale = self.scaler.state_dict()
+        return asdict(self.train_state)
 
     def load(self, tensors: dict[str, torch.Tensor], state: State) -> None:
-        """Go back to a state that `tensors` and `state` gave."""
+        """Restore a state saved by `tensors` and `state`."""
         self.model.load_state_dict(checkpoints.part("model", tensors))
         checkpoints.load_optimiser(self.optimiser, checkpoints.part("optimiser", tensors))
         torch.set_rng_state(tensors["random.cpu"])
@@ -373,13 +377,13 @@ class Fit:
             self.context.record.load(record)
         best = checkpoints.part("best", tensors)
         self._best = {name: tensor.to(self.context.device) for name, tensor in best.items()}
-        self.place = TrainState(**state)
-        if self.place.scale:
-            self.scaler.load_state_dict(self.place.scale)
+        self.train_state = TrainState(**state)
+        if self.train_state.scale:
+            self.scaler.load_state_dict(self.train_state.scale)
 
 
 class Normalize:
-    """uint8 images to what a model takes: (pixel / 255 - mean) / std, on the device, channels last."""
+    """Converts uint8 images to model input: (pixel / 255 - mean) / std, on the device, channels last."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
         scale = 1 / (255 * np.asarray(std))
@@ -396,7 +400,7 @@ class Normalize:
 
 
 def schedule(done: float, warmup: float) -> float:
-    """Share of the peak learning rate after a share `done` of all steps: a linear rise, then half a cosine.
+    """Fraction of the peak learning rate after the fraction `done` of all steps: linear warm-up, then half a cosine.
 
     >>> schedule(0.05, 0.1), schedule(0.1, 0.1), round(schedule(0.55, 0.1), 6)
     (0.505, 1.0, 0.5)
@@ -416,14 +420,14 @@ def half_type(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 class Clock:
-    """Says when some seconds have passed since it last said so."""
+    """Timer that is due once every few seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time; begins anew when it is."""
+        """Whether the time has passed; restarts the timer if so."""
         if time.monotonic() - self._last < self._seconds:
             return False
         self._last = time.monotonic()

@@ -1,4 +1,4 @@
-"""From what a person asks for to what a job needs: labels, roles of the samples, weights."""
+"""Turn a training request into the inputs of a job: labels, roles of the samples, weights."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ from labeltui.train.spec import HELD_OUT, OUT, TRAIN, BackboneSpec, TrainSpec, a
 if TYPE_CHECKING:
     from labeltui.audit import Audit
 
-LEAST_PLANTED = 20  # samples of a class in which labels are planted
-# Sample weights by name: where their array stands.
+MIN_INJECTED = 20  # samples that a class must have for label noise to be injected
+# Sample weights by name, and their datasets.
 WEIGHTS = {"score": "scores/blend", "cleannet": "detectors/cleannet/cosine"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks for.
+    """A training request.
 
     Attributes
     ----------
     backbone : BackboneSpec, optional
-        None is the head on the stored embedding.
+        None trains the head on the stored embedding.
     head : HeadSpec
         How heads on the embedding are trained.
     labels : str
         ``current`` (given with the decisions, without the excluded samples), ``given``, or ``TABLE:COLUMN``.
     weights : str
         Empty, ``score`` (the probability that the label is right), ``cleannet`` (the cosine of the sample and
-        its class, at least 0), 1 where a person decided; or ``TABLE:COLUMN`` of numbers.
+        its class, at least 0), 1 for reviewed samples; or ``TABLE:COLUMN`` of numbers.
     splits : tuple of str
-        Train only on these; empty = on every sample that the scan judged.
+        Train only on these; empty = on every scored sample.
     held_out : str
-        A split, a share such as ``0.1``, or empty: no held-out samples with folds, a tenth without.
+        A split, a fraction such as ``0.1``, or empty: no held-out samples with folds, a tenth without.
     held_out_seed : int
-        Of a share. It does not follow `seed`: runs that differ in their seed are measured on the same samples.
+        Of a fraction. Independent of `seed`, so that runs with different seeds are measured on the same samples.
     folds : int, optional
         By default 5 for the head and 3 for a backbone; 0 trains one model on everything not held out.
     seed : int
     self_calibrate : float
-        Share of the training labels that is replaced by wrong ones in this run, and there alone, so that the
-        dynamics score can be calibrated by what is known to be wrong; 0 is none.
+        Fraction of the training labels that this run alone replaces by wrong ones, so that the dynamics score can
+        be calibrated on known errors; 0 is none.
     device : str
     n_threads : int, optional
-        By default all cores but one, which the terminal UI keeps.
+        By default all cores but one, which is left to the terminal UI.
     """
 
     backbone: BackboneSpec | None = None
@@ -72,14 +72,19 @@ class Request:
 
 
 def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArray[Any]]]:
-    """Return the spec of a job and the arrays that go beside it.
+    """Return the spec of a job and its arrays.
+
+    Parameters
+    ----------
+    audit : Audit
+    request : Request
 
     Returns
     -------
     spec : TrainSpec
     arrays : dict
         ``labels`` (N,) int32, -1 = none; ``roles`` (N,) uint8, see `labeltui.train.spec`; ``weights`` (N,)
-        float32, only where asked for; ``checked`` (N,) int8, only where somebody decided; ``planted`` (N,) int32,
+        float32, only if requested; ``checked`` (N,) int8, only if samples were reviewed; ``planted`` (N,) int32,
         -1 = none, only for self-calibration.
 
     Raises
@@ -87,7 +92,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
     JobError
         There is nothing to train on, or no images.
     UsageError, SourceError
-        A split, share or column is not there.
+        A split, fraction or column does not exist.
     """
     folds = request.folds if request.folds is not None else (5 if request.backbone is None else 3)
     if folds == 1 or folds < 0 or (request.backbone is None and folds == 0):
@@ -101,7 +106,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         train = usable & judged
         if request.splits:
             train = usable & np.isin(opened.split, [_split(opened, name) for name in request.splits])
-        held, said = _held_out(opened, request, usable, train, folds)
+        held, reported = _held_out(opened, request, usable, train, folds)
         roles = np.full(opened.n, OUT, dtype=np.uint8)
         roles[train] = TRAIN
         roles[held] = HELD_OUT
@@ -131,7 +136,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         device=request.device,
         threads=request.n_threads or max(1, parallel.count_threads() - 1),
         labels=request.labels,
-        held_out=said,
+        held_out=reported,
         roles_sha256=array_hash(roles, "u1"),
         weights_sha256=array_hash(arrays["weights"], "<f4") if "weights" in arrays else "",
         checked_sha256=array_hash(checked, "i1") if "checked" in arrays else "",
@@ -207,19 +212,19 @@ def _weights(audit: Audit, opened: store.Store, name: str, labels: NDArray[np.in
 def _planted(
     opened: store.Store, request: Request, folds: int, labels: NDArray[np.int32]
 ) -> NDArray[np.int32]:
-    """Wrong labels for a share of the training samples, by the audit's transition matrix; -1 = keeps its own."""
-    share = request.self_calibrate
-    if not 0.01 <= share <= 0.2:
-        raise UsageError("--self-calibrate must be a share from 0.01 to 0.2", f"got {share}")
+    """Wrong labels for a fraction of the training samples, by the audit's transition matrix; -1 = unchanged."""
+    fraction = request.self_calibrate
+    if not 0.01 <= fraction <= 0.2:
+        raise UsageError("--self-calibrate must be a fraction from 0.01 to 0.2", f"got {fraction}")
     if not folds and not (request.backbone is not None and request.backbone.reembed):
         raise UsageError(
             "--self-calibrate needs a run that makes scores", "this one has no folds", "give --folds 3"
         )
     size = np.bincount(labels[labels >= 0], minlength=len(opened.class_ids))
     # A small class must not lose its only samples.
-    before = np.where((labels >= 0) & (size[labels] >= LEAST_PLANTED), labels, -1).astype(np.int32)
+    before = np.where((labels >= 0) & (size[labels] >= MIN_INJECTED), labels, -1).astype(np.int32)
     transition = opened.array("noise/transition") if "noise/transition" in opened else np.eye(len(size))
-    after, planted = noise.class_dependent(before, noise.scaled(transition, before, share), request.seed)
+    after, planted = noise.class_dependent(before, noise.scaled(transition, before, fraction), request.seed)
     return np.where(planted, after, -1).astype(np.int32)
 
 
@@ -243,17 +248,21 @@ def _held_out(
     if not wanted or wanted == "none":
         return np.zeros(opened.n, dtype=bool), "none"
     try:
-        share = float(wanted)
+        fraction = float(wanted)
     except ValueError:
         return usable & (opened.split == _split(opened, wanted)), f"split {wanted}"
-    if not 0.01 <= share <= 0.5:
-        raise UsageError("--held-out must be a split, or a share from 0.01 to 0.5", f"got {wanted}")
+    if not 0.01 <= fraction <= 0.5:
+        raise UsageError("--held-out must be a split, or a fraction from 0.01 to 0.5", f"got {wanted}")
     # Dealt by the given labels, not by those of this run: every run of the audit is measured on the same samples.
     known = train & (opened.given >= 0)
     dealt = head.folds(
-        opened.given, opened.array("groups/duplicate"), known, max(2, round(1 / share)), request.held_out_seed
+        opened.given,
+        opened.array("groups/duplicate"),
+        known,
+        max(2, round(1 / fraction)),
+        request.held_out_seed,
     )
-    return dealt == 0, f"share {share:g} seed {request.held_out_seed}"
+    return dealt == 0, f"fraction {fraction:g} seed {request.held_out_seed}"
 
 
 def _require_images(opened: store.Store, audit: Audit) -> None:

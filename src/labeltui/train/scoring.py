@@ -17,7 +17,7 @@ from labeltui.train.spec import HELD_OUT, TRAIN
 from labeltui.train.task import Task
 
 Array = npt.NDArray[Any]
-HEAD_SHARE = 0.5  # of the time; the detectors train a second head
+HEAD_FRACTION = 0.5  # of the time; the detectors train a second head
 TUNED = "trained/p"  # out-of-fold probabilities of a fine-tuned backbone, kept for the runs after it
 
 
@@ -56,7 +56,7 @@ def rescore(
     task : Task
     view : View
     share : callable
-        Told the share done.
+        Called with the finished fraction, 0..1.
     tuned : ndarray of float32, shape (N, K), optional
         Out-of-fold probabilities of a fine-tuned backbone. By default those of an earlier run, where the
         audit has them.
@@ -75,8 +75,8 @@ def rescore(
     fold = head.folds(labels, groups, inside & (task.roles == TRAIN), spec.folds or 5, spec.seed)
 
     def followed(epoch: head.Epoch) -> None:
-        done = HEAD_SHARE * epoch.done / epoch.total
-        share(done)
+        done = HEAD_FRACTION * epoch.done / epoch.total
+        fraction(done)
         if spec.kind == "head":  # else the curve is the backbone's
             job.event(
                 "head",
@@ -88,8 +88,8 @@ def rescore(
                 accuracy=epoch.held_accuracy,
             )
 
-    # Planted labels are learned by what is recorded, and by nothing else.
-    learned = task.taught if spec.kind == "head" else labels
+    # Injected labels are used for the recorded dynamics only.
+    learned = task.train_labels if spec.kind == "head" else labels
     result = head.out_of_fold(
         view.embedding,
         np.where(fold >= 0, learned, -1),

@@ -149,7 +149,7 @@ class TrainSpec:
     labels : str
         Where the labels came from: ``current``, ``given``, or a table and its column.
     held_out : str
-        Which samples are held out for measuring: ``none``, ``split NAME``, or ``share 0.1 seed 0``.
+        Samples held out for measuring: ``none``, ``split NAME``, or ``fraction 0.1 seed 0``.
     roles_sha256, weights_sha256, checked_sha256, planted_sha256 : str
         Hashes of roles.npy, weights.npy, checked.npy and planted.npy; empty where there is no such file.
     source_root : str

@@ -1,4 +1,4 @@
-"""What a training process knows of its job: its directory, the wish to stop, and the task at hand."""
+"""A training process's view of its job: directory, stop request and inputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Paused(Exception):
 
 
 class Run:
-    """A job's directory as its own process sees it: it reports, beats, and asks whether to stop."""
+    """A job's directory as seen by its own process: progress, heartbeat and stop requests."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -47,13 +47,13 @@ class Run:
 
     @contextlib.contextmanager
     def heartbeat(self) -> Iterator[None]:
-        """Keep the heartbeat fresh, and take SIGTERM as a wish to stop."""
+        """Keep the heartbeat fresh, and treat SIGTERM as a stop request."""
 
         def on_terminate(number: int, frame: FrameType | None) -> None:
             self._stop.set()
 
         signal.signal(signal.SIGTERM, on_terminate)
-        # Held for the last word: a run that filled the disk must still be able to say so.
+        # Reserved for exit.json: a run that filled the disk must still be able to report it.
         with contextlib.suppress(OSError):
             files.write_own(self.directory / RESERVE, bytes(RESERVE_BYTES))
         beat = {**identity(), "time": time.time()}
@@ -70,7 +70,7 @@ class Run:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
-            # Touched, not rewritten: readers on other hosts go by its time, those on this host by the process.
+            # Touched, not rewritten: readers on other hosts check its time, those on this host the process.
             with contextlib.suppress(OSError):
                 os.utime(self.directory / paths.HEARTBEAT_FILE, follow_symlinks=False)
 
@@ -79,30 +79,47 @@ class Run:
         return self._stop.is_set() or (self.directory / paths.CANCEL_FILE).exists()
 
     def time_limit_reached(self) -> bool:
-        """Whether the minutes of this start have passed."""
+        """Whether the time limit of this start has passed."""
         minutes = float(self.launch.get("minutes", 0.0))
         return minutes > 0 and time.monotonic() - self._begun > 60 * minutes
 
     def event(self, stage: str, progress: float, **more: float) -> None:
-        """Report where it is: at most ten lines a second, one for each thousandth, and every one that says `more`.
+        """Append a progress event: at most ten a second and one per thousandth, except those with `more`.
 
-        So the file stays small, however long the run, and whoever shows it can read all of it.
+        This keeps the file small for runs of any length.
+
+        Parameters
+        ----------
+        stage : str
+        progress : float
+            0..1, of the whole job.
+        **more : float
+            Further values of the event, such as losses.
         """
-        now, said = time.monotonic(), (stage, round(progress, 3))
-        if not more and (said == self._said or (progress < 1.0 and now - self._last < 0.1)):
+        now, reported = time.monotonic(), (stage, round(progress, 3))
+        if not more and (reported == self._said or (progress < 1.0 and now - self._last < 0.1)):
             return
-        self._last, self._said = now, said
+        self._last, self._said = now, reported
         line = {"time": round(time.time(), 3), "stage": stage, "progress": round(progress, 4), **more}
         self._events.write(json.dumps(line) + "\n")
 
     def note(self, text: str) -> None:
-        """Say something that a person must know; it stands in exit.json and in the log, once."""
+        """Record a message for the user, once, in exit.json and in the log."""
         if text not in self.notes:
             self.notes.append(text)
             print(text, flush=True)
 
     def exit(self, state: str, message: str = "", **more: Any) -> None:
-        """Say how it ended; the last thing a job writes."""
+        """Write the final state; the last write of a job.
+
+        Parameters
+        ----------
+        state : str
+            One of `labeltui.train.jobs.ENDED`.
+        message : str
+        **more
+            JSON values: metrics, flags and so on.
+        """
         (self.directory / RESERVE).unlink(missing_ok=True)
         store.write_json(
             self.directory / paths.EXIT_FILE,
@@ -119,7 +136,7 @@ def _read_launch(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Task:
-    """Everything a job works on.
+    """Inputs of a job.
 
     Attributes
     ----------
@@ -133,9 +150,9 @@ class Task:
         See `labeltui.train.spec`.
     weights : ndarray of float32, shape (N,), optional
     checked : ndarray of int8, shape (N,), optional
-        1 = a person found the given label right, 0 = wrong, -1 = nobody decided.
+        1 = the given label was confirmed, 0 = it was found wrong, -1 = not reviewed.
     planted : ndarray of int32, shape (N,), optional
-        Wrong labels that take the place of `labels` in training, so that something is known to be wrong; -1 = none.
+        Injected wrong labels that replace `labels` in training, for calibration; -1 = none.
     """
 
     job: Run
@@ -148,6 +165,6 @@ class Task:
     planted: npt.NDArray[np.int32] | None = None
 
     @property
-    def taught(self) -> npt.NDArray[np.int32]:
-        """The labels that are trained on."""
+    def train_labels(self) -> npt.NDArray[np.int32]:
+        """The labels used in training: `labels` with the injected ones."""
         return self.labels if self.planted is None else np.where(self.planted >= 0, self.planted, self.labels)

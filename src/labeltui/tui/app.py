@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from labeltui.audit import Audit
     from labeltui.export import Exported
     from labeltui.train.curves import Curve
-    from labeltui.train.jobs import Job, Trainer
+    from labeltui.train.jobs import Job, JobManager
 
 BUSY_POLL, IDLE_POLL = 0.5, 5.0
 """Seconds between two looks at a running job's files, and at the directory of jobs while none runs."""
@@ -70,7 +70,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     ----------
     audit : Audit
         Open; decisions go to it.
-    jobs : Trainer, optional
+    jobs : JobManager, optional
         Training jobs; without it nothing can be trained.
     keys : mapping of str to sequence of str, optional
         Keys by action id, as in the settings file.
@@ -92,12 +92,12 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self,
         audit: Audit,
         *,
-        jobs: Trainer | None = None,
+        jobs: JobManager | None = None,
         keys: Mapping[str, Sequence[str]] | None = None,
         theme: str = DARK.name,
         train_after: int = 20,
         welcome: bool = False,
-        later: Callable[[], Trainer] | None = None,
+        later: Callable[[], JobManager] | None = None,
     ) -> None:
         super().__init__()
         self.audit = audit
@@ -277,7 +277,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         return self._starting or (job is not None and job.active)
 
     @work(group="bring", exclusive=True, exit_on_error=False)
-    async def _bring_jobs(self, make: Callable[[], Trainer]) -> None:
+    async def _bring_jobs(self, make: Callable[[], JobManager]) -> None:
         try:
             self.jobs = await asyncio.to_thread(make)
         except BaseException:
@@ -343,7 +343,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self.top.paint_all()
             self.top.say(new_scores(change), "good")
 
-    async def _trainer(self) -> Trainer:
+    async def _trainer(self) -> JobManager:
         if self.jobs is None:
             await self._brought.wait()
         if self.jobs is None:
@@ -517,7 +517,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         return lines
 
 
-def _look(jobs: Trainer, before: Job | None) -> tuple[Job | None, Job | None, Curve | None]:
+def _look(jobs: JobManager, before: Job | None) -> tuple[Job | None, Job | None, Curve | None]:
     """The job that works (else the newest), the one seen before if it has ended since, and how the first learns."""
     from labeltui.train import curves
     from labeltui.train.jobs import read
@@ -595,10 +595,10 @@ def run(
     with Audit.open(audit_path, reviewer=reviewer, read_only=read_only, source_root=source) as audit:
         caps = detect(graphics)
 
-        def jobs() -> Trainer:
-            from labeltui.train.jobs import Trainer
+        def jobs() -> JobManager:
+            from labeltui.train.jobs import JobManager
 
-            return Trainer(audit, launcher=launcher)
+            return JobManager(audit, launcher=launcher)
 
         app = LabeltuiApp(
             audit, later=jobs, keys=keys, theme=theme, train_after=train_after, welcome=state.first_time()
