@@ -24,7 +24,7 @@ from _worlds import Images
 from labeltui import detect, head, parallel
 from labeltui.detect import calibrate
 from labeltui.detect.base import DetectorInputs, label_probability
-from labeltui.detect.cleannet import CleanNet, exponents
+from labeltui.detect.cleannet import CleanNet, fit_pool_weights
 from labeltui.detect.corrected import Corrected
 from labeltui.detect.ensemble import Ensemble
 from labeltui.detect.neighbours import Nearest, Neighbours
@@ -358,7 +358,7 @@ def everything_verified(bench: Bench) -> Arrays:
     for out in range(2):
         inside = np.arange(n) % 2 == out
         known = np.flatnonzero(~inside)[:20_000]
-        weight = exponents(
+        weight = fit_pool_weights(
             planes[:, known], clean[known], np.full(len(known), True), np.array([0.25] * 4 + [1.0, 0.0]), 0.5
         )
         z = np.einsum("m,mnk->nk", weight, planes[:, inside])

@@ -266,7 +266,7 @@ def join(X: NDArray[np.float32], image: Callable[[int], Image.Image] | None) -> 
     return duplicates.near_duplicates(found.indices, found.similarity, image=image), found
 
 
-def planted(
+def injected(
     originals: Images, X: NDArray[np.float32], chosen: NDArray[np.int64], options: Namespace
 ) -> dict[str, Any]:
     """For each kind of copy: the share joined with its original, with images and by cosine alone.
@@ -450,7 +450,7 @@ def main() -> None:
             chosen = np.arange(0, len(images), step)
             cell = report.cell(
                 name,
-                lambda p=images, c=chosen: planted(p, embed(p, PIXELS), c, PIXELS),
+                lambda p=images, c=chosen: injected(p, embed(p, PIXELS), c, PIXELS),
                 *OURS,
                 n=len(images),
             )
@@ -486,7 +486,7 @@ def main() -> None:
             images = [Image.open(options.images / rows[i]["path"]).convert("RGB") for i in chosen]
             cell = report.cell(
                 "real, copies",
-                lambda: planted(images, X[chosen], np.arange(0, 800, 2), options),
+                lambda: injected(images, X[chosen], np.arange(0, 800, 2), options),
                 *OURS,
                 options.truth,
                 options.embeddings,

@@ -8,9 +8,9 @@ Every row reads the same record of a head in training, at a scan's settings, two
 chosen by them.
 
 Moved to the features: the shipped network, which was made from digits and Gaussian classes (data/noise_detector),
-and the published recipe, taught as its authors say (errors planted at 20 %, all classes alike, as many curves as
+and the published recipe, taught as its authors say (errors injected at 20 %, all classes alike, as many curves as
 theirs) on records of the digits' head: its curves are those of a head, 15 epochs, where the paper has 200 epochs of a
-ResNet-32. Moved the other way, to digits: both taught on sampled features with planted errors, ours by the training of
+ResNet-32. Moved the other way, to digits: both taught on sampled features with injected errors, ours by the training of
 its recipe on several kinds of noise. "at home" is the published recipe on digits that it was not taught on.
 
 Seed 0 of people's labels has all samples; with --sample the seeds are measured on as many, drawn by the seed.
@@ -152,7 +152,7 @@ class School:
 
 
 def lessons(of: Images, kinds: tuple[tuple[str, float], ...], seeds: range) -> list[World]:
-    """Worlds with planted errors, on seeds that nothing is measured with."""
+    """Worlds with injected errors, on seeds that nothing is measured with."""
     return [
         World(of, kind, rate, _worlds.plant(of, kind, rate, APART + seed), APART + seed)
         for seed in seeds

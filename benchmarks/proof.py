@@ -88,8 +88,8 @@ def with_symmetric(
     clean: NDArray[np.int64], noisy: Mapping[str, NDArray[np.int64]], n_classes: int
 ) -> dict[str, NDArray[np.int64]]:
     """Put symmetric noise before the given label sets."""
-    planted = noise.symmetric(clean, RATE, 0, n_classes).labels.astype(np.int64)
-    return {f"{RATE:.0%} symmetric noise".replace("%", " %"): planted, **noisy}
+    injected = noise.symmetric(clean, RATE, 0, n_classes).labels.astype(np.int64)
+    return {f"{RATE:.0%} symmetric noise".replace("%", " %"): injected, **noisy}
 
 
 def digits(quick: bool) -> Data:

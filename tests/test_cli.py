@@ -135,10 +135,10 @@ def test_demo_prints_one_object(run: Run, tmp_path: Path) -> None:
     assert result.code == 0, result.err
     value = json.loads(result.out)
     assert result.out.count("\n") == 1
-    assert set(value["planted"]) == {"errors", "precision", "recall"}
-    assert value["planted"]["errors"] == round(0.08 * 1797)
-    assert value["planted"]["recall"] > 0.9
-    assert value["planted"]["precision"] > 0.7
+    assert set(value["injected"]) == {"errors", "precision", "recall"}
+    assert value["injected"]["errors"] == round(0.08 * 1797)
+    assert value["injected"]["recall"] > 0.9
+    assert value["injected"]["precision"] > 0.7
     assert value["seconds"] > 0
     assert value["samples"] == 1797
     for name in ("digits", "digits.truth.csv", "digits.audit"):

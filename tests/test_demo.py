@@ -35,9 +35,9 @@ def digest(directory: Path) -> str:
 
 
 def test_the_flags_find_the_planted_errors(made: Demo) -> None:
-    assert made.planted.errors == round(RATE * 1797) == 144
-    assert made.planted.recall > 0.8
-    assert made.planted.precision > 0.9
+    assert made.injected.errors == round(RATE * 1797) == 144
+    assert made.injected.recall > 0.8
+    assert made.injected.precision > 0.9
     assert not made.reused
 
 
@@ -78,15 +78,15 @@ def test_precision_and_recall_are_counted(made: Demo) -> None:
             clean[name.decode()] != str(label) for name, label in zip(opened.ids, opened.given, strict=True)
         ]
     hits = sum(flag and error for flag, error in zip(flags, wrong, strict=True))
-    assert made.planted.precision == hits / flags.sum()
-    assert made.planted.recall == hits / sum(wrong)
+    assert made.injected.precision == hits / flags.sum()
+    assert made.injected.recall == hits / sum(wrong)
 
 
 def test_a_finished_demo_is_opened_again(made: Demo) -> None:
     before = (made.audit / paths.AUDIT_FILE).stat().st_mtime_ns
     again = demo(made.audit.parent)
     assert again.reused
-    assert again.planted == made.planted
+    assert again.injected == made.injected
     assert again.seconds < 1
     assert (made.audit / paths.AUDIT_FILE).stat().st_mtime_ns == before
 
@@ -106,7 +106,7 @@ def test_an_unfinished_demo_is_repaired(tmp_path: Path, made: Demo) -> None:
     (tmp_path / "digits" / "9" / "0009.png.tmp").write_bytes(b"half")
     repaired = demo(tmp_path)
     assert not repaired.reused
-    assert repaired.planted == made.planted
+    assert repaired.injected == made.injected
     assert digest(tmp_path) == digest(made.audit.parent)
     assert repaired.truth.read_bytes() == made.truth.read_bytes()
     assert not list((tmp_path / "digits").rglob("*.tmp"))

@@ -87,10 +87,10 @@ def test_digits_are_read_and_planted_errors_found(digits: tuple[np.ndarray, np.n
     clean = head.out_of_fold(x, y, fold, 10)
     assert (clean.p.argmax(axis=1) == y).mean() > 0.97
     np.testing.assert_allclose(clean.p.sum(axis=1), 1.0, atol=1e-5)
-    noisy, planted = noise.symmetric(y, 0.08, 0, 10)
+    noisy, injected = noise.symmetric(y, 0.08, 0, 10)
     p = head.out_of_fold(x, noisy, fold, 10).p
-    worst = np.argsort(p[np.arange(len(y)), noisy])[: planted.sum()]
-    assert planted[worst].mean() > 0.9
+    worst = np.argsort(p[np.arange(len(y)), noisy])[: injected.sum()]
+    assert injected[worst].mean() > 0.9
 
 
 def test_the_result_does_not_depend_on_threads_and_does_on_the_seed(
@@ -125,11 +125,11 @@ def test_a_sample_cannot_influence_its_own_prediction(digits: tuple[np.ndarray, 
 
 def test_weights_of_zero_leave_samples_out(digits: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = digits
-    noisy, planted = noise.symmetric(y, 0.3, 0, 10)
+    noisy, injected = noise.symmetric(y, 0.3, 0, 10)
     fold = head.folds(noisy, None, None, 3, 0)
     spec = head.HeadSpec(epochs=8, hidden=128)
     plain = head.out_of_fold(x, noisy, fold, 10, spec=spec).p
-    weighted = head.out_of_fold(x, noisy, fold, 10, spec=spec, weights=~planted).p
+    weighted = head.out_of_fold(x, noisy, fold, 10, spec=spec, weights=~injected).p
     own = np.arange(len(y)), y
     assert weighted[own].mean() > plain[own].mean() + 0.1
 
@@ -194,14 +194,14 @@ def test_tiny_data_gives_probabilities(n: int) -> None:
 
 def test_dynamics_are_those_of_a_head_in_training(digits: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = digits
-    noisy, planted = noise.symmetric(y, 0.2, 0, 10)
+    noisy, injected = noise.symmetric(y, 0.2, 0, 10)
     fold = head.folds(noisy, None, None, 3, 0)
     record = head.out_of_fold(x, noisy, fold, 10, dynamics=True).dynamics
     assert record is not None
     seen = np.isfinite(record.log_p).mean(axis=0)
     assert (seen == 1.0).all()
     log_p = np.nanmean(record.log_p[2:].astype(np.float32), axis=0)
-    assert log_p[planted].mean() < log_p[~planted].mean() - 1.0
+    assert log_p[injected].mean() < log_p[~injected].mean() - 1.0
     finite = np.isfinite(record.log_p)
     right = record.top == noisy
     assert (record.margin[right] >= 0).all()

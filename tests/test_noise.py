@@ -52,10 +52,10 @@ MODELS = {
 def test_the_rate_is_the_share_that_is_wrong(model: str, rate: float, seed: int) -> None:
     y = some_labels(300)
     before = y.copy()
-    new, planted = MODELS[model](y, rate, seed)
+    new, injected = MODELS[model](y, rate, seed)
     np.testing.assert_array_equal(y, before)
-    np.testing.assert_array_equal(planted, new != y)
-    assert planted.sum() == round(rate * (y >= 0).sum())
+    np.testing.assert_array_equal(injected, new != y)
+    assert injected.sum() == round(rate * (y >= 0).sum())
     assert (new[y < 0] == -1).all()
     assert new.dtype == np.int32
     assert new.max() < K
@@ -66,31 +66,31 @@ def test_a_seed_repeats_and_another_differs(model: str) -> None:
     y = some_labels()
     first, again, other = (MODELS[model](y, 0.3, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.labels, again.labels)
-    assert (first.planted != other.planted).any()
+    assert (first.injected != other.injected).any()
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_folds_of_the_same_seed_do_not_follow_the_noise(model: str) -> None:
     y = some_labels(6000)
-    new, planted = MODELS[model](y, 0.4, 0)
+    new, injected = MODELS[model](y, 0.4, 0)
     fold = head.folds(new, None, None, 5, 0)
     known = y >= 0
-    share = [planted[known & (fold == k)].mean() for k in range(5)]
+    share = [injected[known & (fold == k)].mean() for k in range(5)]
     np.testing.assert_allclose(share, 0.4, atol=0.06)
 
 
 def test_symmetric_reaches_every_other_class_alike() -> None:
     y = np.zeros(40_000, dtype=np.int32)
-    new, planted = noise.symmetric(y, 0.5, 0, K)
-    share = np.bincount(new[planted], minlength=K) / planted.sum()
+    new, injected = noise.symmetric(y, 0.5, 0, K)
+    share = np.bincount(new[injected], minlength=K) / injected.sum()
     assert share[0] == 0
     np.testing.assert_allclose(share[1:], 0.25, atol=0.02)
 
 
 def test_pair_flip_goes_to_the_next_class() -> None:
     y = some_labels()
-    new, planted = noise.pair_flip(y, 0.4, 0, K)
-    np.testing.assert_array_equal(new[planted], (y[planted] + 1) % K)
+    new, injected = noise.pair_flip(y, 0.4, 0, K)
+    np.testing.assert_array_equal(new[injected], (y[injected] + 1) % K)
 
 
 def test_class_dependent_counts_match_the_matrix_to_one_sample() -> None:
@@ -106,36 +106,36 @@ def test_confusable_follows_the_similarity_and_strength_weakens_it() -> None:
     y = np.zeros(10_000, dtype=np.int32)
     strong = noise.confusable(y, similarity(), 0.5, 0)
     weak = noise.confusable(y, similarity(), 0.5, 0, strength=0.0)
-    assert (strong.labels[strong.planted] == 1).mean() > 0.9
-    assert abs((weak.labels[weak.planted] == 1).mean() - 0.25) < 0.03
+    assert (strong.labels[strong.injected] == 1).mean() > 0.9
+    assert abs((weak.labels[weak.injected] == 1).mean() - 0.25) < 0.03
     lonely = noise.confusable(np.full(1000, 4, dtype=np.int32), similarity(), 0.5, 0)
-    assert set(lonely.labels[lonely.planted]) == {0, 1, 2, 3}
+    assert set(lonely.labels[lonely.injected]) == {0, 1, 2, 3}
 
 
 def test_feature_dependent_targets_depend_on_the_features() -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(-2, 1, (1000, 8)), rng.normal(2, 1, (1000, 8))])
     y = np.zeros(2000, dtype=np.int32)
-    new, planted = noise.feature_dependent(y, x, 0.5, 0, K)
+    new, injected = noise.feature_dependent(y, x, 0.5, 0, K)
     left, right = (
-        np.bincount(new[h][planted[h]], minlength=K) / planted[h].sum()
+        np.bincount(new[h][injected[h]], minlength=K) / injected[h].sum()
         for h in (slice(1000), slice(1000, None))
     )
     assert np.abs(left - right).max() > 0.2
     x[7] = np.nan
-    assert not noise.feature_dependent(y, x, 1.0, 0, K).planted[7]
+    assert not noise.feature_dependent(y, x, 1.0, 0, K).injected[7]
 
 
 def test_matched_follows_matrix_and_probabilities() -> None:
     y = some_labels(5000)
     p = probabilities(len(y))
     t = transition()
-    new, planted = noise.matched(y, t, p, 0)
-    np.testing.assert_array_equal(planted, new != y)
+    new, injected = noise.matched(y, t, p, 0)
+    np.testing.assert_array_equal(injected, new != y)
     for i in range(K):
         counts = np.bincount(new[y == i], minlength=K)
         assert (np.abs(counts - t[i] * (y == i).sum())[np.arange(K) != i] <= 1.0).all()
-    rows = np.flatnonzero(planted)
+    rows = np.flatnonzero(injected)
     assert p[rows, new[rows]].mean() > 1.3 * p[np.flatnonzero(y >= 0)].mean()
 
 

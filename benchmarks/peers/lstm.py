@@ -55,7 +55,7 @@ def taught(records: Sequence[Dynamics], wrong: Sequence[NDArray[np.bool_]], seed
     Parameters
     ----------
     records : sequence of Dynamics
-        All of the same number of epochs; the recipe has errors planted at 20 %, uniformly.
+        All of the same number of epochs; the recipe has errors injected at 20 %, uniformly.
     wrong : sequence of ndarray of bool, shape (N,)
     seed : int
     """

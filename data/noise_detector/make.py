@@ -85,7 +85,7 @@ class Sheet:
 
     rows: npt.NDArray[np.int64]
     curves: torch.Tensor
-    facts: torch.Tensor
+    features: torch.Tensor
     wrong: torch.Tensor
 
 
@@ -95,7 +95,7 @@ def sheet(curves: Curves, wrong: npt.NDArray[np.bool_], rng: np.random.Generator
     return Sheet(
         rows,
         torch.from_numpy(curves.read(rows)),
-        torch.from_numpy(curves.company.facts[rows]),
+        torch.from_numpy(curves.run_features.features[rows]),
         torch.from_numpy(wrong[rows]),
     )
 
@@ -134,9 +134,9 @@ def train(learned: list[Sheet]) -> Network:
             torch.cat([each.curves[pick] for each, pick in zip(chosen, picks, strict=True)]),
             float(rng.uniform(0.0, LATEST)),
         )
-        facts = torch.cat([each.facts[pick] for each, pick in zip(chosen, picks, strict=True)])
+        features = torch.cat([each.features[pick] for each, pick in zip(chosen, picks, strict=True)])
         wrong = [each.wrong[pick] for each, pick in zip(chosen, picks, strict=True)]
-        loss = sum(lost(z, wrong) for z in network.both(curves, facts))
+        loss = sum(lost(z, wrong) for z in network.both(curves, features))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(reader, 1.0)
@@ -171,7 +171,7 @@ class Held:
     def ap(self, network: Network, share: float) -> float:
         """Average precision of finding the wrong labels, with a share of the plain sum in the score."""
         with torch.inference_mode():
-            z = torch.lerp(*network.both(self.sheet.curves, self.sheet.facts), share)
+            z = torch.lerp(*network.both(self.sheet.curves, self.sheet.features), share)
         return float(average_precision_score(self.sheet.wrong.numpy(), -z.numpy()))
 
 

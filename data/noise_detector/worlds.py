@@ -1,4 +1,4 @@
-"""Worlds to learn from: data whose right labels are known, planted errors, and a network trained on the result.
+"""Worlds to learn from: data whose right labels are known, injected errors, and a network trained on the result.
 
 A world is drawn from its number alone. What varies: the features (scikit-learn's digits in several views, Gaussian
 classes of many numbers, dimensions and overlaps), the number of classes (2..100), the noise (six kinds, 5..60 %),
@@ -78,7 +78,7 @@ def make(number: int) -> World:
     convolutional = number % 12 == 7
     digits = convolutional or rng.random() < 0.4
     x, scene, truth, name = _digits(rng, convolutional) if digits else _gaussians(rng)
-    labels, kind, rate = _planted(x, scene, truth, rng)
+    labels, kind, rate = _injected(x, scene, truth, rng)
     n_classes = int(truth.max()) + 1
     if convolutional:
         record, network = _convolutional(x, labels, n_classes, number, rng)
@@ -213,7 +213,7 @@ def _blur(
 # ---------------------------------------------------------------------------------------------------- noise
 
 
-def _planted(x: Floats, scene: Floats, truth: Labels, rng: np.random.Generator) -> tuple[Labels, str, float]:
+def _injected(x: Floats, scene: Floats, truth: Labels, rng: np.random.Generator) -> tuple[Labels, str, float]:
     kind = str(rng.choice([*MOST, "person"]))
     n_classes = int(truth.max()) + 1
     rate = float(rng.uniform(0.05, min(MOST[kind], 0.75 * (n_classes - 1) / n_classes)))

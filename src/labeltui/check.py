@@ -36,7 +36,7 @@ RUN_ARRAYS = (
     ("roles", "roles_sha256", "u1"),
     ("weights", "weights_sha256", "<f4"),
     ("checked", "checked_sha256", "i1"),
-    ("planted", "planted_sha256", "<i4"),
+    ("injected", "injected_sha256", "<i4"),
 )
 
 Repair = Callable[[Journal], str]

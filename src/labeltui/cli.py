@@ -136,7 +136,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
     made = demonstration.demo(out, None if as_json else progress)
     progress.finish()
     if as_json:
-        _print_json({**_status(made.audit), "planted": asdict(made.planted), "seconds": made.seconds})
+        _print_json({**_status(made.audit), "injected": asdict(made.injected), "seconds": made.seconds})
     elif no_tui or not sys.stdout.isatty():
         click.echo("\n".join(report.demo_lines(made, _status(made.audit))))
     else:

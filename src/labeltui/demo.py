@@ -2,7 +2,7 @@
 
 The 1,797 handwritten digits that ship with scikit-learn become an image tree. A seeded 8 % of them get the folder of a
 digit that looks alike: the likelier, the larger the class similarity S of the clean digits is. Then the tree is
-scanned with the ``pixels`` embedder, and the flags are compared with what was planted.
+scanned with the ``pixels`` embedder, and the flags are compared with the injected errors.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ COLUMNS = ("path", "given", "clean")
 
 
 @dataclass(frozen=True)
-class Planted:
-    """How well the flags of the scan find the planted errors.
+class InjectionMetrics:
+    """How well the flags of the scan find the injected errors.
 
     Attributes
     ----------
     errors : int
-        Planted.
+        Injected wrong labels.
     precision : float
-        Share of the flagged samples that are planted errors.
+        Share of the flagged samples that are injected errors.
     recall : float
-        Share of the planted errors that are flagged.
+        Share of the injected errors that are flagged.
     """
 
     errors: int
@@ -57,7 +57,7 @@ class Demo:
     ----------
     images, truth, audit : Path
         The image tree; a table of path, given and clean label; the audit.
-    planted : Planted
+    injected : InjectionMetrics
     seconds : float
         Of this call.
     reused : bool
@@ -67,7 +67,7 @@ class Demo:
     images: Path
     truth: Path
     audit: Path
-    planted: Planted
+    injected: InjectionMetrics
     seconds: float
     reused: bool
 
@@ -117,11 +117,11 @@ def demo(
                 "the demo writes its images", f"{safe(str(out))}: {error.strerror}", "choose another --out"
             ) from None
         _scan(images, audit, progress, cancel, threads)
-    planted = measure(audit, truth)
-    return Demo(images, truth, audit, planted, round(time.monotonic() - begun, 2), reused)
+    injected = measure(audit, truth)
+    return Demo(images, truth, audit, injected, round(time.monotonic() - begun, 2), reused)
 
 
-def measure(audit: Path, truth: Path) -> Planted:
+def measure(audit: Path, truth: Path) -> InjectionMetrics:
     """Compare the flags of an audit's scan with the known labels.
 
     Parameters
@@ -153,7 +153,9 @@ def measure(audit: Path, truth: Path) -> Planted:
         wrong = clean != opened.given
         flagged = (opened.status == paths.OK) & (opened.array("suggest/label")[:, 0] != opened.given)
     hits = int((flagged & wrong).sum())
-    return Planted(int(wrong.sum()), hits / max(1, int(flagged.sum())), hits / max(1, int(wrong.sum())))
+    return InjectionMetrics(
+        int(wrong.sum()), hits / max(1, int(flagged.sum())), hits / max(1, int(wrong.sum()))
+    )
 
 
 def _cache() -> Path:
@@ -180,7 +182,7 @@ def _is_finished(out: Path, audit: Path) -> bool:
 def _digits(
     threads: int | None,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return images (N, 8, 8), clean labels and labels with planted errors."""
+    """Return images (N, 8, 8), clean labels and labels with injected errors."""
     from sklearn.datasets import load_digits
 
     from labeltui import csg, graph, noise

@@ -99,11 +99,11 @@ def scan_lines(summary: ScanSummary) -> list[str]:
 
 
 def demo_lines(demo: Demo, status: Mapping[str, Any]) -> list[str]:
-    """Show the demo's audit and how its flags compare with the planted errors."""
-    planted = demo.planted
+    """Show the demo's audit and how its flags compare with the injected errors."""
+    injected = demo.injected
     return [
-        f"{planted.errors} labels are wrong on purpose; the flags find {planted.recall:.0%} of them "
-        f"(recall), and {planted.precision:.0%} of the flags are planted errors (precision)",
+        f"{injected.errors} labels are wrong on purpose; the flags find {injected.recall:.0%} of them "
+        f"(recall), and {injected.precision:.0%} of the flags are injected errors (precision)",
         f"images {demo.images}, truth {demo.truth}; {demo.seconds:.1f} s",
         "",
         *status_lines(status),

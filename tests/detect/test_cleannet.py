@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from labeltui import noise
 from labeltui.detect import base, calibrate, cleannet
-from labeltui.detect.cleannet import CleanNet, Objective, exponents
-from labeltui.detect.cleannet_model import CleanNetSpec, Lesson, References, centroids
+from labeltui.detect.cleannet import CleanNet, Objective, fit_pool_weights
+from labeltui.detect.cleannet_model import CleanNetSpec, Prototypes, TrainingSet, centroids
 from labeltui.detect.probabilities import Head
 from labeltui.errors import Cancelled
 
@@ -70,10 +70,10 @@ def fitted(facts: base.DetectorInputs) -> CleanNet:
     return detector
 
 
-def lesson(facts: base.DetectorInputs) -> Lesson:
+def training_set(facts: base.DetectorInputs) -> TrainingSet:
     assert facts.fold is not None
     z = np.asarray(facts.embeddings, dtype=np.float32)
-    return Lesson(z, facts.labels, facts.fold, np.zeros(N, dtype=bool), facts.p_head, T)
+    return TrainingSet(z, facts.labels, facts.fold, np.zeros(N, dtype=bool), facts.p_head, T)
 
 
 def test_nothing_decided_is_the_cosine_to_centroids_that_do_not_know_the_sample(
@@ -83,7 +83,7 @@ def test_nothing_decided_is_the_cosine_to_centroids_that_do_not_know_the_sample(
     assert detector._centroids is not None
     z = detector._centroids.samples
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1.0, atol=1e-5)
-    trust = dataclasses.replace(lesson(facts), z=z).trust()
+    trust = dataclasses.replace(training_set(facts), z=z).trust()
     cosine = np.empty((N, K))
     for fold in range(4):
         rows = facts.fold == fold
@@ -99,16 +99,18 @@ def test_nothing_decided_is_the_cosine_to_centroids_that_do_not_know_the_sample(
 
 
 def test_reference_sets_leave_their_fold_out(facts: base.DetectorInputs) -> None:
-    lesson_ = lesson(facts)
-    found = References.of(lesson_, SMALL, 0)
-    trust = lesson_.trust()
+    training_set_ = training_set(facts)
+    found = Prototypes.of(training_set_, SMALL, 0)
+    trust = training_set_.trust()
     for fold, label in ((0, 0), (3, K - 1)):
         members = (facts.labels == label) & (facts.fold != fold)
         np.testing.assert_allclose(found.mass[fold, label].sum(), trust[members].sum(), rtol=1e-4)
         total = (found.means[fold, label] * found.mass[fold, label][:, None]).sum(axis=0)
-        np.testing.assert_allclose(total, (lesson_.z[members] * trust[members, None]).sum(axis=0), atol=1e-2)
+        np.testing.assert_allclose(
+            total, (training_set_.z[members] * trust[members, None]).sum(axis=0), atol=1e-2
+        )
     np.testing.assert_allclose(np.linalg.norm(centroids(found), axis=2), 1.0, atol=1e-5)
-    again = References.of(lesson_, SMALL, 0, found.centres)
+    again = Prototypes.of(training_set_, SMALL, 0, found.centres)
     assert np.abs(again.centres - found.centres).mean() < np.abs(found.centres).mean()
 
 
@@ -233,7 +235,7 @@ def test_exponents_find_the_evidence_and_their_slope_is_right() -> None:
     planes = np.log(rng.dirichlet(np.ones(4), size=(2, 400)))
     labels = np.array([rng.choice(4, p=np.exp(row)) for row in planes[0]], dtype=np.int32)
     named = np.ones(400, dtype=bool)
-    weights = exponents(planes, labels, named, np.array([0.5, 0.5]), 0.5)
+    weights = fit_pool_weights(planes, labels, named, np.array([0.5, 0.5]), 0.5)
     assert weights[0] > 0.8
     assert abs(weights[1]) < 0.2
     labels[:100] = (labels[:100] + 1) % 4
@@ -242,4 +244,4 @@ def test_exponents_find_the_evidence_and_their_slope_is_right() -> None:
     at = np.array([0.7, 0.3])
     gap = check_grad(lambda w: objective(w)[0], lambda w: objective(w)[1], at)
     assert gap < 1e-3 * np.abs(objective(at)[1]).max()
-    np.testing.assert_array_equal(exponents(planes[:, :0], labels[:0], named[:0], at, 0.5), at)
+    np.testing.assert_array_equal(fit_pool_weights(planes[:, :0], labels[:0], named[:0], at, 0.5), at)

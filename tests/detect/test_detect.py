@@ -131,7 +131,7 @@ def test_where_classes_overlap_more_than_labels_are_wrong_their_overlap_is_not_t
     rng = np.random.default_rng(7)
     truth = rng.integers(0, 6, 3000).astype(np.int32)
     x = ((rng.normal(size=(6, 16)) * 0.5)[truth] + rng.normal(size=(3000, 16))).astype(np.float32)
-    labels, planted = noise.symmetric(truth, 0.01, 0, 6)
+    labels, injected = noise.symmetric(truth, 0.01, 0, 6)
     g = graph.build(x, k=50)
     fold = head.folds(labels, None, None, 5, 0)
     p = head.out_of_fold(x, labels, fold, 6).p
@@ -142,10 +142,10 @@ def test_where_classes_overlap_more_than_labels_are_wrong_their_overlap_is_not_t
     findings = detect.run(facts, only=("neighbours", "nearest", "head", "corrected"))
 
     def of(score: np.ndarray) -> float:
-        return float(average_precision_score(planted, -score))
+        return float(average_precision_score(injected, -score))
 
     assert of(findings.blend) > max(of(score) for score in findings.scores.values())
-    assert (1 - findings.blend).sum() < 2.4 * planted.sum()
+    assert (1 - findings.blend).sum() < 2.4 * injected.sum()
     off = findings.transition[~np.eye(6, dtype=bool)]
     assert off.max() < 2 * off.min()
 

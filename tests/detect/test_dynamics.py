@@ -13,9 +13,9 @@ from sklearn.metrics import average_precision_score
 from labeltui import detect, head, noise
 from labeltui.detect import base
 from labeltui.detect.calibrate import calibration_error
-from labeltui.detect.dynamics import network, planting, statistics
-from labeltui.detect.dynamics.company import FACTS, Company
+from labeltui.detect.dynamics import calibration, network, statistics
 from labeltui.detect.dynamics.curves import CHANNELS, STEPS, Curves
+from labeltui.detect.dynamics.run_features import FEATURES, RunFeatures
 from labeltui.errors import InputError
 
 DIGITS = load_digits()
@@ -137,26 +137,28 @@ def test_curves_are_read_over_the_epochs_that_were_recorded(record: head.Dynamic
 
 def test_what_a_run_says_of_a_sample_is_what_a_count_says(record: head.Dynamics) -> None:
     known = statistics.recorded(record)
-    company = Company(record, 4, known)
-    assert company.facts.shape == (20, len(FACTS))
-    assert (company.facts[3] == 0).all()
-    assert company.rival[3] == -1
+    run_features = RunFeatures(record, 4, known)
+    assert run_features.features.shape == (20, len(FEATURES))
+    assert (run_features.features[3] == 0).all()
+    assert run_features.rival[3] == -1
     seen = np.flatnonzero(known.any(axis=0))
     own, other = np.zeros(20), np.zeros(20)
     for sample in seen:
         epochs = np.flatnonzero(known[:, sample])
         own[sample] = np.mean(np.exp(record.log_p[epochs, sample].astype(np.float32)))
         tops = [t for t in record.top[epochs, sample] if t != record.labels[sample]]
-        assert company.rival[sample] == (np.bincount(tops, minlength=4).argmax() if tops else -1)
-        on_top = record.top[epochs, sample] == company.rival[sample]
+        assert run_features.rival[sample] == (np.bincount(tops, minlength=4).argmax() if tops else -1)
+        on_top = record.top[epochs, sample] == run_features.rival[sample]
         other[sample] = np.where(on_top, record.top_p[epochs, sample].astype(np.float64), 0.0).mean()
     size = np.bincount(record.labels[seen], minlength=4)
     level = np.array(
         [(own[seen][record.labels[seen] == c].sum() + 4 * own[seen].mean()) / (size[c] + 4) for c in range(4)]
     )
     joint = np.zeros((4, 4))  # samples of a label that another class has at its own level
-    for sample in seen[company.rival[seen] >= 0]:
-        joint[record.labels[sample], company.rival[sample]] += other[sample] >= level[company.rival[sample]]
+    for sample in seen[run_features.rival[seen] >= 0]:
+        joint[record.labels[sample], run_features.rival[sample]] += (
+            other[sample] >= level[run_features.rival[sample]]
+        )
     assert joint.sum() >= 3
     rate = np.log((joint.sum(axis=1) + 4 * joint.sum() / len(seen)) / (size + 4) + 0.01)
 
@@ -165,7 +167,7 @@ def test_what_a_run_says_of_a_sample_is_what_a_count_says(record: head.Dynamics)
         return float(np.log(p / (1 - p)))
 
     for sample in seen:
-        i, j = record.labels[sample], company.rival[sample]
+        i, j = record.labels[sample], run_features.rival[sample]
         j = i if j < 0 else j
         expected = [
             (odds(own[sample]) - odds(level[i])) / 3,
@@ -174,13 +176,15 @@ def test_what_a_run_says_of_a_sample_is_what_a_count_says(record: head.Dynamics)
             np.log((joint[j, i] + 0.5) / (size[j] + 4)) / 3 + 1,
             rate[i] / 2 + 1, rate[j] / 2 + 1, odds(level[i]) / 2, odds(level[j]) / 2,
         ]  # fmt: skip
-        np.testing.assert_allclose(company.facts[sample, 2:], expected, atol=1e-4)
+        np.testing.assert_allclose(run_features.features[sample, 2:], expected, atol=1e-4)
     rows = np.flatnonzero(known.any(axis=0))
     margins = statistics.aum(record)[rows]
-    np.testing.assert_array_equal(np.argsort(company.facts[rows, 0]), np.argsort(margins))
+    np.testing.assert_array_equal(np.argsort(run_features.features[rows, 0]), np.argsort(margins))
     for label in range(4):
         own = record.labels[rows] == label
-        np.testing.assert_array_equal(np.argsort(company.facts[rows[own], 1]), np.argsort(margins[own]))
+        np.testing.assert_array_equal(
+            np.argsort(run_features.features[rows[own], 1]), np.argsort(margins[own])
+        )
 
 
 # ------------------------------------------------------------------------------------- detector
@@ -223,7 +227,7 @@ def error_of_calibration(facts: base.DetectorInputs) -> float:
 def test_the_level_is_that_of_the_rate() -> None:
     z = np.random.default_rng(5).normal(1.0, 3.0, 500).astype(np.float32)
     for rate in (0.0, 0.01, 0.3, 0.9, 1.0):
-        found = planting.level(z, rate).apply(z)
+        found = calibration.prior_shift(z, rate).apply(z)
         assert 1 - found.mean() == pytest.approx(min(max(rate, 0.002), 0.98), abs=1e-3)
         assert (np.diff(found[np.argsort(z)]) >= 0).all()
 
@@ -268,7 +272,7 @@ def test_the_weights_are_small_and_a_record_of_one_class_is_left_alone(facts: ba
     assert "dynamics" not in detect.run(nothing).scores
 
 
-# ------------------------------------------------------------------------------------- planted errors
+# ------------------------------------------------------------------------------------- injected errors
 
 
 def test_planted_errors_tell_what_the_odds_are_worth() -> None:
@@ -278,9 +282,9 @@ def test_planted_errors_tell_what_the_odds_are_worth() -> None:
     wrong = rng.random(20_000) < 1 / (1 + np.exp(1.2 * z + 1.8))
     drawn = rng.choice(np.flatnonzero(wrong), 1000, replace=False)
     everything = np.concatenate([z, z[drawn] + rng.normal(size=1000) * 0.01])
-    is_planted = np.arange(21_000) >= 20_000
+    is_injected = np.arange(21_000) >= 20_000
     seen = 3 * everything + 2
-    curve = planting.fit(seen, is_planted, float(wrong.mean()) * 1.5)
+    curve = calibration.fit(seen, is_injected, float(wrong.mean()) * 1.5)
     assert curve is not None
     right = curve.apply(seen[:20_000])
     before = 1 / (1 + np.exp(-seen[:20_000]))
@@ -289,4 +293,4 @@ def test_planted_errors_tell_what_the_odds_are_worth() -> None:
     assert curve.rate == pytest.approx(wrong.mean(), abs=0.05)
     order = np.argsort(z)
     assert (np.diff(right[order]) >= 0).all()
-    assert planting.fit(seen, np.arange(21_000) < planting.LEAST - 1, 0.2) is None
+    assert calibration.fit(seen, np.arange(21_000) < calibration.MIN_INJECTED - 1, 0.2) is None

@@ -64,7 +64,7 @@ class DetectorInputs:
         The training of the head, or of a fine-tuned backbone, as it was recorded.
     head_dynamics : bool
         Whether it is the head's.
-    planted : ndarray of bool, shape (N,), optional
+    injected : ndarray of bool, shape (N,), optional
         Samples whose label was replaced by a wrong one on purpose in that training, and there alone.
     device : str
         Where they are trained.
@@ -94,7 +94,7 @@ class DetectorInputs:
     p_tuned: Floats | None = None
     dynamics: Dynamics | None = None
     head_dynamics: bool = True
-    planted: Mask | None = None
+    injected: Mask | None = None
     kept: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,7 +109,7 @@ class DetectorInputs:
             "p_tuned": (self.p_tuned, (n, k)),
             "weights": (self.weights, (n,)),
             "checked": (self.checked, (n,)),
-            "planted": (self.planted, (n,)),
+            "injected": (self.injected, (n,)),
             "dynamics": (None if self.dynamics is None else self.dynamics.labels, (n,)),
             "pred_probs": (self.pred_probs, (n, k)),
         }

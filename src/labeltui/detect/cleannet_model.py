@@ -4,18 +4,18 @@
 
     sample z_i --------------------------- encode --> code  \\
                                                              cosine --> x scale --> softmax over classes
-    32 references of a class --- encode --> attention --> code /
+    32 prototypes of a class --- encode --> attention --> code /
 
 CleanNet (Lee et al., CVPR 2018) has two encoders, learns from verified samples alone whether a label fits, and
-gives all others a pseudo-label by its own cosine. Here
+gives all others a pseudo-label from its own cosine. Here
 
-* both sides share one encoder, ``U z + V tanh(W z + b)``, which begins as the principal axes with V = 0: before
+* both sides share one encoder, ``U z + V tanh(W z + b)``, initialised to the principal axes with V = 0: before
   the first step the cosines are those of sample and class centroid;
-* an unverified sample's target is the distribution over right labels that its out-of-fold head and the noise
-  channel imply, a verified one's is the label that was found right. Steps on verified samples alone, as published,
-  draw the codes to the classes that were looked at and away from the others;
-* everything is out of fold: the network of a fold learns from the samples of the others, and so do the reference
-  sets that it reads, so no cosine has seen the label that it judges.
+* an unverified sample's target is the distribution over correct labels given its out-of-fold head and the
+  transition matrix, a verified one's is its verified label. Steps on verified samples alone, as published,
+  draw the codes to the reviewed classes and away from the others;
+* everything is out of fold: the network of a fold, and the prototypes it uses, are fitted on the other folds, so no
+  cosine depends on the label that it scores.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ _BLOCK = 8192
 
 @dataclass(frozen=True)
 class CleanNetSpec:
-    """What is trained.
+    """Architecture and training of the networks.
 
     Attributes
     ----------
     centres : int
-        References of a class; a class with fewer members has as many as members.
+        Prototypes per class; a class with fewer members has as many as members.
     components : int
-        Principal components of the embedding that are read, at most.
+        Largest number of principal components.
     hidden, code : int
         Width of the hidden layer and of the codes; a narrower embedding has narrower codes.
     steps, refit_steps : int
-        From the beginning, and from kept weights.
+        Training steps from scratch, and from a warm start.
     batch : int
         Samples of one step.
     classes : int
-        Classes compared in a step: all up to this number, else those that its samples need and so many more.
+        Classes compared in a step: all up to this number, otherwise those of its samples and this many more.
     learning_rate, weight_decay : float
         Of AdamW, one cosine cycle.
     spread : float
-        Standard deviation a priori of the exponents with which votes are weighed.
+        Prior standard deviation of the pool weights.
     """
 
     centres: int = 32
@@ -82,8 +82,8 @@ class CleanNetSpec:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What the networks of all folds learn from.
+class TrainingSet:
+    """Training data of the networks of all folds.
 
     Attributes
     ----------
@@ -92,13 +92,13 @@ class Lesson:
     labels : ndarray of int32, shape (N,)
         -1 = none.
     fold : ndarray of int8, shape (N,)
-        -1 = learned from by nobody.
+        -1 = never trained on.
     verified : ndarray of bool, shape (N,)
-        Whose label a person found right, or put there.
+        Samples whose label a person confirmed or assigned.
     p : ndarray of float32, shape (N, K), optional
         Out-of-fold probabilities.
     transition : ndarray of float64, shape (K, K)
-        T_ty = P(label y | right label t).
+        T_ty = P(label y | correct label t).
     """
 
     z: Floats
@@ -119,13 +119,13 @@ class Lesson:
         return int(self.fold.max()) + 1
 
     @cached_property
-    def home(self) -> npt.NDArray[np.int8]:
-        """Which fold's network judges a sample: its own; samples in no fold are dealt to all."""
+    def fold_of(self) -> npt.NDArray[np.int8]:
+        """Fold whose network scores a sample: its own; samples outside the folds are assigned in turn."""
         dealt = np.arange(len(self.fold)) % self.n_folds
         return np.where(self.fold >= 0, self.fold, dealt).astype(np.int8)
 
     def targets(self, rows: npt.NDArray[np.int64]) -> Floats:
-        """Return distributions over right labels, shape (n, K)."""
+        """Return distributions over correct labels, shape (n, K)."""
         labels = self.labels[rows]
         q = np.asarray(self.transition.T[labels], dtype=np.float32)
         if self.p is not None:
@@ -137,7 +137,7 @@ class Lesson:
         return q
 
     def trust(self) -> Floats:
-        """Return how far each sample stands for its class in the reference set, 0..1, shape (N,)."""
+        """Return the weight of each sample in the prototypes of its class, 0..1, shape (N,)."""
         weight = np.zeros(len(self.labels), dtype=np.float32)
         rows = np.flatnonzero(self.fold >= 0)
         for start in range(0, len(rows), _BLOCK):
@@ -147,13 +147,13 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class References:
-    """Reference sets: of each class the means of its clusters, without the samples of one fold.
+class Prototypes:
+    """Prototypes: the cluster means of each class without the samples of one fold.
 
     Attributes
     ----------
     centres : ndarray of float32, shape (K, R, m)
-        With all samples: where the next clustering begins.
+        Means over all samples: initial centres of the next clustering.
     means : ndarray of float32, shape (F, K, R, m)
     mass : ndarray of float32, shape (F, K, R)
         Weight of each; 0 = empty.
@@ -164,30 +164,35 @@ class References:
     mass: Floats
 
     @classmethod
-    def of(cls, lesson: Lesson, spec: CleanNetSpec, seed: int, begin: Floats | None = None) -> References:
-        """Cluster each class by k-means, weighted by `Lesson.trust`.
+    def of(
+        cls, training_set: TrainingSet, spec: CleanNetSpec, seed: int, begin: Floats | None = None
+    ) -> Prototypes:
+        """Cluster each class by k-means, weighted by `TrainingSet.trust`.
 
         Parameters
         ----------
+        training_set : TrainingSet
+        spec : CleanNetSpec
+        seed : int
         begin : ndarray of float32, shape (K, R, m), optional
-            Centres to begin with; then one pass of k-means follows.
+            Initial centres; then a single pass of k-means is made.
         """
-        z, weight = lesson.z, lesson.trust()
-        k, r, m, folds = lesson.n_classes, spec.centres, lesson.z.shape[1], lesson.n_folds
+        z, weight = training_set.z, training_set.trust()
+        k, r, m, folds = training_set.n_classes, spec.centres, training_set.z.shape[1], training_set.n_folds
         centres = np.zeros((k, r, m), dtype=np.float32) if begin is None else begin.copy()
         means = np.zeros((folds, k, r, m), dtype=np.float32)
         mass = np.zeros((folds, k, r), dtype=np.float32)
         for label in range(k):
-            rows = np.flatnonzero((lesson.labels == label) & (lesson.fold >= 0))
+            rows = np.flatnonzero((training_set.labels == label) & (training_set.fold >= 0))
             if not len(rows):
                 continue
             amount = min(r, len(rows))
-            with parallel.limit_blas(1):  # more threads add up in another order each time
+            with parallel.limit_blas(1):  # more threads would change the order of summation
                 first_guess = None if begin is None else centres[label]
                 where = _clusters(z[rows], weight[rows], amount, seed, first_guess)
             sums = np.zeros((folds, amount, m))
             total = np.zeros((folds, amount))
-            cell = lesson.fold[rows].astype(np.int64) * amount + where
+            cell = training_set.fold[rows].astype(np.int64) * amount + where
             order = np.argsort(cell, kind="stable")
             found, first = np.unique(cell[order], return_index=True)
             weighted = z[rows[order]] * weight[rows[order]][:, None]
@@ -195,7 +200,9 @@ class References:
             total.reshape(-1)[found] = np.add.reduceat(weight[rows[order]], first, dtype=np.float64)
             whole = total.sum(axis=0)
             centres[label, :amount] = sums.sum(axis=0) / np.maximum(whole, 1e-12)[:, None]
-            rest = np.maximum(whole - total, 0.0) * (_counts(where, lesson.fold[rows], folds, amount) > 0)
+            rest = np.maximum(whole - total, 0.0) * (
+                _counts(where, training_set.fold[rows], folds, amount) > 0
+            )
             means[:, label, :amount] = (sums.sum(axis=0) - sums) / np.maximum(rest, 1e-12)[:, :, None]
             means[:, label, :amount] *= (rest > 0)[:, :, None]
             mass[:, label, :amount] = rest
@@ -211,7 +218,7 @@ def _clusters(
     if amount == 1:
         return np.zeros(len(z), dtype=np.int64)
     if begin is None:
-        from sklearn.cluster import MiniBatchKMeans  # slow to import; who reviews has no need of it
+        from sklearn.cluster import MiniBatchKMeans  # slow to import, and not needed in the review
 
         fitted = MiniBatchKMeans(amount, random_state=seed, batch_size=2048, n_init=1, max_iter=30)
         fitted.fit(z, sample_weight=weight)
@@ -229,28 +236,28 @@ def _counts(
     return np.asarray(inside.sum(axis=0) - inside)
 
 
-def centroids(references: References) -> Floats:
+def centroids(prototypes: Prototypes) -> Floats:
     """Return the centroid of each class without one fold, length 1, shape (F, K, m); 0 for a class without members."""
-    total = (references.means * references.mass[:, :, :, None]).sum(axis=2)
+    total = (prototypes.means * prototypes.mass[:, :, :, None]).sum(axis=2)
     return np.asarray(
         total / np.maximum(np.linalg.norm(total, axis=2, keepdims=True), 1e-12), dtype=np.float32
     )
 
 
 @dataclass(frozen=True)
-class Codes:
+class Encodings:
     """What the networks made of samples and classes.
 
     Attributes
     ----------
     samples : ndarray of float32, shape (N, c)
-        Rows of length 1, each by the network that did not learn from the sample.
+        Rows of length 1, each from the network that was not trained on the sample.
     classes : ndarray of float32, shape (F, K, c)
-        Rows of length 1; 0 for a class that the fold's network did not see.
+        Rows of length 1; 0 for a class without samples in the fold's training set.
     scale : ndarray of float32, shape (F,)
-        Of the cosines, in the softmax over classes.
+        Scale of the cosines in the softmax over classes.
     home : ndarray of int8, shape (N,)
-        Whose code a sample has.
+        Fold whose network encodes the sample.
     weights : dict of str to ndarray
         The networks' parameters, (F, ...) each.
     """
@@ -258,31 +265,31 @@ class Codes:
     samples: Floats
     classes: Floats
     scale: Floats
-    home: npt.NDArray[np.int8]
+    fold_of: npt.NDArray[np.int8]
     weights: Mapping[str, Floats]
 
     def cosines(self, start: int, stop: int) -> Floats:
         """Return the cosines of the samples start..stop and all classes, shape (n, K)."""
-        home = self.home[start:stop]
+        fold_of = self.fold_of[start:stop]
         found = np.zeros((stop - start, self.classes.shape[1]), dtype=np.float32)
         with parallel.limit_blas(1):
             for number, classes in enumerate(self.classes):
-                rows = np.flatnonzero(home == number)
+                rows = np.flatnonzero(fold_of == number)
                 found[rows] = self.samples[start:stop][rows] @ classes.T
         return found
 
     def log_p(self, start: int, stop: int) -> Floats:
         """Return the log-probabilities of all classes for the samples start..stop, shape (n, K)."""
-        logits = self.cosines(start, stop) * self.scale[self.home[start:stop]][:, None]
+        logits = self.cosines(start, stop) * self.scale[self.fold_of[start:stop]][:, None]
         seen = np.abs(self.classes).sum(axis=2) > 0
-        logits[~seen[self.home[start:stop]]] = -30.0
+        logits[~seen[self.fold_of[start:stop]]] = -30.0
         logits -= logits.max(axis=1, keepdims=True)
         return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), dtype=np.float32)
 
 
 def train(
-    lesson: Lesson,
-    references: References,
+    training_set: TrainingSet,
+    prototypes: Prototypes,
     spec: CleanNetSpec,
     *,
     seed: int,
@@ -291,7 +298,7 @@ def train(
     begin: Mapping[str, Floats] | None = None,
     progress: Progress | None = None,
     cancel: Callable[[], bool] | None = None,
-) -> Codes:
+) -> Encodings:
     """Train one network for each fold on the samples of the others and encode everything.
 
     Parameters
@@ -305,7 +312,7 @@ def train(
         Networks trained at once on a CPU.
     device : torch.device
     begin : mapping, optional
-        Parameters to begin with; then there are `spec.refit_steps`.
+        Initial parameters; then `spec.refit_steps` steps are taken.
     progress, cancel : callable, optional
 
     Raises
@@ -314,9 +321,9 @@ def train(
     """
     import torch
 
-    n, folds = len(lesson.z), lesson.n_folds
-    home = lesson.home
-    z = torch.from_numpy(lesson.z).to(device)
+    n, folds = len(training_set.z), training_set.n_folds
+    fold_of = training_set.fold_of
+    z = torch.from_numpy(training_set.z).to(device)
     done, stop = [0] * folds, [False]
     steps = spec.refit_steps if begin is not None else spec.steps
     parts: list[tuple[Floats, Floats, list[Floats]]] = []
@@ -324,12 +331,12 @@ def train(
     def work(fold: int) -> tuple[Floats, Floats, list[Floats]]:
         if device.type == "cpu":
             torch.set_num_threads(1)
-        net = _Network(lesson, references, spec, fold, seed, z, begin)
+        net = _Network(training_set, prototypes, spec, fold, seed, z, begin)
         for _ in net.learn(steps):
             done[fold] += 1
             if stop[0]:
                 break
-        rows = np.flatnonzero(home == fold)
+        rows = np.flatnonzero(fold_of == fold)
         return net.samples(rows), net.classes().cpu().numpy(), net.arrays()
 
     before = torch.get_num_threads()
@@ -342,7 +349,7 @@ def train(
                     while not job.done():
                         if cancel is not None and cancel():
                             raise Cancelled(
-                                "cleannet was stopped", f"after {sum(done)} of {folds * steps} steps"
+                                "cleannet was cancelled", f"after {sum(done)} of {folds * steps} steps"
                             )
                         if progress is not None:
                             progress(sum(done) / (folds * steps))
@@ -355,10 +362,10 @@ def train(
         torch.set_num_threads(before)
     samples = np.zeros((n, parts[0][0].shape[1]), dtype=np.float32)
     for fold, part in enumerate(parts):
-        samples[home == fold] = part[0]
+        samples[fold_of == fold] = part[0]
     weights = {name: np.stack([part[2][at] for part in parts]) for at, name in enumerate(NAMES)}
     scale = np.exp(weights["scale"]).astype(np.float32).reshape(-1)
-    return Codes(samples, np.stack([part[1] for part in parts]), scale, home, weights)
+    return Encodings(samples, np.stack([part[1] for part in parts]), scale, fold_of, weights)
 
 
 class _Network:
@@ -366,8 +373,8 @@ class _Network:
 
     def __init__(
         self,
-        lesson: Lesson,
-        references: References,
+        training_set: TrainingSet,
+        prototypes: Prototypes,
         spec: CleanNetSpec,
         fold: int,
         seed: int,
@@ -376,9 +383,9 @@ class _Network:
     ) -> None:
         import torch
 
-        self.lesson, self.spec, self.z = lesson, spec, z
+        self.training_set, self.spec, self.z = training_set, spec, z
         self.rng = np.random.default_rng([seed, fold])
-        m = lesson.z.shape[1]
+        m = training_set.z.shape[1]
         if begin is None:
             code = min(spec.code, m)
             first = {
@@ -392,18 +399,18 @@ class _Network:
         else:
             first = {name: np.array(begin[name][fold]) for name in NAMES}
         self.parameters = [torch.from_numpy(first[name]).to(z.device).requires_grad_() for name in NAMES]
-        self.means = torch.from_numpy(references.means[fold]).to(z.device)  # (K, R, m)
-        mass = references.mass[fold]
+        self.means = torch.from_numpy(prototypes.means[fold]).to(z.device)  # (K, R, m)
+        mass = prototypes.mass[fold]
         self.seen = mass.sum(axis=1) > 0
         with np.errstate(divide="ignore"):
-            shares = np.log(mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-12))
-        shares[~self.seen] = 0.0  # their codes are not used
-        self.shares = torch.from_numpy(shares.astype(np.float32)).to(z.device)
-        others = (lesson.fold >= 0) & (lesson.home != fold)
-        self.rows = np.flatnonzero(others & self.seen[lesson.labels])
+            log_mass = np.log(mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-12))
+        log_mass[~self.seen] = 0.0  # their codes are not used
+        self.log_mass = torch.from_numpy(log_mass.astype(np.float32)).to(z.device)
+        others = (training_set.fold >= 0) & (training_set.fold_of != fold)
+        self.rows = np.flatnonzero(others & self.seen[training_set.labels])
 
     def learn(self, steps: int) -> Iterator[None]:
-        """Take the steps; yields after each."""
+        """Train for `steps` steps; yields after each."""
         u, v, w, b, context, scale = self.parameters
         optimiser = AdamW([u, v, w], [b, context, scale], self.spec.weight_decay)
         for step in range(steps):
@@ -415,9 +422,9 @@ class _Network:
     def _loss(self) -> torch.Tensor:
         import torch
 
-        lesson, spec = self.lesson, self.spec
+        training_set, spec = self.training_set, self.spec
         rows = self.rng.choice(self.rows, spec.batch)
-        targets = lesson.targets(rows)
+        targets = training_set.targets(rows)
         chosen = self._compared(targets)
         classes = self.classes(chosen)
         log_p = torch.log_softmax(self._logits(rows, classes), dim=1)  # (b, k)
@@ -446,7 +453,7 @@ class _Network:
         return self.parameters[5].exp() * (codes @ classes.T)
 
     def classes(self, chosen: npt.NDArray[np.int64] | None = None) -> torch.Tensor:
-        """Codes of the classes `chosen`, or of all, with 0 for those without references."""
+        """Codes of the classes `chosen`, or of all; 0 for classes without prototypes."""
         import torch
         from torch.nn.functional import normalize
 
@@ -458,7 +465,7 @@ class _Network:
             return codes
         index = torch.from_numpy(chosen).to(self.z.device)
         codes = self._encode(self.means[index])  # (k, R, c)
-        attention = torch.softmax(codes @ self.parameters[4] + self.shares[index], dim=1)  # (k, R)
+        attention = torch.softmax(codes @ self.parameters[4] + self.log_mass[index], dim=1)  # (k, R)
         return normalize((attention[:, :, None] * codes).sum(dim=1), dim=-1)
 
     def samples(self, rows: npt.NDArray[np.int64]) -> Floats:

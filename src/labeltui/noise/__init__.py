@@ -1,16 +1,16 @@
-"""Label noise that is planted on purpose, so that the truth is known, and the arithmetic of noise rates.
+"""Label noise injection, noise rates, and estimation of the transition matrix.
 
-Every function takes labels, plants seeded noise in a copy and returns the copy with the mask of the samples
-whose label was changed. ``rate`` is always the share of the *labelled* samples that ends up wrong: a planted
-label is never the sample's own, and the number of changes is exact, not a draw. Labels of -1 stay -1.
+Every noise model takes labels and returns a copy with seeded noise and the mask of changed samples. ``rate`` is
+always the fraction of the *labelled* samples that becomes wrong: an injected label always differs from the sample's
+own, and the number of changes is exact, not random. Labels of -1 stay -1.
 
 =====================  ===================================================================================
-`symmetric`            any other class, all alike
-`pair_flip`            the next class, around the circle
+`symmetric`            any other class, uniformly
+`pair_flip`            the next class, cyclically
 `class_dependent`      by a transition matrix
-`confusable`           toward the classes that look alike, by a class-similarity matrix
+`confusable`           toward similar classes, by a class-similarity matrix
 `feature_dependent`    by the sample's own features (random projections)
-`matched`              by a transition matrix between classes, inside a class by each sample's own doubt
+`matched`              by a transition matrix between classes, and within a class by each sample's probabilities
 =====================  ===================================================================================
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from labeltui.noise.estimate import anchors, confident_joint
 from labeltui.noise.models import (
-    Planted,
+    InjectedNoise,
     class_dependent,
     confusable,
     feature_dependent,
@@ -29,7 +29,7 @@ from labeltui.noise.models import (
 from labeltui.noise.rates import dilution, error_rate, plurality_gap, scaled
 
 __all__ = [
-    "Planted",
+    "InjectedNoise",
     "anchors",
     "class_dependent",
     "confident_joint",

@@ -1,4 +1,4 @@
-"""What labels and matrices must satisfy, in one place."""
+"""Validation of labels and matrices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def require(holds: bool, message: str, got: object, hint: str = "") -> None:
         raise InputError(message, f"got {got}" if got != "" else "", hint)
 
 
-def checked(labels: npt.ArrayLike, n_classes: int) -> tuple[Labels, Mask]:
+def validate_labels(labels: npt.ArrayLike, n_classes: int) -> tuple[Labels, Mask]:
     given = np.asarray(labels)
     require(given.ndim == 1, "labels must be one-dimensional", given.shape)
     require(given.dtype.kind in "iu", "labels must be whole numbers", given.dtype)
@@ -42,5 +42,5 @@ def transition_matrix(transition: npt.ArrayLike) -> Floats:
         "",
     )
     worst = float(np.abs(matrix.sum(axis=1) - 1.0).max()) if len(matrix) else 0.0
-    require(worst < 1e-6, "rows of a transition matrix must sum to 1", f"a row that is off by {worst:.2g}")
+    require(worst < 1e-6, "rows of a transition matrix must sum to 1", f"a deviation of {worst:.2g}")
     return matrix

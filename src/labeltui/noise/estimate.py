@@ -1,15 +1,14 @@
-"""Estimating the transition matrix T, T_ij = P(given label j | right label i), without any right label.
+"""Estimate the transition matrix T, T_ij = P(given label j | correct label i), without clean labels.
 
-Two ways, neither of which sees the truth:
+Two estimators:
 
 `anchors`
-    Among the samples that look most like class i, the labels they were given (Patrini et al., CVPR 2017,
-    section 4.1, with the mean over many anchors instead of one probability). Right where noise does not
-    depend on how hard an image is; on human labels somewhat low, since the clearest images are labelled
-    best.
+    The given labels of the most probable samples of class i (Patrini et al., CVPR 2017, section 4.1, with the
+    mean over many anchors instead of one probability). Unbiased if noise does not depend on the difficulty of an
+    image; on human labels somewhat low, since the clearest images are labelled best.
 `confident_joint`
     Counts of (given label, class whose probability exceeds its own threshold) (Northcutt et al., JAIR 2021).
-    Mistakes of the model count as noise: on human labels an upper bound.
+    Errors of the model count as noise: on human labels an upper bound.
 """
 
 from __future__ import annotations
@@ -19,40 +18,46 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.noise._validation import Floats, Labels, checked, require
+from labeltui.noise._validation import Floats, Labels, require, validate_labels
 
 Block = tuple[int, npt.NDArray[np.float32]]
 
 
 class Anchors:
-    """Finds, block by block, the samples that look most like each class.
+    """Collects, block by block, the most probable samples of each class.
 
     Parameters
     ----------
     labels : ndarray of int32, shape (N,)
-        -1 = none; such samples are no anchors.
+        -1 = none; such samples are never anchors.
     n_classes : int
-    share : float
-        Anchors of a class, as a share of the samples labelled so; at least 5 (or all that the class has).
+    fraction : float
+        Anchors per class, as a fraction of the samples with its label; at least 5 if the class has them.
     """
 
-    def __init__(self, labels: Labels, n_classes: int, share: float = 0.2) -> None:
-        require(0.0 < share <= 1.0, "the share of anchors must be in 0..1, above 0", share)
+    def __init__(self, labels: Labels, n_classes: int, fraction: float = 0.2) -> None:
+        require(0.0 < fraction <= 1.0, "the fraction of anchors must be above 0 and at most 1", fraction)
         self.labels = labels
         size = np.bincount(labels[labels >= 0], minlength=n_classes)
-        self.wanted = np.maximum(np.ceil(share * size).astype(np.int64), np.minimum(size, 5))
+        self.n_wanted = np.maximum(np.ceil(fraction * size).astype(np.int64), np.minimum(size, 5))
         self._p: list[Floats] = [np.zeros(0) for _ in range(n_classes)]
         self._rows: list[npt.NDArray[np.int64]] = [np.zeros(0, dtype=np.int64) for _ in range(n_classes)]
 
     def add(self, start: int, p: npt.NDArray[np.float32]) -> None:
-        """Look at the probabilities of the samples start..start + len(p)."""
+        """Add the probabilities of the samples start..start + len(p).
+
+        Parameters
+        ----------
+        start : int
+        p : ndarray of float32, shape (n, K)
+        """
         rows = np.flatnonzero(self.labels[start : start + len(p)] >= 0)
-        for label, wanted in enumerate(self.wanted):
-            if not wanted:
+        for label, n_wanted in enumerate(self.n_wanted):
+            if not n_wanted:
                 continue
             column = p[rows, label]
             known = self._p[label]
-            if len(known) >= wanted:  # the worst of the anchors so far keeps most rows out
+            if len(known) >= n_wanted:  # most rows are below the least probable anchor so far
                 near = np.flatnonzero(column > known[-1])
                 column, mine = column[near], rows[near]
             else:
@@ -61,22 +66,22 @@ class Anchors:
                 continue
             values = np.concatenate([known, column.astype(np.float64)])
             places = np.concatenate([self._rows[label], mine + start])
-            order = np.lexsort((places, -values))[:wanted]
+            order = np.lexsort((places, -values))[:n_wanted]
             self._p[label], self._rows[label] = values[order], places[order]
 
     def counts(self) -> Floats:
-        """Return how many anchors of each class have which label, shape (K, K)."""
-        n_classes = len(self.wanted)
+        """Return counts of labels (columns) among the anchors of each class (rows), shape (K, K)."""
+        n_classes = len(self.n_wanted)
         rows = [np.bincount(self.labels[rows], minlength=n_classes) for rows in self._rows]
         return np.array(rows, dtype=np.float64).reshape(n_classes, n_classes)
 
     def matrix(self) -> Floats:
-        """Return T: the labels given to each class's anchors.
+        """Return T, the label frequencies of each class's anchors, shape (K, K).
 
-        A class is drawn toward the mean class with the weight of 20 anchors, so that few anchors do not pass for
-        certainty, and 2 % are spread over all labels, since the clearest images have the clearest labels.
+        A class is shrunk toward the mean class with the weight of 20 anchors, and 2 % are spread over all labels,
+        since the clearest images have the clearest labels.
         """
-        n_classes, counts = len(self.wanted), self.counts()
+        n_classes, counts = len(self.n_wanted), self.counts()
         each = counts.sum(axis=1, keepdims=True)
         total = max(float(each.sum()), 1.0)
         wrong = max(1.0 - float(np.trace(counts)) / total, 0.5 / total)
@@ -86,8 +91,8 @@ class Anchors:
         return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
-def anchors(labels: npt.ArrayLike, probabilities: npt.ArrayLike, share: float = 0.2) -> Floats:
-    """Estimate the transition matrix from the samples that look most like each class.
+def anchors(labels: npt.ArrayLike, probabilities: npt.ArrayLike, fraction: float = 0.2) -> Floats:
+    """Estimate the transition matrix from the most probable samples of each class.
 
     Parameters
     ----------
@@ -95,8 +100,8 @@ def anchors(labels: npt.ArrayLike, probabilities: npt.ArrayLike, share: float = 
         Given labels, -1 = none.
     probabilities : array-like, shape (N, K)
         Out-of-fold class probabilities.
-    share : float
-        Anchors of a class, as a share of its samples.
+    fraction : float
+        Anchors per class, as a fraction of its samples.
 
     Returns
     -------
@@ -105,9 +110,9 @@ def anchors(labels: npt.ArrayLike, probabilities: npt.ArrayLike, share: float = 
     """
     p = np.asarray(probabilities, dtype=np.float32)
     given = _matching(labels, p)
-    found = Anchors(given, p.shape[1], share)
-    found.add(0, p)
-    return found.matrix()
+    estimate = Anchors(given, p.shape[1], fraction)
+    estimate.add(0, p)
+    return estimate.matrix()
 
 
 def confident_joint(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Floats, float]:
@@ -126,17 +131,17 @@ def confident_joint(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tupl
     -------
     transition : ndarray of float64, shape (K, K)
     rate : float
-        Estimated share of wrong labels: an upper bound where the model errs.
+        Estimated fraction of wrong labels; an upper bound, since errors of the model count.
     """
     p = np.asarray(probabilities)
     given = _matching(labels, p)
     joint = confident_counts(given, [(0, p.astype(np.float32))], thresholds(given, [(0, p)], p.shape[1]))
     size = np.bincount(given[given >= 0], minlength=p.shape[1])
-    # Samples that are confident of nothing are spread like the rest of their label.
+    # Samples above no threshold are distributed like the others of their label.
     total = joint.sum(axis=1, keepdims=True)
     scaled = (
         np.where(total > 0, joint / np.maximum(total, 1), np.eye(len(joint))) * size[:, None]
-    )  # (given, right)
+    )  # (given, correct)
     if scaled.sum() == 0:
         return np.eye(len(joint)), 0.0
     rate = 1.0 - float(np.trace(scaled) / scaled.sum())
@@ -146,7 +151,22 @@ def confident_joint(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tupl
 
 
 def thresholds(labels: Labels, blocks: Iterable[Block], n_classes: int) -> Floats:
-    """Return t_j, the mean probability of class j over the samples labelled j; above 1 for absent classes."""
+    """Return t_j, the mean probability of class j over the samples labelled j.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (N,)
+        -1 = none.
+    blocks : iterable of (int, ndarray)
+        First sample and probabilities (n, K) of each block.
+    n_classes : int
+        K.
+
+    Returns
+    -------
+    ndarray of float64, shape (K,)
+        Above 1 for absent classes.
+    """
     total, count = np.zeros(n_classes), np.zeros(n_classes)
     for start, p in blocks:
         rows = np.flatnonzero(labels[start : start + len(p)] >= 0)
@@ -157,7 +177,22 @@ def thresholds(labels: Labels, blocks: Iterable[Block], n_classes: int) -> Float
 
 
 def confident_counts(labels: Labels, blocks: Iterable[Block], limits: Floats) -> Floats:
-    """Return the confident joint's counts, shape (K, K): given label by confident class."""
+    """Return the counts of the confident joint.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (N,)
+        -1 = none.
+    blocks : iterable of (int, ndarray)
+        First sample and probabilities (n, K) of each block.
+    limits : ndarray of float64, shape (K,)
+        From `thresholds`.
+
+    Returns
+    -------
+    ndarray of float64, shape (K, K)
+        Given label by confident class.
+    """
     joint = np.zeros((len(limits), len(limits)))
     for start, p in blocks:
         rows = np.flatnonzero(labels[start : start + len(p)] >= 0)
@@ -171,7 +206,7 @@ def confident_counts(labels: Labels, blocks: Iterable[Block], limits: Floats) ->
 
 def _matching(labels: npt.ArrayLike, p: npt.NDArray[np.floating]) -> Labels:
     require(p.ndim == 2, "probabilities must have one row a sample, one column a class", p.shape)
-    given, _ = checked(labels, p.shape[1])
+    given, _ = validate_labels(labels, p.shape[1])
     require(
         len(p) == len(given),
         "probabilities must have one row for each label",

@@ -1,4 +1,4 @@
-"""Planting noise in labels."""
+"""Inject noise into labels."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from labeltui.noise._validation import Floats, Labels, Mask, checked, require, transition_matrix
+from labeltui.noise._validation import Floats, Labels, Mask, require, transition_matrix, validate_labels
 
 _NOISE = 1609
 
 
-class Planted(NamedTuple):
-    """Labels with planted noise.
+class InjectedNoise(NamedTuple):
+    """Labels with injected noise.
 
     Attributes
     ----------
     labels : ndarray of int32, shape (N,)
-        The labels after planting.
-    planted : ndarray of bool, shape (N,)
+        The labels with noise.
+    injected : ndarray of bool, shape (N,)
         True where the label was changed.
     """
 
     labels: Labels
-    planted: Mask
+    injected: Mask
 
 
 # ---------------------------------------------------------------------- noise models
 
 
-def symmetric(labels: npt.ArrayLike, rate: float, seed: int, n_classes: int) -> Planted:
-    """Give a share `rate` of the labelled samples another class, every other class alike.
+def symmetric(labels: npt.ArrayLike, rate: float, seed: int, n_classes: int) -> InjectedNoise:
+    """Relabel a fraction `rate` of the labelled samples with another class, uniformly.
 
     Parameters
     ----------
     labels : array-like of int, shape (N,)
         Class indices, -1 = none.
     rate : float
-        Share of the labelled samples that becomes wrong, 0..1.
+        Fraction of the labelled samples that becomes wrong, 0..1.
     seed : int
     n_classes : int
         At least 2, unless `rate` is 0.
@@ -48,32 +48,44 @@ def symmetric(labels: npt.ArrayLike, rate: float, seed: int, n_classes: int) -> 
     InputError
         Labels, rate or number of classes are invalid.
     """
-    given, known = checked(labels, n_classes)
+    given, known = validate_labels(labels, n_classes)
     chosen, rng = _choose(known, rate, seed, n_classes)
     shift = rng.integers(1, n_classes, size=len(chosen)) if len(chosen) else np.zeros(0, dtype=np.int64)
-    return _planted(given, chosen, (given[chosen] + shift) % max(n_classes, 1))
+    return _injected(given, chosen, (given[chosen] + shift) % max(n_classes, 1))
 
 
-def pair_flip(labels: npt.ArrayLike, rate: float, seed: int, n_classes: int) -> Planted:
-    """Give a share `rate` of the labelled samples the next class: c becomes (c + 1) mod K.
+def pair_flip(labels: npt.ArrayLike, rate: float, seed: int, n_classes: int) -> InjectedNoise:
+    """Relabel a fraction `rate` of the labelled samples with the next class: c becomes (c + 1) mod K.
 
-    Parameters are those of `symmetric`.
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+        Class indices, -1 = none.
+    rate : float
+        Fraction of the labelled samples that becomes wrong, 0..1.
+    seed : int
+    n_classes : int
+        At least 2, unless `rate` is 0.
+
+    Raises
+    ------
+    InputError
+        Labels, rate or number of classes are invalid.
     """
-    given, known = checked(labels, n_classes)
+    given, known = validate_labels(labels, n_classes)
     chosen, _ = _choose(known, rate, seed, n_classes)
-    return _planted(given, chosen, (given[chosen] + 1) % max(n_classes, 1))
+    return _injected(given, chosen, (given[chosen] + 1) % max(n_classes, 1))
 
 
-def class_dependent(labels: npt.ArrayLike, transition: npt.ArrayLike, seed: int) -> Planted:
+def class_dependent(labels: npt.ArrayLike, transition: npt.ArrayLike, seed: int) -> InjectedNoise:
     """Change labels by a transition matrix.
 
     Parameters
     ----------
     labels : array-like of int, shape (N,)
     transition : array-like, shape (K, K)
-        Row i: the share of class i that gets label j; rows sum to 1, the diagonal is the share that stays.
-        Each
-        count is met to within one sample.
+        Row i: the fraction of class i that gets label j; rows sum to 1, the diagonal is the fraction that keeps
+        its label. Each count is met to within one sample.
     seed : int
 
     Raises
@@ -82,36 +94,35 @@ def class_dependent(labels: npt.ArrayLike, transition: npt.ArrayLike, seed: int)
         The matrix is not square, not finite, negative, or its rows do not sum to 1.
     """
     matrix = transition_matrix(transition)
-    given, known = checked(labels, len(matrix))
+    given, known = validate_labels(labels, len(matrix))
     rng = _stream(seed)
     new = given.copy()
     for label, members in _by_class(given, known, len(matrix)):
         shuffled = rng.permutation(members)
-        # One systematic draw over the row: every cell's count is its expectation, rounded up or down at
-        # random.
+        # Systematic sampling of the row: every cell's count is its expectation, randomly rounded.
         edges = np.floor(np.cumsum(matrix[label]) * len(members) + rng.random()).astype(np.int64)
         edges = np.minimum(np.concatenate([[0], edges]), len(members))
         for other in range(len(matrix)):
             new[shuffled[edges[other] : edges[other + 1]]] = other
-    return Planted(new, new != given)
+    return InjectedNoise(new, new != given)
 
 
 def confusable(
     labels: npt.ArrayLike, similarity: npt.ArrayLike, rate: float, seed: int, strength: float = 1.0
-) -> Planted:
-    """Give a share `rate` of the labelled samples a class that resembles their own.
+) -> InjectedNoise:
+    """Relabel a fraction `rate` of the labelled samples with a class similar to their own.
 
     Parameters
     ----------
     labels : array-like of int, shape (N,)
     similarity : array-like, shape (K, K)
-        How alike classes are, not negative; the diagonal is ignored. S and W of the CSG both serve.
+        Class similarity, not negative, such as S or W of the CSG; the diagonal is ignored.
     rate : float
-        Share of the labelled samples that becomes wrong.
+        Fraction of the labelled samples that becomes wrong.
     seed : int
     strength : float, default 1.0
-        0 draws every other class alike, 1 draws in proportion to the similarity; between them a mixture.
-        A class that resembles none draws every other class alike.
+        0 draws other classes uniformly, 1 in proportion to the similarity, values between from the mixture.
+        A class without similar ones draws uniformly.
 
     Raises
     ------
@@ -131,16 +142,16 @@ def confusable(
     )
     require(0.0 <= strength <= 1.0, "strength must be between 0 and 1", strength)
     n_classes = len(matrix)
-    given, known = checked(labels, n_classes)
+    given, known = validate_labels(labels, n_classes)
     chosen, rng = _choose(known, rate, seed, n_classes)
     if not len(chosen):
-        return _planted(given, chosen, given[chosen])
+        return _injected(given, chosen, given[chosen])
     np.fill_diagonal(matrix, 0.0)
     uniform = (1.0 - np.eye(n_classes)) / (n_classes - 1)
     total = matrix.sum(axis=1, keepdims=True)
     toward = np.where(total > 0, matrix / np.where(total > 0, total, 1.0), uniform)
     mixture = strength * toward + (1.0 - strength) * uniform
-    return _planted(given, chosen, _draw(mixture[given[chosen]], rng))
+    return _injected(given, chosen, _draw(mixture[given[chosen]], rng))
 
 
 def feature_dependent(
@@ -150,13 +161,12 @@ def feature_dependent(
     seed: int,
     n_classes: int,
     spread: float = 0.1,
-) -> Planted:
-    """Plant noise that depends on each sample's own features.
+) -> InjectedNoise:
+    """Inject noise that depends on each sample's own features.
 
-    Each sample has its own probability of being changed, drawn from a normal distribution around `rate` cut
-    to 0..1,
-    and its own distribution over the other classes: the softmax of a random projection of its features, one
-    projection for each class (Xia et al., NeurIPS 2020, arXiv 2006.07836, algorithm 2).
+    Each sample has its own probability of being changed, drawn from a normal distribution around `rate`
+    truncated to 0..1, and its own distribution over the other classes: the softmax of a random projection of its
+    features, one projection for each class (Xia et al., NeurIPS 2020, arXiv 2006.07836, algorithm 2).
 
     Parameters
     ----------
@@ -167,16 +177,16 @@ def feature_dependent(
     seed : int
     n_classes : int
     spread : float, default 0.1
-        Standard deviation of the samples' own rates.
+        Standard deviation of the samples' rates.
     """
-    given, known = checked(labels, n_classes)
+    given, known = validate_labels(labels, n_classes)
     x = np.asarray(features)
     require(x.ndim == 2 and len(x) == len(given), "features must have one row for each label", x.shape)
     known = known & np.isfinite(x).all(axis=1)
     require(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
     rows = np.flatnonzero(known)
     if rate == 0.0 or not len(rows):
-        return Planted(given, np.zeros(len(given), dtype=bool))
+        return InjectedNoise(given, np.zeros(len(given), dtype=bool))
     require(n_classes >= 2, "noise needs at least 2 classes", n_classes)
     rng = _stream(seed)
     own = np.clip(rng.normal(rate, spread, size=len(rows)), 0.0, 1.0)
@@ -187,23 +197,22 @@ def feature_dependent(
     for label in range(n_classes):
         projection = rng.standard_normal((x.shape[1], n_classes))
         mine = np.flatnonzero(given[chosen] == label)
-        # The classic recipe has features of unit norm in mind: here logits get about unit variance.
+        # The published recipe assumes features of unit norm; here logits get about unit variance.
         logits = ((x[chosen[mine]] - mean) / scale) @ projection / np.sqrt(x.shape[1])
         logits[:, label] = -np.inf
         weight = np.exp(logits - logits.max(axis=1, keepdims=True))
         target[mine] = _draw(weight / weight.sum(axis=1, keepdims=True), rng)
-    return _planted(given, chosen, target)
+    return _injected(given, chosen, target)
 
 
 def matched(
     labels: npt.ArrayLike, transition: npt.ArrayLike, probabilities: npt.ArrayLike, seed: int
-) -> Planted:
-    """Plant noise that follows a transition matrix between classes and each sample's doubt inside a class.
+) -> InjectedNoise:
+    """Inject noise by a transition matrix between classes and by probabilities within a class.
 
-    Of class i, the share ``transition[i, j]`` becomes j; those samples are drawn with weights
-    ``probabilities[n, j]``, so that the samples that look like j are the ones that become j. People err like
-    this:
-    on the images that are hard.
+    Of class i, the fraction ``transition[i, j]`` becomes j; those samples are drawn with weights
+    ``probabilities[n, j]``, so that samples resembling j become j. Human errors are of this kind: they occur on hard
+    images.
 
     Parameters
     ----------
@@ -215,7 +224,7 @@ def matched(
     seed : int
     """
     matrix = transition_matrix(transition)
-    given, known = checked(labels, len(matrix))
+    given, known = validate_labels(labels, len(matrix))
     p = np.asarray(probabilities)
     require(
         p.shape == (len(given), len(matrix)),
@@ -230,18 +239,18 @@ def matched(
         count = np.floor(expected + rng.random(len(matrix))).astype(np.int64)
         free = members
         for other in rng.permutation(len(matrix)):
-            wanted = min(int(count[other]), len(free) - 1)
-            if wanted < 1:
+            n_wanted = min(int(count[other]), len(free) - 1)
+            if n_wanted < 1:
                 continue
             weight = np.maximum(p[free, other].astype(np.float64), 1e-9)
-            taken = _systematic(weight[(order := rng.permutation(len(free)))], wanted, rng)
+            taken = _systematic(weight[(order := rng.permutation(len(free)))], n_wanted, rng)
             new[free[order[taken]]] = other
             free = np.delete(free, order[taken])
-    return Planted(new, new != given)
+    return InjectedNoise(new, new != given)
 
 
 def _stream(seed: int) -> np.random.Generator:
-    """Numbers of the noise's own: folds dealt by the same seed must not follow which labels were made wrong."""
+    """Random stream of the noise, independent of folds with the same seed."""
     return np.random.default_rng([_NOISE, seed])
 
 
@@ -250,18 +259,18 @@ def _choose(
 ) -> tuple[npt.NDArray[np.int64], np.random.Generator]:
     require(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
     rows = np.flatnonzero(known)
-    wanted = round(rate * len(rows))
-    require(wanted == 0 or n_classes >= 2, "noise needs at least 2 classes", n_classes)
+    n_wanted = round(rate * len(rows))
+    require(n_wanted == 0 or n_classes >= 2, "noise needs at least 2 classes", n_classes)
     rng = _stream(seed)
-    return np.sort(rng.permutation(rows)[:wanted]), rng
+    return np.sort(rng.permutation(rows)[:n_wanted]), rng
 
 
-def _planted(given: Labels, chosen: npt.NDArray[np.int64], target: npt.NDArray[np.integer]) -> Planted:
+def _injected(given: Labels, chosen: npt.NDArray[np.int64], target: npt.NDArray[np.integer]) -> InjectedNoise:
     new = given.copy()
     new[chosen] = target
-    planted = np.zeros(len(given), dtype=bool)
-    planted[chosen] = True
-    return Planted(new, planted)
+    injected = np.zeros(len(given), dtype=bool)
+    injected[chosen] = True
+    return InjectedNoise(new, injected)
 
 
 def _by_class(given: Labels, known: Mask, n_classes: int) -> list[tuple[int, npt.NDArray[np.int64]]]:
@@ -272,29 +281,29 @@ def _by_class(given: Labels, known: Mask, n_classes: int) -> list[tuple[int, npt
 
 
 def _draw(p: Floats, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Draw one class from each row of `p`; a class of probability 0 never comes."""
+    """Draw one class from each row of `p`; never a class of probability 0."""
     edges = np.cumsum(p, axis=1)
     point = rng.random(len(p)) * edges[:, -1]
     return np.asarray((edges <= point[:, None]).sum(axis=1), dtype=np.int64)
 
 
-def _systematic(weight: Floats, wanted: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Draw exactly `wanted` different rows; a row's chance is in proportion to its weight, at most 1."""
-    if wanted >= len(weight):
+def _systematic(weight: Floats, n_wanted: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw exactly `n_wanted` distinct rows with probabilities proportional to their weights, at most 1."""
+    if n_wanted >= len(weight):
         return np.arange(len(weight))
-    if wanted == 0:
+    if n_wanted == 0:
         return np.zeros(0, dtype=np.int64)
-    share = weight.astype(np.float64)
-    share = share / share.sum() * wanted
-    certain = np.zeros(len(share), dtype=bool)
-    while (over := (share > 1.0) & ~certain).any():
+    fraction = weight.astype(np.float64)
+    fraction = fraction / fraction.sum() * n_wanted
+    certain = np.zeros(len(fraction), dtype=bool)
+    while (over := (fraction > 1.0) & ~certain).any():
         certain |= over
         rest = ~certain
-        left = wanted - int(certain.sum())
-        total = share[rest].sum()
-        share[rest] = share[rest] / total * left if total > 0 else left / max(int(rest.sum()), 1)
-        share[certain] = 1.0
-    edges = np.cumsum(share)
-    edges *= wanted / edges[-1]  # rounding must not lose the last one
-    points = np.arange(wanted) + rng.random()
+        left = n_wanted - int(certain.sum())
+        total = fraction[rest].sum()
+        fraction[rest] = fraction[rest] / total * left if total > 0 else left / max(int(rest.sum()), 1)
+        fraction[certain] = 1.0
+    edges = np.cumsum(fraction)
+    edges *= n_wanted / edges[-1]  # guards the last row against rounding
+    points = np.arange(n_wanted) + rng.random()
     return np.unique(np.minimum(np.searchsorted(edges, points, side="right"), len(weight) - 1))

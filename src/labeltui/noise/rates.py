@@ -1,4 +1,4 @@
-"""Rates of wrong labels and the dilution that equals them."""
+"""Noise rates and the equivalent dilution."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from labeltui.noise._validation import Floats, Labels, require, transition_matri
 
 
 def dilution(rate: float, n_classes: int | None = None) -> float:
-    """Return alpha, the number of noisy labels added per clean one, that equals a share `rate` of wrong
-    labels.
+    """Return alpha, the number of noisy labels per clean one, equivalent to a noise rate.
 
-    ``alpha = q / (1 - q)`` with ``q = rate m / (m - 1)``: a noisy label drawn from all m classes hits the
-    right one
+    ``alpha = q / (1 - q)`` with ``q = rate m / (m - 1)``: a noisy label drawn from all m classes is correct
     once in m (Rolnick et al., arXiv 1705.10694). Without `n_classes` noisy labels are all wrong, q = rate.
+
+    Parameters
+    ----------
+    rate : float
+        Fraction of wrong labels, 0..1.
+    n_classes : int, optional
+        m, at least 2.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -23,20 +32,32 @@ def dilution(rate: float, n_classes: int | None = None) -> float:
     """
     require(0.0 <= rate <= 1.0, "rate must be between 0 and 1", rate)
     q = rate if n_classes is None else rate * n_classes / (n_classes - 1)
-    require(q < 1.0, "a share of wrong labels that dilution can reach must be below (m - 1) / m", rate)
+    require(q < 1.0, "the noise rate must be below (m - 1) / m to be reached by dilution", rate)
     return q / (1.0 - q)
 
 
 def error_rate(alpha: float, n_classes: int | None = None) -> float:
-    """Return the share of wrong labels at dilution `alpha`; the inverse of `dilution`."""
+    """Return the noise rate at dilution `alpha`; the inverse of `dilution`.
+
+    Parameters
+    ----------
+    alpha : float
+        Noisy labels per clean one, at least 0.
+    n_classes : int, optional
+        m, at least 2.
+
+    Returns
+    -------
+    float
+        Fraction of wrong labels.
+    """
     require(alpha >= 0.0, "alpha must not be negative", alpha)
     q = alpha / (1.0 + alpha)
     return q if n_classes is None else q * (n_classes - 1) / n_classes
 
 
 def plurality_gap(transition: npt.ArrayLike) -> float:
-    """Return ``min_c (T_cc - max_j T_cj)``: how far the right label leads in the worst class; below 0 it
-    does not."""
+    """Return ``min_c (T_cc - max_j T_cj)``: the lead of the correct label in the worst class; negative if it loses."""
     matrix = transition_matrix(transition)
     if len(matrix) < 2:
         return 1.0
@@ -45,7 +66,7 @@ def plurality_gap(transition: npt.ArrayLike) -> float:
 
 
 def scaled(transition: Floats, labels: Labels, rate: float) -> Floats:
-    """Return the transition matrix with its errors scaled so that a share `rate` of `labels` becomes wrong.
+    """Scale the errors of a transition matrix so that a fraction `rate` of `labels` becomes wrong.
 
     Parameters
     ----------
@@ -53,16 +74,16 @@ def scaled(transition: Floats, labels: Labels, rate: float) -> Floats:
     labels : ndarray of int32
         -1 = none.
     rate : float
-        Above 0, below 1. No row gives more than nine tenths of a class away.
+        Above 0, below 1. At most nine tenths of a class change.
     """
-    require(0.0 < rate < 1.0, "the planted rate must lie between 0 and 1", rate)
+    require(0.0 < rate < 1.0, "the rate of injected noise must be between 0 and 1", rate)
     k = len(transition)
-    share = np.bincount(labels[labels >= 0], minlength=k) / max(int((labels >= 0).sum()), 1)
+    fraction = np.bincount(labels[labels >= 0], minlength=k) / max(int((labels >= 0).sum()), 1)
     errors = transition * (1.0 - np.eye(k))
-    mean = float(share @ errors.sum(axis=1))
+    mean = float(fraction @ errors.sum(axis=1))
     if mean <= 0.0:
         errors = (1.0 - np.eye(k)) / max(k - 1, 1)
-        mean = float(share @ errors.sum(axis=1))
+        mean = float(fraction @ errors.sum(axis=1))
     errors = errors * (rate / mean)
     away = errors.sum(axis=1, keepdims=True)
     errors = errors * np.minimum(1.0, 0.9 / np.maximum(away, 1e-300))

@@ -100,12 +100,12 @@ def directed_probability(off: Floats) -> Floats:
     ndarray of float64, shape (K, K)
         Symmetric.
     """
-    found = np.zeros_like(off)
+    estimate = np.zeros_like(off)
     upper = np.triu_indices(len(off), 1)
     there, back = off[upper], off.T[upper]
     some = there + back > 0
     if not some.any():
-        return found
+        return estimate
     pairs = upper[0][some], upper[1][some]
     (there, back), which, times = np.unique(
         np.stack([there[some], back[some]]), axis=1, return_inverse=True, return_counts=True
@@ -126,5 +126,5 @@ def directed_probability(off: Floats) -> Floats:
         if best is None or fit > best[0] + 1e-9:
             best = fit, belongs
     assert best is not None
-    found[pairs] = best[1][which]
-    return found + found.T
+    estimate[pairs] = best[1][which]
+    return estimate + estimate.T

@@ -120,9 +120,9 @@ def _train(job: Run) -> dict[str, Any]:
             roles = _load(job, "roles", spec.roles_sha256, "u1")
         weights = _load(job, "weights", spec.weights_sha256, "<f4") if spec.weights_sha256 else None
         checked = _load(job, "checked", spec.checked_sha256, "i1") if spec.checked_sha256 else None
-        planted = _load(job, "planted", spec.planted_sha256, "<i4") if spec.planted_sha256 else None
+        injected = _load(job, "injected", spec.injected_sha256, "<i4") if spec.injected_sha256 else None
         roles = _roles(audit, labels) if roles is None else roles
-        task = Task(job, spec, audit, labels, roles, weights, checked, planted)
+        task = Task(job, spec, audit, labels, roles, weights, checked, injected)
         with device.held(spec.device, lambda: job.event("waiting for the GPU", 0.0), job.cancelled):
             if spec.kind == "head":
                 from labeltui.train.head_job import train_head

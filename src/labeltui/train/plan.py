@@ -84,7 +84,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
     spec : TrainSpec
     arrays : dict
         ``labels`` (N,) int32, -1 = none; ``roles`` (N,) uint8, see `labeltui.train.spec`; ``weights`` (N,)
-        float32, only if requested; ``checked`` (N,) int8, only if samples were reviewed; ``planted`` (N,) int32,
+        float32, only if requested; ``checked`` (N,) int8, only if samples were reviewed; ``injected`` (N,) int32,
         -1 = none, only for self-calibration.
 
     Raises
@@ -114,7 +114,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         if request.weights:
             arrays["weights"] = _weights(audit, opened, request.weights, labels)
         if request.self_calibrate:
-            arrays["planted"] = _planted(opened, request, folds, np.where(roles == TRAIN, labels, -1))
+            arrays["injected"] = _injected(opened, request, folds, np.where(roles == TRAIN, labels, -1))
     checked = audit.checked
     if (checked >= 0).any():
         arrays["checked"] = checked
@@ -140,7 +140,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         roles_sha256=array_hash(roles, "u1"),
         weights_sha256=array_hash(arrays["weights"], "<f4") if "weights" in arrays else "",
         checked_sha256=array_hash(checked, "i1") if "checked" in arrays else "",
-        planted_sha256=array_hash(arrays["planted"], "<i4") if "planted" in arrays else "",
+        injected_sha256=array_hash(arrays["injected"], "<i4") if "injected" in arrays else "",
         source_root="" if audit.source_root is None else str(audit.source_root),
         head=request.head,
         backbone=request.backbone,
@@ -209,7 +209,7 @@ def _weights(audit: Audit, opened: store.Store, name: str, labels: NDArray[np.in
     return weights
 
 
-def _planted(
+def _injected(
     opened: store.Store, request: Request, folds: int, labels: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """Wrong labels for a fraction of the training samples, by the audit's transition matrix; -1 = unchanged."""
@@ -224,8 +224,8 @@ def _planted(
     # A small class must not lose its only samples.
     before = np.where((labels >= 0) & (size[labels] >= MIN_INJECTED), labels, -1).astype(np.int32)
     transition = opened.array("noise/transition") if "noise/transition" in opened else np.eye(len(size))
-    after, planted = noise.class_dependent(before, noise.scaled(transition, before, fraction), request.seed)
-    return np.where(planted, after, -1).astype(np.int32)
+    after, injected = noise.class_dependent(before, noise.scaled(transition, before, fraction), request.seed)
+    return np.where(injected, after, -1).astype(np.int32)
 
 
 def _split(opened: store.Store, name: str) -> int:

@@ -129,7 +129,7 @@ def rescore(
         head=spec.head,
         dynamics=recorded,
         head_dynamics=recorded is result.dynamics,
-        planted=None if task.planted is None else task.planted >= 0,
+        injected=None if task.injected is None else task.injected >= 0,
         device=spec.device,
         seed=spec.seed,
         threads=spec.threads,

@@ -150,8 +150,8 @@ class TrainSpec:
         Where the labels came from: ``current``, ``given``, or a table and its column.
     held_out : str
         Samples held out for measuring: ``none``, ``split NAME``, or ``fraction 0.1 seed 0``.
-    roles_sha256, weights_sha256, checked_sha256, planted_sha256 : str
-        Hashes of roles.npy, weights.npy, checked.npy and planted.npy; empty where there is no such file.
+    roles_sha256, weights_sha256, checked_sha256, injected_sha256 : str
+        Hashes of roles.npy, weights.npy, checked.npy and injected.npy; empty where there is no such file.
     source_root : str
         Where the images lie; empty = where the scan saw them.
     head : HeadSpec
@@ -174,7 +174,7 @@ class TrainSpec:
     roles_sha256: str = ""
     weights_sha256: str = ""
     checked_sha256: str = ""
-    planted_sha256: str = ""
+    injected_sha256: str = ""
     source_root: str = ""
     head: HeadSpec = field(default_factory=HeadSpec)
     backbone: BackboneSpec | None = None

@@ -151,7 +151,7 @@ class Task:
     weights : ndarray of float32, shape (N,), optional
     checked : ndarray of int8, shape (N,), optional
         1 = the given label was confirmed, 0 = it was found wrong, -1 = not reviewed.
-    planted : ndarray of int32, shape (N,), optional
+    injected : ndarray of int32, shape (N,), optional
         Injected wrong labels that replace `labels` in training, for calibration; -1 = none.
     """
 
@@ -162,9 +162,11 @@ class Task:
     roles: npt.NDArray[np.uint8]
     weights: npt.NDArray[np.float32] | None
     checked: npt.NDArray[np.int8] | None = None
-    planted: npt.NDArray[np.int32] | None = None
+    injected: npt.NDArray[np.int32] | None = None
 
     @property
     def train_labels(self) -> npt.NDArray[np.int32]:
         """The labels used in training: `labels` with the injected ones."""
-        return self.labels if self.planted is None else np.where(self.planted >= 0, self.planted, self.labels)
+        return (
+            self.labels if self.injected is None else np.where(self.injected >= 0, self.injected, self.labels)
+        )

@@ -1,15 +1,15 @@
-"""Reading wrong labels off the course of training.
+"""Detect wrong labels from training dynamics.
 
-A network learns right labels before wrong ones, and gives up wrong ones more readily. Per sample and epoch the
-training step records five numbers about the given label (`labeltui.head.Dynamics`: in head jobs and scans as in
-fine-tuning); a small LSTM, trained on many small data sets with planted errors and shipped with the package, reads
-the curves and says how far the label is to be trusted (after Jia et al., AAAI 2023, arXiv 2212.09321, whose
-network reads one curve of one length)::
+A network learns correct labels before wrong ones, and forgets wrong ones more readily. The training step records
+five numbers about the given label per sample and epoch (`labeltui.head.Dynamics`, in head jobs, scans and
+fine-tuning). A small LSTM, trained on many small data sets with injected label noise and shipped with the package,
+turns these curves into the log-odds of a correct label (after Jia et al., AAAI 2023, arXiv 2212.09321, whose network
+takes one curve of one length)::
 
     record (E, N) --curves: eight channels, 32 steps--> network --log-odds--> score
-                  --company: what the run says-------->           planting: calibrated by errors planted in the same run
+                  --run_features----------------------->           calibration: on noise injected in the same run
 
-`statistics` has what is commonly computed from the same record instead. ``data/noise_detector`` makes the weights.
+`statistics` has common alternatives from the same record. ``data/noise_detector`` trains the weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training dynamics as curves of one form: channels over a fixed number of steps.
+"""Training dynamics as curves: channels over a fixed number of steps.
 
 =========  ==================================================================================================
 channel    of the given label at a step, chance level 0, about -3..3
@@ -8,14 +8,14 @@ margin     its margin, as a multiple of the deviation of all samples' AUM
 agrees     1 where it is the top class, -1 where not
 top        log-odds of the top class, plus log(K - 1)
 spread     normalised sum of squares: 0 all classes alike, 1 certain
-rival      1 where the sample's rival (`company`) is the top class
+rival      1 where the sample's rival (`run_features`) is the top class
 all_agree  the mean of `agrees` over the samples of the run
 all_odds   the mean of `odds` over the samples of the run
 =========  ==================================================================================================
 
-Epochs are put on a line from 0 to 1 and read at `STEPS` places between, so their number does not matter; the
-chance level is that of K classes; margins, whose scale depends on the network, are put on that of the run, and their
-mean is the AUM. The last two are the same for all samples of a run: they tell how far it has come.
+Epochs are interpolated at `STEPS` points from 0 to 1, so that their number does not matter; log-odds are relative to
+the chance level of K classes; margins, whose scale depends on the network, are standardised within the run (their
+mean is the AUM). The last two channels are equal for all samples of a run: they show its progress.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui.detect.base import Floats, Mask
-from labeltui.detect.dynamics.company import Company
+from labeltui.detect.dynamics.run_features import RunFeatures
 from labeltui.detect.dynamics.statistics import recorded
 from labeltui.head import Dynamics
 
 STEPS = 32
 CHANNELS = ("odds", "margin", "agrees", "top", "spread", "rival", "all_agree", "all_odds")
-_REFERENCE = 20_000  # samples that deviations and means are taken among, at most
+_REFERENCE = 20_000  # largest number of samples for means and deviations
 
 
 class Curves:
-    """Reads a record in blocks.
+    """Curves of a record, computed in blocks.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Curves:
     usable : ndarray of bool, shape (N,)
         Samples with at least one recorded epoch.
     company : Company
-        What the run says of each sample.
+        Run-level features of each sample.
     """
 
     def __init__(self, record: Dynamics, n_classes: int) -> None:
@@ -60,7 +60,7 @@ class Curves:
         known = recorded(record)
         self.usable: Mask = np.asarray(known.any(axis=0))
         self._known = known
-        self.company = Company(record, n_classes, known)
+        self.run_features = RunFeatures(record, n_classes, known)
         inside = np.flatnonzero(self.usable)
         if len(inside) > _REFERENCE:
             inside = inside[np.linspace(0, len(inside) - 1, _REFERENCE).astype(np.int64)]
@@ -74,7 +74,7 @@ class Curves:
             )
 
     def read(self, rows: npt.NDArray[np.int64]) -> Floats:
-        """Return the channels of the samples `rows`, all of them usable; float32 (n, STEPS, 8)."""
+        """Return the channels of the usable samples `rows`, float32 (n, STEPS, 8)."""
         out = np.empty((len(rows), STEPS, len(CHANNELS)), dtype=np.float32)
         out[:, :, 0] = self._odds(rows)
         out[:, :, 1] = np.clip(self._resampled("margin", rows) / self._spread, -8.0, 8.0)
@@ -93,22 +93,22 @@ class Curves:
         return np.asarray(np.clip((log_odds + self._chance) / 3.0, -4.0, 4.0))
 
     def _resampled(self, field: str, rows: npt.NDArray[np.int64]) -> Floats:
-        """One field of the samples `rows` at the fixed steps, (n, STEPS); each over the epochs it was recorded in."""
+        """One field of the samples `rows` at the fixed steps, (n, STEPS), from each sample's recorded epochs."""
         out = np.empty((len(rows), STEPS), dtype=np.float32)
         if field == "agrees":
             values = np.where(self._record.top[:, rows] == self._record.labels[rows], 1.0, -1.0)
         elif field == "rival":
-            values = (self._record.top[:, rows] == self.company.rival[rows]) & self._known[:, rows]
+            values = (self._record.top[:, rows] == self.run_features.rival[rows]) & self._known[:, rows]
         else:
             values = getattr(self._record, field)[:, rows]
-        for places, epochs in _alike(self._known[:, rows]):
+        for places, epochs in _same_epochs(self._known[:, rows]):
             weights = _interpolation(len(epochs))  # (STEPS, e)
             out[places] = values[np.ix_(epochs, places)].astype(np.float32).T @ weights.T
         return out
 
 
-def _alike(known: Mask) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Samples recorded in the same epochs, and these: nearly always one group, of all."""
+def _same_epochs(known: Mask) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Groups of samples recorded in the same epochs, with these epochs: nearly always a single group."""
     if known.all():
         yield np.arange(known.shape[1]), np.arange(len(known))
         return
@@ -119,7 +119,7 @@ def _alike(known: Mask) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 
 def _interpolation(epochs: int) -> Floats:
-    """Weights (STEPS, epochs) that read a line through `epochs` values at STEPS places."""
+    """Linear interpolation weights (STEPS, epochs) of `epochs` values at STEPS points."""
     at = np.linspace(0.0, epochs - 1.0, STEPS)
     low = np.minimum(at.astype(np.int64), max(epochs - 2, 0))
     weights = np.zeros((STEPS, epochs), dtype=np.float32)
@@ -131,6 +131,6 @@ def _interpolation(epochs: int) -> Floats:
 
 
 def _log_odds(log_p: Floats) -> Floats:
-    """log(p / (1 - p)) of log p, kept finite where float16 calls p one."""
+    """log(p / (1 - p)) of log p, finite even where float16 rounds p to 1."""
     kept = np.minimum(log_p, np.float32(-1e-4))
     return np.asarray(kept - np.log(-np.expm1(kept)))

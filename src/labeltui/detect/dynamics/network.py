@@ -1,4 +1,4 @@
-"""The network that reads curves, and its weights. Imports torch: load it when curves are to be read."""
+"""The network that scores curves, and its weights. Imports torch, so import it only to score."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from torch import nn
 
 from labeltui import parallel
 from labeltui.detect.base import Floats
-from labeltui.detect.dynamics.company import FACTS
 from labeltui.detect.dynamics.curves import CHANNELS, Curves
+from labeltui.detect.dynamics.run_features import FEATURES
 from labeltui.errors import Cancelled
 
 WEIGHTS = "weights.safetensors"
-_BLOCK = 2048  # samples at a time, whatever the number of threads: the bytes follow from the block
+_BLOCK = 2048  # samples per batch, fixed so that the result does not depend on the number of threads
 
 
 _SUMMED = tuple(CHANNELS.index(name) for name in ("odds", "margin", "all_agree", "all_odds"))
 
 
 class Network(nn.Module):
-    """A small LSTM over the curves, and a weighted sum beside it; both give the log-odds of a right label.
+    """A small LSTM over the curves and a linear model; both give the log-odds of a correct label.
 
-    The LSTM is read at its last step and on the mean over all steps, so that neither the end of training nor its whole
-    course is lost; beside it stand the mean of each channel and what the run says of the sample. These enter its
-    output as a weighted sum and nowhere else: few runs were learned from, and a network that may combine such facts
-    knows each run again.
+    The output layer takes the LSTM's last state, its mean state, the mean of each channel and the run features. The
+    latter enter only linearly: there are few training runs, and a network that combined such features would recognise
+    each run.
 
-    The other sum has the mean odds, the AUM and the facts alone. It sees less where the LSTM is at home, and errs less
-    where data differ from all that was learned from.
+    The linear model takes the mean odds, the AUM and the run features alone. It is less accurate on data like the
+    training data, and more accurate on data unlike it.
 
     Parameters
     ----------
@@ -44,31 +43,31 @@ class Network(nn.Module):
     Attributes
     ----------
     share : Tensor
-        How much of the plain sum is in the log-odds; the recipe chooses it.
+        Weight of the linear model in the log-odds; set by the training recipe.
     """
 
     def __init__(self, hidden: int = 32) -> None:
         super().__init__()
         self.lstm = nn.LSTM(len(CHANNELS), hidden, batch_first=True)
-        self.out = nn.Linear(2 * hidden + len(CHANNELS) + len(FACTS), 1)
-        self.plain = nn.Linear(len(_SUMMED) + len(FACTS), 1)
+        self.out = nn.Linear(2 * hidden + len(CHANNELS) + len(FEATURES), 1)
+        self.plain = nn.Linear(len(_SUMMED) + len(FEATURES), 1)
         self.share: torch.Tensor
         self.register_buffer("share", torch.zeros(()))
 
-    def both(self, curves: torch.Tensor, facts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Curves (b, STEPS, 8) and facts (b, 10) to the log-odds by the LSTM and by the plain sum, (b,) each."""
+    def both(self, curves: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-odds (b,) of the LSTM and of the linear model, from curves (b, STEPS, 8) and features (b, 10)."""
         states, _ = self.lstm(curves)  # (b, STEPS, hidden)
         means = curves.mean(dim=1)
-        seen = torch.cat([states[:, -1], states.mean(dim=1), means, facts], dim=1)
-        return self.out(seen)[:, 0], self.plain(torch.cat([means[:, _SUMMED], facts], dim=1))[:, 0]
+        seen = torch.cat([states[:, -1], states.mean(dim=1), means, features], dim=1)
+        return self.out(seen)[:, 0], self.plain(torch.cat([means[:, _SUMMED], features], dim=1))[:, 0]
 
-    def forward(self, curves: torch.Tensor, facts: torch.Tensor) -> torch.Tensor:
-        """Curves and facts to log-odds (b,)."""
-        return torch.lerp(*self.both(curves, facts), self.share)
+    def forward(self, curves: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Log-odds (b,) from curves (b, STEPS, 8) and features (b, 10)."""
+        return torch.lerp(*self.both(curves, features), self.share)
 
 
 def shipped() -> Network:
-    """The network with the weights of this package, which `data/noise_detector` made."""
+    """The network with the weights of this package, trained by `data/noise_detector`."""
     return loaded(load(resources.files(__package__).joinpath(WEIGHTS).read_bytes()))
 
 
@@ -86,9 +85,22 @@ def read(
     threads: int | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Floats:
-    """Return the log-odds that the labels of the samples `rows` are right, float32 (n,).
+    """Return the log-odds that the labels of the samples `rows` are correct.
 
-    Blocks of one fixed size are read on one thread each, so the bytes do not depend on the number of threads.
+    Blocks of a fixed size run on one thread each, so the result does not depend on the number of threads.
+
+    Parameters
+    ----------
+    network : Network
+    curves : Curves
+    rows : ndarray of int64, shape (n,)
+        Usable samples.
+    threads : int, optional
+    cancel : callable, optional
+
+    Returns
+    -------
+    ndarray of float32, shape (n,)
 
     Raises
     ------
@@ -98,11 +110,11 @@ def read(
 
     def block(start: int) -> None:
         if cancel is not None and cancel():
-            raise Cancelled("the detectors were stopped", "while curves were read")
+            raise Cancelled("the detectors were cancelled", "while curves were read")
         torch.set_num_threads(1)
         part = rows[start : start + _BLOCK]
         with torch.inference_mode():
-            seen = torch.from_numpy(curves.read(part)), torch.from_numpy(curves.company.facts[part])
+            seen = torch.from_numpy(curves.read(part)), torch.from_numpy(curves.run_features.features[part])
             out[start : start + _BLOCK] = network(*seen).numpy()
 
     n_threads = parallel.count_threads(threads)

@@ -1,7 +1,7 @@
-"""What is commonly read off training dynamics, each a few lines over the same record.
+"""Common statistics of training dynamics, each a few lines over the same record.
 
 All take a `labeltui.head.Dynamics` of E epochs and N samples and return float32 (N,), HIGH = the label looks
-right; samples that were not recorded get NaN. They are peers of the detector, not parts of it.
+correct; samples without a record get NaN. The detector does not use them, except the AUM and the mean confidence.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def mean_confidence(record: Dynamics) -> Floats:
 
 
 def last_loss(record: Dynamics) -> Floats:
-    """Minus the loss in the last epoch that was recorded."""
+    """Minus the loss in the last recorded epoch."""
     known = recorded(record)
     last = len(known) - 1 - np.argmax(known[::-1], axis=0)
     value = record.log_p[last, np.arange(known.shape[1])].astype(np.float32)
@@ -58,19 +58,19 @@ def forgetting_events(record: Dynamics) -> Floats:
     return _count(forgotten, known)
 
 
-def el2n(record: Dynamics, share: float = 0.2) -> Floats:
+def el2n(record: Dynamics, fraction: float = 0.2) -> Floats:
     """Minus the length of the error vector, the mean over the first epochs (Paul et al., NeurIPS 2021, def. 2.2).
 
-    ``|p - y|^2 = sum p^2 - 2 p_y + 1`` needs no more than the record has.
+    Uses ``|p - y|^2 = sum p^2 - 2 p_y + 1``.
 
     Parameters
     ----------
     record : Dynamics
-    share : float
-        Of the epochs; at least one. The paper measures early in training (20 of 200 epochs) and averages over
-        ten runs, where one record has one run.
+    fraction : float
+        Fraction of the epochs, at least one epoch. The paper measures early in training (20 of 200 epochs) and
+        averages over ten runs; a record has one run.
     """
-    early = slice(0, max(1, round(share * len(record.log_p))))
+    early = slice(0, max(1, round(fraction * len(record.log_p))))
     own = np.exp(record.log_p[early].astype(np.float32))
     square = record.sum_squares[early].astype(np.float32) - 2.0 * own + 1.0
     return -_mean(np.sqrt(np.maximum(square, 0.0)), recorded(record)[early])
