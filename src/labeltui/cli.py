@@ -36,6 +36,19 @@ class Numbers(click.ParamType[tuple[float, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
+        """Split the text into numbers.
+
+        Parameters
+        ----------
+        value : str
+            Numbers with commas between them.
+        param : click.Parameter or None
+        ctx : click.Context or None
+
+        Returns
+        -------
+        tuple of float
+        """
         try:
             return tuple(float(part) for part in value.split(","))
         except ValueError:

@@ -185,9 +185,9 @@ def near_duplicates(
         Of the graph; must be "cosine".
     threshold : float, optional
         Least cosine; by default `MIN_COSINE` with images and `THRESHOLD` without.
-    closer : float
+    ratio : float
         Background distance over the largest distance of duplicates.
-    most : int, optional
+    max_pairs : int, optional
         Compare at most this many pairs, the most similar first; by default N / 4 but at least 10,000, so that
         about half of all images are read at most. 0 compares and joins none.
     seed : int

@@ -174,7 +174,19 @@ def write(
     raw_paths: bool = False,
     excel: bool = False,
 ) -> Exported:
-    """Write the table to an open binary file; parameters as for `export`."""
+    """Write the table to an open binary file.
+
+    Parameters
+    ----------
+    audit : Audit
+    file : BinaryIO
+    only_changed, apply_suggestions, target_precision, raw_paths, excel
+        See `export`.
+
+    Returns
+    -------
+    Exported
+    """
     _check_probability(apply_suggestions, target_precision)
     corrected = audit.current.copy()
     decision = audit.kinds

@@ -36,7 +36,24 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
 
 
 def open_regular(path: Path, limit: int | None = None) -> int:
-    """Open a regular file for reading and return its descriptor; raises as `read_regular`."""
+    """Open a regular file for reading.
+
+    Parameters
+    ----------
+    path : Path
+    limit : int, optional
+        Largest size in bytes.
+
+    Returns
+    -------
+    int
+        The descriptor.
+
+    Raises
+    ------
+    OSError
+        As `read_regular`.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
@@ -63,6 +80,16 @@ def _require_regular(status: os.stat_result, path: Path) -> None:
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
     """Return the JSON object in a file.
+
+    Parameters
+    ----------
+    path : Path
+    limit : int
+        Largest size in bytes.
+
+    Returns
+    -------
+    dict
 
     Raises
     ------
@@ -120,7 +147,18 @@ def open_own(path: Path, flags: int) -> int:
 
 
 def write_own(path: Path, data: bytes) -> None:
-    """Write a small file inside an audit anew and flush it to the disk; see `open_own`."""
+    """Replace the content of a small file inside an audit and flush it to the disk; see `open_own`.
+
+    Parameters
+    ----------
+    path : Path
+    data : bytes
+
+    Raises
+    ------
+    OSError
+        As `open_own`, or the disk is full.
+    """
     with open(open_own(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         file.write(data)
         file.flush()

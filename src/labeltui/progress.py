@@ -95,7 +95,18 @@ class ProgressLine:
 
 
 def span(seconds: float, tenths: bool = True) -> str:
-    """Seconds for people: ``4.2s`` (or ``4s``), ``1m40s``, ``2h05m``."""
+    """Format a duration: ``4.2s`` (or ``4s``), ``1m40s``, ``2h05m``.
+
+    Parameters
+    ----------
+    seconds : float
+    tenths : bool
+        Show tenths below ten seconds.
+
+    Returns
+    -------
+    str
+    """
     if tenths and seconds < 10:
         return f"{seconds:.1f}s"
     whole = max(0, round(seconds))

@@ -99,7 +99,18 @@ def scan_lines(summary: ScanSummary) -> list[str]:
 
 
 def demo_lines(demo: Demo, status: Mapping[str, Any]) -> list[str]:
-    """Show the demo's audit and how its flags compare with the injected errors."""
+    """Format the demo's audit and how its flags compare with the injected errors.
+
+    Parameters
+    ----------
+    demo : Demo
+    status : mapping
+        As ``status --json`` shows it.
+
+    Returns
+    -------
+    list of str
+    """
     injected = demo.injected
     return [
         f"{injected.errors} labels are wrong on purpose; the flags find {injected.recall:.0%} of them "

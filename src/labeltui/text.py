@@ -54,7 +54,17 @@ def fold(text: str) -> str:
 
 
 def tell_apart(names: Sequence[str], ids: Sequence[bytes]) -> list[str]:
-    """Return display names for showing, as `safe` makes them; those that look alike get their id behind them.
+    """Return printable names, made by `safe`; those that look alike are followed by their id.
+
+    Parameters
+    ----------
+    names : sequence of str
+    ids : sequence of bytes
+        One per name.
+
+    Returns
+    -------
+    list of str
 
     >>> tell_apart(["crane", "crane", "maillot"], [b"n02012849", b"n03126707", b"n03710637"])
     ['crane (n02012849)', 'crane (n03126707)', 'maillot']

@@ -173,6 +173,25 @@ def overlap(S: Matrix, threads: int | None = None) -> Matrix:
 def checked(
     indices: NDArray[Any], labels: NDArray[Any], n_classes: int, k: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Validate neighbour lists and labels and return them as contiguous int32.
+
+    Parameters
+    ----------
+    indices : (N, >= k) int
+    labels : (N,) int
+    n_classes : int
+    k : int
+
+    Returns
+    -------
+    indices : (N, >= k) int32
+    labels : (N,) int32
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit, or `k`, `n_classes` or a label is out of range.
+    """
     indices = np.ascontiguousarray(indices, dtype=np.int32)
     labels = np.ascontiguousarray(labels, dtype=np.int32)
     if indices.ndim != 2 or labels.ndim != 1 or len(indices) != len(labels):

@@ -210,7 +210,18 @@ class Detector(ABC):
 
     @abstractmethod
     def probabilities(self, start: int, stop: int) -> Floats | None:
-        """Distribution over the classes for the samples start..stop, or None."""
+        """Distribution over the classes for the samples start..stop, or None.
+
+        Parameters
+        ----------
+        start, stop : int
+            Samples start..stop-1; n of them.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, K), or None
+            Rows sum to 1; None if the detector gives no probabilities.
+        """
 
     @property
     def gives_probabilities(self) -> bool:
@@ -218,7 +229,18 @@ class Detector(ABC):
         return self.inputs.n > 0 and self.probabilities(0, 1) is not None
 
     def score(self, start: int, stop: int) -> Floats:
-        """Trust in the labels of the samples start..stop, 0..1."""
+        """Trust in the labels of the samples start..stop, 0..1.
+
+        Parameters
+        ----------
+        start, stop : int
+            Samples start..stop-1; n of them.
+
+        Returns
+        -------
+        ndarray of float32, shape (n,)
+            0..1, high = the given label looks correct.
+        """
         p = self.probabilities(start, stop)
         if p is None:
             raise NotImplementedError(f"{type(self).__name__} gives neither probabilities nor a score")
@@ -228,6 +250,17 @@ class Detector(ABC):
         """Label that the detector would give the samples start..stop, -1 = none; None where it proposes nothing.
 
         By default the most probable class; `p` is what `probabilities` gave for these samples.
+
+        Parameters
+        ----------
+        start, stop : int
+            Samples start..stop-1; n of them.
+        p : ndarray of float32, shape (n, K), or None
+            What `probabilities` returned for these samples.
+
+        Returns
+        -------
+        ndarray of int32, shape (n,), or None
         """
         return None if p is None else p.argmax(axis=1).astype(np.int32)
 
@@ -307,7 +340,18 @@ class Findings:
 
 
 def label_probability(p: Floats, labels: Ints) -> Floats:
-    """Return each row's entry for its label; one half where the label is -1."""
+    """Return each row's entry for its label; one half where the label is -1.
+
+    Parameters
+    ----------
+    p : ndarray of float32, shape (n, K)
+    labels : ndarray of int32, shape (n,)
+        -1 = none.
+
+    Returns
+    -------
+    ndarray of float32, shape (n,)
+    """
     score = np.full(len(p), UNKNOWN, dtype=np.float32)
     rows = np.flatnonzero(labels >= 0)
     score[rows] = p[rows, labels[rows]]

@@ -120,7 +120,20 @@ def calibration_error(right: npt.NDArray[np.floating], truth: Mask, bins: int = 
 
 
 def brier_skill(right: npt.NDArray[np.floating], truth: Mask) -> float:
-    """Return the Brier skill over always answering with the base rate; 1 is perfect, 0 knows nothing."""
+    """Return the Brier skill over always answering with the base rate; 1 is perfect, 0 knows nothing.
+
+    Parameters
+    ----------
+    right : ndarray of float, shape (n,)
+        Estimated probabilities that the label is correct.
+    truth : ndarray of bool, shape (n,)
+        Whether it is.
+
+    Returns
+    -------
+    float
+        At most 1; 0 if `truth` is constant.
+    """
     base = float(truth.mean())
     if base in (0.0, 1.0):
         return 0.0

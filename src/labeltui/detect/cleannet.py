@@ -311,7 +311,17 @@ class CleanNet(NoiseAwareDetector):
         return np.asarray(self._posterior(start, stop).argmax(axis=1), dtype=np.int32)
 
     def cosines(self, start: int, stop: int) -> Floats:
-        """Cosine of the samples' codes and those of their labels, (n,) in -1..1; 1 is a typical sample of its label."""
+        """Cosine of the samples' codes and those of their labels, (n,) in -1..1; 1 is a typical sample of its label.
+
+        Parameters
+        ----------
+        start, stop : int
+            Samples start..stop-1; n of them.
+
+        Returns
+        -------
+        ndarray of float32, shape (n,)
+        """
         codes = self._codes or self._centroids
         assert codes is not None, "fit_with_noise() comes first"
         return label_probability(codes.cosines(start, stop), self.inputs.given_labels[start:stop])

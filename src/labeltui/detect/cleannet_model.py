@@ -269,7 +269,17 @@ class Encodings:
     weights: Mapping[str, Floats]
 
     def cosines(self, start: int, stop: int) -> Floats:
-        """Return the cosines of the samples start..stop and all classes, shape (n, K)."""
+        """Return the cosines of the samples start..stop and all classes, shape (n, K).
+
+        Parameters
+        ----------
+        start, stop : int
+            Samples start..stop-1; n of them.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, K)
+        """
         fold_of = self.fold_of[start:stop]
         found = np.zeros((stop - start, self.classes.shape[1]), dtype=np.float32)
         with parallel.limit_blas(1):
@@ -279,7 +289,17 @@ class Encodings:
         return found
 
     def log_p(self, start: int, stop: int) -> Floats:
-        """Return the log-probabilities of all classes for the samples start..stop, shape (n, K)."""
+        """Return the log-probabilities of all classes for the samples start..stop, shape (n, K).
+
+        Parameters
+        ----------
+        start, stop : int
+            Samples start..stop-1; n of them.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, K)
+        """
         logits = self.cosines(start, stop) * self.scale[self.fold_of[start:stop]][:, None]
         seen = np.abs(self.classes).sum(axis=2) > 0
         logits[~seen[self.fold_of[start:stop]]] = -30.0
@@ -303,8 +323,8 @@ def train(
 
     Parameters
     ----------
-    lesson : Lesson
-    references : References
+    training_set : TrainingSet
+    prototypes : Prototypes
     spec : CleanNetSpec
     seed : int
         The same seed and input give the same result on the same kind of machine, on any number of threads.
@@ -314,6 +334,10 @@ def train(
     begin : mapping, optional
         Initial parameters; then `spec.refit_steps` steps are taken.
     progress, cancel : callable, optional
+
+    Returns
+    -------
+    Encodings
 
     Raises
     ------

@@ -10,7 +10,18 @@ from labeltui.noise.estimate import confident_counts, thresholds
 
 
 def margins(p: Floats, labels: Ints) -> Floats:
-    """Return p of the label minus the largest other probability, -1..1; 0 where the label is -1."""
+    """Return p of the label minus the largest other probability, -1..1; 0 where the label is -1.
+
+    Parameters
+    ----------
+    p : ndarray of float32, shape (n, K)
+    labels : ndarray of int32, shape (n,)
+        -1 = none.
+
+    Returns
+    -------
+    ndarray of float32, shape (n,)
+    """
     rows = np.flatnonzero(labels >= 0)
     margin = np.zeros(len(p), dtype=np.float32)
     if p.shape[1] < 2:

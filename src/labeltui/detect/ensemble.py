@@ -331,7 +331,19 @@ def nll(logs: LogProbabilities, weights: Weights, labels: Ints, transition: Matr
 
 
 def subsample(among: Mask, most: int, seed: int) -> npt.NDArray[np.int64]:
-    """Return the indices of the True entries, or a seeded sample of `most` of them, ascending."""
+    """Return the indices of the True entries, or a seeded sample of `most` of them, ascending.
+
+    Parameters
+    ----------
+    among : ndarray of bool, shape (N,)
+    most : int
+        Size of the sample.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int64, ascending
+    """
     rows = np.flatnonzero(among)
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, size=most, replace=False))
@@ -339,7 +351,19 @@ def subsample(among: Mask, most: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def sample_rows(among: Mask, n_classes: int, n_parts: int, seed: int) -> npt.NDArray[np.int64]:
-    """Return the rows that weights are fitted on: all of `among`, or a seeded sample that fits the memory."""
+    """Return the rows that weights are fitted on: all of `among`, or a seeded sample that fits the memory.
+
+    Parameters
+    ----------
+    among : ndarray of bool, shape (N,)
+    n_classes, n_parts : int
+        Values per row: one for each class and part.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int64, ascending
+    """
     return subsample(among, max(1000, _MAX_VALUES // max(1, n_classes * n_parts)), seed)
 
 

@@ -201,7 +201,18 @@ def _suggest(inputs: DetectorInputs, findings: Findings, start: int, stop: int, 
 
 
 def top_k(p: Floats, count: int) -> Ints:
-    """Return the classes of the `count` largest probabilities of each row, largest first, ties by class."""
+    """Return the classes of the `count` largest probabilities of each row, largest first, ties by class.
+
+    Parameters
+    ----------
+    p : ndarray of float32, shape (n, K)
+    count : int
+        k; at most K are returned.
+
+    Returns
+    -------
+    ndarray of int32, shape (n, k)
+    """
     count = min(count, p.shape[1])
     if p.shape[1] <= 64:
         return np.argsort(-p, axis=1, kind="stable")[:, :count].astype(np.int32)

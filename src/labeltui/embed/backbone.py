@@ -412,7 +412,18 @@ def choose_device(name: str) -> torch.device:
 
 
 def preprocessing(spec: EmbedSpec, config: Mapping[str, Any]) -> Transform:
-    """Return the preprocessing: that of a timm data config, as far as nobody asked for another."""
+    """Return the preprocessing of a timm data config, overridden by the spec where it sets a value.
+
+    Parameters
+    ----------
+    spec : EmbedSpec
+    config : mapping
+        timm's data config: ``input_size``, ``crop_pct``, ``interpolation``.
+
+    Returns
+    -------
+    Transform
+    """
     height, width = config["input_size"][1:]
     crop = spec.crop_pct
     if spec.image_size is not None:

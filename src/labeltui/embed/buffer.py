@@ -42,7 +42,13 @@ class SharedBuffer:
         self.state: npt.NDArray[np.uint8] = parts[3]
 
     def clear(self, start: int, stop: int) -> None:
-        """Make rows pending and blank: an image that never comes must not show the one before."""
+        """Reset rows to pending and blank, so that a failed decode never exposes stale pixels.
+
+        Parameters
+        ----------
+        start, stop : int
+            Rows start..stop-1.
+        """
         for part in (self.pixels, self.content, self.image, self.state):
             part[start:stop] = 0
 

@@ -36,7 +36,20 @@ class Decoder(Protocol):
     """Fills consecutive rows of a buffer; thread-safe."""
 
     def decode(self, row: int, samples: Sequence[Item]) -> list[tuple[int, str]]:
-        """Decode `samples` into the rows from `row` on; return (offset, reason) of those that failed."""
+        """Decode samples into consecutive rows of the buffer.
+
+        Parameters
+        ----------
+        row : int
+            Row of the first sample.
+        samples : sequence of (bytes, int)
+            Id and index of each.
+
+        Returns
+        -------
+        list of (int, str)
+            Offset and reason of each failure.
+        """
 
     def stop(self) -> None:
         """Make running calls of `decode` raise Cancelled soon."""
@@ -45,7 +58,7 @@ class Decoder(Protocol):
         """Stop and wait; no call of `decode` may be running."""
 
 
-class InlineDecoder:
+class InlineDecoder(Decoder):
     """Decodes in the calling thread: for arrays of pixels, which cannot crash a decoder."""
 
     def __init__(self, buffer: SharedBuffer, images: Images, transform: Transform) -> None:
@@ -68,7 +81,7 @@ class InlineDecoder:
         pass
 
 
-class ProcessDecoder:
+class ProcessDecoder(Decoder):
     """Decodes in a pool of processes, each replaced when an image ends or blocks it.
 
     Parameters

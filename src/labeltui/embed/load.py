@@ -46,7 +46,16 @@ def load_embedder(spec: EmbedSpec) -> Embedder:
 
 
 def embedder_for(source: Source, spec: EmbedSpec) -> Embedder:
-    """Return `load_embedder(spec)`, or the stand-in for a source that brings its own embeddings.
+    """Return the embedder of a source: `load_embedder(spec)`, or a placeholder if the source provides embeddings.
+
+    Parameters
+    ----------
+    source : Source
+    spec : EmbedSpec
+
+    Returns
+    -------
+    Embedder
 
     Raises
     ------

@@ -147,5 +147,16 @@ def parse_model_args(items: Iterable[str]) -> dict[str, object]:
 
 
 def slug(model: str, size: int) -> str:
-    """Return the name of an embedding: the model and its input size in the characters ``[a-z0-9._-]``."""
+    """Return the name of an embedding: the model and its input size in the characters ``[a-z0-9._-]``.
+
+    Parameters
+    ----------
+    model : str
+    size : int
+        Side of the input in pixels.
+
+    Returns
+    -------
+    str
+    """
     return f"{re.sub(r'[^a-z0-9._-]+', '-', model.lower()).strip('-.')}-{size}"

@@ -61,6 +61,22 @@ class Block:
 def batch_ranges(n: int, batch_size: int) -> list[tuple[int, int]]:
     """Return the (start, stop) of consecutive blocks of `batch_size` samples; the last may be shorter.
 
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    batch_size : int
+        At least 1.
+
+    Returns
+    -------
+    list of (int, int)
+
+    Raises
+    ------
+    InputError
+        `n` is negative, or `batch_size` below 1.
+
     >>> batch_ranges(5, 2)
     [(0, 2), (2, 4), (4, 5)]
     """

@@ -29,6 +29,16 @@ def decode_into(
 ) -> str | None:
     """Fill one row of a buffer.
 
+    Parameters
+    ----------
+    buffer : SharedBuffer
+    row : int
+        Row to fill.
+    images : Images
+    transform : Transform
+    sample : (bytes, int)
+        Id and index of the sample.
+
     Returns
     -------
     str or None

@@ -28,11 +28,24 @@ def finite_rows(X: npt.NDArray[np.floating]) -> Mask:
 def components(
     X: npt.NDArray[np.floating], rows: Mask, most: int, n_threads: int
 ) -> tuple[npt.NDArray[np.float64], Floats]:
-    """Return mean (d,) and scaled principal directions (d, m) of the rows marked, the coordinates having unit
-    mean square over all m together.
+    """Return the principal directions of the marked rows, scaled so that the m coordinates have unit mean square.
 
     Blocks are multiplied on one thread each and added in their order, so the sum has the same bits on any
     number of threads.
+
+    Parameters
+    ----------
+    X : ndarray of float, shape (N, d)
+    rows : ndarray of bool, shape (N,)
+        Rows to use, all finite; at most 25,000 of them are read.
+    most : int
+        Largest m.
+    n_threads : int
+
+    Returns
+    -------
+    mean : ndarray of float64, shape (d,)
+    directions : ndarray of float32, shape (d, m)
     """
     used = np.flatnonzero(rows)
     if len(used) > _COVARIANCE_ROWS:
@@ -70,7 +83,22 @@ def project(
     kind: torch.dtype,
     n_threads: int,
 ) -> torch.Tensor:
-    """Return the principal coordinates of all rows, zeros for rows that are not finite."""
+    """Return the principal coordinates of all rows, zeros for rows that are not finite.
+
+    Parameters
+    ----------
+    X : ndarray of float, shape (N, d)
+    finite : ndarray of bool, shape (N,)
+    directions : (ndarray of float64, ndarray of float32)
+        Mean (d,) and directions (d, m) from `components`.
+    kind : torch.dtype
+        Of the result.
+    n_threads : int
+
+    Returns
+    -------
+    Tensor, shape (N, m)
+    """
     import torch
 
     mean, axes = directions

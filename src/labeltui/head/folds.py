@@ -106,7 +106,24 @@ def _fill(have: npt.NDArray[np.int64], amount: int, total: npt.NDArray[np.int64]
 
 
 def same_length(array: npt.NDArray[Any], n: int, name: str) -> npt.NDArray[Any]:
-    """Return `array` if it has `n` entries."""
+    """Return `array` if it has `n` entries.
+
+    Parameters
+    ----------
+    array : ndarray
+    n : int
+    name : str
+        Of the array, for the message.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+
+    Raises
+    ------
+    InputError
+        It has another shape.
+    """
     if array.shape != (n,):
         raise InputError(
             f"{name} must have one entry for each label", f"got shape {array.shape} for {n} labels"

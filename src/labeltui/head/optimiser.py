@@ -54,7 +54,19 @@ class AdamW:
 
 
 def one_cycle(done: float, warm: float = 0.2) -> float:
-    """Share of the peak learning rate after a share `done` of all steps: cosine up, cosine down."""
+    """Fraction of the peak learning rate after the fraction `done` of all steps: cosine up, cosine down.
+
+    Parameters
+    ----------
+    done : float
+        0..1.
+    warm : float
+        Fraction of the steps in which the rate rises.
+
+    Returns
+    -------
+    float
+    """
     if done < warm:
         return 0.04 + 0.96 * 0.5 * (1.0 - math.cos(math.pi * done / warm))
     return 0.5 * (1.0 + math.cos(math.pi * (done - warm) / (1.0 - warm)))

@@ -13,11 +13,44 @@ Mask = npt.NDArray[np.bool_]
 
 
 def require(holds: bool, message: str, got: object, hint: str = "") -> None:
+    """Raise InputError unless a condition holds.
+
+    Parameters
+    ----------
+    holds : bool
+    message : str
+        The requirement.
+    got : object
+        The value; empty = not shown.
+    hint : str
+
+    Raises
+    ------
+    InputError
+    """
     if not holds:
         raise InputError(message, f"got {got}" if got != "" else "", hint)
 
 
 def validate_labels(labels: npt.ArrayLike, n_classes: int) -> tuple[Labels, Mask]:
+    """Validate labels and return them as int32, with the mask of the labelled samples.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+        -1 = none.
+    n_classes : int
+
+    Returns
+    -------
+    labels : ndarray of int32, shape (N,)
+    known : ndarray of bool, shape (N,)
+
+    Raises
+    ------
+    InputError
+        They are not one-dimensional integers in -1..n_classes-1.
+    """
     given = np.asarray(labels)
     require(given.ndim == 1, "labels must be one-dimensional", given.shape)
     require(given.dtype.kind in "iu", "labels must be whole numbers", given.dtype)

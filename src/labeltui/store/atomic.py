@@ -59,7 +59,14 @@ def sync_directory(path: Path) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """Write one JSON object atomically."""
+    """Write one JSON object atomically.
+
+    Parameters
+    ----------
+    path : Path
+    value : mapping of str to object
+        JSON values.
+    """
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
 

@@ -143,7 +143,18 @@ def _matches(file: H5, parts: list[str]) -> Iterator[str]:
 
 
 def shape_faults(file: H5, sizes: Mapping[str, int]) -> Iterator[str]:
-    """Yield the datasets of a file whose type or shape is not what their rule says, in words."""
+    """Yield a description of each dataset whose type or shape contradicts its rule.
+
+    Parameters
+    ----------
+    file : H5
+    sizes : mapping of str to int
+        Length of each axis by name, such as N and K.
+
+    Yields
+    ------
+    str
+    """
     for name, rule in datasets(file):
         try:
             shape, kind = file.shape(name), file.kind(name)
@@ -242,7 +253,18 @@ def _blocks(array: Array) -> Iterator[slice]:
 
 
 def require_complete(file: H5, where: str) -> dict[str, int]:
-    """See that an audit.h5 holds what every audit needs, in shapes that fit each other; return its `sizes`.
+    """Require that an audit.h5 has every mandatory dataset, in shapes that fit each other.
+
+    Parameters
+    ----------
+    file : H5
+    where : str
+        Name of the file, for the message.
+
+    Returns
+    -------
+    dict of str to int
+        Its `sizes`.
 
     Raises
     ------
@@ -272,5 +294,17 @@ def require_complete(file: H5, where: str) -> dict[str, int]:
 
 
 def damaged(where: str, got: str) -> DamagedAudit:
-    """Return the error for a file that contradicts itself."""
+    """Return the error for a file that contradicts itself.
+
+    Parameters
+    ----------
+    where : str
+        Name of the file.
+    got : str
+        The contradiction.
+
+    Returns
+    -------
+    DamagedAudit
+    """
     return DamagedAudit(f"{safe(where)} must be complete", got, "copy it again, or scan again")

@@ -78,6 +78,16 @@ def pack_matrix(path: str, matrix: Any) -> dict[str, Array]:
     """Return the datasets of a dense matrix (``path``) or of a `scipy.sparse` one.
 
     The latter is held in compressed rows: ``path_shape`` (2,), ``path_indptr``, ``path_indices``, ``path_data``.
+
+    Parameters
+    ----------
+    path : str
+        Name of the dataset.
+    matrix : ndarray or scipy.sparse matrix, shape (K, K)
+
+    Returns
+    -------
+    dict of str to ndarray
     """
     if isinstance(matrix, np.ndarray):
         return {path: matrix}
@@ -527,7 +537,17 @@ class Names(Sequence[bytes]):
                 yield piece[left - origin : right - origin]
 
     def index(self, name: bytes, start: int = 0, stop: int | None = None) -> int:
-        """Return the position of one name; costs milliseconds for a million names and builds no table.
+        """Return the position of a name; takes milliseconds for a million names and builds no table.
+
+        Parameters
+        ----------
+        name : bytes
+        start, stop : int, optional
+            Range to search; by default all.
+
+        Returns
+        -------
+        int
 
         Raises
         ------

@@ -55,7 +55,7 @@ def rescore(
     ----------
     task : Task
     view : View
-    share : callable
+    fraction : callable
         Called with the finished fraction, 0..1.
     tuned : ndarray of float32, shape (N, K), optional
         Out-of-fold probabilities of a fine-tuned backbone. By default those of an earlier run, where the

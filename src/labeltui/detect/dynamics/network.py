@@ -55,14 +55,34 @@ class Network(nn.Module):
         self.register_buffer("share", torch.zeros(()))
 
     def both(self, curves: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-odds (b,) of the LSTM and of the linear model, from curves (b, STEPS, 8) and features (b, 10)."""
+        """Log-odds (b,) of the LSTM and of the linear model, from curves (b, STEPS, 8) and features (b, 10).
+
+        Parameters
+        ----------
+        curves : Tensor of float32, shape (b, STEPS, 8)
+        features : Tensor of float32, shape (b, 10)
+
+        Returns
+        -------
+        lstm, linear : Tensor of float32, shape (b,)
+        """
         states, _ = self.lstm(curves)  # (b, STEPS, hidden)
         means = curves.mean(dim=1)
         seen = torch.cat([states[:, -1], states.mean(dim=1), means, features], dim=1)
         return self.out(seen)[:, 0], self.plain(torch.cat([means[:, _SUMMED], features], dim=1))[:, 0]
 
     def forward(self, curves: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Log-odds (b,) from curves (b, STEPS, 8) and features (b, 10)."""
+        """Log-odds (b,) from curves (b, STEPS, 8) and features (b, 10).
+
+        Parameters
+        ----------
+        curves : Tensor of float32, shape (b, STEPS, 8)
+        features : Tensor of float32, shape (b, 10)
+
+        Returns
+        -------
+        Tensor of float32, shape (b,)
+        """
         return torch.lerp(*self.both(curves, features), self.share)
 
 
