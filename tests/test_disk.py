@@ -213,7 +213,7 @@ def test_a_full_disk_refuses_by_name_and_takes_up_again(tmp_path: Path, small_di
         with pytest.raises(UsageError, match="No space"):
             export(audit, small_disk / "labels.csv")
         with pytest.raises(JobError, match="No space"):
-            jobs.Trainer(audit, request=Request(head=HEAD)).start()
+            jobs.JobManager(audit, request=Request(head=HEAD)).start()
     assert not list(small_disk.glob(".*.tmp"))
     assert jobs.list_jobs(path) == []
     assert check(path).whole

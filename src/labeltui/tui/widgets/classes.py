@@ -16,7 +16,7 @@ HEADINGS = {
     "samples": ("samples", "n"),
     "reviewed": ("reviewed", "done"),
     "flags": ("flags", "left"),
-    "self_share": ("own class", "own"),
+    "self_similarity": ("own class", "own"),
     "spectral_share": ("spectral", "spec"),
 }
 """Headings, long and short, of the number that the classes are sorted by; else it is the overlap W."""
