@@ -64,11 +64,18 @@ def inherited(owner: ast.ClassDef, name: str, classes: dict[str, ast.ClassDef]) 
             yield from inherited(base_class, name, classes)
 
 
+def referenced(function: Function, classes: dict[str, ast.ClassDef]) -> Iterator[Function]:
+    """The method of a protocol that the docstring refers to, as in "See `module.Class.method`"."""
+    found = re.match(r"See `(?:\w+\.)*?(\w+)\.(\w+)`", ast.get_docstring(function) or "")
+    if found and (owner := classes.get(found[1])) is not None:
+        yield from (each for each in owner.body if isinstance(each, Function) and each.name == found[2])
+
+
 def survey(modules: dict[str, ast.Module]) -> dict[tuple[str, str], bool]:
     """Whether each function that needs a Parameters section has a complete one, by (path, name).
 
-    Click documents the options of commands, a base class its overridden methods, and a compiled kernel the Python
-    twin that the tests compare it with.
+    Click documents the options of commands, a base class or protocol its implementations, and a compiled kernel the
+    Python twin that the tests compare it with.
     """
     classes = {
         node.name: node for tree in modules.values() for node in tree.body if isinstance(node, ast.ClassDef)
@@ -82,7 +89,7 @@ def survey(modules: dict[str, ast.Module]) -> dict[tuple[str, str], bool]:
             if decorators(function) & {"command", "group", "overload"} or path == "_fast/reference.py":
                 continue
             if owner is not None:
-                bases = inherited(owner, function.name, classes)
+                bases = [*inherited(owner, function.name, classes), *referenced(function, classes)]
                 if any(set(parameters(each, owner)) <= documented(each) for each in bases):
                     continue
             name = function.name if owner is None else f"{owner.name}.{function.name}"

@@ -67,7 +67,18 @@ def choose_metric(
 
 
 def uncentred(features: Array, inside: npt.NDArray[np.bool_]) -> str:
-    """Return a note where the features' common mean hides from the cosine what tells them apart; else an empty text."""
+    """Return a note if a large common mean hides differences from the cosine, otherwise an empty string.
+
+    Parameters
+    ----------
+    features : ndarray of float, shape (N, d)
+    inside : ndarray of bool, shape (N,)
+        Samples to use.
+
+    Returns
+    -------
+    str
+    """
     some = features[_sample(np.flatnonzero(inside))].astype(np.float64)
     length = float((some**2).sum(axis=1).mean()) if len(some) else 0.0
     share = float((some.mean(axis=0) ** 2).sum()) / length if length else 0.0

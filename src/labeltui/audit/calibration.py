@@ -18,7 +18,19 @@ MOST_BINS = 5
 def checked(
     kinds: NDArray[np.int8], given: NDArray[np.int32], current: NDArray[np.int32]
 ) -> NDArray[np.int8]:
-    """What people found of the given labels, (N,): 1 right, 0 wrong, -1 not decided (or not decidable)."""
+    """Verdicts on the given labels: 1 correct, 0 wrong, -1 not decided.
+
+    Parameters
+    ----------
+    kinds : ndarray of int8, shape (N,)
+        Kind of each sample's decision, an index of `KINDS`.
+    given, current : ndarray of int32, shape (N,)
+        Labels before and after the decisions; -1 = none.
+
+    Returns
+    -------
+    ndarray of int8, shape (N,)
+    """
     found = np.full(len(kinds), -1, dtype=np.int8)
     decided = (kinds == KINDS.index("keep")) | (kinds == KINDS.index("relabel"))
     found[decided] = current[decided] == given[decided]

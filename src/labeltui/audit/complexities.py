@@ -80,7 +80,14 @@ class Complexities:
     # changing
 
     def follow(self, samples: NDArray[np.int64], labels: NDArray[np.int32]) -> None:
-        """Give `samples` their new `labels` (-1 = out of S)."""
+        """Update the labels of samples.
+
+        Parameters
+        ----------
+        samples : ndarray of int64, shape (n,)
+        labels : ndarray of int32, shape (n,)
+            New labels; -1 = out of S.
+        """
         with self._lock:
             self._version += 1
             self._backlog.append((samples, labels))
@@ -220,14 +227,36 @@ class Complexities:
         return row / total if total else np.zeros(self.K)
 
     def W_entry(self, a: int, b: int) -> float:
-        """Overlap of two classes."""
+        """Overlap of two classes.
+
+        Parameters
+        ----------
+        a, b : int
+            Class indices.
+
+        Returns
+        -------
+        float
+        """
         stored = self._matrix("W")
         if not self.moved and stored is not None:
             return float(stored[a, b])
         return float(np.minimum(self.S_row(a), self.S_row(b)).sum())
 
     def pairs(self, by: str, limit: int | None) -> list[PairRow]:
-        """See `labeltui.audit.Audit.pairs`."""
+        """Pairs of classes by overlap; see `labeltui.audit.Audit.pairs`.
+
+        Parameters
+        ----------
+        by : {"overlap", "directed"}
+        limit : int or None
+            Number of pairs; None = all.
+
+        Returns
+        -------
+        list of PairRow
+            In descending order of overlap.
+        """
         if by not in ("overlap", "directed"):
             raise InputError("pairs are ranked by 'overlap' or 'directed'", f"got {safe(by)}")
         W, S = self.W(), self.S()
@@ -272,9 +301,20 @@ class Complexities:
     def what_if(
         self, samples: NDArray[np.int64], labels: NDArray[np.int32]
     ) -> Callable[[], tuple[Complexity, Complexity]]:
-        """What these relabels would change: call the result, on any thread, for before and after.
+        """Prepare to compare the complexity before and after hypothetical relabels.
 
         The counts are copied and the relabels tried there too: of ten thousand samples that takes 50 ms.
+
+        Parameters
+        ----------
+        samples : ndarray of int64, shape (n,)
+        labels : ndarray of int32, shape (n,)
+            -1 = out of S.
+
+        Returns
+        -------
+        callable
+            Returns the complexities before and after; thread-safe.
         """
 
         def solve() -> tuple[Complexity, Complexity]:

@@ -15,9 +15,19 @@ from labeltui.text import safe
 
 
 def newest(store: Store, rows: Sequence[GenerationRow]) -> Store:
-    """The store at the generation that the journal made current last, of those whose file is there.
+    """The store at the generation that became current last, among those whose file exists.
 
     A file may be gone when somebody copied only part of the audit; the older scores then still serve.
+
+    Parameters
+    ----------
+    store : Store
+    rows : sequence of GenerationRow
+        From the journal, oldest first.
+
+    Returns
+    -------
+    Store
     """
     there = set(store.generations())
     for row in reversed(rows):
@@ -96,7 +106,17 @@ def prepare(store: Store, rows: Sequence[GenerationRow], refused: set[str]) -> l
 
 
 def numbered(row: GenerationRow, seq: int) -> GenerationRow:
-    """The same row with the number of its action."""
+    """Return the row with the number of its action.
+
+    Parameters
+    ----------
+    row : GenerationRow
+    seq : int
+
+    Returns
+    -------
+    GenerationRow
+    """
     return replace(row, seq=seq)
 
 

@@ -204,9 +204,23 @@ class Ledger:
         stored: Sequence[StoredRow],
         class_index: Callable[[bytes | None], int],
     ) -> None:
-        """Replay what a journal holds; to be called once, on an empty ledger.
+        """Replay a journal; called once, on an empty log.
 
         The stacks are replayed on the actions alone; the rows of those in effect are then linked in one step.
+
+        Parameters
+        ----------
+        actions : sequence of Action
+            In order.
+        stored : sequence of tuple
+            Rows of the decisions.
+        class_index : callable
+            Maps a class id to its index; -1 for None.
+
+        Raises
+        ------
+        DamagedAudit
+            The journal contradicts itself or the audit.
         """
         kind_number = {kind: number for number, kind in enumerate(KINDS)}
         unknown = {row[2] for row in stored} - kind_number.keys()

@@ -257,7 +257,19 @@ class Reading:
         return found
 
     def evidence(self, i: int, k: int | None = None) -> evidence_.Evidence:
-        """Why this sample: votes, its `k` nearest neighbours (by default those that CSG counts), overlap."""
+        """Gather the evidence about a sample: votes, neighbours, overlap.
+
+        Parameters
+        ----------
+        i : int
+            Sample index.
+        k : int, optional
+            Number of neighbours; by default those counted by the CSG.
+
+        Returns
+        -------
+        Evidence
+        """
         return evidence_.gather(
             self._store, self._current, self.names, self._complexities, self._duplicates, i, k or self.csg_k
         )

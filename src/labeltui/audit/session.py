@@ -161,7 +161,18 @@ class Audit(Reading):
         return self._act("decide", kind, samples, kinds, new, seconds, notes)
 
     def note(self, i: int, text: str) -> Step:
-        """Put a note on a sample, decided or not; empty text removes it."""
+        """Set the note of a sample, decided or not; empty text removes it.
+
+        Parameters
+        ----------
+        i : int
+            Sample index.
+        text : str
+
+        Returns
+        -------
+        Step
+        """
         samples, _ = self._targets([i], "keep", None)
         return self._act(
             "note",
@@ -258,7 +269,20 @@ class Audit(Reading):
     def what_if(
         self, indices: ArrayLike, kind: str = "relabel", label: int | ArrayLike | None = None
     ) -> WhatIf:
-        """What a decision would change, with nothing changed yet; see `what_if_later`."""
+        """Compute what a decision would change, without making it; see `what_if_later`.
+
+        Parameters
+        ----------
+        indices : array-like of int, shape (n,)
+        kind : str
+            One of `KINDS`.
+        label : int or array-like of int, optional
+            For "relabel": one label, or one per sample.
+
+        Returns
+        -------
+        WhatIf
+        """
         return self.what_if_later(indices, kind, label)()
 
     def what_if_later(

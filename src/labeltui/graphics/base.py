@@ -115,7 +115,19 @@ class Encoder(Protocol):
 
 
 def fit(width: int, height: int, box_width: int, box_height: int) -> tuple[int, int]:
-    """Return the largest size within a box that has the shape of `width` by `height`, at least 1 by 1."""
+    """Return the largest size within a box that has the shape of `width` by `height`, at least 1 by 1.
+
+    Parameters
+    ----------
+    width, height : int
+        Shape of the image.
+    box_width, box_height : int
+        Size of the box.
+
+    Returns
+    -------
+    width, height : int
+    """
     scale = min(box_width / width, box_height / height)
     return max(1, min(box_width, round(width * scale))), max(1, min(box_height, round(height * scale)))
 
@@ -124,6 +136,16 @@ def plain(image: Image.Image, crop: Crop = WHOLE) -> Image.Image:
     """Return the shown part of an image as RGB.
 
     Sixteen-bit and floating-point images are scaled to their own range, transparent pixels lie on mid grey.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    crop : (float, float, float, float)
+        Left, top, right, bottom of the part, as fractions of the image.
+
+    Returns
+    -------
+    PIL.Image.Image
     """
     if crop != WHOLE:
         left, top, right, bottom = crop
@@ -151,7 +173,18 @@ def plain(image: Image.Image, crop: Crop = WHOLE) -> Image.Image:
 
 
 def reduce(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Shrink an image to `width` by `height` where it is larger; smaller sides are left as they are."""
+    """Shrink an image to `width` by `height` where it is larger; smaller sides are left as they are.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    width, height : int
+        Pixels.
+
+    Returns
+    -------
+    PIL.Image.Image
+    """
     size = min(width, image.width), min(height, image.height)
     if size == image.size:
         return image
@@ -159,26 +192,79 @@ def reduce(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def shrunk(columns: int, rows: int, share: float) -> tuple[int, int]:
-    """Return a smaller area for an image that sent 1/`share` times too much; one cell at least."""
+    """Return a smaller area for an image that exceeded its budget of bytes; one cell at least.
+
+    Parameters
+    ----------
+    columns, rows : int
+        Current area in cells.
+    share : float
+        Budget divided by the bytes sent, below 1.
+
+    Returns
+    -------
+    columns, rows : int
+    """
     scale = min(0.95, share**0.5)
     smaller = max(1, int(columns * scale)), max(1, int(rows * scale))
     return smaller if smaller != (columns, rows) else (max(1, columns - 1), max(1, rows - 1))
 
 
 def centred(columns: int, rows: int, width: int, height: int) -> Box:
-    """Return the box of `width` by `height` cells in the middle of an area."""
+    """Return the box of `width` by `height` cells in the middle of an area.
+
+    Parameters
+    ----------
+    columns, rows : int
+        Size of the area in cells.
+    width, height : int
+        Size of the box in cells.
+
+    Returns
+    -------
+    Box
+    """
     return Box((columns - width) // 2, (rows - height) // 2, width, height)
 
 
 def cells(pixels: int, size: int) -> int:
-    """Return how many cells of `size` pixels are touched by `pixels` pixels."""
+    """Return how many cells of `size` pixels are touched by `pixels` pixels.
+
+    Parameters
+    ----------
+    pixels : int
+    size : int
+        Pixels of a cell.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
     return max(1, -(-pixels // size))
 
 
 def text_size(
     image_size: tuple[int, int], columns: int, rows: int, cell: Cell, per_cell: int
 ) -> tuple[int, int]:
-    """Return width and height of an image in dots: 1 across and `per_cell` down in each cell."""
+    """Return width and height of an image in dots: 1 across and `per_cell` down in each cell.
+
+    Parameters
+    ----------
+    image_size : (int, int)
+        Width and height in pixels.
+    columns, rows : int
+        Size of the area in cells.
+    cell : Cell
+        Size of a cell in pixels.
+    per_cell : int
+        Dots of a cell, one above the other.
+
+    Returns
+    -------
+    width, height : int
+        Dots.
+    """
     width, height = fit(*image_size, columns * cell.width, rows * cell.height)
     dots = max(1, round(width / cell.width)), max(1, round(height * per_cell / cell.height))
     return min(columns, dots[0]), min(rows * per_cell, dots[1])

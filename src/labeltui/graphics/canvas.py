@@ -54,7 +54,18 @@ EXPECT = 10.0
 
 
 def encoder_for(caps: Capabilities, light: bool = False) -> Encoder:
-    """Return the encoder for a terminal."""
+    """Return the encoder for a terminal.
+
+    Parameters
+    ----------
+    caps : Capabilities
+    light : bool
+        Dark text on a light background.
+
+    Returns
+    -------
+    Encoder
+    """
     if caps.kind == "sixel":
         return SixelEncoder(caps.cell, caps.registers, caps.geometry, TMUX_LIMIT if caps.tmux else None)
     if caps.kind == "kitty":
@@ -260,7 +271,18 @@ class Canvas:
             self.app.set_timer(0.05, self.request)
 
     def frame(self, update: CompositorUpdate | None, console: Console) -> str:
-        """Return a frame of Textual's, or none, and the pixels that must follow it."""
+        """Return a frame followed by its pixels.
+
+        Parameters
+        ----------
+        update : CompositorUpdate or None
+            Textual's frame; None if only pixels changed.
+        console : Console
+
+        Returns
+        -------
+        str
+        """
         self._drawn = True
         if self._painter is None:
             return "" if update is None else update.render_segments(console)

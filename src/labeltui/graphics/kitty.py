@@ -59,7 +59,21 @@ class KittyImage(PixelImage):
         return "".join(out)
 
     def place(self, image: int, placement: int, part: Box) -> str:
-        """Return the escape data that shows a part of a transmitted image at the cursor."""
+        """Return the escape data that shows a part of a transmitted image at the cursor.
+
+        Parameters
+        ----------
+        image : int
+            Its id in the terminal.
+        placement : int
+            Id of the placement.
+        part : Box
+            Part to show, in cells of the image.
+
+        Returns
+        -------
+        str
+        """
         keys = f"a=p,i={image},p={placement},c={part.width},r={part.height},C=1,q=2"
         if (part.width, part.height) != (self.box.width, self.box.height):
             left, right = (round(at * self.size[0] / self.box.width) for at in (part.x, part.x + part.width))
@@ -69,7 +83,19 @@ class KittyImage(PixelImage):
 
 
 def remove(image: int, placement: int) -> str:
-    """Return the escape data that takes one placement off the screen; the image stays in the terminal."""
+    """Return the escape data that takes one placement off the screen; the image stays in the terminal.
+
+    Parameters
+    ----------
+    image : int
+        Its id in the terminal.
+    placement : int
+        Id of the placement.
+
+    Returns
+    -------
+    str
+    """
     return f"\x1b_Ga=d,d=i,i={image},p={placement},q=2\x1b\\"
 
 

@@ -62,6 +62,13 @@ class Target:
 def render(update: CompositorUpdate, holes: Spans, console: Console) -> tuple[str, Spans | None]:
     """Render one of Textual's frames without the cells in `holes`.
 
+    Parameters
+    ----------
+    update : CompositorUpdate
+    holes : dict of int to list of (int, int)
+        Cells to leave out: spans of columns by line.
+    console : Console
+
     Returns
     -------
     tuple
@@ -119,7 +126,17 @@ def touched(update: CompositorUpdate | None) -> Callable[[Region], bool]:
 
 
 def visible(box: Region, clip: Region, covers: Iterable[Region]) -> Mask:
-    """Return which cells of `box` lie within `clip` and under none of `covers`."""
+    """Return which cells of `box` lie within `clip` and under none of `covers`.
+
+    Parameters
+    ----------
+    box, clip : Region
+    covers : iterable of Region
+
+    Returns
+    -------
+    ndarray of bool, shape (box.height, box.width)
+    """
     mask = np.full((box.height, box.width), clip.contains_region(box))
     _fill(mask, box, clip, True)
     for cover in covers:

@@ -195,6 +195,12 @@ def window_size() -> tuple[int, int, int, int] | None:
 def ask(environment: Mapping[str, str], budget: float = BUDGET) -> Answers | None:
     """Ask the controlling terminal and wait for its answer.
 
+    Parameters
+    ----------
+    environment : mapping of str to str
+    budget : float
+        Seconds to wait for an answer.
+
     Returns
     -------
     Answers or None
@@ -260,7 +266,18 @@ def cache_file() -> Path:
 
 
 def recall(name: str, file: Path) -> Answers | None:
-    """Return remembered answers of one terminal; a damaged file is as good as none."""
+    """Return the remembered answers of a terminal; a damaged file counts as empty.
+
+    Parameters
+    ----------
+    name : str
+        Of the terminal.
+    file : Path
+
+    Returns
+    -------
+    Answers or None
+    """
     try:
         entry = json.loads(file.read_bytes())["terminals"][name]
         answers = Answers()
@@ -273,7 +290,15 @@ def recall(name: str, file: Path) -> Answers | None:
 
 
 def remember(name: str, answers: Answers, file: Path) -> None:
-    """Remember a terminal's answers; failing to is no error."""
+    """Store a terminal's answers; errors are ignored.
+
+    Parameters
+    ----------
+    name : str
+        Of the terminal.
+    answers : Answers
+    file : Path
+    """
     terminals: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # none yet, or damaged: begin anew
         terminals = dict(json.loads(file.read_bytes())["terminals"])

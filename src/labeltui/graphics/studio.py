@@ -86,12 +86,17 @@ class Studio:
             return image
 
     def ask(self, owner: int, order: Order, load: Load, done: Done) -> None:
-        """Encode soon; `done` is called in the studio's thread.
+        """Encode in the background.
 
         Parameters
         ----------
         owner : int
-            Whoever waits. A second wish of the same owner replaces one that was not begun.
+            Requester; a new request replaces its previous one, unless that has started.
+        order : Order
+        load : callable
+            Returns the image.
+        done : callable
+            Called with the result, in the studio's thread.
         """
         with self._wake:
             self._urgent.pop(owner, None)
@@ -134,7 +139,20 @@ class Studio:
                 done(order, result)
 
     def make(self, order: Order, load: Load, encoder: Encoder | None = None) -> Result:
-        """Encode now, in the calling thread, and keep the image."""
+        """Encode in the calling thread and cache the image.
+
+        Parameters
+        ----------
+        order : Order
+        load : callable
+            Returns the image.
+        encoder : Encoder, optional
+            By default the studio's.
+
+        Returns
+        -------
+        Result
+        """
         encoder = encoder or self._encoder
         kept = self.ready(order)
         if kept is not None:

@@ -101,7 +101,21 @@ def count_not_ok(status: npt.NDArray[np.uint8]) -> dict[str, int]:
 def list_faults(
     ids: list[bytes], status: npt.NDArray[np.uint8], reasons: dict[int, str], limit: int = LISTED
 ) -> list[Fault]:
-    """Return the samples that are not ok, with their reasons."""
+    """Return the samples that are not ok, with their reasons.
+
+    Parameters
+    ----------
+    ids : list of bytes
+    status : ndarray of uint8, shape (N,)
+        See `labeltui.store.STATUS_NAMES`.
+    reasons : dict of int to str
+        By sample index.
+    limit : int
+
+    Returns
+    -------
+    list of Fault
+    """
     return [
         Fault(index, safe(ids[index]), paths.STATUS_NAMES[status[index]], safe(reasons.get(index, "")))
         for index in np.flatnonzero(status != paths.OK)[:limit].tolist()
@@ -109,7 +123,19 @@ def list_faults(
 
 
 def remarks(ids: list[bytes], status: npt.NDArray[np.uint8], reasons: dict[int, str]) -> list[str]:
-    """Return one note for each remark on samples that are ok, with their number and an example."""
+    """Return one note for each remark on samples that are ok, with their number and an example.
+
+    Parameters
+    ----------
+    ids : list of bytes
+    status : ndarray of uint8, shape (N,)
+    reasons : dict of int to str
+        By sample index.
+
+    Returns
+    -------
+    list of str
+    """
     of: dict[str, list[int]] = {}
     for index, text in reasons.items():
         if status[index] == paths.OK:
@@ -120,7 +146,18 @@ def remarks(ids: list[bytes], status: npt.NDArray[np.uint8], reasons: dict[int, 
 
 
 def commonest(faults: list[Fault], limit: int = 3) -> str:
-    """Return the most frequent reasons, for an error."""
+    """Return the most frequent reasons, for an error.
+
+    Parameters
+    ----------
+    faults : list of Fault
+    limit : int
+        Number of reasons.
+
+    Returns
+    -------
+    str
+    """
     counts = Counter(fault.reason or fault.status for fault in faults)
     return "; ".join(f"{count:,} x {reason}" for reason, count in counts.most_common(limit))
 

@@ -54,6 +54,15 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
     ``splits``, ``pred_probs`` with ``classes``. Python objects are never unpickled. An integer label is a
     class id, -1 is none.
 
+    Parameters
+    ----------
+    path : Path
+    options : SourceOptions
+
+    Returns
+    -------
+    Arrays
+
     Raises
     ------
     SourceError
@@ -126,7 +135,19 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
 
 
 def check_images(images: Array, n: int, name: str) -> None:
-    """Raise SourceError unless `images` is a stack of `n` uint8 images with 1, 3 or 4 channels last."""
+    """Raise SourceError unless `images` are `n` uint8 images with 1, 3 or 4 channels last.
+
+    Parameters
+    ----------
+    images : ndarray
+    n : int
+    name : str
+        Of the array, for the message.
+
+    Raises
+    ------
+    SourceError
+    """
     hint = "save uint8 of shape (N, H, W) or (N, H, W, C) with 1, 3 or 4 channels; 2-D floats are embeddings"
     if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] not in (1, 3, 4):
         hint = "the channels seem to come first: save images.transpose(0, 2, 3, 1)"
@@ -142,7 +163,19 @@ def check_images(images: Array, n: int, name: str) -> None:
 
 
 def check_embeddings(embeddings: Array, n: int, name: str) -> None:
-    """Raise SourceError unless `embeddings` is (`n`, d) floats; rows may be non-finite."""
+    """Raise SourceError unless `embeddings` are floats of shape (n, d); rows may be non-finite.
+
+    Parameters
+    ----------
+    embeddings : ndarray
+    n : int
+    name : str
+        Of the array, for the message.
+
+    Raises
+    ------
+    SourceError
+    """
     if embeddings.dtype.kind != "f" or embeddings.ndim != 2 or 0 in embeddings.shape or len(embeddings) != n:
         raise SourceError(
             "embeddings are floats of shape (N, d), one row for each sample",
@@ -152,7 +185,19 @@ def check_embeddings(embeddings: Array, n: int, name: str) -> None:
 
 
 def to_bytes(values: Array, what: str, name: str) -> list[bytes | None]:
-    """Return names given as integers or strings; -1 and "" are None.
+    """Return names from integers or strings; -1 and "" become None.
+
+    Parameters
+    ----------
+    values : ndarray of int or str, shape (N,)
+    what : str
+        Their meaning, for the message.
+    name : str
+        Of the array, for the message.
+
+    Returns
+    -------
+    list of bytes or None
 
     Raises
     ------

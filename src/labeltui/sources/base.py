@@ -202,14 +202,37 @@ def order_classes(labels: Iterable[bytes | None], extra: Iterable[bytes] = ()) -
 
 
 def listed(names: Iterable[bytes | str], limit: int = SHOWN) -> str:
-    """Return names for showing, cut after `limit` of them."""
+    """Join names for display, cut after `limit` of them.
+
+    Parameters
+    ----------
+    names : iterable of bytes or str
+    limit : int
+
+    Returns
+    -------
+    str
+    """
     shown = list(names)
     text = ", ".join(safe(name) for name in shown[:limit])
     return f"{text} and {len(shown) - limit} more" if len(shown) > limit else text
 
 
 def faults(message: str, found: Sequence[str], hint: str) -> SourceError:
-    """Return one error that lists many faults, each on its own line."""
+    """Return one error that lists several faults, each on its own line.
+
+    Parameters
+    ----------
+    message : str
+        The requirement.
+    found : sequence of str
+        The faults; the first ones are shown.
+    hint : str
+
+    Returns
+    -------
+    SourceError
+    """
     lines = list(found[:SHOWN])
     if len(found) > SHOWN:
         lines.append(f"and {len(found) - SHOWN:,} more")
@@ -217,7 +240,17 @@ def faults(message: str, found: Sequence[str], hint: str) -> SourceError:
 
 
 def check_labels(labels: Sequence[bytes | None], what: str) -> list[str]:
-    """Return the notes that any list of labels may deserve.
+    """Return notes on a list of labels.
+
+    Parameters
+    ----------
+    labels : sequence of bytes or None
+    what : str
+        Name of the source, for the message.
+
+    Returns
+    -------
+    list of str
 
     Raises
     ------

@@ -164,7 +164,18 @@ def grey_levels(data: bytes) -> npt.NDArray[np.uint16] | None:
 
 
 def to_rgb(image: Image.Image, levels: Levels | None = None) -> Image.Image:
-    """Return a loaded image as 8-bit RGB; `levels` as for `decode`."""
+    """Return a loaded image as 8-bit RGB.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    levels : Levels, optional
+        As for `decode`.
+
+    Returns
+    -------
+    PIL.Image.Image
+    """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):

@@ -51,6 +51,16 @@ def open_folder(path: Path, options: SourceOptions) -> Folder:
     order of their paths' bytes. Names that start with a dot and directories in `FOREIGN` are ignored. Symbolic
     links are followed; a directory that is met again below the same class, as in a loop, is not.
 
+    Parameters
+    ----------
+    path : Path
+        Root of the tree.
+    options : SourceOptions
+
+    Returns
+    -------
+    Folder
+
     Raises
     ------
     SourceError

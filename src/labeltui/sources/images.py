@@ -76,6 +76,16 @@ class Images(ABC):
     def image(self, sample_id: bytes, index: int) -> Image.Image:
         """Return one image, RGB and upright.
 
+        Parameters
+        ----------
+        sample_id : bytes
+        index : int
+            Position of the sample.
+
+        Returns
+        -------
+        PIL.Image.Image
+
         Raises
         ------
         MissingImage, UnreadableImage
@@ -202,6 +212,16 @@ class ScannedImages(Images):
     def image(self, sample_id: bytes, index: int) -> Image.Image:
         """Return one image, RGB and upright.
 
+        Parameters
+        ----------
+        sample_id : bytes
+        index : int
+            Position of the sample.
+
+        Returns
+        -------
+        PIL.Image.Image
+
         Raises
         ------
         MissingImage, UnreadableImage
@@ -229,8 +249,17 @@ class ScannedImages(Images):
 
 
 def load_array(file: Path, key: str | None) -> npt.NDArray[np.generic]:
-    """Return an array of a ``.npy`` file, or one by name of an ``.npz`` file; memory-mapped unless it is
-    compressed.
+    """Return an array of a ``.npy`` or ``.npz`` file, memory-mapped unless it is compressed.
+
+    Parameters
+    ----------
+    file : Path
+    key : str or None
+        Name of the array in an ``.npz`` file; None for a ``.npy`` file.
+
+    Returns
+    -------
+    ndarray
 
     Raises
     ------

@@ -101,7 +101,16 @@ def open_source(path: Path, options: SourceOptions | None = None) -> Source:
 
 
 def reopen_source(description: Mapping[str, object], root: Path) -> Source:
-    """Open a source again from what `Source.describe` returned, wherever its root is now.
+    """Reopen a source from what `Source.describe` returned, at a possibly new root.
+
+    Parameters
+    ----------
+    description : mapping of str to object
+    root : Path
+
+    Returns
+    -------
+    Source
 
     Raises
     ------

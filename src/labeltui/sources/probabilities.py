@@ -78,7 +78,32 @@ def check_probabilities(
     name: str,
     matched: bool = False,
 ) -> Probabilities:
-    """Check probabilities and find the classes of their columns; errors as in `read_probabilities`."""
+    """Validate probabilities and match their columns to classes.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (N, K)
+    classes : list of bytes or None
+        Classes of the columns, if the file has them.
+    options : SourceOptions
+    ids : sequence of bytes
+        Sample ids, for messages.
+    notes : list of str
+        Notes are appended.
+    name : str
+        Of the file, for messages.
+    matched : bool
+        Rows were matched by id.
+
+    Returns
+    -------
+    Probabilities
+
+    Raises
+    ------
+    SourceError
+        As `read_probabilities`.
+    """
     order = None if options.class_order is None else [_bytes(item) for item in options.class_order]
     if classes is not None and order is not None and classes != order:
         raise SourceError(

@@ -46,10 +46,21 @@ def read_text(path: Path) -> str:
 
 
 def read_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield (line, fields) for each row of a delimited text, or (line, what is wrong with it).
+    """Yield the rows of a delimited text.
 
     Lines count from 1; a row that spans several has the number of its first. Empty lines are skipped. Fields
     may be quoted with ``"``, which is doubled inside.
+
+    Parameters
+    ----------
+    text : str
+    delimiter : str
+
+    Yields
+    ------
+    line : int
+    fields : list of str, or str
+        A string describes what is wrong with the row.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     while True:
@@ -66,7 +77,19 @@ def read_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]
 
 
 def find_delimiter(path: Path, text: str, wanted: Collection[str]) -> str:
-    """Return the delimiter whose header has most of the wanted columns; ties go to the usual one of the file's name."""
+    """Return the delimiter whose header has most of the wanted columns; ties go to the default of the file extension.
+
+    Parameters
+    ----------
+    path : Path
+    text : str
+    wanted : collection of str
+        Column names.
+
+    Returns
+    -------
+    str
+    """
     usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
 
     def matches(delimiter: str) -> int:

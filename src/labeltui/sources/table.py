@@ -49,6 +49,15 @@ def open_table(path: Path, options: SourceOptions) -> Table:
     is none. A file that stands there again with another label or split is another sample of the same image, with
     ``./`` before its name in the id: copies whose labels disagree are found as such. The same row again is left out.
 
+    Parameters
+    ----------
+    path : Path
+    options : SourceOptions
+
+    Returns
+    -------
+    Table
+
     Raises
     ------
     SourceError

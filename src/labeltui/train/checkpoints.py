@@ -73,12 +73,32 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def prefixed(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Put ``prefix.`` before the names."""
+    """Prepend ``prefix.`` to the names of tensors.
+
+    Parameters
+    ----------
+    prefix : str
+    tensors : mapping of str to Tensor
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def part(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors whose names begin with ``prefix.``, without it."""
+    """Select the tensors whose names begin with ``prefix.``, and strip it.
+
+    Parameters
+    ----------
+    prefix : str
+    tensors : mapping of str to Tensor
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
     cut = len(prefix) + 1
     return {name[cut:]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
 
@@ -94,7 +114,14 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Give an optimiser the state back; its groups are those it was made with."""
+    """Restore the state of an optimiser that has the same parameter groups.
+
+    Parameters
+    ----------
+    optimiser : torch.optim.Optimizer
+    tensors : mapping of str to Tensor
+        From `optimiser_tensors`.
+    """
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         number, _, key = name.partition(".")

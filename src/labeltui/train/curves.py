@@ -70,9 +70,20 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Draw values as a line of blocks between their least and their largest, at most `width` cells.
+    """Draw values as a line of blocks, scaled to their range.
 
     More values than cells are averaged. Equal values lie in the middle.
+
+    Parameters
+    ----------
+    values : sequence of float
+        Values that are not finite are blank.
+    width : int
+        Largest number of cells.
+
+    Returns
+    -------
+    str
 
     >>> sparkline([0, 1, 2, 7], 8)
     '▁▂▃█'

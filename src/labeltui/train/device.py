@@ -17,7 +17,21 @@ WAIT_SECONDS = 1.0
 
 @contextlib.contextmanager
 def held(name: str, waiting: Callable[[], None], cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Hold the GPU that a job's device (``auto``, ``cpu``, ``cuda[:n]``) comes to, if it is one, for the block."""
+    """Hold the lock of a GPU inside the block.
+
+    Parameters
+    ----------
+    name : str
+        A job's device: ``auto``, ``cpu``, ``cuda`` or ``cuda:n``; without a GPU nothing is locked.
+    waiting : callable
+        Called while another job holds the GPU.
+    cancelled : callable
+        Whether to stop waiting.
+
+    Raises
+    ------
+    Cancelled
+    """
     import torch
 
     index = int(name.partition(":")[2] or 0)

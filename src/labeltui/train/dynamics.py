@@ -55,7 +55,16 @@ class Recorder:
         self._top = torch.full((len(self.rows) + 1,), -1, dtype=torch.int16, device=device)
 
     def note(self, index: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Record a batch: its samples (b,), their logits (b, K), and the labels they are trained on (b,)."""
+        """Record a batch.
+
+        Parameters
+        ----------
+        index : Tensor of int64, shape (b,)
+            Samples.
+        logits : Tensor, shape (b, K)
+        labels : Tensor of int64, shape (b,)
+            Labels used in training.
+        """
         import torch
 
         z = logits.detach().float()
@@ -82,7 +91,17 @@ class Recorder:
         self._top.copy_(tensors["top"])
 
     def finish(self, directory: Path, number: int, name: str = "") -> None:
-        """Write the epoch, and begin the next."""
+        """Write the current epoch and start the next.
+
+        Parameters
+        ----------
+        directory : Path
+            Of the run.
+        number : int
+            Of the epoch, in the file name.
+        name : str
+            Prefix of the file name.
+        """
         import torch
 
         values = self._values[:, :-1].cpu().numpy()
@@ -148,7 +167,16 @@ def clear(directory: Path) -> None:
 
 
 def write_dynamics(directory: Path, dynamics: Dynamics, fold: npt.NDArray[np.int8]) -> None:
-    """Write the dynamics of heads, which train in memory, in the same form."""
+    """Write the dynamics of heads, which are recorded in memory, in the format of a run.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the run.
+    dynamics : Dynamics
+        E epochs of N samples.
+    fold : ndarray of int8, shape (N,)
+    """
     arrays = {field: getattr(dynamics, field) for field in FIELDS}
     store.write_h5(directory / paths.DYNAMICS_FILE, {**arrays, "labels": dynamics.labels, "fold": fold}, {})
 

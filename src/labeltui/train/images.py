@@ -161,7 +161,19 @@ def batches(
 
 
 def plain(pixels: Pixels, number: int = 0) -> torch.Tensor:
-    """The images as they are: (b, H, W, 3) in memory is (b, 3, H, W) with the channels last."""
+    """Images without augmentation.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (b, H, W, 3)
+    number : int
+        Unused; see `Augmenter`.
+
+    Returns
+    -------
+    Tensor of uint8, shape (b, 3, H, W)
+        A view, channels last in memory.
+    """
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 

@@ -194,6 +194,23 @@ def start(
 def resume(audit: Path, run_id: str, *, launcher: str = "", minutes: float = 0.0, queue: bool = False) -> Job:
     """Resume a run that was lost, paused, cancelled or failed from its last checkpoint.
 
+    Parameters
+    ----------
+    audit : Path
+        The audit directory.
+    run_id : str
+        The id, or a unique beginning or end of it.
+    launcher : str
+        See `start`.
+    minutes : float
+        See `start`.
+    queue : bool
+        See `start`.
+
+    Returns
+    -------
+    Job
+
     Raises
     ------
     JobError
@@ -246,7 +263,26 @@ def require_no_links(directory: Path) -> None:
 
 
 def create(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> Path:
-    """Make the directory of a new job, as `start` does, and start no process; return ``runs/<id>``."""
+    """Create the directory of a new job without starting a process.
+
+    Parameters
+    ----------
+    audit : Path
+        The audit directory.
+    spec : TrainSpec
+    arrays : mapping of str to ndarray
+        See `start`.
+
+    Returns
+    -------
+    Path
+        ``runs/<id>``.
+
+    Raises
+    ------
+    JobError
+        The directory cannot be written.
+    """
     # Ids sort by age: a clock that stands still or goes back must not put a new run before an old one.
     moments = [_started(run.name) for run in _directories(audit)]
     moment = max([time.time(), *(m + 1 for m in moments)])
@@ -485,7 +521,17 @@ def cancel(job: Job) -> None:
 
 
 def follow(job: Job, poll_seconds: float = 0.5) -> Iterator[Job]:
-    """Yield the job after each change, the last time once it has ended."""
+    """Yield the job after each change, the last time once it has ended.
+
+    Parameters
+    ----------
+    job : Job
+    poll_seconds : float
+
+    Yields
+    ------
+    Job
+    """
     seen = None
     while True:
         job = read(job.directory)
@@ -529,7 +575,18 @@ def wait(job: Job, progress: StageProgress | None = None) -> Job:
 
 
 def list_lines(audit: Path, jobs: Sequence[Job]) -> list[str]:
-    """The jobs of an audit as a table for a terminal."""
+    """Format the jobs of an audit as a table.
+
+    Parameters
+    ----------
+    audit : Path
+        The audit directory.
+    jobs : sequence of Job
+
+    Returns
+    -------
+    list of str
+    """
     if not jobs:
         return [f"no runs yet; start one: labeltui train {shlex.quote(str(audit))}"]
     width, labels = max(len(job.what) for job in jobs), max(len(job.labels) for job in jobs)

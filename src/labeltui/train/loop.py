@@ -365,7 +365,15 @@ class Trainer:
         return asdict(self.train_state)
 
     def load(self, tensors: dict[str, torch.Tensor], state: State) -> None:
-        """Restore a state saved by `tensors` and `state`."""
+        """Restore a state saved by `tensors` and `state`.
+
+        Parameters
+        ----------
+        tensors : dict of str to Tensor
+            From `tensors`.
+        state : dict
+            From `state`.
+        """
         self.model.load_state_dict(checkpoints.part("model", tensors))
         checkpoints.load_optimiser(self.optimiser, checkpoints.part("optimiser", tensors))
         torch.set_rng_state(tensors["random.cpu"])
@@ -400,7 +408,18 @@ class Normalize:
 
 
 def schedule(done: float, warmup: float) -> float:
-    """Fraction of the peak learning rate after the fraction `done` of all steps: linear warm-up, then half a cosine.
+    """Fraction of the peak learning rate: linear warm-up, then half a cosine.
+
+    Parameters
+    ----------
+    done : float
+        Finished fraction of all steps.
+    warmup : float
+        Fraction of the steps in which the rate rises.
+
+    Returns
+    -------
+    float
 
     >>> schedule(0.05, 0.1), schedule(0.1, 0.1), round(schedule(0.55, 0.1), 6)
     (0.505, 1.0, 0.5)
@@ -411,7 +430,17 @@ def schedule(done: float, warmup: float) -> float:
 
 
 def half_type(precision: str, device: torch.device) -> torch.dtype | None:
-    """The 16-bit type of mixed precision, or None for float32."""
+    """The 16-bit type of mixed precision, or None for float32.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16", "float16"}
+    device : torch.device
+
+    Returns
+    -------
+    torch.dtype or None
+    """
     if precision == "auto":
         if device.type != "cuda":
             return None

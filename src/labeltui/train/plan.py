@@ -149,7 +149,21 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
 
 
 def named_labels(audit: Audit, opened: store.Store, name: str) -> NDArray[np.int32]:
-    """A label vector by its name: ``current``, ``given`` or ``TABLE:COLUMN``; (N,) int32, -1 = none."""
+    """A label vector by its name.
+
+    Parameters
+    ----------
+    audit : Audit
+    opened : Store
+        Of the same audit.
+    name : str
+        ``current``, ``given`` or ``TABLE:COLUMN``.
+
+    Returns
+    -------
+    ndarray of int32, shape (N,)
+        -1 = none.
+    """
     return _labels(audit, opened, name)
 
 

@@ -134,7 +134,18 @@ class Predictions:
 
     @classmethod
     def of(cls, rows: NDArray[np.integer], p: NDArray[np.float32]) -> Predictions:
-        """From probabilities (n, K) of the samples `rows`."""
+        """Predictions from probabilities.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (n,)
+            Samples.
+        p : ndarray of float32, shape (n, K)
+
+        Returns
+        -------
+        Predictions
+        """
         order = np.argsort(rows, kind="stable")
         p = p[order]
         best = p.argmax(axis=1).astype(np.int32)
@@ -149,7 +160,18 @@ class Predictions:
         return metrics
 
     def against(self, labels: NDArray[np.int32], n_classes: int) -> Metrics:
-        """Measure against a label vector (N,), on the samples that have a label there."""
+        """Measure against labels, on the samples that have one.
+
+        Parameters
+        ----------
+        labels : ndarray of int32, shape (N,)
+            -1 = none.
+        n_classes : int
+
+        Returns
+        -------
+        Metrics
+        """
         known = labels[self.rows] >= 0
         return measure(labels[self.rows[known]], self.predicted[known], self.confidence[known], n_classes)
 

@@ -233,5 +233,17 @@ def label_hash(labels: NDArray[np.int32]) -> str:
 
 
 def array_hash(values: NDArray[Any], dtype: str) -> str:
-    """SHA-256 of an array's values in a fixed type, as hex."""
+    """SHA-256 of an array in a fixed type.
+
+    Parameters
+    ----------
+    values : ndarray
+    dtype : str
+        Type to convert to, with byte order, such as ``<i4``.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
     return hashlib.sha256(np.ascontiguousarray(values, dtype=dtype).tobytes()).hexdigest()

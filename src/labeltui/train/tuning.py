@@ -34,9 +34,18 @@ def layers(model: Any) -> list[list[str]]:
 
 
 def optimiser_for(model: nn.Module, spec: BackboneSpec) -> torch.optim.Optimizer:
-    """Freeze what the spec says, and return an optimiser over the rest.
+    """Freeze the layers that the spec names, and return an optimiser over the others.
 
     Each of its groups has an ``lr_scale``. Vectors (biases, norms) are not decayed.
+
+    Parameters
+    ----------
+    model : nn.Module
+    spec : BackboneSpec
+
+    Returns
+    -------
+    torch.optim.Optimizer
 
     Raises
     ------

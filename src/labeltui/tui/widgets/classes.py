@@ -17,7 +17,7 @@ HEADINGS = {
     "reviewed": ("reviewed", "done"),
     "flags": ("flags", "left"),
     "self_similarity": ("own class", "own"),
-    "spectral_share": ("spectral", "spec"),
+    "spectral_contribution": ("spectral", "spec"),
 }
 """Headings, long and short, of the number that the classes are sorted by; else it is the overlap W."""
 
