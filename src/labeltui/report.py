@@ -191,6 +191,16 @@ def explanation_lines(said: Mapping[str, Any]) -> list[str]:
 def find_sample(audit: Audit, sample: str) -> int:
     """Return the index of a sample by its path or key, its name in the queue, or its row in exports.
 
+    Parameters
+    ----------
+    audit : Audit
+    sample : str
+        Path, name in the queue, or row.
+
+    Returns
+    -------
+    int
+
     Raises
     ------
     UsageError

@@ -361,7 +361,18 @@ class Keymap:
         return f"[{key}]" if key else f"{self.hint('palette')} {BY_ID[id_].label}"
 
     def action(self, screen: str, key: str) -> Action | None:
-        """Return the action that a key, by Textual's name, starts on a screen."""
+        """Return the action of a key on a screen.
+
+        Parameters
+        ----------
+        screen : str
+        key : str
+            Textual's name.
+
+        Returns
+        -------
+        Action or None
+        """
         return self._by_key.get((screen, key))
 
 

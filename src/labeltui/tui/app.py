@@ -397,7 +397,15 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     @work(group="cancel", exit_on_error=False)
     async def cancel_training(self, run_id: str = "", what: str = "training") -> None:
-        """Ask a run, by default the one that works, to stop."""
+        """Request that a run stop, by default the active one.
+
+        Parameters
+        ----------
+        run_id : str
+            Empty = the active run.
+        what : str
+            Its name in the message.
+        """
         jobs = await self._trainer()
         await asyncio.to_thread(jobs.cancel, run_id)
         self.top.say(f"{what} is asked to stop")
@@ -426,7 +434,15 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     @work(group="export", exit_on_error=False)
     async def export(self, out: Path, only_changed: bool, force: bool) -> None:
-        """Write the corrected labels, off the UI thread, and report the outcome."""
+        """Export the corrected labels, off the UI thread, and report the outcome.
+
+        Parameters
+        ----------
+        out : Path
+        only_changed : bool
+        force : bool
+            See `labeltui.export.export`.
+        """
         self.top.say(f"writing {safe(str(out))} …")
         try:
             done = await asyncio.to_thread(self._export, out, only_changed, force)

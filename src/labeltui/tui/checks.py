@@ -57,7 +57,19 @@ class Estimate:
 
 
 def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact interval of a share: ``hits`` of ``trials`` (Clopper and Pearson, 1934)."""
+    """Return the exact confidence interval of a proportion (Clopper and Pearson, 1934).
+
+    Parameters
+    ----------
+    hits : int
+    trials : int
+    confidence : float
+        0..1.
+
+    Returns
+    -------
+    low, high : float
+    """
     if trials == 0:
         return 0.0, 1.0
     from scipy.special import betaincinv
@@ -106,7 +118,19 @@ class Checks:
         return self._kept[key]
 
     def mix(self, queue: NDArray[np.int64], spec: QueueSpec) -> NDArray[np.int64]:
-        """Put the next random checks into a queue, one at every `EVERY`-th place."""
+        """Insert the next random checks into a queue, one at every `EVERY`-th position.
+
+        Parameters
+        ----------
+        queue : ndarray of int64
+            Samples in order.
+        spec : QueueSpec
+            Of the queue.
+
+        Returns
+        -------
+        ndarray of int64
+        """
         if not self.on or not self.applies(spec) or not len(queue):
             return queue
         rest = self.strata(spec)[1]

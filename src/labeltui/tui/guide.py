@@ -39,7 +39,19 @@ def _keys(rows: list[tuple[str, str]], width: int) -> Text:
 
 
 def welcome(audit: Audit, keymap: Keymap, width: int) -> Text:
-    """Return what somebody reads who starts for the first time."""
+    """Return the text of the first start.
+
+    Parameters
+    ----------
+    audit : Audit
+    keymap : Keymap
+    width : int
+        Cells.
+
+    Returns
+    -------
+    Text
+    """
     summary = audit.summary()
 
     def key(id_: str) -> str:
@@ -93,7 +105,19 @@ def words(width: int) -> Text:
 
 
 def missing_images(audit: Audit, keymap: Keymap, width: int) -> Text:
-    """Return what to do when the images are not where the scan saw them."""
+    """Return what to do when the images are not where the scan found them.
+
+    Parameters
+    ----------
+    audit : Audit
+    keymap : Keymap
+    width : int
+        Cells.
+
+    Returns
+    -------
+    Text
+    """
     palette = keymap.hint("palette")
     return [
         *_wrapped("The images are not where the scan saw them:", width),

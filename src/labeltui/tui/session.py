@@ -92,7 +92,14 @@ class Session:
         self.largest = self.classes.largest(column) or 1.0
 
     def open(self, spec: QueueSpec, keep: int | None = None) -> None:
-        """Build the queue of `spec`; `keep` stays the sample looked at, in the queue or not."""
+        """Build the queue of a spec.
+
+        Parameters
+        ----------
+        spec : QueueSpec
+        keep : int, optional
+            Sample that stays current, in the queue or not.
+        """
         self.spec = spec
         queue = self.audit.queue(spec)
         self.left = len(queue)
@@ -113,7 +120,13 @@ class Session:
         self.open(replace(self.spec, given=label, suggested=None))
 
     def open_pair(self, given: int, suggested: int) -> None:
-        """Open the flagged samples given one class and suggested another."""
+        """Open the flagged samples of one given and one suggested class.
+
+        Parameters
+        ----------
+        given, suggested : int
+            Class indices.
+        """
         self.open(
             replace(self.spec, given=given, suggested=suggested, decided=False, flagged=True, decision=None)
         )
@@ -169,7 +182,18 @@ class Session:
         return f"{len(self.selected):,} samples are marked; {self.keymap.hint('bulk')} decides on them"
 
     def typical(self, label: int, count: int) -> list[int]:
-        """Return samples given a class whose label is the most certain."""
+        """Return the samples of a class with the highest label scores.
+
+        Parameters
+        ----------
+        label : int
+            Class index.
+        count : int
+
+        Returns
+        -------
+        list of int
+        """
         members = np.flatnonzero(self.audit.given == label)
         best = np.argsort(-self.audit.scores[members], kind="stable")[:count]
         found: list[int] = members[best].tolist()
@@ -233,7 +257,23 @@ class Session:
         second: int | None = None,
         note: str | None = None,
     ) -> Outcome:
-        """Decide on samples as one action, and step on if the sample looked at is among them."""
+        """Decide on samples as one action, and advance if the current sample is among them.
+
+        Parameters
+        ----------
+        samples : sequence of int
+        kind : str
+            One of `labeltui.audit.KINDS`.
+        label : int or array-like of int, optional
+            For "relabel": one label, or one per sample.
+        second : int, optional
+            A second possible label.
+        note : str, optional
+
+        Returns
+        -------
+        Outcome
+        """
         audit = self.audit
         first = samples[0]
         before = int(audit.current[first])
@@ -253,7 +293,18 @@ class Session:
         return Outcome(f"{glyph} {words}", style, finished)
 
     def words(self, sample: int, before: int | None = None) -> tuple[str, str, str]:
-        """Return glyph, style and words of a sample's decision."""
+        """Describe the decision of a sample.
+
+        Parameters
+        ----------
+        sample : int
+        before : int, optional
+            Label before the decision; by default the given one.
+
+        Returns
+        -------
+        glyph, style, words : str
+        """
         audit = self.audit
         decision = audit.decision(sample)
         name = audit.sample_name(sample)
@@ -286,7 +337,17 @@ class Session:
         return Outcome(f"{did}: {step.kind} of {self.audit.sample_name(sample)}{more}", "link")
 
     def cut(self, name: str, width: int) -> str:
-        """Return a class's name in `width` cells; the end is kept where another one begins alike."""
+        """Fit a class name into `width` cells; the end is kept where another name starts alike.
+
+        Parameters
+        ----------
+        name : str
+        width : int
+
+        Returns
+        -------
+        str
+        """
         if self._same_start:
             return fit_end(name, width)
         return fit_ends(name, width) if self._shared_start.get(name, 0) >= width - 1 else fit(name, width)

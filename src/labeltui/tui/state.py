@@ -28,7 +28,14 @@ def first_time() -> bool:
 
 
 def save(session: Session, theme: str) -> None:
-    """Remember the place; a state that cannot be written is no reason to disturb anybody."""
+    """Save the position in the review; errors are ignored.
+
+    Parameters
+    ----------
+    session : Session
+    theme : str
+        Name of the theme.
+    """
     audit = session.audit
     file = file_of(audit.uuid)
     state = {
@@ -60,7 +67,19 @@ def load(uuid: str) -> dict[str, Any]:
 
 
 def restore(session: Session, state: dict[str, Any]) -> bool:
-    """Go back to the remembered place as far as it still exists; False when there is none."""
+    """Restore the saved position as far as it still exists.
+
+    Parameters
+    ----------
+    session : Session
+    state : dict
+        From `load`.
+
+    Returns
+    -------
+    bool
+        False if there is no saved position.
+    """
     audit = session.audit
     order = state.get("class_order")
     session.class_order = order if order in CLASS_ORDERS else "overlap"

@@ -153,7 +153,13 @@ class Wire:
         self._drawn: list[list[tuple[int, int, str]]] = []
 
     def forget(self, width: int, height: int) -> None:
-        """Know nothing of the terminal any more: the next frames are written as they are."""
+        """Discard what is known of the terminal, so that the next frames are written in full.
+
+        Parameters
+        ----------
+        width, height : int
+            Size of the terminal in cells.
+        """
         self.width, self.height = width, height
         self._characters = [[None] * width for _ in range(height)]
         self._styles = [[PLAIN] * width for _ in range(height)]

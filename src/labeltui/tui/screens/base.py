@@ -68,7 +68,14 @@ class TableScreen(Screen[T], inherit_bindings=False):
         raise NotImplementedError
 
     def say(self, text: str, style: str = "plain") -> None:
-        """Show one line of feedback."""
+        """Show one line of feedback.
+
+        Parameters
+        ----------
+        text : str
+        style : str
+            Name of a style.
+        """
         room = self.app.size.width - 2
         self.status.show([[(" ", "plain"), (fit(text, min(cell_len(text), room)), style)]])
 
@@ -186,7 +193,14 @@ class TableScreen(Screen[T], inherit_bindings=False):
         self.on_top.set()
 
     async def clicked(self, widget: Widget, y: int) -> None:
-        """Handle a click on a widget, at line `y` of the screen, completely."""
+        """Handle a click completely.
+
+        Parameters
+        ----------
+        widget : Widget
+        y : int
+            Line of the screen.
+        """
         if not isinstance(widget, Rows) or not widget.click(y):
             return
         if widget is not self.panel.matches:

@@ -43,7 +43,20 @@ class Sides:
 
 
 def measure(audit: Audit, runs: Sequence[str], reference: str) -> Sides:
-    """Compare runs on the given, the current and, where one is named, the reference labels."""
+    """Compare runs on the given, the current and optionally the reference labels.
+
+    Parameters
+    ----------
+    audit : Audit
+    runs : sequence of str
+        Ids of two runs.
+    reference : str
+        ``TABLE:COLUMN``, or empty.
+
+    Returns
+    -------
+    Sides
+    """
     from labeltui.train.compare import compare
 
     made: dict[str, Comparison] = {}

@@ -49,7 +49,19 @@ class Deciding(TableScreen[None]):
         second: int | None = None,
         samples: Sequence[int] = (),
     ) -> None:
-        """Decide, paint it, and say it."""
+        """Make a decision and show it.
+
+        Parameters
+        ----------
+        kind : str
+            One of `labeltui.audit.KINDS`.
+        label : int or array-like of int, optional
+            For "relabel": one label, or one per sample.
+        second : int, optional
+            A second possible label.
+        samples : sequence of int
+            By default the current sample.
+        """
         if not samples:
             sample = self.looked_at()
             if sample is None:

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
 
 def audit_line(session: Session, width: int) -> list[Piece]:
-    """Return the line at the top: the audit in numbers, and whether every decision is saved."""
+    """Return the top line: the audit in numbers, and whether every decision is saved.
+
+    Parameters
+    ----------
+    session : Session
+    width : int
+        Cells.
+
+    Returns
+    -------
+    list of Piece
+    """
     summary = session.audit.summary()
     csg, interval = summary.csg, summary.interval
     name = safe(session.audit.path.name, 24)
@@ -53,6 +64,18 @@ def queue_title(session: Session, letter: str, width: int) -> list[Piece]:
     """Return the title of the queue: its class or pair, how many are left, filters, marks.
 
     Where room is scarce the plain word goes first, then filters and names are cut; the numbers stay.
+
+    Parameters
+    ----------
+    session : Session
+    letter : str
+        Key of the pane.
+    width : int
+        Cells.
+
+    Returns
+    -------
+    list of Piece
     """
     spec, audit = session.spec, session.audit
     name = audit.names[spec.given] if spec.given is not None else "all classes"
@@ -78,7 +101,18 @@ def queue_title(session: Session, letter: str, width: int) -> list[Piece]:
 
 
 def checks_line(session: Session, wide: bool) -> list[Piece]:
-    """Return what the random checks say of this queue."""
+    """Return the estimates from the random checks of the queue.
+
+    Parameters
+    ----------
+    session : Session
+    wide : bool
+        Whether there is room for the long words.
+
+    Returns
+    -------
+    list of Piece
+    """
     known = session.checks.estimate(session.spec)
     pieces: list[Piece] = [(" CHECKS ", "title"), (f"{known.checks:,}{' done' if wide else ''}", "plain")]
     if known.precision is not None:
@@ -103,7 +137,19 @@ def new_scores(change: Change) -> str:
 
 
 def run_line(job: Job, curve: Curve | None, wide: bool) -> list[Piece]:
-    """Return how far a training run is, and how it learns."""
+    """Return the progress and learning curve of a training run.
+
+    Parameters
+    ----------
+    job : Job
+    curve : Curve or None
+    wide : bool
+        Whether there is room for the long words.
+
+    Returns
+    -------
+    list of Piece
+    """
     full, empty = bar(job.progress, 16 if wide else 8)
     pieces: list[Piece] = [
         (" TRAIN ", "title"),

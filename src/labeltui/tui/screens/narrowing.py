@@ -31,7 +31,18 @@ COLUMNS = {
 
 
 def filters_in_words(spec: QueueSpec, splits: list[str]) -> str:
-    """Say which filters are on, besides the class; empty when there are none."""
+    """Describe the active filters, the class aside; empty without any.
+
+    Parameters
+    ----------
+    spec : QueueSpec
+    splits : list of str
+        Names of the splits.
+
+    Returns
+    -------
+    str
+    """
     words = []
     if spec.decision is not None:
         words.append(f"decided {spec.decision}")

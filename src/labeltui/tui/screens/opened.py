@@ -49,7 +49,15 @@ class Opened(Deciding):
         self.paint_footer()
 
     def entitle_sample(self, title: str, sample: int, *more: Piece) -> None:
-        """Show the title with a sample's name, which is cut first, and its labels."""
+        """Show a title with the name and labels of a sample; the name is cut first.
+
+        Parameters
+        ----------
+        title : str
+        sample : int
+        *more : Piece
+            Further parts of the line.
+        """
         room = self.app.size.width - 1 - cell_len(self._below()) - cells([(title, ""), *more]) - 4
         labels = labels_title(self.session, sample, max(20, room - 6))
         name = self.session.audit.sample_name(sample)

@@ -381,7 +381,13 @@ class ReviewScreen(Narrowing):
         self.labeltui.cancel_training()
 
     def show_job(self, job: Job | None, curve: Curve | None = None) -> None:
-        """Paint the line of the training job; hidden while none runs."""
+        """Show the line of the active training run; hidden without one.
+
+        Parameters
+        ----------
+        job : Job or None
+        curve : Curve, optional
+        """
         shown = job is not None and job.active
         if shown != self.train_line.has_class("shown"):
             self.train_line.set_class(shown, "shown")

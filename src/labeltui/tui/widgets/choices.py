@@ -17,6 +17,18 @@ def choice_lines(session: Session, sample: int, width: int, wide: bool) -> list[
 
     With `wide` each suggested class has a line with a bar of its probability; else they follow one another, and
     only the first one's probability is written.
+
+    Parameters
+    ----------
+    session : Session
+    sample : int
+    width : int
+        Cells.
+    wide : bool
+
+    Returns
+    -------
+    list of list of Piece
     """
     audit = session.audit
     key = session.keymap.hint

@@ -93,7 +93,21 @@ def _cells(texts: Sequence[str], widths: Sequence[int], styles: Sequence[str]) -
 def neighbour_lines(
     session: Session, neighbours: Sequence[Neighbour], width: int, rows: int
 ) -> list[list[Piece]]:
-    """Return the nearest samples as a list of at most `rows` lines: id, label, and cosine similarity."""
+    """Return the nearest samples as a list of at most `rows` lines: id, label, and cosine similarity.
+
+    Parameters
+    ----------
+    session : Session
+    neighbours : sequence of Neighbour
+    width : int
+        Cells.
+    rows : int
+        Largest number of lines.
+
+    Returns
+    -------
+    list of list of Piece
+    """
     audit = session.audit
     width = min(width - 1, LIST_WIDTH)
     what = "cosine similarity" if width >= 44 else "cosine"
@@ -114,7 +128,19 @@ def neighbour_lines(
 
 
 def short_reasons(session: Session, evidence: Evidence, width: int) -> list[str]:
-    """Return the reasons in one line of `width` cells each; names of classes are shortened to fit."""
+    """Return the reasons in one line of `width` cells each; names of classes are shortened to fit.
+
+    Parameters
+    ----------
+    session : Session
+    evidence : Evidence
+    width : int
+        Cells.
+
+    Returns
+    -------
+    list of str
+    """
     audit = session.audit
     lines = []
     if evidence.group:

@@ -13,6 +13,17 @@ def labels_title(session: Session, sample: int, width: int) -> list[Piece]:
     """Return ``given automobile → deer .96`` in at most `width` cells.
 
     Where room is scarce the word goes first, then the names are shortened; the probability goes last.
+
+    Parameters
+    ----------
+    session : Session
+    sample : int
+    width : int
+        Cells.
+
+    Returns
+    -------
+    list of Piece
     """
     audit = session.audit
     given = session.name(int(audit.given[sample]))

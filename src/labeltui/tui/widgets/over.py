@@ -38,6 +38,15 @@ def rank(query: str, items: Sequence[Item[V]]) -> list[int]:
     All words of the query must occur; a match at the start of the text beats one at the start of a word, that beats
     one inside, and equals keep their order, except that the very text that was typed comes first. If nothing matches,
     letters in order are enough (``bdg`` finds budgie).
+
+    Parameters
+    ----------
+    query : str
+    items : sequence of Item
+
+    Returns
+    -------
+    list of int
     """
     words = fold(query).split()
     if not words:
@@ -186,7 +195,13 @@ class Reader(Vertical):
         return max(20, self.text.size.width - 2)
 
     def read(self, title: str, lines: list[list[Piece]]) -> None:
-        """Show lines."""
+        """Show lines of text.
+
+        Parameters
+        ----------
+        title : str
+        lines : list of list of Piece
+        """
         self.heading.show([[(title, "title")]])
         self.text.text_lines = lines
         self.text.reset(0)
@@ -238,13 +253,33 @@ class Panel(Vertical):
     def find(
         self, title: str, items: Sequence[Item[V]], take: Callable[[V], object], query: str = ""
     ) -> None:
-        """Let the person find one of `items`; `take` gets its value, unless they leave."""
+        """Ask the user to pick an item.
+
+        Parameters
+        ----------
+        title : str
+        items : sequence of Item
+        take : callable
+            Called with the value of the picked item; not called on escape.
+        query : str
+            Initial query.
+        """
         self.matches.items = items
         self.matches.found = rank(query, items)
         self._open(title, take, query, finding=True)
 
     def ask(self, title: str, take: Callable[[str], object], value: str = "", hint: str = "") -> None:
-        """Let the person write a line; `take` gets it, also when it is empty, unless they leave."""
+        """Ask the user for a line of text.
+
+        Parameters
+        ----------
+        title : str
+        take : callable
+            Called with the line, which may be empty; not called on escape.
+        value : str
+            Initial text.
+        hint : str
+        """
         self.matches.items, self.matches.found = (), []
         self._open(title, take, value, finding=False, hint=hint)
 
@@ -265,7 +300,19 @@ class Panel(Vertical):
         self.styles.offset = (0, OUTSIDE)
 
     def press(self, key: str, character: str | None) -> Callable[[], object] | None:
-        """Handle a key; returns what to do with the taken value, once something is taken."""
+        """Handle a key.
+
+        Parameters
+        ----------
+        key : str
+            Textual's name.
+        character : str or None
+
+        Returns
+        -------
+        callable or None
+            Call of `take` with the chosen value, once there is one.
+        """
         if key in ("escape", "ctrl+c"):
             self.close()
         elif key == "enter":

@@ -34,7 +34,20 @@ Piece = tuple[str, str]
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
-    """Return `text` cut or padded to exactly `width` cells; cut text ends in an ellipsis."""
+    """Return `text` cut or padded to exactly `width` cells; cut text ends in an ellipsis.
+
+    Parameters
+    ----------
+    text : str
+    width : int
+        Cells.
+    right : bool
+        Align right.
+
+    Returns
+    -------
+    str
+    """
     if width <= 0:
         return ""
     cells = cell_len(text)
@@ -44,7 +57,18 @@ def fit(text: str, width: int, right: bool = False) -> str:
 
 
 def fit_end(text: str, width: int) -> str:
-    """Like `fit`, but cut text keeps its end, which tells file names apart."""
+    """Like `fit`, but cut text keeps its end, which distinguishes file names.
+
+    Parameters
+    ----------
+    text : str
+    width : int
+        Cells.
+
+    Returns
+    -------
+    str
+    """
     if width <= 0:
         return ""
     while cell_len(text) > width:
@@ -53,7 +77,18 @@ def fit_end(text: str, width: int) -> str:
 
 
 def fit_ends(text: str, width: int) -> str:
-    """Like `fit`, but cut text keeps both its ends."""
+    """Like `fit`, but cut text keeps both its ends.
+
+    Parameters
+    ----------
+    text : str
+    width : int
+        Cells.
+
+    Returns
+    -------
+    str
+    """
     if cell_len(text) <= width or width < 3:
         return fit(text, width)
     head = set_cell_size(text, (width - 1) // 2).rstrip()
@@ -85,14 +120,37 @@ def cells(pieces: Iterable[Piece]) -> int:
 
 
 def bar(fraction: float, width: int) -> tuple[str, str]:
-    """Return a bar of `width` cells as its full and its empty part; half cells count."""
+    """Return a bar of `width` cells as its full and its empty part; half cells count.
+
+    Parameters
+    ----------
+    fraction : float
+        0..1.
+    width : int
+        Cells.
+
+    Returns
+    -------
+    full, empty : str
+    """
     halves = round(max(0.0, min(1.0, fraction)) * width * 2)
     full = "━" * (halves // 2) + ("╸" if halves % 2 else "")
     return full, " " * (width - len(full))
 
 
 def divide(first: str, second: str, room: int) -> tuple[int, int]:
-    """Return the cells that two names get in `room`: the longer one is cut first."""
+    """Return the cells of two names side by side; the longer one is cut first.
+
+    Parameters
+    ----------
+    first, second : str
+    room : int
+        Cells for both.
+
+    Returns
+    -------
+    first, second : int
+    """
     left = min(cell_len(first), max(room // 2, room - cell_len(second)))
     return left, min(cell_len(second), max(0, room - left))
 

@@ -55,7 +55,18 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         raise NotImplementedError
 
     def pieces(self, row: int, width: int) -> list[Piece]:
-        """Return what stands in a row, `width` cells wide."""
+        """Return the contents of a row.
+
+        Parameters
+        ----------
+        row : int
+        width : int
+            Cells.
+
+        Returns
+        -------
+        list of Piece
+        """
         raise NotImplementedError
 
     def heading(self, width: int) -> list[Piece]:
@@ -73,7 +84,20 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         return self.go(self.row + by * max(1, self.room - 1))
 
     def go(self, row: int, tell: bool = True) -> bool:
-        """Put the cursor on a row (clamped); False when it stood there."""
+        """Move the cursor to a row.
+
+        Parameters
+        ----------
+        row : int
+            Clamped to the existing rows.
+        tell : bool
+            Post a message about the move.
+
+        Returns
+        -------
+        bool
+            False if the cursor was there already.
+        """
         row = max(0, min(row, self.count() - 1))
         if row == self.row:
             return False
