@@ -54,7 +54,7 @@ def state(audit: Audit) -> dict[str, object]:
         "decisions": [audit.decision(i) for i in touched],
         "notes": [audit.note_of(i) for i in touched],
         "counts": audit.decisions(),
-        "T": np.asarray(audit._complexities.T).tolist(),
+        "T": np.asarray(audit._complexity.T).tolist(),
         "rows": [(r.index, r.samples, r.flags, r.flagged, r.reviewed) for r in audit.class_rows("index")],
         "queue": audit.queue().tolist(),
     }
@@ -64,7 +64,7 @@ def check_against_rebuild(audit: Audit) -> None:
     """Compare every number that is kept up to date with the same number computed from nothing."""
     labels = labels_in_s(audit)
     T = pooled_counts(graph(audit), labels, audit.K, audit.csg_k)
-    assert np.array_equal(audit._complexities.T, T)
+    assert np.array_equal(audit._complexity.T, T)
     whole = measure(graph(audit), labels, audit.K, audit.csg_k)
     rows = audit.class_rows("index")
     assert [row.overlap for row in rows] == pytest.approx(whole.overlap.tolist(), rel=1e-6)
@@ -262,7 +262,7 @@ def test_any_sequence_can_be_undone_and_reopened(plain: Path, tmp_path: Path) ->
                 assert state(a) == done[-1]
             assert len(done) == 1
             T = pooled_counts(graph(a), a.given, a.K, a.csg_k)
-            assert np.array_equal(a._complexities.T, T)
+            assert np.array_equal(a._complexity.T, T)
 
     check()
 

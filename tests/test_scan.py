@@ -627,7 +627,7 @@ class TestSmall:
             assert "csg/T" not in two
             for name in ("csg/T", "csg/S", "csg/W"):
                 assert np.allclose(two.matrix(name).toarray(), one.matrix(name), rtol=1e-12)
-            shown = Complexities(two, two.given)
+            shown = LiveComplexity(two, two.given)
             assert np.allclose(shown.W().toarray(), one.matrix("csg/W"), rtol=1e-12)
             assert shown._live is None  # read from the file, not counted again
             assert two.attrs("csg")["csg"] == pytest.approx(one.attrs("csg")["csg"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labeltui.audit import Audit, complexities
+from labeltui.audit import Audit, live_csg
 from labeltui.tui import app
 from tests.factories import make_audit
 from tests.tui.desk import at_desk
@@ -16,7 +16,7 @@ from tests.tui.desk import at_desk
 async def test_the_eigen_solve_waits_for_a_pause_and_runs_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(complexities, "SOLVE_AT_ONCE", 1)  # every class count is "many"
+    monkeypatch.setattr(live_csg, "SOLVE_AT_ONCE", 1)  # every class count is "many"
     monkeypatch.setattr(app, "SOLVE_AFTER", 3600.0)
     solved: list[threading.Thread] = []
     original = Audit.solve_csg

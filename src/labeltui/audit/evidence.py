@@ -13,8 +13,8 @@ from labeltui.errors import DamagedAudit
 from labeltui.text import fraction
 
 if TYPE_CHECKING:
-    from labeltui.audit.complexities import Complexities
     from labeltui.audit.duplicates import DuplicateGroups
+    from labeltui.audit.live_csg import LiveComplexity
     from labeltui.store import Store
 
 
@@ -70,7 +70,7 @@ class Evidence:
     group : list of int
         The other samples that are (nearly) the same image.
     lines : list of str
-        The same in words, most telling first; each is short and stands for itself.
+        The same as short, independent sentences, strongest evidence first.
     """
 
     votes: list[Vote]
@@ -86,7 +86,7 @@ def gather(
     store: Store,
     current: NDArray[np.int32],
     names: list[str],
-    complexities: Complexities,
+    complexity: LiveComplexity,
     duplicates: DuplicateGroups,
     i: int,
     k: int,
@@ -96,12 +96,12 @@ def gather(
     Parameters
     ----------
     store : Store
-        The generation shown.
+        The current generation.
     current : (N,) int32
         Labels now.
     names : list of str
         Display names of the classes.
-    complexities : Complexities
+    complexity : LiveComplexity
         Overlaps now.
     duplicates : DuplicateGroups
     i, k : int
@@ -126,8 +126,8 @@ def gather(
     same = labelled.count(given) / len(labelled) if labelled and given >= 0 else None
     top = int(store.array("suggest/label")[i, 0])
     pair = given >= 0 and top >= 0 and top != given
-    overlap = float(complexities.W_entry(given, top)) if pair else None
-    share = float(complexities.S_row(given)[top]) if pair else None
+    overlap = float(complexity.W_entry(given, top)) if pair else None
+    share = float(complexity.S_row(given)[top]) if pair else None
     votes = _votes(store, current, i)
     group = [other for other in duplicates.of(i).tolist() if other != i]
     lines = []

@@ -59,7 +59,7 @@ def prepare(store: Store, rows: Sequence[GenerationRow], refused: set[str]) -> l
     Parameters
     ----------
     store : Store
-        The generation shown.
+        The current generation.
     rows : sequence of GenerationRow
         What the journal holds.
     refused : set of str

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui.audit.ledger import KINDS
+from labeltui.audit.decisions import KINDS
 from labeltui.errors import InputError
 from labeltui.paths import OK
 from labeltui.store import Names
 from labeltui.text import safe
 
 if TYPE_CHECKING:
-    from labeltui.audit.ledger import Ledger
+    from labeltui.audit.decisions import DecisionLog
     from labeltui.store import Store
 
 Index = NDArray[np.int64]
@@ -52,7 +52,7 @@ class QueueSpec:
     text : str, optional
         Part of the sample's name, letters A-Z in either case.
     detector : str, optional
-        Name of a detector whose score stands in for the blend's in `order` and `score_below`.
+        Name of a detector whose score replaces the blend's in `order` and `score_below`.
     score_below : float, optional
         Only scores below this.
     decision : str, optional
@@ -83,8 +83,8 @@ class Queues:
     Parameters
     ----------
     store : Store
-        The generation shown.
-    ledger : Ledger
+        The current generation.
+    decision_log : DecisionLog
         The decisions, read at each call.
 
     Attributes
@@ -93,9 +93,9 @@ class Queues:
         Samples whose given label is not the blend's top class; never those without a label or not ok.
     """
 
-    def __init__(self, store: Store, ledger: Ledger) -> None:
+    def __init__(self, store: Store, decision_log: DecisionLog) -> None:
         self._store = store
-        self._ledger = ledger
+        self._decision_log = decision_log
         self._top = store.array("suggest/label")[:, 0]
         given = store.given
         self.flagged: Mask = self._top != given
@@ -170,7 +170,7 @@ class Queues:
         return found[~self.flagged[found]] if flagged is False else found
 
     def _filtered(self, found: Index, spec: QueueSpec, scores: NDArray[np.float32]) -> Index:
-        kind = self._ledger.kind
+        kind = self._decision_log.kind
         if spec.decision is not None:
             if spec.decision not in KINDS[1:]:
                 raise InputError(f"a decision is one of {', '.join(KINDS[1:])}", f"got {safe(spec.decision)}")

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from labeltui.audit import calibration, generations
 from labeltui.audit import evidence as evidence_
-from labeltui.audit.complexities import Complexities
+from labeltui.audit.decisions import EXCLUDE, KINDS, RELABEL, replay
 from labeltui.audit.duplicates import DuplicateGroups
-from labeltui.audit.ledger import EXCLUDE, KINDS, RELABEL, replay
+from labeltui.audit.live_csg import LiveComplexity
 from labeltui.audit.queue import Queues, QueueSpec
 from labeltui.audit.views import CLASS_ORDERS, ClassTable, Decision, PairRow, Summary
 from labeltui.errors import AuditError, InputError, MissingImage
@@ -66,9 +66,9 @@ class Reading:
         self._images: Images | None = None
         actions, rows, self._generations = journal.read()
         self._read_seq = actions[-1].seq if actions else 0
-        self._ledger = replay(store, actions, rows)
+        self._decision_log = replay(store, actions, rows)
         self._current = store.given.copy()
-        changed = self._ledger.touched()
+        changed = self._decision_log.touched()
         self._current[changed] = self._labels_after(store, changed)
         self._show(generations.newest(store, self._generations))
 
@@ -82,18 +82,18 @@ class Reading:
         self._scores: NDArray[np.float32] = store.array("scores/blend")
         self._suggested: NDArray[np.int32] = store.array("suggest/label")
         self._chances: NDArray[np.float32] = store.array("suggest/p")
-        self._queues = Queues(store, self._ledger)
-        self._complexities = Complexities(store, self._labels_in_s())
+        self._queues = Queues(store, self._decision_log)
+        self._complexity = LiveComplexity(store, self._labels_in_s())
         self._duplicates = DuplicateGroups(store.array("groups/duplicate"))
         self._scorable: NDArray[np.bool_] | None = None
-        self.csg_k = self._complexities.k
+        self.csg_k = self._complexity.k
         self._count()
 
     def _count(self) -> None:
         """Per class: samples, flags left, flags, reviewed. Kept up to date by `_follow`."""
-        given, kind, flagged = self.given, self._ledger.kind, self._queues.flagged
+        given, kind, flagged = self.given, self._decision_log.kind, self._queues.flagged
         self._flagged = np.bincount(given[flagged], minlength=self.K)
-        decided = self._ledger.decided
+        decided = self._decision_log.decided
         labelled = decided[given[decided] >= 0]
         self._reviewed = np.bincount(given[labelled], minlength=self.K)
         self._left = self._flagged - np.bincount(given[decided[flagged[decided]]], minlength=self.K)
@@ -107,13 +107,13 @@ class Reading:
     def _labels_after(self, store: Store, samples: Index) -> NDArray[np.int32]:
         """Current labels of samples by their present rows."""
         labels = store.given[samples].copy()
-        moved = self._ledger.kind[samples] == RELABEL
-        labels[moved] = self._ledger.label(samples[moved])
+        moved = self._decision_log.kind[samples] == RELABEL
+        labels[moved] = self._decision_log.label(samples[moved])
         return labels
 
     def _labels_in_s(self) -> NDArray[np.int32]:
         labels = self._current
-        excluded = np.flatnonzero(self._ledger.kind == EXCLUDE)
+        excluded = np.flatnonzero(self._decision_log.kind == EXCLUDE)
         if len(excluded):
             labels = labels.copy()
             labels[excluded] = -1
@@ -207,7 +207,7 @@ class Reading:
 
     @property
     def checked(self) -> NDArray[np.int8]:
-        """(N,) what people found of the given labels: 1 right, 0 wrong, -1 not decided (or not decidable)."""
+        """(N,) verdicts on the given labels: 1 correct, 0 wrong, -1 not decided."""
         return calibration.checked(self.kinds, self.given, self._current)
 
     def flagged(self, i: int) -> bool:
@@ -221,39 +221,39 @@ class Reading:
 
     def decision(self, i: int) -> Decision | None:
         """The decision on a sample, None while there is none."""
-        kind = int(self._ledger.kind[i])
+        kind = int(self._decision_log.kind[i])
         if not kind:
             return None
-        action = self._ledger.action(i)
+        action = self._decision_log.action(i)
         assert action is not None
         return Decision(
             KINDS[kind],
             int(self._current[i]),
-            self._ledger.second(i),
-            self._ledger.note(i),
+            self._decision_log.second(i),
+            self._decision_log.note(i),
             action.reviewer,
             action.time,
         )
 
     def note_of(self, i: int) -> str | None:
         """The note on a sample, decided or not."""
-        return self._ledger.note(i)
+        return self._decision_log.note(i)
 
     @property
     def kinds(self) -> NDArray[np.int8]:
         """(N,) int8, positions in `labeltui.audit.KINDS`, 0 = undecided; a read-only view."""
-        return _readonly(self._ledger.kind)
+        return _readonly(self._decision_log.kind)
 
     @property
     def excluded(self) -> NDArray[np.bool_]:
         """(N,) bool."""
-        found: NDArray[np.bool_] = self._ledger.kind == EXCLUDE
+        found: NDArray[np.bool_] = self._decision_log.kind == EXCLUDE
         return found
 
     @property
     def touched(self) -> NDArray[np.bool_]:
         """(N,) bool, samples that have a decision or a note."""
-        found: NDArray[np.bool_] = self._ledger.row >= 0
+        found: NDArray[np.bool_] = self._decision_log.row >= 0
         return found
 
     def evidence(self, i: int, k: int | None = None) -> evidence_.Evidence:
@@ -271,7 +271,7 @@ class Reading:
         Evidence
         """
         return evidence_.gather(
-            self._store, self._current, self.names, self._complexities, self._duplicates, i, k or self.csg_k
+            self._store, self._current, self.names, self._complexity, self._duplicates, i, k or self.csg_k
         )
 
     def detectors(self) -> dict[str, str]:
@@ -358,7 +358,7 @@ class Reading:
 
     def summary(self) -> Summary:
         """The audit at a glance; cheap enough for every key press."""
-        c = self._complexities
+        c = self._complexity
         value, interval = c.value(), c.interval
         if interval is not None and value is not None and c.scan_value is not None:
             shift = value - c.scan_value
@@ -383,7 +383,7 @@ class Reading:
 
     def solve_csg(self) -> float:
         """Solve for CSG of the labels now, from any thread; `summary` shows it from then on."""
-        return self._complexities.solve()
+        return self._complexity.solve()
 
     def class_rows(self, order: str = "overlap") -> ClassTable:
         """All classes by a column of `CLASS_ORDERS`: names and index ascending, numbers descending; ties by
@@ -396,7 +396,7 @@ class Reading:
         """
         if order not in CLASS_ORDERS:
             raise InputError(f"classes are ordered by {', '.join(CLASS_ORDERS)}", f"got {safe(order)}")
-        c = self._complexities
+        c = self._complexity
         columns: dict[str, NDArray[Any]] = {
             "samples": self._samples.copy(),
             "flags": self._left.copy(),
@@ -426,11 +426,11 @@ class Reading:
         limit : int, optional
             At most this many; half a million pairs of 1,000 classes take a second to list.
         """
-        return self._complexities.pairs(by, limit)
+        return self._complexity.pairs(by, limit)
 
     def matrix(self, by: str = "overlap") -> Any:
         """(K, K) float64 W, or with "directed" S; a csr_array above 2,000 classes."""
-        return self._complexities.W() if by == "overlap" else self._complexities.S()
+        return self._complexity.W() if by == "overlap" else self._complexity.S()
 
     def queue(self, spec: QueueSpec | None = None) -> Index:
         """The samples of a queue, in order: (m,) int64; see `QueueSpec`."""

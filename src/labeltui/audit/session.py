@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labeltui.audit import generations
-from labeltui.audit.ledger import EXCLUDE, KEEP, KINDS, replay
+from labeltui.audit.decisions import EXCLUDE, KEEP, KINDS, replay
 from labeltui.audit.reading import Index, Reading
 from labeltui.audit.views import Change, Step, WhatIf
 from labeltui.errors import InputError
@@ -104,8 +104,8 @@ class Audit(Reading):
         return self._journal.write_pending(path)
 
     def warm(self) -> None:
-        """Begin in the background what the first moves and relabels need; call it once the first screen stands."""
-        self._complexities.warm()
+        """Prepare the first moves and relabels in the background; call it once the first screen is shown."""
+        self._complexity.warm()
         store, duplicates = self._store, self._duplicates
 
         def fetch() -> None:
@@ -157,7 +157,7 @@ class Audit(Reading):
         if kind == "relabel":
             kinds[new == self.given[samples]] = KEEP
         seconds = np.full(len(samples), -1 if second is None else second, np.int32)
-        notes = [self._ledger.note(i) if note is None else note or None for i in samples.tolist()]
+        notes = [self._decision_log.note(i) if note is None else note or None for i in samples.tolist()]
         return self._act("decide", kind, samples, kinds, new, seconds, notes)
 
     def note(self, i: int, text: str) -> Step:
@@ -178,9 +178,9 @@ class Audit(Reading):
             "note",
             "note",
             samples,
-            self._ledger.kind[samples],
+            self._decision_log.kind[samples],
             self._current[samples],
-            np.array([self._ledger.second(int(samples[0]))], np.int32),
+            np.array([self._decision_log.second(int(samples[0]))], np.int32),
             [text or None],
         )
 
@@ -221,35 +221,35 @@ class Audit(Reading):
         old = self._current[samples]
         rows = _Rows(self._store, self.class_ids, samples, kinds, old, labels, seconds, notes)
         action = self._journal.append(command, rows)
-        before = self._ledger.kind[samples].copy()
-        self._ledger.push(action, samples, kinds, labels, seconds, notes)
+        before = self._decision_log.kind[samples].copy()
+        self._decision_log.push(action, samples, kinds, labels, seconds, notes)
         self._follow(samples, before)
         return Step(action.seq, action.uuid, command, kind, samples)
 
     def undo(self) -> Step | None:
         """Take the newest action that is in effect back, whoever did it and when; None when there is none."""
-        target = self._ledger.to_undo()
+        target = self._decision_log.to_undo()
         return None if target is None else self._move("undo", target, target.uuid)
 
     def redo(self) -> Step | None:
         """Repeat what was undone last; None when nothing was, or something was decided since."""
-        found = self._ledger.to_redo()
+        found = self._decision_log.to_redo()
         return None if found is None else self._move("redo", *found)
 
     def _move(self, command: str, target: Action, undoes: str) -> Step:
-        samples, kind = self._ledger.scope(target)
-        before = self._ledger.kind[samples].copy()
+        samples, kind = self._decision_log.scope(target)
+        before = self._decision_log.kind[samples].copy()
         action = self._journal.append(command, undoes=undoes)
         if command == "undo":
-            self._ledger.undo(action.uuid)
+            self._decision_log.undo(action.uuid)
         else:
-            self._ledger.redo()
+            self._decision_log.redo()
         self._follow(samples, before)
         return Step(action.seq, action.uuid, command, kind, samples)
 
     def _follow(self, samples: Index, before: NDArray[np.int8]) -> None:
         """Bring labels, counts and overlaps up to date after the rows of distinct `samples` changed."""
-        after, old = self._ledger.kind[samples], self._current[samples]
+        after, old = self._decision_log.kind[samples], self._current[samples]
         new = self._labels_after(self._store, samples)
         given, flagged = self.given[samples], self._queues.flagged[samples]
         self._current[samples] = new
@@ -264,7 +264,7 @@ class Audit(Reading):
         np.add.at(self._samples, now[now >= 0], 1)
         moved = was != now
         if moved.any():
-            self._complexities.follow(samples[moved], now[moved].astype(np.int32))
+            self._complexity.follow(samples[moved], now[moved].astype(np.int32))
 
     def what_if(
         self, indices: ArrayLike, kind: str = "relabel", label: int | ArrayLike | None = None
@@ -307,7 +307,7 @@ class Audit(Reading):
         """
         samples, new = self._targets(indices, kind, label)
         target = np.full(len(samples), -1, np.int32) if kind == "exclude" else new
-        solve = self._complexities.what_if(samples, target)
+        solve = self._complexity.what_if(samples, target)
         by_given = _most_frequent(self.given[samples])
         by_suggested = _most_frequent(self._suggested[samples, 0])
 
@@ -337,7 +337,7 @@ class Audit(Reading):
     @property
     def relabels_since_run(self) -> int:
         """Samples relabelled since the labels of the newest training run were taken."""
-        return self._ledger.relabels_after(generations.newest_run_seq(self.path))
+        return self._decision_log.relabels_after(generations.newest_run_seq(self.path))
 
     def prepare(self) -> int:
         """Copy the results of finished runs into the audit; returns how many are ready for `refresh`.
@@ -379,7 +379,7 @@ class Audit(Reading):
         self._show(wanted)
         old_store.close()
         self._images = None
-        undecided = self._ledger.kind == 0
+        undecided = self._decision_log.kind == 0
         rose = int(np.count_nonzero(self._queues.flagged & ~old_flags & undecided))
         fell = int(np.count_nonzero(old_flags & ~self._queues.flagged & undecided))
         return Change(rose, fell, self.generation, run)
@@ -390,9 +390,9 @@ class Audit(Reading):
             return
         actions, rows, self._generations = self._journal.read()
         self._read_seq = actions[-1].seq
-        old = self._ledger
-        self._ledger = replay(self._store, actions, rows)
-        changed = np.union1d(old.touched(), self._ledger.touched())
+        old = self._decision_log
+        self._decision_log = replay(self._store, actions, rows)
+        changed = np.union1d(old.touched(), self._decision_log.touched())
         self._current[changed] = self._labels_after(self._store, changed)
         self._show(self._store)
 

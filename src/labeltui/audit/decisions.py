@@ -1,7 +1,7 @@
-"""What all decisions together mean: the present decision of each sample, and the stacks of undo and redo.
+"""The decision log: the current decision of each sample, and the undo and redo stacks.
 
-Each decision row holds the sample's full new state, and the row that it replaced. So taking an action back is
-a walk over its own rows, and no history is searched. Memory: 5 bytes a sample, and about 30 bytes a row.
+Each decision row holds the sample's full new state and the row that it replaced, so that undoing an action visits its
+own rows only. Memory: 5 bytes per sample and about 30 bytes per row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from labeltui.store import Store
 from labeltui.text import safe
 
 KINDS = ("", "keep", "relabel", "exclude", "ambiguous", "unsure", "skip")
-"""Kinds of decisions by their number in `Ledger.kind`; 0 = undecided, where a note may stand all the same."""
+"""Kinds of decisions by their number in `DecisionLog.kind`; 0 = undecided, possibly with a note."""
 
 UNDECIDED, KEEP, RELABEL, EXCLUDE, AMBIGUOUS, UNSURE, SKIP = range(len(KINDS))
 
@@ -28,14 +28,14 @@ Index = NDArray[np.int64]
 
 @dataclass(slots=True)
 class Entry:
-    """One action that decided something: its rows are ``rows.start`` to ``rows.stop``."""
+    """An action with its rows, ``rows.start`` to ``rows.stop``."""
 
     action: Action
     rows: slice
 
 
 class _Column:
-    """An array that grows at its end."""
+    """A growing array."""
 
     def __init__(self, dtype: Any) -> None:
         self._data: NDArray[Any] = np.empty(64, dtype)
@@ -57,18 +57,18 @@ class _Column:
 
 @dataclass(slots=True)
 class _Rows:
-    """Every decision row ever written, undone or not, column by column."""
+    """All decision rows, undone or not, by column."""
 
     sample: _Column = field(default_factory=lambda: _Column(np.int32))
     kind: _Column = field(default_factory=lambda: _Column(np.int8))
     label: _Column = field(default_factory=lambda: _Column(np.int32))
     second: _Column = field(default_factory=lambda: _Column(np.int32))
     entry: _Column = field(default_factory=lambda: _Column(np.int32))
-    before: _Column = field(default_factory=lambda: _Column(np.int32))  # the row it replaced, -1 = none
+    before: _Column = field(default_factory=lambda: _Column(np.int32))  # the replaced row, -1 = none
     notes: dict[int, str] = field(default_factory=dict)
 
 
-class Ledger:
+class DecisionLog:
     """The decisions of one audit in memory.
 
     Parameters
@@ -79,9 +79,9 @@ class Ledger:
     Attributes
     ----------
     row : (n,) int32
-        Each sample's present row, -1 = none.
+        Each sample's current row, -1 = none.
     kind : (n,) int8
-        Each sample's present decision as its position in `KINDS`.
+        Each sample's current decision as its position in `KINDS`.
     """
 
     def __init__(self, n: int) -> None:
@@ -91,7 +91,7 @@ class Ledger:
         self._entries: list[Entry] = []
         self._done: list[int] = []
         self._undone: list[int] = []
-        self._undo_of: dict[int, str] = {}  # entry on the redo stack -> uuid of the undo that put it there
+        self._undo_of: dict[int, str] = {}  # entry on the redo stack -> uuid of its undo
 
     # one action at a time
 
@@ -104,7 +104,7 @@ class Ledger:
         seconds: NDArray[np.int32],
         notes: Sequence[str | None],
     ) -> None:
-        """Add an action and let it take effect; what was undone before can no longer be redone.
+        """Add and apply an action; clears the redo stack.
 
         Parameters
         ----------
@@ -114,7 +114,7 @@ class Ledger:
         kinds : (m,) int8
             Positions in `KINDS`.
         labels, seconds : (m,) int32
-            Label after the decision, and the second right one; -1 = none.
+            Label after the decision, and the second possible one; -1 = none.
         notes : sequence of str or None
             The note after the decision.
         """
@@ -124,17 +124,17 @@ class Ledger:
         self._apply(self._entries[-1])
 
     def to_undo(self) -> Action | None:
-        """The action that an undo would take back."""
+        """The action to undo next."""
         return self._entries[self._done[-1]].action if self._done else None
 
     def to_redo(self) -> tuple[Action, str] | None:
-        """The action that a redo would repeat, and the uuid of the undo that it takes back."""
+        """The action to redo next, and the uuid of its undo."""
         if not self._undone:
             return None
         return self._entries[self._undone[-1]].action, self._undo_of[self._undone[-1]]
 
     def scope(self, action: Action) -> tuple[Index, str]:
-        """Samples of an action on top of one of the stacks, and what it decided (``note``, or a kind)."""
+        """Samples of the action on top of either stack, and its kind (``note``, or one of `KINDS`)."""
         number = next(
             stack[-1]
             for stack in (self._done, self._undone)
@@ -142,7 +142,7 @@ class Ledger:
         )
         rows = self._entries[number].rows
         kinds = self._rows.kind.values[rows]
-        # A bulk relabel keeps those that had the label already: it is named after the others.
+        # A bulk relabel keeps samples that have the label already: the others name it.
         kind = (
             "note"
             if action.kind == "note"
@@ -151,7 +151,7 @@ class Ledger:
         return self._rows.sample.values[rows].astype(np.int64), kind
 
     def undo(self, uuid: str) -> Index:
-        """Take the newest action back; `uuid` names the undo. Returns the samples that it concerned."""
+        """Undo the latest action; `uuid` names the undo. Returns its samples."""
         number = self._done.pop()
         self._undone.append(number)
         self._undo_of[number] = uuid
@@ -163,7 +163,7 @@ class Ledger:
         return samples.astype(np.int64)
 
     def redo(self) -> Index:
-        """Repeat the action undone last. Returns the samples that it concerns."""
+        """Redo the last undone action. Returns its samples."""
         number = self._undone.pop()
         del self._undo_of[number]
         self._done.append(number)
@@ -196,7 +196,7 @@ class Ledger:
         self.row[samples] = np.arange(entry.rows.start, entry.rows.stop, dtype=np.int32)
         self.kind[samples] = self._rows.kind.values[entry.rows]
 
-    # a whole journal at once
+    # bulk loading
 
     def load(
         self,
@@ -334,8 +334,8 @@ class Ledger:
         return int(np.count_nonzero(young[place]))
 
 
-def replay(store: Store, actions: Sequence[Action], rows: Sequence[StoredRow]) -> Ledger:
-    """Return the ledger of what a journal holds.
+def replay(store: Store, actions: Sequence[Action], rows: Sequence[StoredRow]) -> DecisionLog:
+    """Return the decision log of a journal.
 
     Parameters
     ----------
@@ -365,9 +365,9 @@ def replay(store: Store, actions: Sequence[Action], rows: Sequence[StoredRow]) -
                 "put back the journal that was made with this audit",
             ) from None
 
-    ledger = Ledger(store.n)
-    ledger.load(actions, _by_id(store, rows), label_index)
-    return ledger
+    decision_log = DecisionLog(store.n)
+    decision_log.load(actions, _by_id(store, rows), label_index)
+    return decision_log
 
 
 def _by_id(store: Store, rows: Sequence[StoredRow]) -> Sequence[StoredRow]:

@@ -1,4 +1,4 @@
-"""Overlaps and CSG of the labels as they stand: the scan's until a label moves, then followed live."""
+"""Overlaps and CSG of the current labels: those of the scan until a label changes, then updated live."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ from labeltui.text import safe
 if TYPE_CHECKING:
     from labeltui.csg import Complexity, LiveCsg, Snapshot
 
-# Up to this many classes an eigen-solve costs about a millisecond and is done when it is asked for.
+# Up to this many classes an eigen-solve takes about a millisecond and runs on access.
 SOLVE_AT_ONCE = 200
-# Single relabels cost up to 0.2 ms at 1,000 classes; building everything anew costs 0.1 s.
+# A single relabel takes up to 0.2 ms at 1,000 classes, a rebuild 0.1 s.
 REBUILD_ABOVE = 500
 
 
-class Complexities:
-    """How complex classes and data set are under the current labels.
+class LiveComplexity:
+    """Complexity of classes and data set under the current labels.
 
-    Nothing is computed while no label differs from the scan's: the stored arrays are shown. With the first
-    difference the live state is built, above `SOLVE_AT_ONCE` classes on a thread of its own, since that
-    takes 0.1 s at 1,000 classes.
+    As long as all labels are those of the scan, the stored arrays are used. The first change builds the live
+    state; above `SOLVE_AT_ONCE` classes on a separate thread, since it takes 0.1 s at 1,000 classes.
 
     Parameters
     ----------
     store : Store
-        The generation shown.
+        The current generation.
     labels : (N,) int32
-        Labels in S now, -1 = left out. Where they differ from ``store.given`` the live state follows.
+        Current labels in S, -1 = left out.
     """
 
     def __init__(self, store: Store, labels: NDArray[np.int32]) -> None:
@@ -134,7 +133,7 @@ class Complexities:
             ) from None
 
     def _catch_up(self) -> LiveCsg:
-        """The live state with everything that `follow` was told."""
+        """The live state with all updates from `follow`."""
         with self._lock:
             if self._builder is not None:
                 self._builder.join()
@@ -195,7 +194,7 @@ class Complexities:
         return stored.astype(np.bool_)
 
     def self_similarity(self) -> NDArray[np.float64]:
-        """(K,) share of a class's own label among its neighbours."""
+        """(K,) fraction of each class's neighbours that are of the class itself."""
         stored = self._stored("self_similarity")
         if self.moved or stored is None:
             return self._catch_up().self_similarity
@@ -211,7 +210,7 @@ class Complexities:
         return self._catch_up().W if self.moved or stored is None else stored
 
     def S(self) -> Any:
-        """(K, K) share of class j among the neighbours of class i; a csr_array above 2,000 classes."""
+        """(K, K) proportion of class j among the neighbours of class i; a csr_array above 2,000 classes."""
         stored = self._matrix("S")
         if self.moved or stored is None:
             from labeltui.csg import similarity
