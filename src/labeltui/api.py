@@ -353,7 +353,7 @@ class Audit(audits.Audit):
         from labeltui.train import jobs, request
 
         self.flush()
-        job = jobs.Trainer(self).start(request.from_options({"model": model, **options}))
+        job = jobs.JobManager(self).start(request.from_options({"model": model, **options}))
         job = jobs.wait(job, progress)
         return self.refresh()
 

@@ -365,7 +365,7 @@ def build_graph(
             cancel,
             rows=None if len(chosen) == len(ok) else chosen,
         )
-        names = ("metric", "k", "backend", "exact", "proven", "recomputed", "recall")
+        names = ("metric", "k", "backend", "exact", "n_certified", "n_fallback", "recall")
         values = {name: getattr(made, name) for name in names}
         made = replace(made, similarity=graph.relative_similarity(made))
         if len(chosen) < len(ok):
@@ -396,7 +396,7 @@ def build_graph(
         },
     )
     # How many rows the bound proved depends on the CPU's path; the neighbours do not.
-    scored.metadata["graph"] = {"proven": made.proven, "recomputed": made.recomputed}
+    scored.metadata["graph"] = {"n_certified": made.n_certified, "n_fallback": made.n_fallback}
     return made
 
 

@@ -319,7 +319,7 @@ def test_reviewing_never_loads_torch(tmp_path: Path) -> None:
 
         async def main():
             with Audit.open(Path({str(path)!r})) as audit:
-                app = LabeltuiApp(audit, jobs=Trainer(audit))
+                app = LabeltuiApp(audit, jobs=JobManager(audit))
                 async with app.run_test() as pilot:
                     await pilot.press("1", "space", "u", "slash", "escape", "question_mark", "escape", "e", "escape")
                     await pilot.press("r", "enter", "escape", "escape")

@@ -62,8 +62,8 @@ def embed_rows(
         "batch_size": embedder.batch_size,
         "attrs": dict(embedder.attrs),
     }
-    borders = embed.borders(table.n, embedder.batch_size)
-    checkpoint.prepare(recipe, table.n, embedder.dim, dtype, borders)
+    batch_ranges = embed.batch_ranges(table.n, embedder.batch_size)
+    checkpoint.prepare(recipe, table.n, embedder.dim, dtype, batch_ranges)
     scored.metadata["resumed_samples"] = checkpoint.done
     run.report("embed", checkpoint.done, table.n)
     blocks = embed.stream(

@@ -136,7 +136,7 @@ def rescore(
         kept=kept(audit),
     )
     scored = Scored(attrs={"scores/head": dict(result.attrs)})
-    flag(inputs, scored, lambda done: share(HEAD_SHARE + (1 - HEAD_SHARE) * done), job.cancelled)
+    flag(inputs, scored, lambda done: fraction(HEAD_FRACTION + (1 - HEAD_FRACTION) * done), job.cancelled)
     scored.add(extra or {}, extra_attrs or {})
     scored.attrs[""] = store.generation_attrs(audit.uuid, built_on, run=job.directory.name)
     if job.cancelled():
