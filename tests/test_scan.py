@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from labeltui import csg, graph, paths, store
-from labeltui.audit.complexities import Complexities
+from labeltui.audit.live_csg import LiveComplexity
 from labeltui.embed import EmbedSpec
 from labeltui.errors import (
     AuditBusy,

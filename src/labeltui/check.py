@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from labeltui import files, paths, store
-from labeltui.audit.ledger import replay
+from labeltui.audit.decisions import replay
 from labeltui.errors import AuditBusy, AuditError, JobError, LabeltuiError, NotAnAudit
 from labeltui.journal import GenerationRow, Journal
 from labeltui.scanning.checkpoint import Checkpoint

@@ -17,7 +17,9 @@ from labeltui.errors import Cancelled, UsageError
 VARIABLE = "LABELTUI_THREADS"
 
 Progress = Callable[[float], None]  # called with the finished fraction, 0..1, from the waiting thread
-StageProgress = Callable[[str, int, int], None]  # called with a stage's name, its finished units and their total
+StageProgress = Callable[
+    [str, int, int], None
+]  # called with a stage's name, its finished units and their total
 Cancel = Callable[[], bool]  # whether to stop
 
 Result = TypeVar("Result")

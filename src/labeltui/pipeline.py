@@ -109,7 +109,22 @@ class Cache(Protocol):
     """Keeps the results of long steps, so that an interrupted run does not repeat them."""
 
     def step(self, name: str, key: Iterable[object], compute: Compute) -> tuple[Arrays, dict[str, Any]]:
-        """Return what `compute` returns, from an earlier call with the same `key` where there was one."""
+        """Compute a step, or return its stored result for the same key.
+
+        Parameters
+        ----------
+        name : str
+            Of the step.
+        key : iterable
+            Inputs that decide the result; see `labeltui.scanning.checkpoint`.
+        compute : callable
+            Returns the arrays and JSON values of the step.
+
+        Returns
+        -------
+        arrays : dict of str to ndarray
+        values : dict
+        """
 
 
 class NoCache:
@@ -185,7 +200,15 @@ class Scored:
     notes: list[str] = field(default_factory=list)
 
     def add(self, arrays: Mapping[str, Array], attrs: Mapping[str, Mapping[str, store.Attribute]]) -> None:
-        """Add arrays, and attributes beside those that a path has already."""
+        """Add arrays and attributes; attributes of a path are merged.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            By dataset name.
+        attrs : mapping of str to mapping
+            By path.
+        """
         self.arrays |= arrays
         for path, values in attrs.items():
             self.attrs[path] = {**self.attrs.get(path, {}), **values}

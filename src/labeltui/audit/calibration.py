@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui.audit.ledger import KINDS
+from labeltui.audit.decisions import KINDS
 from labeltui.paths import OK
 from labeltui.store import Store
 

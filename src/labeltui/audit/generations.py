@@ -46,7 +46,7 @@ def runs(path: Path) -> list[Path]:
     """The directories of training runs, oldest first."""
     try:
         names = sorted(os.listdir(path / paths.RUNS))
-    except OSError:  # as a rule there are none yet; whoever asks for runs is told of other reasons
+    except OSError:  # usually there are none yet; other errors are reported where runs are listed
         return []
     return [path / paths.RUNS / name for name in names if not name.startswith(".")]
 

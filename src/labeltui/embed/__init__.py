@@ -24,7 +24,7 @@ from __future__ import annotations
 from labeltui.embed.embedders import Embedder, GivenEmbedder, PixelEmbedder
 from labeltui.embed.load import embedder_for, load_embedder
 from labeltui.embed.spec import EmbedSpec, parse_model_args
-from labeltui.embed.stream import Block, borders, stream
+from labeltui.embed.stream import Block, batch_ranges, stream
 from labeltui.embed.transform import Transform
 from labeltui.paths import NON_FINITE, OK, UNREADABLE, ZERO
 

@@ -330,7 +330,22 @@ class Checkpoint:
     def finish(
         self, arrays: Mapping[str, Array], attrs: Mapping[str, Mapping[str, store.Attribute]]
     ) -> tuple[str, str]:
-        """Write audit.h5 where `publish` finds it; return its SHA-256 and the audit's uuid."""
+        """Write audit.h5 for `publish`.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            Datasets.
+        attrs : mapping of str to mapping
+            Attributes of groups and datasets.
+
+        Returns
+        -------
+        digest : str
+            SHA-256 of the file.
+        uuid : str
+            Of the audit.
+        """
         path = self.path / paths.AUDIT_FILE
         digest = store.write_h5(path, arrays, attrs)
         with store.H5(path) as file:

@@ -45,6 +45,21 @@ class Run(Stages):
 def embed_rows(
     run: Run, source: sources.Source, table: LabelTable, checkpoint: Checkpoint, scored: Scored
 ) -> Rows:
+    """Embed all samples, resuming from the checkpoint.
+
+    Parameters
+    ----------
+    run : Run
+    source : Source
+    table : LabelTable
+    checkpoint : Checkpoint
+    scored : Scored
+        Its attributes of the embedding are set.
+
+    Returns
+    -------
+    Rows
+    """
     spec = run.options.embed
     recorded = checkpoint.recorded()
     if recorded and spec.batch_size is None:
@@ -84,6 +99,19 @@ def embed_rows(
 
 
 def require_two(table: LabelTable, rows: Rows, inside: npt.NDArray[np.bool_]) -> None:
+    """Require two usable samples.
+
+    Parameters
+    ----------
+    table : LabelTable
+    rows : Rows
+    inside : ndarray of bool, shape (N,)
+        Usable samples.
+
+    Raises
+    ------
+    SourceError
+    """
     if (usable := int(inside.sum())) < 2:
         faults = list_faults(table.ids, rows.status, rows.faults)
         why = commonest(faults) if faults else "the data has no more"
@@ -95,6 +123,14 @@ def require_two(table: LabelTable, rows: Rows, inside: npt.NDArray[np.bool_]) ->
 
 
 def add_table(scored: Scored, table: LabelTable, rows: Rows) -> None:
+    """Add ids, labels, splits and hashes of the samples.
+
+    Parameters
+    ----------
+    scored : Scored
+    table : LabelTable
+    rows : Rows
+    """
     scored.arrays |= {
         **store.pack_names("samples/id", table.ids),
         "samples/split": table.split,

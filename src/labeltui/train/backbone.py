@@ -165,7 +165,7 @@ class _BackboneJob:
         n_folds = int(fold.max()) + 1
         if n_folds < 2:
             raise JobError("folds need at least two groups of samples", f"got {int(training.sum())} samples")
-        # What no fold has (unlabelled, excluded, held out) is predicted by every model, and averaged.
+        # Samples outside the folds (unlabelled, excluded, held out) are predicted by every model and averaged.
         loose = np.flatnonzero((task.audit.status == paths.OK) & (fold < 0))
         parts = [
             FoldModel(
@@ -249,9 +249,9 @@ class _BackboneJob:
                 **({"model": part.number} if more else {}),
             )
 
-        def keep(fit: Fit) -> None:
+        def keep(trainer: Trainer) -> None:
             path = self.directory / paths.CHECKPOINTS / checkpoints.LAST
-            checkpoints.write(path, fit.tensors(), {"part": part.name, **fit.state()})
+            checkpoints.write(path, trainer.tensors(), {"part": part.name, **trainer.state()})
 
         def check(trainer: Trainer) -> None:
             if job.cancelled():
@@ -303,7 +303,7 @@ class _BackboneJob:
         if part.name == "all":
             checkpoints.write(
                 self.directory / paths.CHECKPOINTS / checkpoints.MODEL,
-                fit.shown.state_dict(),
+                trainer.shown.state_dict(),
                 {"model": spec.model, "classes": [name.decode("utf-8", "backslashreplace") for name in
                                                   task.audit.class_ids]},
             )  # fmt: skip
@@ -323,7 +323,7 @@ class _BackboneJob:
     def _stage(self, part: FoldModel) -> str:
         return "model" if part.name == "all" else f"fold {part.number + 1} of {int(self.fold.max()) + 1}"
 
-    def _go_on(self, part: Part, fit: Fit) -> None:
+    def _resume(self, part: FoldModel, trainer: Trainer) -> None:
         path = self.directory / paths.CHECKPOINTS / checkpoints.LAST
         if not path.exists():
             return
@@ -368,7 +368,7 @@ class _BackboneJob:
         epochs = self.spec.epochs
         recorded = [part for part in self.parts if part.watched.any()]
         if not (self.directory / paths.EPOCHS).is_dir():
-            return  # done before a resume
+            return  # consolidated before a resume
         for name in ("", *(["clean-"] if self.spec.clean_pass else [])):
             files = [[part.number * epochs + epoch for part in recorded] for epoch in range(epochs)]
             dynamics.consolidate(self.directory, self.task.train_labels, self.fold, files, name)
@@ -414,12 +414,12 @@ class _BackboneJob:
         part = next(part for part in self.parts if part.name == "all")
         if self.trainer is None:  # trained before a resume
             nothing = np.zeros(0, dtype=np.int64)
-            self.fit = Fit(self._model(part), self._without_training(images, nothing))
+            self.trainer = Trainer(self._model(part), self._without_training(images, nothing))
             tensors, _ = checkpoints.read(self.directory / paths.CHECKPOINTS / checkpoints.MODEL)
-            self.fit.shown.load_state_dict(tensors)
+            self.trainer.shown.load_state_dict(tensors)
         rows = np.flatnonzero(self.task.audit.status == paths.OK)
-        self.task.job.event("embed", 1 - SCORE_SHARE)
-        features = self.fit.features(rows)
+        self.task.job.event("embed", 1 - SCORE_FRACTION)
+        features = self.trainer.features(rows)
         out = np.zeros((len(self.task.labels), features.shape[1]), dtype=np.float32)
         out[rows] = features
         digest = hashlib.sha256(json.dumps(asdict(self.task.spec), sort_keys=True).encode()).hexdigest()[:8]

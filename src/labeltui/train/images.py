@@ -77,8 +77,20 @@ class TrainingImages:
         if len(rows) * size <= resident_bytes:
             self._kept = np.empty((len(rows), transform.height, transform.width, 3), dtype=np.uint8)
 
-    def read(self, share: Progress, cancelled: Callable[[], bool]) -> None:
-        """Decode everything that is kept in memory; else look at a sample of the images."""
+    def read(self, fraction: Progress, cancelled: Callable[[], bool]) -> None:
+        """Decode all images into memory if they fit, otherwise check a sample of them.
+
+        Parameters
+        ----------
+        fraction : callable
+            Called with the finished fraction, 0..1.
+        cancelled : callable
+            Whether to stop.
+
+        Raises
+        ------
+        Cancelled
+        """
         rows = self.rows
         if self._kept is None:
             rows = rows[:: max(1, len(rows) // CHUNK)]

@@ -289,7 +289,7 @@ def create(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> 
     stamp = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dT%H%M%SZ")
     tail = "".join(random.SystemRandom().choices("abcdefghijkmnpqrstuvwxyz23456789", k=4))
     runs = audit / paths.RUNS
-    # Filled under a hidden name and flushed: whoever lists the runs sees a complete one, also after a power cut.
+    # Filled under a hidden name and flushed, so that a listed run is complete even after a power cut.
     hidden = runs / f".{stamp}-{tail}"
     try:
         files.make_directory(runs)
@@ -431,7 +431,7 @@ def _read(directory: Path, number: int) -> Job:
     alive = bool(heartbeat) and _alive(directory, heartbeat)
     exit_ = _read_json(
         directory / paths.EXIT_FILE
-    )  # after the look at the process: its last word comes before its end
+    )  # read after checking the process, which writes it before exiting
     last = _last_progress(directory / paths.EVENTS_FILE)
     if exit_:
         state, message = str(exit_.get("state", "failed")), str(exit_.get("message", ""))

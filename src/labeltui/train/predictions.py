@@ -152,7 +152,23 @@ class Predictions:
         return cls(rows[order].astype(np.int64), best, p[np.arange(len(p)), best])
 
     def write(self, directory: Path, labels: NDArray[np.int32], names: list[str], on: str) -> Metrics:
-        """Write both files; `labels` (N,) are those of the run, `on` says which samples these are."""
+        """Write predictions and metrics of a run.
+
+        Parameters
+        ----------
+        directory : Path
+            Of the run.
+        labels : ndarray of int32, shape (N,)
+            Labels of the run.
+        names : list of str
+            Of the K classes.
+        on : str
+            Which samples these are.
+
+        Returns
+        -------
+        Metrics
+        """
         with replacing(directory / paths.PREDICTIONS_FILE) as temporary, open(temporary, "wb") as file:
             np.savez(file, rows=self.rows, predicted=self.predicted, confidence=self.confidence)
         metrics = self.against(labels, len(names))

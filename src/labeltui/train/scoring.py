@@ -43,7 +43,7 @@ class View:
 def rescore(
     task: Task,
     view: View,
-    share: Progress,
+    fraction: Progress,
     *,
     tuned: npt.NDArray[np.float32] | None = None,
     extra: dict[str, Array] | None = None,

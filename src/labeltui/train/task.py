@@ -75,7 +75,7 @@ class Run:
                 os.utime(self.directory / paths.HEARTBEAT_FILE, follow_symlinks=False)
 
     def cancelled(self) -> bool:
-        """Whether someone asked this job to stop."""
+        """Whether a stop was requested."""
         return self._stop.is_set() or (self.directory / paths.CANCEL_FILE).exists()
 
     def time_limit_reached(self) -> bool:
