@@ -517,10 +517,10 @@ def check(audit: Path, repair: bool, as_json: bool) -> int:
 
     Exit status 0 when nothing is, else 5.
     """
-    from labeltui import check as room
+    from labeltui import check as checking
     from labeltui.errors import DamagedAudit
 
-    report = room.check(audit, repair)
+    report = checking.check(audit, repair)
     if as_json:
         _print_json(report.as_json())
     else:
@@ -533,9 +533,9 @@ def check(audit: Path, repair: bool, as_json: bool) -> int:
 @click.option("-o", "--out", type=PATH, required=True, help="The new directory.")
 def backup(audit: Path, out: Path) -> None:
     """Copy AUDIT, also while it is reviewed, and check the copy."""
-    from labeltui import backup as room
+    from labeltui import backup as backing_up
 
-    made = room.backup(audit, out)
+    made = backing_up.backup(audit, out)
     click.echo(
         f"{made.actions:,} actions, {made.generations:,} generations, {made.runs:,} runs, {made.bytes:,} bytes; checked"
     )

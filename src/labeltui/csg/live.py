@@ -35,7 +35,7 @@ class LiveCsg:
     """The class matrices of a graph, kept exact while single labels change.
 
     A label does not change the embedding, so the neighbours stay: a relabel changes T only by the few counts
-    neighbour_labels one sample, and S and W only in the rows and columns of the classes involved. T equals a rebuild to
+    around one sample, and S and W only in the rows and columns of the classes involved. T equals a rebuild to
     the bit after any sequence of relabels, so giving a sample its previous label back is an exact undo.
 
     Up to `SPARSE_ABOVE` classes `overlap` and `self_similarity` are updated with each relabel (microseconds). Above,

@@ -13,7 +13,7 @@ from labeltui.csg.measures import csg_of, spectrum
 from labeltui.errors import InputError
 
 SWEEP = (3, 5, 10, 20, 50)
-# The published estimate's smallest box neighbour_labels a sample's neighbours.
+# The published estimate's smallest box around a sample's neighbours.
 MIN_VOLUME = 1e-4
 
 
@@ -191,8 +191,7 @@ def _boxed_similarity(
     search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(X)
     for c, drawn in enumerate(draws):
         nearest = search.kneighbors(X[drawn], return_distance=False)
-        # Drop the sample itself; reverse_labels more than k copies of it, it is not in the list, and the farthest
-        # goes.
+        # Drop the sample itself; where more than k duplicates crowd it out, drop the farthest.
         own = nearest == drawn[:, None]
         own[~own.any(axis=1), -1] = True
         nearest = nearest[~own].reshape(len(drawn), k)

@@ -1,4 +1,4 @@
-"""Dealing samples into folds."""
+"""Divide samples into folds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def folds(
     n_folds: int = 5,
     seed: int = 0,
 ) -> npt.NDArray[np.int8]:
-    """Deal samples into folds: stratified by class, duplicates together.
+    """Divide samples into folds, stratified by class, duplicates together.
 
     Parameters
     ----------
     labels : array-like of int, shape (N,)
         -1 = none.
     groups : array-like of int, shape (N,), optional
-        Samples that share a number go into the same fold; -1 stands alone.
+        Samples with the same number go into the same fold; -1 = in no group.
     ok : array-like of bool, shape (N,), optional
         False = left out.
     n_folds : int
@@ -34,8 +34,8 @@ def folds(
     Returns
     -------
     ndarray of int8, shape (N,)
-        Fold, or -1 for samples that are not ok or have no label. A class's share in the folds differs by at
-        most one sample where duplicates allow it; a class with fewer samples than folds is missing from some.
+        Fold, or -1 for samples that are not ok or have no label. The sizes of a class differ by at most
+        one sample between folds where duplicates allow it; a class with fewer samples than folds is missing from some.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def folds(
     n_classes = int(given[rows].max()) + 1
     count = np.zeros((n_classes, n_folds), dtype=np.int64)
     total = np.zeros(n_folds, dtype=np.int64)
-    for members in bundles:  # the largest first, each to the fold that has least of its classes
+    for members in bundles:  # largest first, each to the fold with the fewest samples of its classes
         classes, amount = np.unique(given[members], return_counts=True)
         target = int(np.lexsort((total, amount @ count[classes]))[0])
         fold[members] = target
@@ -83,26 +83,26 @@ def folds(
         members = singles[edges[label] : edges[label + 1]]
         if not len(members):
             continue
-        take = _fill(count[label], len(members), total)
-        fold[members] = np.repeat(np.arange(n_folds), take)
-        total += take
+        addition = _fill(count[label], len(members), total)
+        fold[members] = np.repeat(np.arange(n_folds), addition)
+        total += addition
     return fold
 
 
 def _fill(have: npt.NDArray[np.int64], amount: int, total: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Share `amount` out so that have + share is as even as can be; the emptier fold first on ties."""
+    """Distribute `amount` so that the totals are as even as possible; ties go to the emptier fold."""
     order = np.lexsort((total, have))
     level = have[order]
     for used in range(len(order), 0, -1):  # the highest folds get nothing
-        room = int((level[used - 1] - level[:used]).sum())
-        if room <= amount:
+        gap = int((level[used - 1] - level[:used]).sum())
+        if gap <= amount:
             break
-    each, rest = divmod(amount - room, used)
-    take = np.zeros(len(have), dtype=np.int64)
-    take[order[:used]] = level[used - 1] - level[:used] + each
-    first = order[:used][np.argsort(total[order[:used]] + take[order[:used]], kind="stable")]
-    take[first[:rest]] += 1
-    return take
+    each, rest = divmod(amount - gap, used)
+    addition = np.zeros(len(have), dtype=np.int64)
+    addition[order[:used]] = level[used - 1] - level[:used] + each
+    first = order[:used][np.argsort(total[order[:used]] + addition[order[:used]], kind="stable")]
+    addition[first[:rest]] += 1
+    return addition
 
 
 def same_length(array: npt.NDArray[Any], n: int, name: str) -> npt.NDArray[Any]:

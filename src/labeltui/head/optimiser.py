@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter, ICLR 2019) and its learning rate over a training."""
+"""AdamW (Loshchilov & Hutter, ICLR 2019) and its learning rate schedule."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 class AdamW:
     """torch's fused AdamW by its functional form.
 
-    The class of the same name imports torch's compiler, which takes two seconds: as long as some heads train.
+    torch's own class imports its compiler, which takes two seconds: as long as the training of some heads.
 
     Parameters
     ----------
     decayed, free : list of torch.Tensor
-        Parameters that shrink in each step, and those that do not.
+        Parameters with and without weight decay.
     decay : float
-        How much, as a share of the learning rate.
+        Weight decay, as a fraction of the learning rate.
     """
 
     def __init__(self, decayed: list[torch.Tensor], free: list[torch.Tensor], decay: float) -> None:
@@ -37,14 +37,14 @@ class AdamW:
         ]
 
     def step(self, rate: float) -> None:
-        """Move all parameters by their gradients, which are then forgotten."""
+        """Update all parameters and clear their gradients."""
         import torch
         from torch.optim.adamw import adamw
 
         with torch.no_grad():
             for parameters, first, second, steps, shrink in self._groups:
                 gradients = [each.grad for each in parameters if each.grad is not None]
-                assert len(gradients) == len(parameters)  # else moments would be mixed up
+                assert len(gradients) == len(parameters)  # otherwise the moments would be misassigned
                 adamw(
                     parameters, gradients, first, second, [], steps, fused=True, amsgrad=False, beta1=0.9,
                     beta2=0.999, lr=rate, weight_decay=shrink, eps=1e-8, maximize=False,

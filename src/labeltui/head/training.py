@@ -1,4 +1,4 @@
-"""Training the heads of all folds, each on one thread."""
+"""Train the heads of all folds, each on one thread."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def out_of_fold(
     device : str
         "auto" takes CUDA when torch has it; "cpu"; "cuda", "cuda:1".
     progress : callable, optional
-        Called in the caller's thread with an `Epoch` after each epoch of each head.
+        Called in the calling thread with an `Epoch` after each epoch of each head.
     cancel : callable, optional
-        Asked at least once an epoch; True raises `Cancelled`.
+        Called at least once an epoch; True raises `Cancelled`.
     weights : array-like of float, shape (N,), optional
         Sample weights, not negative; 0 leaves a sample out of training.
     transition : array-like, shape (K, K), optional
-        T_ty = P(label y | right label t), rows sum to 1. The head then speaks of right labels: its softmax is
-        passed through T before it meets the label (forward correction, Patrini et al., CVPR 2017).
+        T_ty = P(label y | correct label t), rows sum to 1. The head then predicts correct labels: the loss compares
+        its softmax times T with the label (forward correction, Patrini et al., CVPR 2017).
     dynamics : bool
         Record training dynamics.
     out : ndarray of float32, shape (N, K), optional
@@ -137,7 +137,7 @@ def out_of_fold(
 
 
 class _Plan:
-    """What all heads of one call share; read-only while they train."""
+    """State shared by all heads of a call; read-only during training."""
 
     def __init__(
         self,
@@ -164,10 +164,10 @@ class _Plan:
         self.kind = kind
         self.n_folds, self.n_classes = seen.shape
         used = max(1, int((fold >= 0).sum()) * (self.n_folds - 1) // self.n_folds)
-        # Small data: batches of about 1/32 of it, and passes until there were enough steps.
+        # Small data: batches of about 1/32 of it, and enough epochs for `least_steps`.
         self.batch = min(spec.batch, max(16, 2 ** round(math.log2(max(1.0, used / 16)))))
         self.steps = max(1, used // self.batch)
-        # ... with as large a step as few of them need.
+        # ... with larger steps, since there are few.
         self.rate = spec.learning_rate * (2.0 if self.batch < 128 else 1.0)
         self.epochs = min(max(spec.epochs, math.ceil(spec.least_steps / self.steps)), 10 * spec.epochs)
         self.transition: torch.Tensor | None = None
@@ -187,7 +187,7 @@ def _run(
     progress: Callable[[Epoch], None] | None,
     cancel: Callable[[], bool] | None,
 ) -> tuple[list[Epoch], Dynamics | None]:
-    """Train the heads on `workers` threads; this thread reports and asks whether to stop."""
+    """Train the heads on `workers` threads; this thread reports progress and handles cancellation."""
     reports: queue.SimpleQueue[Epoch | BaseException | None] = queue.SimpleQueue()
     stop = [False]
     total = len(tasks) * plan.epochs
@@ -198,7 +198,7 @@ def _run(
     loose_p = np.zeros((len(tasks), len(loose), plan.n_classes), dtype=np.float32) if len(loose) else None
 
     def work(number: int, training: Iterator[list[torch.Tensor] | None]) -> None:
-        """Train one epoch of a head and stand in line again, or predict when it is trained."""
+        """Train one epoch of a head and requeue it, or predict once it is trained."""
         try:
             model = None if stop[0] else next(training)
             if model is None and not stop[0]:
@@ -214,11 +214,11 @@ def _run(
             reports.put(error)
 
     with ThreadPoolExecutor(max_workers=min(workers, len(tasks))) as pool:
-        # One member after the other: a fold's sum over members is then added up in one fixed order.
+        # One member after the other, so that a fold's sum over members has a fixed order.
         try:
             for start in range(0, len(tasks), plan.n_folds):
                 batch = range(start, min(start + plan.n_folds, len(tasks)))
-                # Epoch by epoch in turn, so that two threads end five heads at the same time.
+                # Epochs take turns, so that two threads finish five heads at about the same time.
                 for number in batch:
                     pool.submit(work, number, _train(plan, *tasks[number], reports, stop))
                 left = len(batch)
@@ -232,7 +232,7 @@ def _run(
                     report = Epoch(**{**report.__dict__, "done": len(history) + 1, "total": total})
                     history.append(report)
                     if cancel is not None and cancel():
-                        raise Cancelled("the head was stopped", f"after {len(history)} of {total} epochs")
+                        raise Cancelled("the head was cancelled", f"after {len(history)} of {total} epochs")
                     if progress is not None:
                         progress(report)
         except BaseException:
@@ -254,7 +254,7 @@ def _train(
     reports: queue.SimpleQueue[Epoch | BaseException | None],
     stop: list[bool],
 ) -> Iterator[list[torch.Tensor] | None]:
-    """Train the head of one fold: yield None after each epoch, and when stopped; the trained head at last."""
+    """Train the head of one fold: yields None after each epoch and when stopped, and finally the trained head."""
     import torch
     from torch.nn.functional import cross_entropy, linear
 
@@ -274,7 +274,7 @@ def _train(
     watched = plan.fold == (k - 1) % plan.n_folds if plan.dynamics and member == 0 else None
     for epoch in range(plan.epochs):
         if z.device.type == "cpu":
-            torch.set_num_threads(1)  # of this thread, which need not be that of the epoch before
+            torch.set_num_threads(1)  # per thread, which may differ from that of the previous epoch
         loss_sum = 0.0
         for step, chosen in enumerate(np.array_split(rng.permutation(rows), steps)):
             if stop[0]:
@@ -284,9 +284,9 @@ def _train(
             y = labels[index]
             h = linear(z[index], w1.to(plan.kind), b1.to(plan.kind))  # (b, hidden)
             if threshold:
-                # Dropped before the nonlinearity, which is the same, so that both work in place.
+                # Dropout before the nonlinearity, which is equivalent, so that both work in place.
                 coins = np.frombuffer(rng.bytes(h.numel()), dtype=np.uint8).reshape(h.shape)
-                # A product of two bfloat16 is several times faster than one of bfloat16 and bool.
+                # bfloat16 times bfloat16 is several times faster than bfloat16 times bool.
                 h = h.mul_(torch.from_numpy((coins >= threshold).view(np.int8)).to(z.device, plan.kind))
             h = h.relu_()
             scale = 256.0 / (256 - threshold)
@@ -294,12 +294,12 @@ def _train(
             if blind:
                 logits = logits + hidden_mask.clamp(min=-30.0)
             if plan.transition is not None:
-                # Forward correction: what is given is what is right, passed through the transition matrix.
+                # Forward correction: P(given label) = P(correct label) T.
                 logits = torch.log(torch.softmax(logits, dim=1) @ plan.transition + 1e-9)
-            # Label smoothing spreads over the classes that have samples here: a term for another class would be
-            # large at any finite mask, and raise its logit step after step.
-            judged, target = (logits[:, columns], column_of[y]) if blind else (logits, y)
-            loss = cross_entropy(judged, target, label_smoothing=spec.label_smoothing, reduction="none")
+            # Label smoothing spreads over the classes with samples here: a term for another class would be large
+            # under any finite mask and keep raising its logit.
+            class_logits, target = (logits[:, columns], column_of[y]) if blind else (logits, y)
+            loss = cross_entropy(class_logits, target, label_smoothing=spec.label_smoothing, reduction="none")
             if plan.weighted:
                 loss = loss * torch.from_numpy(plan.weight[chosen]).to(z.device)
             loss = loss.mean()
@@ -315,7 +315,7 @@ def _train(
 
 
 def _initial(plan: _Plan, rng: np.random.Generator) -> list[torch.Tensor]:
-    """He's initialisation for the hidden layer, zeros for the output: every class starts alike."""
+    """He's initialisation for the hidden layer, zeros for the output: all classes start equal."""
     import torch
 
     m, hidden = plan.z.shape[1], plan.spec.hidden
@@ -355,7 +355,7 @@ def _predict(
 
 
 def _held_out(plan: _Plan, model: list[torch.Tensor], rows: Rows) -> tuple[float, float]:
-    """Loss and accuracy on the samples `rows`; the mask of the model is finite, so that the loss is too."""
+    """Loss and accuracy on the samples `rows`; the model's mask is finite, and so is the loss."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -438,11 +438,10 @@ def _precision(name: str, device: torch.device) -> torch.dtype:
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported()
         else:
-            # Without the hardware bfloat16 is emulated, slower than float32. torch has no public question for
-            # this.
-            asked = (
+            # Without hardware support bfloat16 is emulated, slower than float32. torch has no public test.
+            tests = (
                 getattr(torch.cpu, f"_is_{flag}_supported", None) for flag in ("amx_tile", "avx512_bf16")
             )
-            fast = any(question is not None and question() for question in asked)
+            fast = any(test is not None and test() for test in tests)
         name = "bfloat16" if fast else "float32"
     return torch.bfloat16 if name == "bfloat16" else torch.float32

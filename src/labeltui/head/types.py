@@ -1,4 +1,4 @@
-"""What goes into training heads and what comes out."""
+"""Specification and results of training heads."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What is trained.
+    """Architecture and training of a head.
 
     Attributes
     ----------
     hidden : int
         Width of the hidden layer.
     dropout : float
-        Share of hidden units dropped in training, in steps of 1/256.
+        Fraction of hidden units dropped in training, in steps of 1/256.
     label_smoothing : float
     epochs : int
         Passes over the data; small data gets more, so that there are at least `least_steps` steps.
@@ -32,9 +32,9 @@ class HeadSpec:
         Peak of the one-cycle schedule.
     weight_decay : float
     components : int
-        Principal components kept, at most; a narrower embedding keeps all.
+        Largest number of principal components.
     members : int
-        Heads for each fold; their probabilities are averaged.
+        Heads per fold, whose probabilities are averaged.
     least_steps : int
     precision : {"auto", "float32", "bfloat16"}
         "auto" multiplies in bfloat16 where the hardware does (AMX, AVX512-BF16, CUDA), with float32 weights.
@@ -83,8 +83,8 @@ class Epoch:
 class Dynamics:
     """Training dynamics, recorded in the training step itself: 10 bytes a sample and epoch.
 
-    Of each sample the head of the next fold is recorded (one that trains on it). Rows of samples that no head
-    trains on are NaN, with class -1.
+    Each sample is recorded in the head of the next fold, which trains on it. Samples that no head trains on are NaN,
+    with class -1.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class Dynamics:
     top_p, sum_squares : ndarray of float16, shape (E, N)
         Its probability; sum of the squared probabilities.
     labels : ndarray of int32, shape (N,)
-        The labels it was recorded with.
+        Labels used in training.
     """
 
     log_p: npt.NDArray[np.float16]
@@ -118,12 +118,12 @@ class HeadResult:
         Rows sum to 1. Samples in no fold get the mean over the folds' heads; rows that are not finite get
         1/K.
     seen : ndarray of bool, shape (F, K)
-        Whether the head of a fold had training samples of a class; the probability of an unseen one is 0.
+        Whether the head of a fold had training samples of a class; otherwise its probability is 0.
     history : list of Epoch
         In order of fold, member, epoch.
     dynamics : Dynamics or None
     attrs : dict
-        Spec, seed, precision and device, for the record.
+        Spec, seed, precision and device.
     """
 
     p: Floats

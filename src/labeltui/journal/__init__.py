@@ -1,4 +1,4 @@
-"""journal.db: every decision of a person, append-only, in SQLite.
+"""journal.db: all decisions, append-only, in SQLite.
 
 ::
 
@@ -8,23 +8,22 @@
     generation(seq, n, sha256, run)
 
 An action is one key press: a decision, a bulk of decisions, a note, an undo, a redo, or the adoption of a
-generation. Nothing is ever changed or deleted: an *undo* is an action whose `undoes` holds the uuid of the
-action it takes back, a *redo* one whose `undoes` holds the uuid of the undo. Labels stand as class ids and
-samples as names beside their indices, so that journals of two people can be merged.
+generation. Nothing is ever changed or deleted: an *undo* is an action whose `undoes` is the uuid of the
+undone action, a *redo* one whose `undoes` is the uuid of the undo. Labels are stored as class ids and samples as
+names with their indices, so that two journals can be merged.
 
 Who writes
-    One process at a time: it holds an advisory lock on ``journal.lock``, in which it records itself (`lock`).
-    Others may read beside it.
+    One process at a time: it holds an advisory lock on ``journal.lock``, which records the process (`lock`).
+    Others may read meanwhile.
 How it is written
-    The caller's thread appends in memory and goes on; a thread of the journal commits in order with
-    ``synchronous=FULL`` (``EXTRA`` in rollback mode). What is not committed counts as pending; when the disk fails it
-    stays pending and is tried again (`database`).
-Where it lies
-    SQLite's write-ahead log needs memory that all its users share, so it is used on local file systems only;
+    The calling thread appends in memory and continues; a thread of the journal commits in order with
+    ``synchronous=FULL`` (``EXTRA`` in rollback mode). Actions not yet committed are pending; when the disk fails they
+    stay pending and are retried (`database`).
+Where it is stored
+    SQLite's write-ahead log needs shared memory, so it is used on local file systems only;
     on network file systems a rollback journal is used. At rest the file is in rollback mode everywhere, so an
-    audit can be copied to and mounted at any place. On a read-only medium the file is opened as immutable,
-    unless a log with content lies beside it, which that would silently leave out: then both are copied to a
-    private directory and opened there.
+    audit can be copied and mounted anywhere. On a read-only medium the file is opened as immutable, unless there
+    is a non-empty log, which would silently be ignored: then both are copied to a private directory and opened there.
 """
 
 from __future__ import annotations

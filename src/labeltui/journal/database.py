@@ -69,7 +69,7 @@ _DECISIONS = (
 )
 _GENERATIONS = "SELECT seq, n, sha256, run FROM generation WHERE seq > ? ORDER BY seq"
 
-# SQLite keeps any type in any column; what is read here is used as it is.
+# SQLite allows any type in any column; these values are used without conversion.
 _MISTYPED = """
 SELECT 'action', seq FROM action WHERE typeof(uuid) <> 'text' OR typeof(time) <> 'text' OR typeof(reviewer) <> 'text'
     OR typeof(host) <> 'text' OR typeof(kind) <> 'text' OR typeof(undoes) NOT IN ('null', 'text')
@@ -83,7 +83,7 @@ SELECT 'generation', seq FROM generation WHERE typeof(n) <> 'integer' OR n < 0 O
 LIMIT 1
 """
 
-# What no writer leaves behind, each with a query that counts it.
+# Contradictions that no writer produces, each with a query that counts them.
 _CONTRADICTIONS = {
     "decisions belong to no action": "SELECT count(*) FROM decision WHERE action NOT IN (SELECT seq FROM action)",
     "generations belong to no action": "SELECT count(*) FROM generation WHERE seq NOT IN (SELECT seq FROM action)",
@@ -98,7 +98,7 @@ _RETRY_SECONDS = 1.0
 _BUSY_SECONDS = 10.0
 
 
-class Action(NamedTuple):  # not a dataclass: a journal has tens of thousands, and these are made faster
+class Action(NamedTuple):  # faster to create than a dataclass: a journal has tens of thousands
     """One row of the table ``action``.
 
     Attributes
@@ -114,7 +114,7 @@ class Action(NamedTuple):  # not a dataclass: a journal has tens of thousands, a
     kind : str
         ``decide``, ``note``, ``undo``, ``redo`` or ``generation``.
     undoes : str or None
-        For undo and redo: the uuid of the action taken back.
+        For undo and redo: the uuid of the undone action or undo.
     """
 
     seq: int
@@ -128,7 +128,7 @@ class Action(NamedTuple):  # not a dataclass: a journal has tens of thousands, a
 
 @dataclass(frozen=True, slots=True)
 class GenerationRow:
-    """One row of the table ``generation``: action `seq` made `n` current; it came from the run `run`."""
+    """One row of the table ``generation``: action `seq` made `n` current, a result of the run `run`."""
 
     seq: int
     n: int
@@ -225,7 +225,7 @@ class Journal:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._db: sqlite3.Connection | None = None
-        self._doubted = False  # a commit failed: what of it lies in the file may not be on the disk
+        self._doubted = False  # a commit failed: its pages in the file may not be on the disk
         self._local = not on_shared_file_system(path)
 
     @classmethod
@@ -291,7 +291,7 @@ class Journal:
         self.close()
 
     def read(self, after: int = 0) -> tuple[list[Action], list[StoredRow], list[GenerationRow]]:
-        """What is on disk after action `after`: actions, their decisions as written, generations."""
+        """Read actions, decisions and generations after action `after` from the disk."""
         with self._reading() as db:
             db.execute("BEGIN")  # the three reads see one state
             actions = [Action._make(row) for row in db.execute(_ACTIONS, (after,))]
@@ -302,7 +302,7 @@ class Journal:
         return actions, rows, generations
 
     def faults(self) -> Iterator[str]:
-        """Read all of the journal and yield what contradicts itself, in words.
+        """Read the whole journal and yield a description of each contradiction.
 
         Raises
         ------
@@ -333,11 +333,11 @@ class Journal:
         with self._reading() as db, closing(sqlite3.connect(path, isolation_level=None)) as copy:
             copy.execute("PRAGMA synchronous=FULL")
             db.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")  # the state that it is in at rest
+            copy.execute("PRAGMA journal_mode=DELETE")  # the mode of a closed journal
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection for reading, whatever lies beside the file and whether or not it may be written."""
+        """A connection for reading, with or without a log and whether or not the file is writable."""
         scratch: str | None = None
         try:
             beside = [self.path.with_name(JOURNAL_FILE + suffix) for suffix in ("-wal", "-journal")]
@@ -346,7 +346,7 @@ class Journal:
             with ExitStack() as stack:
                 db: sqlite3.Connection | None = None
                 if not self.read_only or (writable and self._local):
-                    # Writable, so that SQLite may complete or take back a commit that a crash interrupted.
+                    # Writable, so that SQLite can complete or roll back an interrupted commit.
                     db = stack.enter_context(closing(_connect(self.path, "mode=rw")))
                     if not self._local:
                         db.execute(
@@ -375,7 +375,7 @@ class Journal:
                 shutil.rmtree(scratch, ignore_errors=True)
 
     def _check_meta(self, db: sqlite3.Connection, audit_uuid: str) -> None:
-        # Views and triggers are programs; a journal that somebody else made must hold none.
+        # Views and triggers are programs; a journal from elsewhere must not contain any.
         foreign = [
             f"{kind} {safe(name)}"
             for kind, name in db.execute("SELECT type, name FROM sqlite_master ORDER BY name")
@@ -421,7 +421,7 @@ class Journal:
         undoes: str | None = None,
         generation: tuple[int, str, str] | None = None,
     ) -> Action:
-        """Append an action in memory and have it saved in the background.
+        """Append an action in memory and save it in the background.
 
         Parameters
         ----------
@@ -463,7 +463,7 @@ class Journal:
         return self.last_seq - self.saved_seq
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything is on disk, or an attempt made meanwhile failed, or `timeout` seconds.
+        """Wait until everything is on disk, an attempt fails, or `timeout` seconds pass.
 
         Returns
         -------
@@ -478,7 +478,7 @@ class Journal:
             return not self.pending
 
     def write_pending(self, path: Path) -> int:
-        """Write the actions that are not on disk yet into a file of JSON lines, for a disk that takes no more.
+        """Write pending actions to a file of JSON lines elsewhere, for when the audit's disk is full.
 
         Parameters
         ----------
@@ -521,7 +521,7 @@ class Journal:
         return len(pending)
 
     def close(self) -> None:
-        """Save what is pending, tidy up and give the lock back.
+        """Save pending actions, clean up and release the lock.
 
         Raises
         ------
@@ -549,7 +549,7 @@ class Journal:
             raise lost
 
     def _write(self) -> None:
-        """The journal's thread: commit what is queued, in order, in as few transactions as come together."""
+        """The journal's thread: commit queued actions in order, batched into few transactions."""
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: bool(self._queue) or self._closing)
@@ -559,9 +559,7 @@ class Journal:
             failed: AuditError | None = None
             try:
                 self._commit(batch)
-            except (
-                Exception
-            ) as error:  # whatever it is, the person must be told: a dead thread looks like a slow disk
+            except Exception as error:  # report any error: a dead thread would look like a slow disk
                 failed = AuditError(
                     "a decision counts as saved when it is on disk",
                     f"{safe(str(self.path))}: {error}",
@@ -577,13 +575,13 @@ class Journal:
                     self.saved_seq = batch[-1].action.seq
                 self._wake.notify_all()
             if self.on_change is not None:
-                with suppress(Exception):  # a screen that is closing must not stop the saving
+                with suppress(Exception):  # a closing screen must not stop the thread
                     self.on_change()
             if failed is not None:
                 self._pause(batch[-1])
         if self._db is not None and self._local:
-            # Back to one plain file. Somebody who reads at this moment prevents it; then an empty log stays
-            # beside it, and the next clean close removes it.
+            # Back to a single file. A concurrent reader prevents it; then an empty log remains until the next clean
+            # close.
             with suppress(sqlite3.Error):
                 self._db.execute("PRAGMA busy_timeout=200")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -591,7 +589,7 @@ class Journal:
         self._disconnect()
 
     def _pause(self, tried: _Pending) -> None:
-        """Wait after a failure; a new action, `flush` and `close` end it."""
+        """Wait after a failure; a new action, `flush` or `close` ends it."""
         with self._wake:
             self._wake.wait_for(
                 lambda: self._closing or not self.failed or self._queue[-1] is not tried, _RETRY_SECONDS
@@ -603,7 +601,7 @@ class Journal:
         db = self._open_for_writing()
         db.execute("BEGIN IMMEDIATE")
         try:
-            # A commit that failed late may be in the file all the same.
+            # A commit that failed late may still be in the file.
             first = batch[0].action.seq
             there = {row[0] for row in db.execute("SELECT uuid FROM action WHERE seq >= ?", (first,))}
             if there - {item.action.uuid for item in batch}:
@@ -625,7 +623,7 @@ class Journal:
                 if item.generation is not None:
                     g = item.generation
                     db.execute("INSERT INTO generation VALUES (?, ?, ?, ?)", (g.seq, g.n, g.sha256, g.run))
-            if self._doubted:  # a transaction that changes nothing flushes nothing
+            if self._doubted:  # an empty transaction would flush nothing
                 db.execute(
                     "INSERT OR REPLACE INTO meta VALUES ('flushed', ?)",
                     (f"{batch[-1].action.uuid} {utc_now()}",),
@@ -658,12 +656,12 @@ class Journal:
                 if self._local:
                     mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
                 else:
-                    # The copy of a crashed local audit is still in WAL mode, which without shared memory only
-                    # an exclusive user can leave.
+                    # A copy of a crashed local audit is still in WAL mode, which without shared memory only an
+                    # exclusive connection can leave.
                     db.execute("PRAGMA locking_mode=EXCLUSIVE")
                     db.execute("PRAGMA journal_mode=DELETE")
                     db.execute("PRAGMA locking_mode=NORMAL")
-                # A rollback journal commits by its deletion, and only EXTRA flushes the directory after that.
+                # A rollback journal commits by its deletion; only EXTRA then flushes the directory.
                 db.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
             except BaseException:
                 db.close()
@@ -679,9 +677,9 @@ class Journal:
 
 
 def _require_plain(path: Path) -> None:
-    """See that a journal is there, and that neither it nor what SQLite keeps beside it is a link."""
+    """Require a journal, without links among it and SQLite's files."""
     for suffix in ("", "-wal", "-shm", "-journal"):
-        # SQLite writes through links, and what lies beside an audit may come from anybody.
+        # SQLite writes through links, and files in an audit may come from anyone.
         if path.with_name(JOURNAL_FILE + suffix).is_symlink():
             raise DamagedAudit(
                 "the files of a journal are no links",
@@ -707,7 +705,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _answers(db: sqlite3.Connection) -> bool:
-    """Whether a connection can read: where it may not write, it cannot when a log has to be merged first."""
+    """Whether a connection can read; without write access it cannot if a log must be merged first."""
     try:
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:

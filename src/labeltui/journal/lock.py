@@ -1,4 +1,4 @@
-"""Who may write an audit, and on what kind of file system it lies."""
+"""The writer's lock of an audit, and the kind of its file system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labeltui.errors import AuditBusy, AuditError
 from labeltui.locks import LocksUnsupported, try_lock
 from labeltui.text import safe
 
-# File systems that several hosts may mount at once, or whose memory maps and locks cannot be relied on.
+# File systems that several hosts may mount at once, or with unreliable memory maps and locks.
 _SHARED = {
     *("9p", "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "coda", "fuse", "fuseblk", "gfs2", "glusterfs"),
     *(
@@ -38,7 +38,7 @@ _SHARED = {
 
 
 class OwnerLock:
-    """The right to write an audit: an advisory lock, which ends with its process, and a record of who holds
+    """The right to write an audit: an advisory lock, released when its process ends, and a record of who holds
     it.
 
     Parameters
@@ -46,7 +46,7 @@ class OwnerLock:
     path : Path
         ``journal.lock`` of the audit.
     reviewer : str
-        Recorded for the person who finds the audit busy.
+        Shown to others who find the audit busy.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class OwnerLock:
             raise
 
     def check(self) -> None:
-        """See that the lock file is still the one that was locked; take the lock again if it was deleted.
+        """Check that the lock file is still the locked one; lock again if it was deleted.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class OwnerLock:
     def _lock(self, path: Path) -> None:
         try:
             taken = try_lock(self._descriptor)
-        except LocksUnsupported:  # the record alone must do
+        except LocksUnsupported:  # only the record is available
             taken = not lives_here(self._read())
         if not taken:
             raise _busy(path, self._read())
@@ -130,7 +130,7 @@ class OwnerLock:
 
 
 def identity(pid: int | None = None) -> dict[str, str | int]:
-    """What tells this process, or that of `pid`, from every other on any host, across reboots.
+    """Identity of this process, or of `pid`: unique across hosts and reboots.
 
     Returns
     -------
@@ -199,7 +199,7 @@ def _busy(path: Path, holder: dict[str, Any], hint: str = "") -> AuditBusy:
 
 
 def lives_here(record: Mapping[str, object]) -> bool:
-    """Whether the process that an `identity` names runs on this host, now."""
+    """Whether the process of an `identity` is running on this host."""
     if not record or record.get("host") != socket.gethostname() or record.get("boot_id") != _boot_id():
         return False
     pid = record.get("pid")
