@@ -61,6 +61,26 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a path in the place of a command as ``review PATH``, and suggest corrections of unknown words.
+
+        Parameters
+        ----------
+        ctx : click.Context
+        args : list of str
+            The arguments from the command on.
+
+        Returns
+        -------
+        name : str or None
+        command : click.Command or None
+        args : list of str
+            The remaining arguments.
+
+        Raises
+        ------
+        UsageError
+            The first word is neither an audit nor a command.
+        """
         name = args[0]
         if name not in self.commands and (os.sep in name or os.path.exists(name)):
             args = ["review", *args]

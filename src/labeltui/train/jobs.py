@@ -397,7 +397,18 @@ def _unusable(directory: Path, error: OSError) -> JobError:
 
 
 def find(audit: Path, run_id: str) -> Job:
-    """The job with the number `run_id`, or whose id begins with it or ends in it.
+    """Find a job by its number or id.
+
+    Parameters
+    ----------
+    audit : Path
+        The audit directory.
+    run_id : str
+        The number, the id, or a unique beginning or end of the id.
+
+    Returns
+    -------
+    Job
 
     Raises
     ------
