@@ -196,3 +196,31 @@ def test_the_training_process_imports_nothing_from_the_current_directory(
             pass
     assert read(job.directory).state == "done"
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("scores/nearest", "k", np.zeros(3)),
+        ("scores/neighbours", "temperature", b"x"),
+        ("graph/pixels-4", "csg_k", -1),
+        ("csg", "csg", b"high"),
+        ("csg", "csg", np.nan),
+        ("scores/head", "title", 3),
+    ],
+)
+def test_attributes_of_another_type_are_damage(tmp_path: Path, name: str, key: str, value: object) -> None:
+    path = make_audit(tmp_path, n=120)
+    with h5py.File(path / "audit.h5", "r+", locking=False) as file:
+        file[name].attrs[key] = value
+    with pytest.raises(DamagedAudit, match=f"attribute {key} of {name}"):
+        Audit.open(path)
+
+
+def test_names_that_cannot_be_decoded_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("scores")
+        h5py.h5g.create(group.id, b"\xff\xfe")
+    with H5(path) as opened, pytest.raises(DamagedAudit, match="UTF-8"):
+        opened.names("scores")

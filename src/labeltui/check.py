@@ -162,7 +162,7 @@ def _look(path: Path) -> Report:
     except NotAnAudit:
         raise
     except AuditError as error:
-        if not (path / paths.AUDIT_FILE).exists():
+        if not os.path.isfile(path / paths.AUDIT_FILE):  # or it may not be looked at
             raise
         fault = f"{error.message}; {error.got}"
         advice = "copy it again or restore it from a backup; the rest cannot be checked without it"
@@ -194,7 +194,7 @@ def _look(path: Path) -> Report:
 
 def _scan_findings(opened: store.Store) -> Iterator[Finding]:
     where = opened.path / paths.SCAN_FILE
-    if not where.exists():
+    if not os.path.lexists(where):
         yield Finding(
             paths.SCAN_FILE,
             "damaged",

@@ -364,7 +364,7 @@ class Journal:
                 elif db is None:
                     db = stack.enter_context(closing(_connect(self.path, "mode=ro&immutable=1")))
                 yield db
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise DamagedAudit(
                 "the journal must be a readable SQLite file",
                 f"{safe(str(self.path))}: {error}",

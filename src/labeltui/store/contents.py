@@ -71,6 +71,13 @@ RULES: Mapping[str, Rule] = {
     "csg/present": Rule("u", ("K",)),
     "csg/reliable": Rule("u", ("K",)),
     "csg/sizes": Rule("i", ("K",), 0),
+    "csg/interval": Rule("f", ("",)),
+    "csg/eigenvalues": Rule("f", ("",)),
+    "csg/sweep_k": Rule("i", ("",)),
+    "csg/sweep_csg": Rule("f", ("",)),
+    "csg/*_shape": Rule("i", ("",)),
+    "csg/*_indptr": Rule("i", ("K+1",), 0),
+    "csg/*_indices": Rule("i", ("",), 0, "K", used=True),
     "noise/transition": Rule("f", ("K", "K")),
     "scores/blend": Rule("f", ("N",), 0, "1", used=True),
     "scores/*": Rule("f", ("N",), 0, "1"),
@@ -80,6 +87,14 @@ RULES: Mapping[str, Rule] = {
     "detectors/cleannet/cosine": Rule("f", ("N",)),
 }
 """Rules by path; the first pattern that fits a dataset holds. Others are free."""
+
+ATTRIBUTES: Mapping[str, Mapping[str, type]] = {
+    "embeddings": {"default": str},
+    "graph/*": {"k": int, "csg_k": int},
+    "csg": {"csg": float, "k": int},
+    "scores/*": {"k": int, "temperature": float, "title": str, "calibration_checks": int},
+}
+"""Types of the attributes that are used; whole numbers count as floats, and all are finite and not negative."""
 
 REQUIRED = (
     *(f"samples/{name}" for name in ("id", "id_offsets", "split", "sha256", "status")),
@@ -200,12 +215,44 @@ def value_faults(file: H5, sizes: Mapping[str, int], everything: bool = False) -
             found = _fault(file[name], rule, sizes)
             if found:
                 yield f"{safe(name)} {found}"
+    yield from _attribute_faults(file)
     for name in TABLES:
         if f"{name}_offsets" in file and (np.diff(file[f"{name}_offsets"]) < 0).any():
             yield f"{name}_offsets goes back"
+    for name in file.names("csg"):
+        if name.endswith("_indptr"):
+            yield from _matrix_faults(file, f"csg/{name.removesuffix('_indptr')}")
     if everything:
         for group in file.names("graph"):
             yield from _graph_faults(file, f"graph/{group}")
+
+
+def _matrix_faults(file: H5, name: str) -> Iterator[str]:
+    """Say whether a matrix in compressed rows contradicts itself; scipy follows its indices without looking."""
+    try:
+        starts, indices, data = (file[f"{name}_{part}"] for part in ("indptr", "indices", "data"))
+        shape = file[f"{name}_shape"]
+    except KeyError:
+        yield f"{safe(name)} is incomplete"
+        return
+    wrong = starts[0] != 0 or (np.diff(starts) < 0).any() or not starts[-1] == len(indices) == len(data)
+    if wrong or data.ndim != 1 or shape.tolist() != [len(starts) - 1] * 2:
+        yield f"{safe(name)} contradicts itself"
+
+
+def _attribute_faults(file: H5) -> Iterator[str]:
+    for pattern, types in ATTRIBUTES.items():
+        for name in _matches(file, pattern.split("/")):
+            attrs = file.attrs(name)
+            for key, kind in types.items():
+                value = attrs.get(key)
+                if value is None or (kind is str and isinstance(value, str)):
+                    continue
+                number = isinstance(value, (int, float) if kind is float else int) and not isinstance(
+                    value, bool
+                )
+                if kind is str or not number or not 0 <= value < 2**31:
+                    yield f"attribute {key} of {safe(name)} is {safe(repr(value), 40)}"
 
 
 def _graph_faults(file: H5, graph: str) -> Iterator[str]:

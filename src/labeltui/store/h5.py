@@ -361,7 +361,12 @@ class H5:
             with self._decoding(group):
                 self._refuse_links(group)
                 found = self._file.get(group or "/")
-                self._names[group] = sorted(found) if isinstance(found, h5py.Group) else []
+                names = sorted(found) if isinstance(found, h5py.Group) else []
+                if not all(
+                    isinstance(name, str) for name in names
+                ):  # h5py gives what it cannot decode as bytes
+                    raise ValueError("a name is not UTF-8")
+                self._names[group] = names
         return list(self._names[group])
 
     def shape(self, name: str) -> tuple[int, ...]:
