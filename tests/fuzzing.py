@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from labeltui import config, sources, store
+from labeltui import config, paths, sources, store
 from labeltui.audit import Audit
 from labeltui.check import check
 from labeltui.errors import LabeltuiError
@@ -275,7 +275,7 @@ def use_result(path: Path) -> None:
             with opened.at(number) as view:
                 view.validate()
         finally:
-            shutil.rmtree(path / "my.audit" / store.DERIVED, ignore_errors=True)
+            shutil.rmtree(path / "my.audit" / paths.DERIVED, ignore_errors=True)
 
 
 def use_runs(path: Path) -> None:
@@ -341,9 +341,9 @@ def targets(path: Path) -> dict[str, Target]:
     inside = f"my.audit/runs/{run}"
     return {
         "audit.h5": Target("my.audit/audit.h5", use_audit, (in_bytes, in_h5, in_h5), 4),
-        "journal.db": Target("my.audit/journal.db", use_journal, (in_bytes, in_sql), 3),
+        "journal.db": Target("my.audit/journal.db", use_journal, (in_bytes, in_sql), 2),
         "scan.json": Target("my.audit/scan.json", use_audit, (in_bytes, in_json)),
-        "result.h5": Target("result.h5", use_result, (in_bytes, in_h5, in_h5), 3),
+        "result.h5": Target("result.h5", use_result, (in_bytes, in_h5, in_h5)),
         "check": Target("my.audit/audit.h5", use_check, (in_bytes, in_h5)),
         "check journal": Target("my.audit/journal.db", use_check, (in_bytes, in_sql)),
         "spec.json": Target(f"{inside}/spec.json", use_comparison, (in_bytes, in_json)),

@@ -23,7 +23,11 @@ def test_a_crash_and_a_hang_are_findings(tmp_path: Path, monkeypatch) -> None:
     import time
 
     (tmp_path / "x").write_bytes(b"0" * 50)
-    uses = {"crash": lambda path: os.abort(), "hang": lambda path: time.sleep(9), "fault": lambda path: 1 / 0}
+    uses = {
+        "crash": lambda path: os.kill(os.getpid(), 9),
+        "hang": lambda path: time.sleep(9),
+        "fault": lambda path: 1 / 0,
+    }
     known = {name: fuzzing.Target("x", use, (fuzzing.in_bytes,)) for name, use in uses.items()}
     monkeypatch.setattr(fuzzing, "targets", lambda path: known)
     monkeypatch.setattr(fuzzing, "SECONDS", 1)

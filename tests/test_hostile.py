@@ -245,6 +245,26 @@ def test_settings_nested_without_end_are_an_error_of_ours(tmp_path: Path) -> Non
         config.load(file)
 
 
+@pytest.mark.parametrize(
+    "content", ["[" * 20_000, '{"terminals":' * 20_000, "[]", '{"terminals": {"xterm": 3}}']
+)
+def test_what_is_remembered_may_be_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    from labeltui.graphics import probe
+    from labeltui.tui import state
+
+    file = tmp_path / "terminals.json"
+    file.write_text(content)
+    assert probe.recall("xterm", file) is None
+    probe.remember("xterm", probe.Answers(), file)
+    assert probe.recall("xterm", file) == probe.Answers()
+    monkeypatch.setattr(state, "state_dir", lambda: tmp_path)
+    (tmp_path / "audits").mkdir()
+    (tmp_path / "audits" / "x.json").write_text(content)
+    assert state.load("x") == {}
+
+
 def test_a_record_of_the_scan_nested_without_end_is_damage(path: Path) -> None:
     (path / "scan.json").write_text('{"a":' * 10_000 + "1" + "}" * 10_000)
     with store.Store.open(path) as opened, pytest.raises(LabeltuiError, match="nested"):

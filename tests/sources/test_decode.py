@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -217,3 +219,24 @@ def test_a_jpeg_above_the_limit_is_decoded_smaller(monkeypatch: pytest.MonkeyPat
     if size > 500:
         with pytest.raises(UnreadableImage):
             decode(encoded(large, "JPEG", progressive=True))
+
+
+def test_what_pillow_logs_reaches_no_screen() -> None:
+    """Of too many samples a pixel Pillow complains by logging, which goes to stderr where nobody set it up."""
+    code = """
+import io, sys
+from PIL import Image
+from labeltui.errors import UnreadableImage
+from labeltui.sources.decode import decode
+file = io.BytesIO()
+Image.new("RGB", (4, 4)).save(file, "TIFF")
+data = bytearray(file.getvalue())
+tag = data.index(bytes.fromhex("1501030001000000"))
+data[tag + 8 : tag + 10] = (256).to_bytes(2, "little")
+try:
+    decode(bytes(data))
+except UnreadableImage:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("refused\n", "")

@@ -115,7 +115,14 @@ def gather(
             f"row {i} names others",
             "copy the audit again, or scan again",
         )
-    similarity = store.array(f"{graph}/similarity")[i][: len(near)]
+    similarity = store.array(f"{graph}/similarity")[i]
+    if not np.isfinite(similarity).all():
+        raise DamagedAudit(
+            f"{graph}/similarity must hold numbers",
+            f"row {i} does not",
+            "copy the audit again, or scan again",
+        )
+    similarity = similarity[: len(near)]
     labels, given = current[near], int(store.given[i])
     neighbours = [
         Neighbour(int(index), float(s), int(label), int(first))

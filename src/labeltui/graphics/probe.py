@@ -26,7 +26,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeltui import paths
+from labeltui import files, paths
 from labeltui.graphics.answers import Answers, Reader, question, without_mode
 from labeltui.graphics.capabilities import Capabilities, Cell, choose, from_environment
 
@@ -279,7 +279,7 @@ def recall(name: str, file: Path) -> Answers | None:
     Answers or None
     """
     try:
-        entry = json.loads(file.read_bytes())["terminals"][name]
+        entry = files.read_json(file)["terminals"][name]
         answers = Answers()
         for field in fields(Answers):
             value = entry.get(field.name, getattr(answers, field.name))
@@ -301,7 +301,7 @@ def remember(name: str, answers: Answers, file: Path) -> None:
     """
     terminals: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # none yet, or damaged: begin anew
-        terminals = dict(json.loads(file.read_bytes())["terminals"])
+        terminals = dict(files.read_json(file)["terminals"])
     terminals.pop(name, None)
     terminals[name] = asdict(replace(answers, typed=""))
     text = json.dumps({"terminals": dict(list(terminals.items())[-REMEMBERED:])}, indent=1)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import stat
 import warnings
@@ -41,6 +42,7 @@ OTHERS = ("WEBP", "TIFF", "DIB", "TGA", "JPEG2000", "AVIF", "MPO")
 
 # What Pillow warns of on stderr, which a terminal UI paints on, is either decoded or a reason for UnreadableImage.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs goes to stderr, too
 
 
 def read_file(path: bytes) -> bytes:

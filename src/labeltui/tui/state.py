@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labeltui import files
 from labeltui.audit import CLASS_ORDERS, DROP, KINDS, ORDERS, QueueSpec
 from labeltui.paths import state_dir
 
@@ -60,10 +61,10 @@ def save(session: Session, theme: str) -> None:
 def load(uuid: str) -> dict[str, Any]:
     """Return what was remembered, empty when there is nothing or it cannot be read."""
     try:
-        state = json.loads(file_of(uuid).read_text(encoding="utf-8", errors="surrogateescape"))
+        state = files.read_json(file_of(uuid))
     except (OSError, ValueError):
         return {}
-    return state if isinstance(state, dict) and state.get("format") == FORMAT else {}
+    return state if state.get("format") == FORMAT else {}
 
 
 def restore(session: Session, state: dict[str, Any]) -> bool:
