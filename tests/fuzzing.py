@@ -320,7 +320,9 @@ def use_source(name: str, **options: Any) -> Use:
         source = sources.open_source(path / name, sources.SourceOptions(**given))
         for index in (0, len(source.ids) - 1):
             source.read(index)
-        sources.align_probabilities(source, sources.order_classes(source.labels))
+        if source.pred_probs is not None and source.pred_probs_classes is not None:
+            classes = sources.order_classes(source.labels)
+            sources.align_probabilities(source.pred_probs, source.pred_probs_classes, source.labels, classes)
 
     return use
 

@@ -698,6 +698,37 @@ def test_two_runs_at_once_show_the_newer(path: Path) -> None:
         assert a.generation == 1
 
 
+def test_a_reader_follows_generations_that_are_replaced_while_it_looks(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_at, numbers = store.Store.at, iter(range(1, 100))
+
+    def adopt(writer: Audit) -> None:
+        for number in (next(numbers) for _ in range(3)):
+            add_run(writer, f"20261120T{number:06d}Z-aaaa", np.full(writer.n, number / 100), writer.given)
+            assert writer.refresh() is not None
+        assert writer.flush(10)
+
+    with Audit.open(path) as writer:
+        adopt(writer)
+
+        def at(self: store.Store, number: int) -> store.Store:
+            monkeypatch.setattr(store.Store, "at", open_at)
+            adopt(writer)  # meanwhile three newer ones came, and the one asked for was deleted
+            return open_at(self, number)
+
+        monkeypatch.setattr(store.Store, "at", at)
+        with Audit.open(path, read_only=True) as reader:
+            assert reader.score(0) == pytest.approx(0.06)
+            adopt(writer)
+            monkeypatch.setattr(store.Store, "at", at)
+            assert reader.refresh() is None
+            assert reader.score(0) == pytest.approx(0.06)  # what was shown stays whole
+            change = reader.refresh()
+            assert change is not None
+            assert reader.score(0) == pytest.approx(0.12)
+
+
 def test_a_damaged_result_is_refused_and_nothing_changes(path: Path) -> None:
     with Audit.open(path) as a:
         run = add_run(a, "20261120T140000Z-aaaa", np.zeros(a.n), a.given)

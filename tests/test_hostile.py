@@ -19,8 +19,9 @@ from labeltui import config, sources, store
 from labeltui.audit import Audit
 from labeltui.errors import JobError, LabeltuiError, SourceError, UsageError
 from labeltui.export import export
+from labeltui.paths import PREDICTIONS_FILE
 from labeltui.train import compare, curves, jobs, predictions
-from labeltui.train.predictions import FILE, Predictions
+from labeltui.train.predictions import Predictions
 from tests import runs
 from tests.factories import make_audit
 
@@ -138,7 +139,7 @@ def test_a_pipe_in_a_run_is_not_waited_for(path: Path) -> None:
 )
 def test_predictions_that_do_not_fit_are_refused(path: Path, arrays: dict[str, np.ndarray]) -> None:
     ids = [runs.finished(path, "current", seed, 0.9) for seed in (0, 1)]
-    np.savez_compressed(path / "runs" / ids[1] / FILE, **arrays)
+    np.savez_compressed(path / "runs" / ids[1] / PREDICTIONS_FILE, **arrays)
     with Audit.open(path, read_only=True) as audit, pytest.raises(JobError):
         compare.compare(audit, ids)
 
@@ -155,7 +156,7 @@ def test_predictions_that_unpack_without_end_are_not_unpacked(
 @pytest.mark.parametrize("cut", [0, 10, 100, 700])
 def test_torn_predictions_are_refused(path: Path, cut: int) -> None:
     run = runs.finished(path, "current", 0, 0.9)
-    os.truncate(path / "runs" / run / FILE, cut)
+    os.truncate(path / "runs" / run / PREDICTIONS_FILE, cut)
     with pytest.raises(JobError):
         Predictions.read(path / "runs" / run)
 

@@ -375,6 +375,13 @@ class TestFaults:
         opened.close()
         opened.read_ahead()
 
+    def test_a_file_that_is_deleted_meanwhile_stays_readable(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.h5"
+        store.write_h5(path, {"x": np.arange(1000)})
+        with store.H5(path) as opened:
+            path.unlink()
+            assert opened["x"].sum() == 499_500
+
     def test_an_array_beyond_the_end_is_damaged(self, tmp_path: Path) -> None:
         path = tmp_path / "x.h5"
         store.write_h5(path, {"x": np.zeros(100_000)})

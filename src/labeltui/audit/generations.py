@@ -42,6 +42,14 @@ def _reopen(store: Store, n: int) -> Store:
     return found
 
 
+def listing(path: Path) -> list[str]:
+    """Names of the generations' files, to see whether somebody changed them."""
+    try:
+        return sorted(os.listdir(path / paths.DERIVED))
+    except OSError:
+        return []
+
+
 def runs(path: Path) -> list[Path]:
     """The directories of training runs, oldest first."""
     try:

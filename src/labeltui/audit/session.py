@@ -13,10 +13,12 @@ from labeltui.audit import generations
 from labeltui.audit.decisions import EXCLUDE, KEEP, KINDS, replay
 from labeltui.audit.reading import Index, Reading
 from labeltui.audit.views import Change, Step, WhatIf
-from labeltui.errors import InputError
+from labeltui.errors import AuditError, InputError
 from labeltui.journal import Action, GenerationRow, Journal, Row
 from labeltui.store import Store
 from labeltui.text import safe
+
+ATTEMPTS = 5
 
 
 class Audit(Reading):
@@ -64,7 +66,20 @@ class Audit(Reading):
         AuditBusy
             Another process reviews it.
         """
-        store = Store.open(Path(path))
+        path = Path(path)
+        for _ in range(ATTEMPTS):
+            before = generations.listing(path)
+            try:
+                return cls._open(path, reviewer, read_only, source_root)
+            except AuditError:
+                # Whoever reviews it may have replaced the generation that was just to be read.
+                if not read_only or generations.listing(path) == before:
+                    raise
+        return cls._open(path, reviewer, read_only, source_root)
+
+    @classmethod
+    def _open(cls, path: Path, reviewer: str | None, read_only: bool, source_root: Path | None) -> Audit:
+        store = Store.open(path)
         try:
             journal = Journal.open(store.path, store.uuid, reviewer=reviewer, read_only=read_only)
             try:
@@ -360,8 +375,14 @@ class Audit(Reading):
             None when there is nothing new.
         """
         if self.read_only:
-            self._reread()
-            wanted = generations.newest(self._store, self._generations)
+            before = generations.listing(self.path)
+            try:
+                self._reread()
+                wanted = generations.newest(self._store, self._generations)
+            except AuditError:
+                if generations.listing(self.path) == before:
+                    raise
+                return None  # a newer one has replaced it: the next call shows that
             if wanted.generation == self.generation:
                 return None
             run = next((row.run for row in self._generations if row.n == wanted.generation), "")

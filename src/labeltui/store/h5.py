@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from labeltui import files
 from labeltui.errors import DamagedAudit, InputError
 from labeltui.store.atomic import replacing, sha256
 from labeltui.text import safe
@@ -312,25 +313,27 @@ class H5:
         self._views: dict[str, Array] = {}
         self._attrs: dict[str, dict[str, Any]] = {}
         self._names: dict[str, list[str]] = {}
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise DamagedAudit(
-                f"{safe(path.name)} must be a complete HDF5 file", "it is no regular file", "copy it again"
-            )
         try:
-            self._file = h5py.File(path, "r", locking=False)
+            # A pipe would be waited for; and mapped at once, the file stays readable when somebody deletes it.
+            descriptor = files.open_regular(path)
         except OSError as error:
-            size = path.stat().st_size if path.exists() else None
-            got = (
-                "it is missing"
-                if size is None
-                else f"{size:,} bytes that HDF5 refuses ({_first_line(error)})"
-            )
             raise DamagedAudit(
                 f"{safe(path.name)} must be a complete HDF5 file",
-                got,
+                "it is missing" if isinstance(error, FileNotFoundError) else safe(str(error.strerror)),
                 "copy it again from where it was made, or scan again",
             ) from None
-        self._size = path.stat().st_size
+        try:
+            self._size = os.fstat(descriptor).st_size
+            self._file = h5py.File(path, "r", locking=False)
+            self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise DamagedAudit(
+                f"{safe(path.name)} must be a complete HDF5 file",
+                f"{self._size:,} bytes that HDF5 refuses ({_first_line(error)})",
+                "copy it again from where it was made, or scan again",
+            ) from None
+        finally:
+            os.close(descriptor)
 
     def __enter__(self) -> H5:
         return self
@@ -362,9 +365,8 @@ class H5:
                 self._refuse_links(group)
                 found = self._file.get(group or "/")
                 names = sorted(found) if isinstance(found, h5py.Group) else []
-                if not all(
-                    isinstance(name, str) for name in names
-                ):  # h5py gives what it cannot decode as bytes
+                # h5py gives names that it cannot decode as bytes.
+                if not all(isinstance(name, str) for name in names):
                     raise ValueError("a name is not UTF-8")
                 self._names[group] = names
         return list(self._names[group])
@@ -402,8 +404,7 @@ class H5:
                 "copy it again from where it was made, or scan again",
             )
         if self._map is None:
-            with open(self.path, "rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            raise ValueError("the file is closed")
         view = self._views[name] = np.frombuffer(self._map, dtype, count, offset).reshape(shape)
         return view
 
