@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import json
+import os
 import shutil
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 from PIL import Image
@@ -17,6 +16,9 @@ from labeltui.head import HeadSpec
 from labeltui.paths import SCAN_FILE
 from labeltui.scanning import ScanOptions, scan
 from labeltui.store import write_json
+
+SHARED = "LABELTUI_TEST_AUDITS"
+"""Environment variable with a directory in which all processes of one test run keep what they made."""
 
 # These tests ask that there is a head, not how good it is.
 HEAD = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
@@ -49,7 +51,14 @@ def make_audit(
     Path
         ``directory / "small.audit"``.
     """
-    made = _made(n, classes, seed, images, flips)
+    made = Path(os.environ[SHARED]) / f"{n}-{classes}-{seed}-{images}-{flips}"
+    with open(f"{made}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            unfinished = Path(f"{made}.new")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            _make(unfinished, n, classes, seed, images, flips)
+            unfinished.rename(made)
     shutil.copytree(made, directory, dirs_exist_ok=True)
     audit = directory / "small.audit"
     record = json.loads((audit / SCAN_FILE).read_text())
@@ -58,10 +67,8 @@ def make_audit(
     return audit
 
 
-@cache
-def _made(n: int, classes: int, seed: int, images: bool, flips: float) -> Path:
-    directory = Path(mkdtemp(prefix="labeltui-audit-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+def _make(directory: Path, n: int, classes: int, seed: int, images: bool, flips: float) -> None:
+    directory.mkdir()
     rng = np.random.default_rng(seed)
     truth = np.sort(rng.integers(classes, size=n)).astype(np.int32)
     given = truth.copy()
@@ -84,4 +91,3 @@ def _made(n: int, classes: int, seed: int, images: bool, flips: float) -> Path:
         np.savez(source, embeddings=pixels.reshape(n, -1).astype(np.float32) - 128, labels=labels)
     spec = EmbedSpec("pixels", image_size=4, workers=0)
     scan(source, directory / "small.audit", ScanOptions(embed=spec, head=HEAD))
-    return directory

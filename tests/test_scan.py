@@ -701,3 +701,9 @@ class TestCopies:
         opened, _ = self.scanned(tmp_path, duplicate_threshold=1.0)
         assert len(set(opened.array("groups/duplicate"))) == 43
         assert opened.attrs("groups/duplicate")["threshold"] == 1.0
+
+
+def test_detectors_train_the_head_that_was_asked_for(tmp_path: Path) -> None:
+    scan(write_tree(tmp_path / "tree"), tmp_path / "a.audit", options())
+    with Store.open(tmp_path / "a.audit") as audit:
+        assert audit.attrs("scores/corrected")["hidden"] == HEAD.hidden

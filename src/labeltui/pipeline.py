@@ -319,6 +319,7 @@ def score(
                 pred_probs=pred_probs,
                 embeddings=embeddings,
                 fold=fold,
+                head=options.head,
                 dynamics=dynamics,
                 seed=options.seed,
                 threads=options.threads,
