@@ -8,6 +8,7 @@ thread does is timed inside the program, job by job.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import pty
@@ -105,6 +106,8 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
     top = np.where(flagged, (given + 1 + rng.integers(classes - 1, size=n)) % classes, given)
     labels = (top[:, None] + np.arange(5)[None, :] * 3) % classes
     score = np.where(flagged, rng.random(n) * 0.5, 0.5 + rng.random(n) * 0.5).astype(np.float32)
+    worst = np.flatnonzero(flagged)
+    hashes = _images(directory, n, worst[np.argsort(score[worst], kind="stable")][:5000], rng)
     ids = [b"class%04d/%07d.png" % (label, i) for i, label in enumerate(given.tolist())]
     names = [b"class%04d" % label for label in range(classes)]
     arrays: dict[str, Any] = {
@@ -113,7 +116,7 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
         **store.pack_names("classes/name", names),
         **store.pack_names("splits/name", []),
         "samples/split": np.full(n, -1, np.int16),
-        "samples/sha256": np.zeros((n, 32), np.uint8),
+        "samples/sha256": hashes,
         "samples/pixels": np.zeros((n, 32), np.uint8),
         "samples/status": np.zeros(n, np.uint8),
         "labels/given": given,
@@ -148,8 +151,6 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
         "csg": {"csg": 2.0, "k": k, "embedding": "made-up"},
     }
     digest = store.write_h5(audit / paths.AUDIT_FILE, arrays, attrs)
-    worst = np.flatnonzero(flagged)
-    _images(directory, n, worst[np.argsort(score[worst], kind="stable")][:5000], rng)
     source = {"kind": "arrays", "file": f"{n}.npy", "image_store": "array", "array_key": None}
     store.write_json(
         audit / paths.SCAN_FILE,
@@ -162,17 +163,26 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
     return audit
 
 
-def _images(directory: Path, n: int, shown: np.ndarray, rng: np.random.Generator) -> None:
-    """Write one array with a row a sample; only those that can come into sight take room on the disk."""
+def _images(directory: Path, n: int, shown: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Write one array with a row a sample; only those that can come into sight take room on the disk.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, 32)
+        SHA-256 of the images that can come into sight, else 0.
+    """
     file = directory / f"{n}.npy"
     images = np.lib.format.open_memmap(file, "w+", np.uint8, (n, 32, 32, 3))
+    hashes = np.zeros((n, 32), np.uint8)
     y, x = np.mgrid[0:32, 0:32] / 32
     for sample in shown.tolist():
         waves = rng.normal(size=(3, 4))
         smooth = [np.sin(6 * (w[0] * x + w[1] * y + w[2])) + w[3] * x for w in waves]
         image = np.stack(smooth, -1) * 60 + 128 + rng.normal(0, 6, (32, 32, 3))
         images[sample] = np.clip(image, 0, 255).astype(np.uint8)
+        hashes[sample] = np.frombuffer(hashlib.sha256(images[sample].tobytes()).digest(), np.uint8)
     images.flush()
+    return hashes
 
 
 class Program:
@@ -368,7 +378,7 @@ def main() -> None:
     report = Report("tui", options)
     sizes = QUICK if options.quick else SIZES
     starts, moves = (1, 10) if options.quick else (max(3, options.rounds), 60)
-    directory = CACHE / "tui" / "audits"
+    directory = CACHE / "tui" / "hashed-audits"
     directory.mkdir(parents=True, exist_ok=True)
     limits = {"50k": (0.5, None), "1.28M": (0.6, 350.0)}
     wire = {"sixel": 22_000, "blocks": 32_000, "kitty": 8_000}

@@ -47,6 +47,10 @@ PROGRAM = """
                     made = [(i, d.kind, d.label, d.second) for i in range(audit.n) if (d := audit.decision(i))]
                     while audit.undo():
                         pass
+                    while len(self.screen_stack) > 1:
+                        self.pop_screen()
+                    self.review.panel.close()
+                    self.review.reader.press("escape")
                     session = self.session
                     session.recent.clear()
                     session._by_use.clear()
@@ -76,8 +80,6 @@ PROGRAM = """
 MARK = "\u2020"
 """A key that means nothing; the program says what is decided when it has come to it."""
 ALPHABET = "jjjk1236 dzxauU\x1b\r/f:?'ngpcovVbm+hl\tG]\x12wse;"
-HOME = "\x1b" * 4
-"""Escape four times leads back to the review screen from wherever keys may have led."""
 NO_KEY = "\x1b[?1;0$y"
 """A terminal's report of a mode: behind Escape it says at once that Escape was a key and begins no sequence."""
 PATIENCE = 60.0
@@ -93,10 +95,10 @@ def wheel(column: int, row: int, down: bool) -> str:
     return f"\x1b[<{65 if down else 64};{column + 1};{row + 1}M"
 
 
-def random_burst(rng: random.Random, clicks: bool = True) -> list[str]:
+def random_burst(rng: random.Random) -> list[str]:
     """Return 2 to 200 keys, mostly few; in every third burst one key in six is a click."""
-    length = round(2 * 100 ** (rng.random() ** 3))
-    clicks = clicks and rng.random() < 1 / 3
+    length = round(2 * 100 ** (rng.random() ** 8))
+    clicks = rng.random() < 1 / 3
     return [
         click(rng.randrange(80), rng.randrange(24))
         if clicks and rng.random() < 1 / 6
@@ -114,17 +116,16 @@ class Program:
         self.terminal, self.process, self.slow = terminal, process, slow
 
     def type(self, burst: Sequence[str]) -> list[Any]:
-        """Type a burst and the way home; return what is decided."""
-        keys = [*burst, *HOME]
+        """Type a burst and the mark; return what is decided."""
         if self.slow:
-            for key in keys:
+            for key in burst:
                 self.terminal.type(key + NO_KEY if key == "\x1b" else key)
-                assert self._line(keys) is None
+                assert self._line(burst) is None
                 time.sleep(0.02 if len(key) > 1 else 0.004)
             self.terminal.type(MARK)
         else:
-            self.terminal.type("".join(keys) + MARK)
-        made = self._line(keys)
+            self.terminal.type("".join(burst) + MARK)
+        made = self._line(burst)
         assert made is not None
         return made
 

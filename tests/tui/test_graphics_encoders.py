@@ -280,10 +280,10 @@ class TestText:
         image = (
             sample(0, 16).quantize(colours).convert("RGB")
         )  # neighbours of the same colour are sent shorter
-        image = BlocksEncoder(CELL).encode(image, 16, 8)
+        shown = BlocksEncoder(CELL).encode(image, 16, 8)
         console = Console(force_terminal=True, color_system="truecolor")
         dots = np.zeros((16, 16, 3), np.uint8)
-        for row, strip in enumerate(image.strips):
+        for row, strip in enumerate(shown.strips):
             # Read the compact form back: it must equal the image, dot for dot.
             front = back = (0, 0, 0)
             column = 0

@@ -53,7 +53,7 @@ def test_named_bursts(fresh: Path, tmp_path: Path) -> None:
 
 def test_random_bursts(fresh: Path, tmp_path: Path) -> None:
     rng = random.Random(0)
-    bursts = [random_burst(rng, clicks=False) for _ in range(200)]
+    bursts = [random_burst(rng) for _ in range(200)]
     assert min(map(len, bursts)) == 2
     assert max(map(len, bursts)) > 150
     different, deciding = differences(fresh, tmp_path, bursts)

@@ -47,7 +47,7 @@ class Modal(ModalScreen):
         yield Static("modal")
 
 class Try(App):
-    CSS = "OptionList { width: 20; } Image { height: 14; } #column { scrollbar-size: 0 0; }"
+    CSS = "OptionList { width: 20; } ImageView { height: 14; } #column { scrollbar-size: 0 0; }"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS = [("m", "modal", ""), ("s", "down", ""), ("n", "next", ""), ("q", "quit", "")]
 

@@ -209,6 +209,8 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     async def _moused(self, event: events.MouseEvent) -> None:
         screen = await self._painted()
+        if isinstance(event, events.MouseDown):
+            screen.lay_out()
         widget = self.get_widget_at(event.x, event.y)[0]
         if isinstance(event, events.MouseScrollDown | events.MouseScrollUp) and isinstance(widget, Rows):
             widget.wheel(WHEEL if isinstance(event, events.MouseScrollDown) else -WHEEL)

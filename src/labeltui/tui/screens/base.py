@@ -192,6 +192,10 @@ class TableScreen(Screen[T], inherit_bindings=False):
         self.paint_all()
         self.on_top.set()
 
+    def lay_out(self) -> None:
+        """Put every widget where it belongs now: a click is for what the keys before it have shown."""
+        self._refresh_layout()
+
     async def clicked(self, widget: Widget, y: int) -> None:
         """Handle a click completely.
 

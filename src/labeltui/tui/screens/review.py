@@ -140,8 +140,8 @@ class ReviewScreen(Narrowing):
         """Paint what the random checks say; hidden while they are off."""
         session = self.session
         shown = session.checks.on and session.checks.applies(session.spec)
-        if shown != self.checks_line.has_class("shown"):
-            self.checks_line.set_class(shown, "shown")
+        if shown != self.checks_line.display:
+            self.checks_line.display = shown
         if shown:
             self.checks_line.show([checks_line(session, self.size.width >= NARROW)])
 
@@ -389,8 +389,8 @@ class ReviewScreen(Narrowing):
         curve : Curve, optional
         """
         shown = job is not None and job.active
-        if shown != self.train_line.has_class("shown"):
-            self.train_line.set_class(shown, "shown")
+        if shown != self.train_line.display:
+            self.train_line.display = shown
             self.call_after_refresh(self.paint_footer)
         if job is not None and shown:
             self.train_line.show([run_line(job, curve, self.size.width >= NARROW)])
