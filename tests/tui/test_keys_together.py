@@ -51,6 +51,7 @@ def test_named_bursts(fresh: Path, tmp_path: Path) -> None:
     assert deciding > len(bursts) // 2
 
 
+@pytest.mark.timeout(600)  # half a minute on a machine of its own
 def test_random_bursts(fresh: Path, tmp_path: Path) -> None:
     rng = random.Random(0)
     bursts = [random_burst(rng) for _ in range(200)]
