@@ -471,6 +471,7 @@ def export(
 ) -> None:
     """Write AUDIT's corrected labels as CSV."""
     from labeltui import export as exporting
+    from labeltui import report
     from labeltui.audit import Audit
 
     with Audit.open(audit, read_only=True) as opened:
@@ -486,12 +487,13 @@ def export(
             sys.stdout.buffer.flush()
         else:
             done = exporting.export(opened, out, force=force, **wanted)
+        changed = opened.changed_files()
     words = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
     if done.auto_from is not None:
         words += f"; {done.auto:,} corrected automatically, {done.auto_wrong:,.0f} of them expected wrong"
         if target_precision is not None and done.auto:
             words += f" (probability {done.auto_from:.3f} and above)"
-    click.echo(words, err=True)
+    click.echo("\n".join([words, *report.changed_lines(changed)]), err=True)
 
 
 @cli.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labeltui.audit import Audit, QueueSpec
@@ -43,6 +43,7 @@ def status_lines(status: Mapping[str, Any], classes: int = 20) -> list[str]:
             else _calibration_lines(status["calibration"])
         ),
     ]
+    lines += changed_lines(status["changed_files"])
     for job in status["jobs"]:
         if job["state"] in ("starting", "running"):
             lines.append(f"run {job['id']} {job['state']} {job['progress']:.0%}")
@@ -82,6 +83,14 @@ def _class_table(rows: list[Mapping[str, Any]]) -> list[str]:
             f"{row['samples']:>8,} {row['flags']:>7,} {row['reviewed']:>8,}"
         )
     return lines
+
+
+def changed_lines(names: Sequence[str]) -> list[str]:
+    """Say that files were edited after the scan."""
+    return [
+        f"CHANGED since the scan: {name}; this audit speaks of it as it was then: scan again"
+        for name in names
+    ]
 
 
 def scan_lines(summary: ScanSummary) -> list[str]:

@@ -337,6 +337,12 @@ class Reading:
             )
         return self._images
 
+    def changed_files(self) -> list[str]:
+        """Names of the tables, arrays and lists that were edited after the scan read them; any thread may call this."""
+        from labeltui.sources.files import changed_files
+
+        return changed_files(self._store.scan.get("files"), self.source_root)
+
     def owns(self, path: Path) -> bool:
         """Whether an existing file is a part of the audit or of its source, by whatever name or link."""
         real = Path(os.path.realpath(path))
@@ -485,6 +491,7 @@ class Reading:
             "decisions": self.decisions(),
             "calibration": calibration.report(self.scores, self.checked, self._store),
             "smoke_test": self.generation == 0 and bool(self._store.scan.get("smoke_test")),
+            "changed_files": self.changed_files(),
             "generation": self.generation,
             "jobs": [dict(job) for job in jobs],
             "next": self._next(summary),

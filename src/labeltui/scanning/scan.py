@@ -23,6 +23,7 @@ from labeltui.scanning.label_table import LabelTable, read_label_table
 from labeltui.scanning.options import SMALL_IMAGE, ScanOptions
 from labeltui.scanning.record import ScanSummary, count_not_ok, list_faults, record, remarks
 from labeltui.scanning.stages import Run, add_table, embed_rows, require_two
+from labeltui.sources.files import record_files
 from labeltui.text import safe
 
 SMOKE_TEST = (
@@ -86,6 +87,9 @@ def scan(
     )
     _check_target(out, options)
     with run.stage("read"):
+        given = options.source.labels, options.source.pred_probs, options.classes, options.class_names
+        whole = [source_path, *(path for path in given if path is not None)]
+        files = record_files(whole)  # as they are before they are read
         source = sources.open_source(source_path, options.source)
         table = read_label_table(source, options.splits, options.classes, options.class_names)
         pred_probs = None
@@ -106,7 +110,7 @@ def scan(
                 unfinished.discard()
         with Checkpoint(out) as checkpoint:
             if not _finished_before(run, source, out, checkpoint):
-                _scan(run, source, table, pred_probs, checkpoint, smoke_test)
+                _scan(run, source, table, pred_probs, checkpoint, smoke_test, files)
     except Cancelled:  # of whichever stage was at work
         raise run.stopped() from None
     except OSError as error:
@@ -190,8 +194,12 @@ def _scan(
     pred_probs: Array | None,
     checkpoint: Checkpoint,
     smoke_test: bool,
+    files: list[dict[str, object]],
 ) -> None:
     scored = Scored()
+    scored.metadata["files"] = [
+        {"file": os.path.relpath(str(entry["path"]), source.root), **entry} for entry in files
+    ]
     if smoke_test:
         scored.metadata["smoke_test"] = True
     with run.stage("embed"):

@@ -170,8 +170,15 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             review.reader.read("No images", guide.missing_images(self.audit, self.keymap, review.reader.room))
         elif self.welcome:
             review.reader.read("Welcome", guide.welcome(self.audit, self.keymap, review.reader.room))
+        self.run_worker(self._tell_changes(), group="changes", exit_on_error=False)
         # Here the screen's messages wait; keys that open another screen need them.
         self.call_later(self._type_early)
+
+    async def _tell_changes(self) -> None:
+        """Say that files were edited after the scan; looking may take long on a network file system."""
+        if changed := await asyncio.to_thread(self.audit.changed_files):
+            names = ", ".join(changed)
+            self.top.say(f"changed since the scan: {names}; the labels here are those of the scan", "warn")
 
     async def _type_early(self) -> None:
         early, self._early = self._early or [], None
