@@ -458,6 +458,7 @@ def compare(audit: Path, runs: tuple[str, ...], against: str, as_json: bool) -> 
     show_default=True,
     help="excel-csv: no cell is a formula to a spreadsheet.",
 )
+@click.option("--verify", is_flag=True, help="Read every image; mark those that changed since the scan.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def export(
     audit: Path,
@@ -467,6 +468,7 @@ def export(
     target_precision: float | None,
     paths: str,
     format_: str,
+    verify: bool,
     force: bool,
 ) -> None:
     """Write AUDIT's corrected labels as CSV."""
@@ -481,6 +483,7 @@ def export(
             "target_precision": target_precision,
             "raw_paths": paths == "raw",
             "excel": format_ == "excel-csv",
+            "verify": verify,
         }
         if str(out) == "-":
             done = exporting.write(opened, sys.stdout.buffer, **wanted)
@@ -489,6 +492,8 @@ def export(
             done = exporting.export(opened, out, force=force, **wanted)
         changed = opened.changed_files()
     words = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
+    if verify:
+        words += f", {done.lost:,} images are no longer the scan's"
     if done.auto_from is not None:
         words += f"; {done.auto:,} corrected automatically, {done.auto_wrong:,.0f} of them expected wrong"
         if target_precision is not None and done.auto:

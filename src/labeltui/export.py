@@ -6,7 +6,8 @@ it, lines ended by ``\n``. Columns:
 ====================  ========================================================================================
 path                  the sample's path below the source's root, or its own key
 status                ok; unreadable, non_finite or zero: the scan could not use it; not_scored: nothing is known of
-                      its label, which lies in a split that was left out or is the only one of its class
+                      its label, which lies in a split that was left out or is the only one of its class; where images
+                      were verified, changed, missing or unreadable: no longer the image of the scan
 given_label           class id, empty = none
 corrected_label       class id now: another one after a relabel (or an automatic correction), else the given one
 decision              keep, relabel, exclude, ambiguous, unsure, skip, auto, or empty
@@ -33,7 +34,7 @@ import fcntl
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,6 +89,8 @@ class Exported:
         Automatic corrections among `corrected`.
     auto_wrong : float
         How many of these are expected to be wrong, by the suggestions' own probabilities.
+    lost : int
+        Rows whose image is no longer the one of the scan; 0 where that was not asked for.
     auto_from : float or None
         The probability from which on suggestions were applied; above 1 where no suggestion was sure enough.
     """
@@ -98,6 +101,7 @@ class Exported:
     auto: int
     auto_wrong: float
     auto_from: float | None
+    lost: int = 0
 
 
 def export(
@@ -109,6 +113,7 @@ def export(
     target_precision: float | None = None,
     raw_paths: bool = False,
     excel: bool = False,
+    verify: bool = False,
     force: bool = False,
 ) -> Exported:
     """Write the table to a file, complete or not at all.
@@ -129,6 +134,8 @@ def export(
         Write undecodable bytes as they are.
     excel : bool
         Write for spreadsheets: with a UTF-8 mark, and with ' before cells that they would take for formulas.
+    verify : bool
+        Read every image, and mark in `status` those that are no longer the scan's.
     force : bool
         Replace an existing file. A file that the audit or its source consists of is never replaced.
 
@@ -154,6 +161,7 @@ def export(
                 target_precision=target_precision,
                 raw_paths=raw_paths,
                 excel=excel,
+                verify=verify,
             )
     except OSError as error:
         raise UsageError(
@@ -173,6 +181,7 @@ def write(
     target_precision: float | None = None,
     raw_paths: bool = False,
     excel: bool = False,
+    verify: bool = False,
 ) -> Exported:
     """Write the table to an open binary file.
 
@@ -207,9 +216,12 @@ def write(
     chosen = np.flatnonzero(different | excluded) if only_changed else np.arange(audit.n)
     cell = partial(_cell, raw=raw_paths, excel=excel)
     file.write((codecs.BOM_UTF8 if excel else b"") + ",".join(COLUMNS).encode() + b"\n")
+    n_lost = 0
     for start in range(0, len(chosen), _BLOCK):
         block = chosen[start : start + _BLOCK]
-        file.write(b"".join(_rows(audit, block, corrected[block], auto[block], cell, plain=not excel)))
+        lost = audit.lost_images(block) if verify else {}
+        n_lost += len(lost)
+        file.write(b"".join(_rows(audit, block, corrected[block], auto[block], cell, not excel, lost)))
     return Exported(
         rows=len(chosen),
         corrected=int(np.count_nonzero(different)),
@@ -217,6 +229,7 @@ def write(
         auto=int(np.count_nonzero(auto)),
         auto_wrong=auto_wrong,
         auto_from=apply_suggestions,
+        lost=n_lost,
     )
 
 
@@ -227,6 +240,7 @@ def _rows(
     auto: NDArray[np.bool_],
     cell: Callable[[bytes], bytes],
     plain: bool,
+    lost: Mapping[int, str],
 ) -> Iterator[bytes]:
     """The lines of a block of samples; those that nobody touched need no look-up of their own.
 
@@ -245,7 +259,7 @@ def _rows(
     columns = zip(
         block.tolist(),
         names if plain else [cell(name) for name in names],
-        _statuses(audit, block).tolist(),
+        _statuses(audit, block, lost),
         audit.given[block].tolist(),
         corrected.tolist(),
         np.where(auto, b",auto,False,,,", b",,False,,,").tolist(),
@@ -272,12 +286,18 @@ def _rows(
         )
 
 
-def _statuses(audit: Audit, block: NDArray[np.int64]) -> NDArray[np.bytes_]:
+def _statuses(audit: Audit, block: NDArray[np.int64], lost: Mapping[int, str]) -> list[bytes]:
     """The column status of a block of samples."""
     names = np.array([name.encode() for name in (*STATUS_NAMES, "not_scored")])
     found = audit.statuses[block].astype(np.int64)
     silent = (found == OK) & ~audit.scorable[block] & (audit.given[block] >= 0)
-    return names[np.where(silent, len(names) - 1, found)]
+    statuses: list[bytes] = names[np.where(silent, len(names) - 1, found)].tolist()
+    if lost:
+        statuses = [
+            lost[i].encode() if i in lost else status
+            for i, status in zip(block.tolist(), statuses, strict=True)
+        ]
+    return statuses
 
 
 def _decided(

@@ -6,12 +6,14 @@ import itertools
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labeltui import parallel
 from labeltui.audit import calibration, generations
 from labeltui.audit import evidence as evidence_
 from labeltui.audit.decisions import EXCLUDE, KINDS, RELABEL, replay
@@ -19,9 +21,9 @@ from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.audit.live_csg import LiveComplexity
 from labeltui.audit.queue import Queues, QueueSpec
 from labeltui.audit.views import CLASS_ORDERS, ClassTable, Decision, PairRow, Summary
-from labeltui.errors import AuditError, InputError, MissingImage
+from labeltui.errors import AuditError, ChangedImage, InputError, MissingImage, UnreadableImage
 from labeltui.journal import Journal
-from labeltui.paths import STATUS_NAMES
+from labeltui.paths import OK, STATUS_NAMES
 from labeltui.store import Store
 from labeltui.text import safe, tell_apart
 
@@ -312,6 +314,30 @@ class Reading:
     def image(self, i: int) -> PIL.Image.Image:
         """The sample's image, RGB; any thread may call this. Raises as `image_bytes`."""
         return self._open_images().image(self._store.ids[i], i)
+
+    def lost_images(self, samples: Index) -> dict[int, str]:
+        """Read the images of samples, in threads, and return those that are no longer the scan's.
+
+        Returns
+        -------
+        dict of int to str
+            ``changed``, ``missing`` or ``unreadable``; samples that the scan could not use are not looked at.
+        """
+        if not self.has_images:
+            return {}
+        kinds = {ChangedImage: "changed", MissingImage: "missing", UnreadableImage: "unreadable"}
+        ids, images = self._store.ids, self._open_images()
+
+        def look(i: int) -> str:
+            try:
+                images.read(ids[i], i)
+            except (ChangedImage, MissingImage, UnreadableImage) as error:
+                return kinds[type(error)]
+            return ""
+
+        usable: list[int] = samples[self._store.status[samples] == OK].tolist()
+        with ThreadPoolExecutor(parallel.count_threads()) as pool:
+            return {i: kind for i, kind in zip(usable, pool.map(look, usable), strict=True) if kind}
 
     @property
     def has_images(self) -> bool:
