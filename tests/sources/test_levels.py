@@ -11,9 +11,9 @@ from PIL import Image
 
 from labeltui.audit import Audit
 from labeltui.embed import EmbedSpec
+from labeltui.paths import SCAN_FILE
 from labeltui.scanning import ScanOptions, scan
 from labeltui.sources import open_source
-from labeltui.store import SCAN_FILE
 from tests.factories import HEAD
 
 

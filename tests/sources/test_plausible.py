@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from labeltui.scanning.metric import choose_metric
 
 from labeltui.embed import EmbedSpec
 from labeltui.errors import SourceError, UsageError
+from labeltui.metric import choose_metric
 from labeltui.scanning.label_table import read_label_table
 from labeltui.sources import check_agreement, open_source
 
