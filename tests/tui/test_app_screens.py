@@ -258,7 +258,9 @@ async def test_copies_across_splits_leave_one_split_by_one_key(tmp_path: Path) -
     async with at_desk(audit) as desk:
         assert len(desk.audit.across_splits()) == 4
         await desk.do("conflicts")
-        assert "no copies of one image have different labels   [o] shows 4 across splits" in desk.screen[0]
+        assert (
+            "no duplicates of one image have different labels   [o] shows 4 across splits" in desk.screen[0]
+        )
         await desk.do("across-splits")
         screen = desk.app.screen
         assert isinstance(screen, ConflictsScreen)

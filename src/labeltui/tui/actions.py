@@ -146,16 +146,16 @@ ACTIONS: tuple[Action, ...] = (
     *(
         Action(
             f"resolve-{n}", (str(n),), "decide", f"as image {n}",
-            "Give all copies the label of the image with this number; across splits: exclude those of other splits",
+            "Give all duplicates the label of the image with this number; across splits: exclude those of other splits",
             ("conflicts",), "resolve", n, conflict,
             footer=1 if n == 1 else 0, family="as image",
         )
         for n in range(1, 10)
     ),
     Action("resolve-class", ("slash",), "decide", "another class",
-           "Give all copies a class found by typing", ("conflicts",), "resolve_class", requires=conflict, footer=2),
+           "Give all duplicates a class found by typing", ("conflicts",), "resolve_class", requires=conflict, footer=2),
     Action("resolve-exclude", ("d",), "decide", "exclude all",
-           "Leave all copies out", ("conflicts",), "resolve_exclude", requires=conflict, footer=3),
+           "Leave all duplicates out", ("conflicts",), "resolve_exclude", requires=conflict, footer=3),
     Action("resolve-keep", ("space",), "decide", "keep each",
            "The labels are right although they differ", ("conflicts",), "resolve_keep", requires=conflict, footer=2),
     Action("undo", ("u",), "history", "undo",
@@ -207,9 +207,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("pairs", ("p",), "view", "class pairs",
            "Which classes overlap: a map and a ranked list", REVIEW, "pairs", footer=14),
     Action("conflicts", ("c",), "view", "label conflicts",
-           "Copies of one image whose labels disagree", REVIEW, "conflicts"),
+           "Duplicates of one image whose labels disagree", REVIEW, "conflicts"),
     Action("across-splits", ("o",), "view", "labels or splits",
-           "Copies whose labels disagree, or copies that lie in several splits, such as train and test",
+           "Duplicates whose labels disagree, or duplicates that lie in several splits, such as train and test",
            ("conflicts",), "across_splits", footer=4),
     Action("swap", ("r",), "view", "other direction",
            "Look at the pair the other way round", ("pairs",), "swap", footer=2),

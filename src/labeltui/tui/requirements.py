@@ -96,7 +96,7 @@ def can_train(context: Context) -> str:
 
 
 def conflict(context: Context) -> str:
-    """Hold while copies with different labels are looked at."""
+    """Hold while duplicates with different labels are looked at."""
     return writable(context) or ("" if context.sample else "there is no conflict")
 
 

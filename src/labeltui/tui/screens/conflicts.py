@@ -1,4 +1,4 @@
-"""Copies of one image whose labels disagree, or that lie in several splits: side by side, one key resolves them."""
+"""Duplicates of one image whose labels disagree, or that lie in several splits: side by side, one key resolves them."""
 
 from __future__ import annotations
 
@@ -122,17 +122,17 @@ class ConflictsScreen(WithRows):
         self.paint_group()
 
     def paint_group(self) -> None:
-        """Paint the copies of the group looked at."""
+        """Paint the duplicates of the group looked at."""
         session, audit = self.session, self.session.audit
         left = len(self.list.open)
-        title = "COPIES ACROSS SPLITS  " if self.list.across else "LABEL CONFLICTS  "
+        title = "DUPLICATES ACROSS SPLITS  " if self.list.across else "LABEL CONFLICTS  "
         if not self.group:
-            none = "no copies of one image have different labels"
+            none = "no duplicates of one image have different labels"
             if self.list.across:
                 none = "no image lies in several splits"
             self.entitle((title, "title"), (none, "good"), (self._others(), "faint"))
             self.members.show([])
-            self.facts.show([[("Copies are images that are identical or nearly so.", "faint")]])
+            self.facts.show([[("Duplicates are images that are identical or nearly so.", "faint")]])
             return
         told = (f"{left:,} of {len(self.list.groups):,} left", "strong")
         self.entitle((title, "title"), told, (self._others(), "faint"))
@@ -163,7 +163,7 @@ class ConflictsScreen(WithRows):
         self.facts.show(lines)
 
     def _others(self) -> str:
-        """Say that there are copies across splits too, and which key shows them."""
+        """Say that there are duplicates across splits too, and which key shows them."""
         if self.list.across or not self.leaks:
             return ""
         return f"   {self.keymap.hint('across-splits')} shows {self.leaks:,} across splits"
@@ -192,7 +192,7 @@ class ConflictsScreen(WithRows):
 
     def do_resolve(self, number: int) -> None:
         if number > len(self.group):
-            self.say(f"there are {len(self.group)} copies", "warn")
+            self.say(f"there are {len(self.group)} duplicates", "warn")
             return
         audit, chosen = self.session.audit, self.group[number - 1]
         if self.list.across:
@@ -203,7 +203,9 @@ class ConflictsScreen(WithRows):
 
     def do_resolve_class(self) -> None:
         self.panel.find(
-            "Give all copies which class?", self.class_items(), lambda label: self._resolve("relabel", label)
+            "Give all duplicates which class?",
+            self.class_items(),
+            lambda label: self._resolve("relabel", label),
         )
 
     def do_resolve_exclude(self) -> None:
