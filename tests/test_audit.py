@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from labeltui import journal, paths, store
+from labeltui import journal, paths, report, store
 from labeltui.audit import CLASS_ORDERS, KINDS, Audit, QueueSpec, Vote, queue
 from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.csg import measure, pooled_counts
@@ -966,8 +966,11 @@ def test_calibration_is_reported_against_decisions(audit: Audit) -> None:
     begin = audit.status()["calibration"]
     assert begin["decided"] == begin["fitted_on"] == 0
     assert begin["bins"] == []
-    known = ~np.isin(np.arange(audit.n), np.flatnonzero(audit.given < 0))
-    assert begin["expected_wrong"] == pytest.approx((1 - audit.scores[known]).sum(), rel=1e-3)
+    told = begin["wrong_labels"]
+    assert told["of"] == np.count_nonzero(audit.scorable)
+    assert told["expected"] == pytest.approx((1 - audit.scores[audit.scorable]).sum(), abs=0.06)
+    assert (told["low"], told["checks"]) == (0, 0)
+    assert told["high"] >= told["expected"]
     looked_at = np.random.default_rng(0).choice(audit.n, 70, replace=False)
     for i in looked_at.tolist():
         if audit.given[i] == truth[i]:
@@ -983,3 +986,43 @@ def test_calibration_is_reported_against_decisions(audit: Audit) -> None:
         assert each["stated"] == pytest.approx(audit.scores[part].mean(), abs=1e-4)
     audit.undo()
     assert audit.status()["calibration"]["decided"] == 69
+
+
+def test_what_was_accepted_in_bulk_was_not_looked_at(audit: Audit) -> None:
+    flags = np.flatnonzero(audit.flags)[:6]
+    audit.decide(flags[:4], "relabel", audit.suggested[flags[:4], 0])
+    audit.decide([flags[4]], "keep")
+    audit.decide([flags[5]], "keep", how="check")
+    audit.decide([flags[4]], "relabel", int(audit.suggested[flags[4], 0]), how="bulk")
+    audit.note(int(flags[0]), "seen later")
+    assert audit.looked.nonzero()[0].tolist() == [flags[5]]
+    assert audit.looked_at(int(flags[5]))
+    assert not audit.looked_at(int(flags[0]))
+    assert (audit.checked >= 0).nonzero()[0].tolist() == [flags[5]]
+    audit.undo()  # the note
+    audit.undo()  # the bulk decision on one
+    assert audit.looked.nonzero()[0].tolist() == sorted(flags[4:])
+    with pytest.raises(InputError, match="ways"):
+        audit.decide([0], "keep", how="asleep")
+    audit.flush()
+    path = audit.path
+    audit.close()
+    with Audit.open(path, read_only=True) as again:
+        assert again.looked.nonzero()[0].tolist() == sorted(flags[4:])
+
+
+def test_random_checks_bound_the_number_of_wrong_labels(audit: Audit) -> None:
+    truth = np.load(audit.path.parent / "truth.npy")
+    real = int((truth != audit.given)[audit.scorable].sum())
+    order = audit.check_plan.order(np.arange(audit.n))
+    audit.decide(order[3:9], "keep")  # in bulk, some of the samples to be checked
+    assert audit.number_wrong().checks == 0
+    for i in order[:40].tolist():
+        right = truth[i] == audit.given[i]
+        audit.decide([i], "keep" if right else "relabel", None if right else int(truth[i]), how="check")
+    audit.decide([int(order[60])], "exclude")  # not next in the order: no check
+    known = audit.number_wrong()
+    assert known.checks == 40
+    assert known.wrong_checks == int((truth != audit.given)[order[:40]].sum())
+    assert known.low <= real <= known.high < audit.n
+    assert any("by 40 random checks" in line for line in report.status_lines(audit.status()))

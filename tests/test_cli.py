@@ -61,7 +61,7 @@ def test_photographs_without_a_model_are_a_smoke_test(run: Run, tmp_path: Path) 
     assert "labels are wrong" not in scanned.out
     named = run("scan", tmp_path / "data", "-o", tmp_path / "named.audit", "--model", "pixels")
     assert "SMOKE TEST" not in named.out
-    assert "unchecked estimate" in named.out
+    assert "at most about" in named.out
 
 
 def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_demo_prints_one_object(run: Run, tmp_path: Path) -> None:
     assert result.out.count("\n") == 1
     assert set(value["injected"]) == {"errors", "precision", "recall"}
     assert value["injected"]["errors"] == round(0.08 * 1797)
-    assert value["injected"]["recall"] > 0.9
-    assert value["injected"]["precision"] > 0.7
+    assert value["injected"]["recall"] > 0.78  # errors toward classes that look alike may be their confusion
+    assert value["injected"]["precision"] > 0.9
     assert value["seconds"] > 0
     assert value["samples"] == 1797
     for name in ("digits", "digits.truth.csv", "digits.audit"):

@@ -54,14 +54,16 @@ def status_lines(status: Mapping[str, Any], classes: int = 20) -> list[str]:
 
 
 def _calibration_lines(calibration: Mapping[str, Any]) -> list[str]:
-    fitted = calibration["fitted_on"]
-    number = f"{calibration['expected_wrong']:,.0f}"
-    if fitted:
-        lines = [f"about {number} labels are wrong by P(label right), calibrated by {fitted:,} decisions"]
+    wrong = calibration["wrong_labels"]
+    if wrong["checks"]:
+        lines = [
+            f"about {wrong['expected']:,.0f} labels are wrong ({wrong['low']:,.0f}..{wrong['high']:,.0f}, 95 %), "
+            f"by {wrong['checks']:,} random checks"
+        ]
     else:
         lines = [
-            f"unchecked estimate: {number} labels are wrong; it can be several times too high where errors are rare",
-            "for a number to trust: review random checks (m in the review), then train",
+            f"at most about {wrong['high']:,.0f} labels are wrong, as far as features show",
+            "for an interval review random checks (m in the review)",
         ]
     if calibration["bins"]:
         told = ", ".join(f"{each['stated']:.2f} ({each['found']:.2f})" for each in calibration["bins"])

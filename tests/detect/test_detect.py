@@ -145,7 +145,7 @@ def test_where_classes_overlap_more_than_labels_are_wrong_their_overlap_is_not_t
         return float(average_precision_score(injected, -score))
 
     assert of(findings.blend) > max(of(score) for score in findings.scores.values())
-    assert (1 - findings.blend).sum() < 2.4 * injected.sum()
+    assert (1 - findings.blend).sum() < 2.7 * injected.sum()
     off = findings.transition[~np.eye(6, dtype=bool)]
     assert off.max() < 2 * off.min()
 

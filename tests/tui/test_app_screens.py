@@ -21,6 +21,7 @@ from labeltui.tui import state
 from labeltui.tui.checks import EVERY, Checks, clopper_pearson
 from labeltui.tui.screens.conflicts import ConflictsScreen
 from labeltui.tui.session import Session
+from labeltui.tui.widgets.labels import labels_title
 from labeltui.tui.widgets.over import Item, rank
 from tests.factories import make_audit
 from tests.runs import end, finished
@@ -206,32 +207,59 @@ def test_checks_are_a_random_sample_and_their_interval_holds_the_truth(tmp_path:
         checks = Checks(audit)
         checks.on = True
         spec = QueueSpec()
-        mixed = checks.mix(audit.queue(spec), spec)
-        assert np.array_equal(mixed, checks.mix(audit.queue(spec), spec))  # seeded
-        rest = checks.strata(spec)[1]
-        for sample in rest[:40].tolist():  # a person who is always right
-            if truth[sample] == audit.given[sample]:
-                audit.decide([sample], "keep")
-            else:
-                audit.decide([sample], "relabel", int(truth[sample]))
-        flags = audit.queue(spec)
-        for sample in flags[:10].tolist():
+        mixed, coming = checks.mix(audit.queue(spec), spec)
+        assert np.array_equal(mixed, checks.mix(audit.queue(spec), spec)[0])  # seeded
+        assert len(set(mixed.tolist())) == len(mixed)
+        assert len(coming) == len(audit.queue(spec)) // (EVERY - 1) + 1
+        none_left, alone = checks.mix(
+            np.empty(0, np.int64), spec
+        )  # no flag is left: checks are what is missing
+        assert set(none_left.tolist()) == alone
+        assert len(alone) > len(coming)
+        before = checks.estimate(spec)
+        assert before.precision is None
+        assert before.errors_left[1] == 0
+        order = checks.samples(spec)
+        for sample in order[:40].tolist():  # a person who is always right
             right = truth[sample] == audit.given[sample]
             audit.decide([sample], "keep" if right else "relabel", None if right else int(truth[sample]))
-        audit.decide([int(rest[60])], "exclude")  # not by a check: it must not count
+        bulk = audit.queue(spec)[:5]
+        audit.decide(bulk, "relabel", audit.suggested[bulk, 0])  # accepted unseen: says nothing
         known = checks.estimate(spec)
-        assert known.checks == 40
-        assert known.flags == 10
-        undecided = np.flatnonzero(audit.kinds == 0)
-        errors = int((truth[undecided] != audit.given[undecided]).sum())
-        assert known.errors_left is not None
-        assert known.errors_left[1] <= errors <= known.errors_left[2]
+        assert known.wrong.checks == 40
+        flags = order[:40][audit.flags[order[:40]]]
+        assert known.flags == len(flags)
+        assert known.wrong_flags == int((truth[flags] != audit.given[flags]).sum())
         assert known.precision is not None
-        assert known.precision[0] == known.wrong_flags / 10
-        coming = checks.mix(audit.queue(spec), spec)
-        fresh = coming[~audit.flags[coming]]
-        assert (audit.kinds[fresh] == 0).all()
-        assert len(fresh) == len(audit.queue(spec)) // (EVERY - 1) + 1
+        not_found = np.flatnonzero(~audit.looked)
+        errors = int((truth[not_found] != audit.given[not_found]).sum())
+        assert known.errors_left[1] <= errors <= known.errors_left[2]
+
+
+async def test_a_check_shows_nothing_that_tells_it_from_other_samples_until_it_is_decided(
+    tmp_path: Path,
+) -> None:
+    path = make_audit(tmp_path, n=240, flips=0.2)
+    async with at_desk(path) as desk:
+        await desk.do("checks")
+        session = desk.session
+        while desk.sample not in session.check_samples:
+            await desk.press("j")
+        sample = desk.sample
+        assert session.suggestions(sample) == []
+        assert session.audit.suggestions(sample) != []
+        assert "a random check" in desk.text
+        row = "".join(text for text, _ in desk.review.queue.pieces(session.row, 60))
+        assert "→" not in row
+        assert "–" in row  # in the place of the score
+        assert "→" not in "".join(text for text, _ in labels_title(session, sample, 60))
+        session.mark()
+        session.mark_all()
+        assert not session.check_samples & session.selected
+        session.selected.clear()
+        await desk.do("keep")
+        assert session.suggestions(sample) == session.audit.suggestions(sample)
+        assert session.audit.looked_at(sample)
 
 
 def test_the_finder_ranks_as_people_expect() -> None:

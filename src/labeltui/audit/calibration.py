@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui.audit.decisions import KINDS
+from labeltui.audit.decisions import BULK, KINDS
+from labeltui.noise.checked import NumberWrong
 from labeltui.paths import OK
 from labeltui.store import Store
 
@@ -16,9 +17,11 @@ MOST_BINS = 5
 
 
 def checked(
-    kinds: NDArray[np.int8], given: NDArray[np.int32], current: NDArray[np.int32]
+    kinds: NDArray[np.int8], given: NDArray[np.int32], current: NDArray[np.int32], how: NDArray[np.int8]
 ) -> NDArray[np.int8]:
-    """Verdicts on the given labels: 1 correct, 0 wrong, -1 not decided.
+    """Verdicts on the given labels: 1 correct, 0 wrong, -1 not reviewed.
+
+    A decision in bulk is no review: suggestions that were accepted unseen would confirm themselves.
 
     Parameters
     ----------
@@ -26,6 +29,8 @@ def checked(
         Kind of each sample's decision, an index of `KINDS`.
     given, current : ndarray of int32, shape (N,)
         Labels before and after the decisions; -1 = none.
+    how : ndarray of int8, shape (N,)
+        How each decision came about, an index of `labeltui.audit.decisions.HOW`.
 
     Returns
     -------
@@ -35,10 +40,13 @@ def checked(
     decided = (kinds == KINDS.index("keep")) | (kinds == KINDS.index("relabel"))
     found[decided] = current[decided] == given[decided]
     found[kinds == KINDS.index("exclude")] = 0
+    found[how == BULK] = -1
     return found
 
 
-def report(scores: NDArray[np.float32], verdict: NDArray[np.int8], store: Store) -> dict[str, Any]:
+def report(
+    scores: NDArray[np.float32], verdict: NDArray[np.int8], store: Store, wrong: NumberWrong
+) -> dict[str, Any]:
     """What ``labeltui status --json`` says of the calibration.
 
     Parameters
@@ -48,15 +56,18 @@ def report(scores: NDArray[np.float32], verdict: NDArray[np.int8], store: Store)
     verdict : (N,) int8
         As `checked` returns it.
     store : Store
+    wrong : NumberWrong
+        Of all samples.
 
     Returns
     -------
     dict
-        ``expected_wrong``: the number of wrong given labels by the blend's own probabilities. ``fitted_on``: the
-        decisions that the probabilities shown were calibrated by. ``decided``: those there are now. ``bins``: of
-        those, in up to five groups of equal size, least trusted first, ``stated`` mean P(label right), ``found``
-        share of right labels and ``decided``; none below 30 decisions. People decide on the worst first: the groups
-        speak of samples with such probabilities, not of all.
+        ``wrong_labels``: ``low`` and ``high``, a 95 % interval once random ``checks`` were reviewed, before that a
+        bound (``low`` is 0); ``expected``; ``checks``, ``wrong_checks``; ``of`` so many samples. ``fitted_on``: the
+        decisions that the probabilities shown were calibrated by. ``decided``: those that were looked at, now.
+        ``bins``: of those, in up to five groups of equal size, least trusted first, ``stated`` mean P(label right),
+        ``found`` share of right labels and ``decided``; none below 30 decisions. People decide on the worst first:
+        the groups speak of samples with such probabilities, not of all.
     """
     known = (store.status == OK) & (store.given >= 0)
     right = np.asarray(scores, dtype=np.float64)
@@ -66,7 +77,14 @@ def report(scores: NDArray[np.float32], verdict: NDArray[np.int8], store: Store)
     parts = np.array_split(order, count) if count else []
     fitted = store.attrs("scores/blend").get("calibration_checks", 0)
     return {
-        "expected_wrong": round(float((1.0 - right[known]).sum()), 1),
+        "wrong_labels": {
+            "of": wrong.samples,
+            "expected": round(wrong.expected, 1),
+            "low": round(wrong.low, 1),
+            "high": round(wrong.high, 1),
+            "checks": wrong.checks,
+            "wrong_checks": wrong.wrong_checks,
+        },
         "fitted_on": int(fitted),
         "decided": len(decided),
         "bins": [

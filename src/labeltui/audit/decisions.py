@@ -21,6 +21,11 @@ from labeltui.text import safe
 KINDS = ("", "keep", "relabel", "exclude", "ambiguous", "unsure", "skip")
 """Kinds of decisions by their number in `DecisionLog.kind`; 0 = undecided, possibly with a note."""
 
+HOW = ("", "alone", "bulk", "check")
+"""How a decision came about, by its number in `DecisionLog.how`: looked at alone, with others, as a random check."""
+
+ALONE, BULK, CHECK = range(1, len(HOW))
+
 UNDECIDED, KEEP, RELABEL, EXCLUDE, AMBIGUOUS, UNSURE, SKIP = range(len(KINDS))
 
 Index = NDArray[np.int64]
@@ -242,7 +247,7 @@ class DecisionLog:
         stops = np.searchsorted(seqs, [action.seq for action in actions], side="right").tolist()
         numbers: dict[str, int] = {}  # uuid of an action, or of the undo of one -> its entry
         for action, start, stop in zip(actions, starts, stops, strict=True):
-            if action.kind in ("decide", "note"):
+            if action.kind in ("decide", "bulk", "check", "note"):
                 number = numbers[action.uuid] = len(self._entries)
                 self._entries.append(Entry(action, slice(start, stop)))
                 self._done.append(number)
@@ -324,6 +329,31 @@ class DecisionLog:
             row = before
         return None
 
+    def how(self) -> NDArray[np.int8]:
+        """How each sample's present decision came about, as its position in `HOW`: (n,) int8.
+
+        A decision on several samples counts as bulk, whatever its action says.
+        """
+        found = np.zeros(len(self.kind), np.int8)
+        samples = self.decided
+        if not len(samples):
+            return found
+        codes = np.array([_how(entry) for entry in self._entries], np.int8)
+        found[samples] = codes[self._rows.entry.values[self.row[samples]]]
+        for sample in samples[found[samples] == 0].tolist():  # a note was written after the decision
+            found[sample] = self.how_of(sample)
+        return found
+
+    def how_of(self, sample: int) -> int:
+        """`how` of one sample."""
+        row = int(self.row[sample]) if self.kind[sample] else -1
+        while row >= 0:
+            how = _how(self._entries[int(self._rows.entry.values[row])])
+            if how:
+                return how
+            row = int(self._rows.before.values[row])
+        return 0
+
     def relabels_after(self, seq: int) -> int:
         """Number of relabelled samples whose decision is younger than action `seq`."""
         samples = np.flatnonzero(self.kind == RELABEL)
@@ -391,6 +421,15 @@ def _by_id(store: Store, rows: Sequence[StoredRow]) -> Sequence[StoredRow]:
     for at, index in zip(apart, found, strict=True):
         rows[at] = (rows[at][0], index, *rows[at][2:])
     return rows
+
+
+def _how(entry: Entry) -> int:
+    """Position in `HOW` of what an action decided; 0 for a note."""
+    if entry.action.kind == "note":
+        return 0
+    if entry.action.kind == "bulk" or entry.rows.stop - entry.rows.start > 1:
+        return BULK
+    return CHECK if entry.action.kind == "check" else ALONE
 
 
 def _take(stack: list[int], number: int) -> bool:

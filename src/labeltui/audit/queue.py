@@ -198,7 +198,7 @@ def _ordered(found: Index, spec: QueueSpec, scores: NDArray[np.float32]) -> Inde
         return _ascending(scores[found], found)
     if spec.order == "uncertainty":
         return _ascending(np.abs(scores[found] - np.float32(0.5)), found)
-    return _ascending(_mixed(found, spec.seed), found)
+    return _ascending(mixed(found, spec.seed), found)
 
 
 def _ascending(keys: NDArray[np.float32], samples: Index) -> Index:
@@ -212,7 +212,7 @@ def _ascending(keys: NDArray[np.float32], samples: Index) -> Index:
     return (joined & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
-def _mixed(samples: Index, seed: int) -> NDArray[np.float32]:
+def mixed(samples: Index, seed: int) -> NDArray[np.float32]:
     """A number in [0, 1) for each sample that looks random and depends on nothing but it and the seed (splitmix64)."""
     state = samples.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % (1 << 64))
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from labeltui import parallel
 from labeltui.audit import calibration, generations
 from labeltui.audit import evidence as evidence_
-from labeltui.audit.decisions import EXCLUDE, KINDS, RELABEL, replay
+from labeltui.audit.checks import CheckPlan
+from labeltui.audit.decisions import ALONE, CHECK, EXCLUDE, KINDS, RELABEL, replay
 from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.audit.live_csg import LiveComplexity
 from labeltui.audit.queue import Queues, QueueSpec
 from labeltui.audit.views import CLASS_ORDERS, ClassTable, Decision, PairRow, Summary
 from labeltui.errors import AuditError, ChangedImage, InputError, MissingImage, UnreadableImage
 from labeltui.journal import Journal
+from labeltui.noise.checked import NumberWrong
 from labeltui.paths import OK, STATUS_NAMES
 from labeltui.store import Store
 from labeltui.text import safe, tell_apart
@@ -66,6 +68,7 @@ class Reading:
         self._journal = journal
         self._source_root = source_root
         self._images: Images | None = None
+        self._check_plan: CheckPlan | None = None
         actions, rows, self._generations = journal.read()
         self._read_seq = actions[-1].seq if actions else 0
         self._decision_log = replay(store, actions, rows)
@@ -209,8 +212,42 @@ class Reading:
 
     @property
     def checked(self) -> NDArray[np.int8]:
-        """(N,) verdicts on the given labels: 1 correct, 0 wrong, -1 not decided."""
-        return calibration.checked(self.kinds, self.given, self._current)
+        """(N,) what people found of the given labels: 1 right, 0 wrong, -1 not looked at (or not decidable)."""
+        return calibration.checked(self.kinds, self.given, self._current, self._decision_log.how())
+
+    @property
+    def looked(self) -> NDArray[np.bool_]:
+        """(N,) samples that somebody looked at and decided; a decision in bulk is no look."""
+        how = self._decision_log.how()
+        found: NDArray[np.bool_] = (how == ALONE) | (how == CHECK)
+        return found
+
+    def looked_at(self, i: int) -> bool:
+        """`looked` of one sample."""
+        return self._decision_log.how_of(i) in (ALONE, CHECK)
+
+    @property
+    def check_plan(self) -> CheckPlan:
+        """Which samples to check at random, by the scan's own scores."""
+        if self._check_plan is None:
+            scores = self._scores
+            if self.generation:
+                with self._store.at(0) as scanned:
+                    scores = scanned.array("scores/blend").copy()
+            self._check_plan = CheckPlan.of(scores, self.scorable)
+        return self._check_plan
+
+    def number_wrong(self, order: Index | None = None) -> NumberWrong:
+        """How many given labels are wrong: a bound, and with random checks a 95 % interval.
+
+        Parameters
+        ----------
+        order : (m,) int64, optional
+            The samples that are meant, in the order of `check_plan`; by default all.
+        """
+        trust = float(self._store.attrs("scores/blend").get("trust", 1.0))
+        order = self.check_plan.order(np.arange(self.n)) if order is None else order
+        return self.check_plan.number_wrong(order, self.checked, self.looked, self._scores, trust)
 
     def flagged(self, i: int) -> bool:
         """Whether the given label is not the blend's top class."""
@@ -515,7 +552,7 @@ class Reading:
             "csg": {"value": csg, "k": self.csg_k, "embedding": self.embedding_name},
             "flags": summary.flagged,
             "decisions": self.decisions(),
-            "calibration": calibration.report(self.scores, self.checked, self._store),
+            "calibration": calibration.report(self.scores, self.checked, self._store, self.number_wrong()),
             "smoke_test": self.generation == 0 and bool(self._store.scan.get("smoke_test")),
             "changed_files": self.changed_files(),
             "generation": self.generation,

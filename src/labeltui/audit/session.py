@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labeltui.audit import generations
-from labeltui.audit.decisions import EXCLUDE, KEEP, KINDS, replay
+from labeltui.audit.decisions import EXCLUDE, HOW, KEEP, KINDS, replay
 from labeltui.audit.reading import Index, Reading
 from labeltui.audit.views import Change, Step, WhatIf
 from labeltui.errors import AuditError, InputError
@@ -142,6 +142,7 @@ class Audit(Reading):
         label: int | ArrayLike | None = None,
         second: int | None = None,
         note: str | None = None,
+        how: str = "alone",
     ) -> Step:
         """Decide on one sample or many, as one action with one undo.
 
@@ -157,6 +158,9 @@ class Audit(Reading):
             For ambiguous: the other label that is right.
         note : str, optional
             Replaces the samples' notes; None leaves them.
+        how : str
+            ``alone`` (the sample was looked at), ``check`` (as a random check) or ``bulk``; several samples are bulk
+            in any case. Bulk decisions change labels and prove nothing.
 
         Raises
         ------
@@ -173,7 +177,12 @@ class Audit(Reading):
             kinds[new == self.given[samples]] = KEEP
         seconds = np.full(len(samples), -1 if second is None else second, np.int32)
         notes = [self._decision_log.note(i) if note is None else note or None for i in samples.tolist()]
-        return self._act("decide", kind, samples, kinds, new, seconds, notes)
+        if how not in HOW[1:]:
+            raise InputError(
+                f"a decision comes about in one of the ways {', '.join(HOW[1:])}", f"{safe(how)} came"
+            )
+        verb = "bulk" if len(samples) > 1 or how == "bulk" else "check" if how == "check" else "decide"
+        return self._act(verb, kind, samples, kinds, new, seconds, notes)
 
     def note(self, i: int, text: str) -> Step:
         """Set the note of a sample, decided or not; empty text removes it.

@@ -90,7 +90,7 @@ _CONTRADICTIONS = {
     "actions undo or redo one that is not there": "SELECT count(*) FROM action AS a WHERE kind IN ('undo', 'redo') AND"
     " NOT EXISTS (SELECT 1 FROM action AS b WHERE b.uuid = a.undoes AND b.seq < a.seq)",
     "actions are of a kind that does not exist": "SELECT count(*) FROM action"
-    " WHERE kind NOT IN ('decide', 'note', 'undo', 'redo', 'generation')",
+    " WHERE kind NOT IN ('decide', 'check', 'bulk', 'note', 'undo', 'redo', 'generation')",
     "actions are missing": "SELECT coalesce(max(seq), 0) - count(*) FROM action",
 }
 
@@ -112,7 +112,8 @@ class Action(NamedTuple):  # faster to create than a dataclass: a journal has te
     reviewer, host : str
         Who, and where.
     kind : str
-        ``decide``, ``note``, ``undo``, ``redo`` or ``generation``.
+        ``decide``, ``check`` (decided as a random check), ``bulk`` (many decided at once, not looked at one by one),
+        ``note``, ``undo``, ``redo`` or ``generation``.
     undoes : str or None
         For undo and redo: the uuid of the undone action or undo.
     """

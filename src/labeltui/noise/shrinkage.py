@@ -27,7 +27,9 @@ from scipy.special import betaln
 
 from labeltui.noise._validation import Floats
 
-PSEUDO_COUNTS = 5.0
+PSEUDO_COUNTS = 2.0
+CLEAREST = 0.03
+"""Anchors are the clearest samples, whose labels are best: so much of all labels is wrong beyond their rate."""
 _LEAST_CONCENTRATION, _MOST_CONCENTRATION = 3.0, 300.0  # of the lopsidedness that confusion alone may have
 _MOST_WRONG = 0.95  # of a class
 
@@ -76,8 +78,9 @@ class Disagreements:
         if k < 2:
             return np.eye(k)
         expected = self.rate * self._size[:, None] / (k - 1)
+        rate = self.rate * scale + CLEAREST * trust
         ratio = ((self._rest + PSEUDO_COUNTS) / (expected + PSEUDO_COUNTS)) ** trust
-        off = scale * self.rate / (k - 1) * ratio * (1.0 - np.eye(k)) + self.directed
+        off = rate / (k - 1) * ratio * (1.0 - np.eye(k)) + self.directed
         wrong = off.sum(axis=1, keepdims=True)
         off *= np.minimum(1.0, _MOST_WRONG / np.maximum(wrong, 1e-12))
         return np.asarray(off + np.diag(1.0 - off.sum(axis=1)))

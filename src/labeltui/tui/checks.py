@@ -1,15 +1,10 @@
-"""When to stop: random checks mixed into the queue, and what they and the decided flags say of the errors left.
+"""When to stop: random checks mixed into the queue, and what they say of the errors left.
 
-Two strata of the samples that a queue speaks of (a class, or all):
-
-* *flags*: decided in the queue's order. The share found wrong so far is the precision of flags here. Worse ones come
-  first, so for those left it rather overstates.
-* *the rest*, which nobody would look at: every `EVERY`-th place of the queue holds one of them, drawn in an order that
-  is fixed by the seed. The longest decided beginning of that order is a simple random sample, whatever was decided
-  besides; it needs no record of its own, and survives restarts.
-
-Each stratum's share has an exact (Clopper-Pearson) interval at 97.5 %, so that both hold together at 95 % or more
-(Bonferroni); errors left are the shares times the samples left, and their bounds the sums of the bounds.
+Every `EVERY`-th place of a queue of flags holds the next sample in the audit's order of checks
+(`labeltui.audit.checks`), flagged or not, shown without anything that tells it from the others; an empty queue holds
+checks alone. They give the number of wrong labels with its interval. Errors left are that number without the wrong
+labels that were looked at. The precision of flags is that of the checks among flags, with its exact (Clopper-Pearson)
+interval: flags that were decided worst first overstate it, and suggestions accepted in bulk say nothing.
 """
 
 from __future__ import annotations
@@ -20,16 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui.audit import KINDS
-
 if TYPE_CHECKING:
     from labeltui.audit import Audit, QueueSpec
+    from labeltui.noise.checked import NumberWrong
 
 EVERY = 10
 """Each so many places of the queue one is a random check."""
-SEED = 1905
-WRONG = ("relabel", "exclude")
-RIGHT = ("keep",)
+ALONE = 50
+"""Checks at a time where no flag is left."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +31,21 @@ class Estimate:
 
     Attributes
     ----------
+    wrong : NumberWrong
+        Wrong given labels, found or not.
     flags, wrong_flags : int
-        Flags decided as right or wrong, and those decided as wrong.
+        Checks among flags, and those of them found wrong.
     precision : (float, float, float) or None
-        Share of wrong ones among decided flags, with its 95 % interval.
-    checks, wrong_checks : int
-        Random checks decided, and those found wrong.
-    errors_left : (float, float, float) or None
-        Estimate and 95 % interval; None before the first check.
+        Share of wrong ones among checked flags, with its 95 % interval.
+    errors_left : (float, float, float)
+        Estimate and 95 % interval; without checks the last is a bound.
     """
 
+    wrong: NumberWrong
     flags: int
     wrong_flags: int
     precision: tuple[float, float, float] | None
-    checks: int
-    wrong_checks: int
-    errors_left: tuple[float, float, float] | None
+    errors_left: tuple[float, float, float]
 
 
 def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -92,77 +84,66 @@ class Checks:
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
         self.on = False
-        self._kept: dict[tuple[object, ...], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._kept: dict[tuple[object, ...], NDArray[np.int64]] = {}
 
     def applies(self, spec: QueueSpec) -> bool:
         """Whether checks can be mixed into this kind of queue: undecided flags."""
         return bool(spec.flagged) and spec.decided is False and spec.decision is None
 
-    def strata(self, spec: QueueSpec) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the flagged samples of the class (or all) of a queue, and the rest in the checks' order.
+    def samples(self, spec: QueueSpec) -> NDArray[np.int64]:
+        """Return the samples that a queue speaks of (its class, or all), in the order of checks.
 
-        Sorting a million samples takes a tenth of a second; the last strata are kept.
+        Sorting a million samples takes a tenth of a second; the last ones are kept.
         """
-        key = (self._audit.generation, spec.given, spec.split, spec.text)
+        key = (spec.given, spec.split, spec.text)
         if key not in self._kept:
             from labeltui.audit import QueueSpec
 
-            whole = QueueSpec(
-                given=spec.given, split=spec.split, text=spec.text, decided=None, unusable=False
-            )
-            flags = self._audit.queue(replace(whole, order="index"))
-            rest = self._audit.queue(replace(whole, flagged=False, order="random", seed=SEED))
+            whole = QueueSpec(given=spec.given, split=spec.split, text=spec.text, decided=None, flagged=None)
+            members = np.sort(self._audit.queue(replace(whole, order="index")))
             while len(self._kept) > 7:
                 del self._kept[next(iter(self._kept))]
-            self._kept[key] = flags, rest
+            self._kept[key] = self._audit.check_plan.order(members)
         return self._kept[key]
 
-    def mix(self, queue: NDArray[np.int64], spec: QueueSpec) -> NDArray[np.int64]:
-        """Insert the next random checks into a queue, one at every `EVERY`-th position.
-
-        Parameters
-        ----------
-        queue : ndarray of int64
-            Samples in order.
-        spec : QueueSpec
-            Of the queue.
+    def mix(self, queue: NDArray[np.int64], spec: QueueSpec) -> tuple[NDArray[np.int64], frozenset[int]]:
+        """Put the next random checks into a queue, one at every `EVERY`-th place.
 
         Returns
         -------
-        ndarray of int64
+        queue : ndarray of int64
+            A check that is a flag of the queue stands at the check's place only.
+        checks : frozenset of int
+            The samples that stand in it as checks.
         """
-        if not self.on or not self.applies(spec) or not len(queue):
-            return queue
-        rest = self.strata(spec)[1]
-        wanted = len(queue) // (EVERY - 1) + 1
-        coming = rest[np.flatnonzero(self._audit.kinds[rest] == 0)[:wanted]]
+        if not self.on or not self.applies(spec):
+            return queue, frozenset()
+        order = self.samples(spec)
+        wanted = len(queue) // (EVERY - 1) + 1 if len(queue) else ALONE
+        coming = order[np.flatnonzero(~self._audit.looked[order])[:wanted]]
+        queue = queue[~np.isin(queue, coming)]
         places = np.minimum(np.arange(len(coming)) * (EVERY - 1) + EVERY // 2, len(queue))
         mixed: NDArray[np.int64] = np.insert(queue, places, coming)
-        return mixed
+        return mixed, frozenset(coming.tolist())
 
     def estimate(self, spec: QueueSpec) -> Estimate:
         """Say what is known of the samples that `spec` speaks of."""
-        flags, rest = self.strata(spec)
-        kinds = self._audit.kinds
-        counts = np.bincount(kinds[flags], minlength=len(KINDS))
-        wrong = int(sum(counts[KINDS.index(kind)] for kind in WRONG))
-        known = wrong + int(sum(counts[KINDS.index(kind)] for kind in RIGHT))
-        states = kinds[rest]
-        undecided = int(np.count_nonzero(states == 0))
-        beginning = states[: int(np.argmax(states == 0))] if undecided else states
-        found = np.bincount(beginning, minlength=len(KINDS))
-        wrong_checks = int(sum(found[KINDS.index(kind)] for kind in WRONG))
-        checks = wrong_checks + int(sum(found[KINDS.index(kind)] for kind in RIGHT))
-        precision = (wrong / known, *clopper_pearson(wrong, known)) if known else None
-        errors = None
-        if checks:
-            left = int(counts[0])
-            flag_share = wrong / known if known else 0.5
-            flag_low, flag_high = clopper_pearson(wrong, known, 0.975)
-            low, high = clopper_pearson(wrong_checks, checks, 0.975)
-            errors = (
-                left * flag_share + undecided * wrong_checks / checks,
-                left * flag_low + undecided * low,
-                left * flag_high + undecided * high,
-            )
-        return Estimate(known, wrong, precision, checks, wrong_checks, errors)
+        audit = self._audit
+        order = self.samples(spec)
+        verdict = audit.checked
+        checked = audit.check_plan.beginning(order, audit.looked)
+        flags = checked[audit.flags[checked] & (verdict[checked] >= 0)]
+        hits = int(np.count_nonzero(verdict[flags] == 0))
+        wrong = audit.number_wrong(order)
+        found = int(np.count_nonzero(verdict[order] == 0))
+        return Estimate(
+            wrong,
+            len(flags),
+            hits,
+            (hits / len(flags), *clopper_pearson(hits, len(flags))) if len(flags) else None,
+            (
+                max(0.0, wrong.expected - found),
+                max(0.0, wrong.low - found),
+                max(0.0, wrong.high - found),
+            ),
+        )

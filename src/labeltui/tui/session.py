@@ -74,6 +74,8 @@ class Session:
         self.class_order = "overlap"
         self.load_classes()
         self.checks = Checks(audit)
+        self.check_samples: frozenset[int] = frozenset()
+        """Samples that stand in the queue as random checks."""
         self.reference = ""
         """``TABLE:COLUMN`` of reference labels that runs are measured against."""
         self._decided_at: list[float] = []
@@ -103,7 +105,7 @@ class Session:
         self.spec = spec
         queue = self.audit.queue(spec)
         self.left = len(queue)
-        queue = self.checks.mix(queue, spec)
+        queue, self.check_samples = self.checks.mix(queue, spec)
         row = 0
         if keep is not None:
             places = np.flatnonzero(queue == keep)
@@ -155,7 +157,10 @@ class Session:
         """Go to the next undecided sample, from the end back to the start; False when none is left."""
         for start, stop in ((self.row + 1, len(self.queue)), (0, self.row + 1)):
             while start < stop:  # it is near as a rule, and a queue may hold a million
-                part = self.audit.kinds[self.queue[start : min(start + NEAR, stop)]] == 0
+                rows = self.queue[start : min(start + NEAR, stop)]
+                part = self.audit.kinds[rows] == 0
+                # What was decided in bulk may come again as a check.
+                part |= np.array([self.hidden(sample) for sample in rows.tolist()], bool)
                 if part.any():
                     self.row = start + int(part.argmax())
                     return True
@@ -163,14 +168,14 @@ class Session:
         return False
 
     def undecided(self, stop: int | None = None) -> list[int]:
-        """Return the queue's samples without a decision, down to a row."""
+        """Return the queue's samples without a decision, down to a row; checks are looked at one by one."""
         part = self.queue[:stop]
         found: list[int] = part[self.audit.kinds[part] == 0].tolist()
-        return found
+        return [sample for sample in found if sample not in self.check_samples]
 
     def mark(self) -> None:
-        """Mark the sample looked at, or unmark it."""
-        if self.sample is not None:
+        """Mark the sample looked at, or unmark it; a random check is decided alone."""
+        if self.sample is not None and not self.is_check(self.sample):
             self.selected ^= {self.sample}
 
     def mark_all(self) -> str:
@@ -201,7 +206,15 @@ class Session:
 
     def is_check(self, sample: int) -> bool:
         """Whether a sample stands in the queue as a random check."""
-        return self.checks.on and self.checks.applies(self.spec) and not self.audit.flagged(sample)
+        return sample in self.check_samples
+
+    def hidden(self, sample: int) -> bool:
+        """Whether nothing that the detectors say of a sample may be shown yet: checks are blind."""
+        return self.is_check(sample) and not self.audit.looked_at(sample)
+
+    def suggestions(self, sample: int) -> list[tuple[int, float]]:
+        """Return the suggested labels that may be shown, with their probabilities."""
+        return [] if self.hidden(sample) else self.audit.suggestions(sample)
 
     def what_next(self) -> str:
         """Say in a line what to do when the queue is finished."""
@@ -278,7 +291,8 @@ class Session:
         first = samples[0]
         before = int(audit.current[first])
         undecided = sum(audit.decision(sample) is None and audit.flagged(sample) for sample in samples)
-        audit.decide(list(samples), kind, label=label, second=second, note=note)
+        how = "check" if len(samples) == 1 and self.is_check(first) else "alone"
+        audit.decide(list(samples), kind, label=label, second=second, note=note, how=how)
         in_queue = undecided if len(samples) == 1 else int(np.isin(samples, self.queue).sum())
         self.left = max(0, self.left - min(undecided, in_queue))
         if isinstance(label, int):

@@ -34,7 +34,7 @@ class Deciding(TableScreen[None]):
         sample = self.looked_at()
         return Context(
             sample=sample is not None,
-            suggestions=len(session.audit.suggestions(sample)) if sample is not None else 0,
+            suggestions=len(session.suggestions(sample)) if sample is not None else 0,
             recent=len(session.recent),
             selected=len(session.selected),
             read_only=session.audit.read_only,
@@ -78,7 +78,7 @@ class Deciding(TableScreen[None]):
     def do_suggestion(self, number: int) -> None:
         sample = self.looked_at()
         assert sample is not None
-        self.decide("relabel", self.session.audit.suggestions(sample)[number - 1][0])
+        self.decide("relabel", self.session.suggestions(sample)[number - 1][0])
 
     def do_recent(self, number: int) -> None:
         self.decide("relabel", self.session.recent[number - 1])
@@ -114,7 +114,7 @@ class Deciding(TableScreen[None]):
         sample = self.looked_at()
         digits: dict[int, str] = {}
         if sample is not None:
-            digits = {label: str(n) for n, (label, _) in enumerate(audit.suggestions(sample), 1)}
+            digits = {label: str(n) for n, (label, _) in enumerate(session.suggestions(sample), 1)}
         for n, label in enumerate(session.recent, 6):
             digits.setdefault(label, str(n))
         items = []

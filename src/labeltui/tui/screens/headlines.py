@@ -114,17 +114,19 @@ def checks_line(session: Session, wide: bool) -> list[Piece]:
     list of Piece
     """
     known = session.checks.estimate(session.spec)
-    pieces: list[Piece] = [(" CHECKS ", "title"), (f"{known.checks:,}{' done' if wide else ''}", "plain")]
+    done = known.wrong.checks
+    pieces: list[Piece] = [(" CHECKS ", "title"), (f"{done:,}{' done' if wide else ''}", "plain")]
     if known.precision is not None:
         share, low, high = known.precision
         pieces.append(("   precision of flags here " if wide else "  precision ", "faint"))
         pieces += [(f"{share:.0%}", "strong"), (f" ({low:.0%}..{high:.0%})", "faint")]
-    pieces.append(("   errors left about " if wide else "  errors left ", "faint"))
-    if known.errors_left is not None:
-        errors, low, high = known.errors_left
+    errors, low, high = known.errors_left
+    if done:
+        pieces.append(("   errors left about " if wide else "  errors left ", "faint"))
         pieces += [(f"{errors:,.0f}", "strong"), (f" ({low:,.0f}..{high:,.0f})", "faint")]
     else:
-        pieces.append(("? after the first check", "faint"))
+        pieces.append(("   errors left at most about " if wide else "  errors left ≤ ", "faint"))
+        pieces.append((f"{high:,.0f}", "strong"))
     if session.pace is not None and session.left:
         pieces.append(("   flags take " if wide else "  ", "faint"))
         pieces += [(span(session.pace * session.left, tenths=False), "strong"), (" more", "faint")]

@@ -52,7 +52,7 @@ class NeighboursScreen(Opened):
             self.dismiss(None)
             return
         given = int(audit.given[sample])
-        other = next((label for label, _ in audit.suggestions(sample) if label != given), -1)
+        other = next((label for label, _ in session.suggestions(sample) if label != given), -1)
         if audit.has_images:
             self.image.show(sample, lambda: audit.image(sample))
         evidence = audit.evidence(sample, STORED)

@@ -245,6 +245,10 @@ class ReviewScreen(Narrowing):
         self.app.push_screen(screen(self.session, self.keymap))
 
     def do_neighbours(self) -> None:
+        sample = self.session.sample
+        if sample is not None and self.session.hidden(sample):
+            self.say("a random check is decided by its image; its neighbours are shown afterwards", "warn")
+            return
         self._push("neighbours", "NeighboursScreen")
 
     def do_sheet(self) -> None:
@@ -272,7 +276,7 @@ class ReviewScreen(Narrowing):
         elif not session.checks.applies(session.spec):
             self.say("random checks go into queues of undecided flags; f clears the filters", "warn")
         else:
-            self.say(f"every {EVERY}th sample is now a random, unflagged one: decide as on the others")
+            self.say(f"every {EVERY}th sample is now a random check: decide by the image alone")
 
     def do_source(self) -> None:
         audit = self.session.audit

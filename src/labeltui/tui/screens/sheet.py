@@ -48,8 +48,8 @@ class SheetScreen(Opened):
 
     def _thumb(self, sample: int, at_cursor: bool) -> Thumb:
         session, audit = self.session, self.session.audit
-        decision = audit.decision(sample)
-        suggestions = audit.suggestions(sample)
+        decision = None if session.hidden(sample) else audit.decision(sample)
+        suggestions = session.suggestions(sample)
         glyph, target = ("→", session.name(suggestions[0][0])) if suggestions else (" ", "")
         classes = []
         if decision is not None:

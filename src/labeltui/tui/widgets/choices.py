@@ -32,7 +32,7 @@ def choice_lines(session: Session, sample: int, width: int, wide: bool) -> list[
     """
     audit = session.audit
     key = session.keymap.hint
-    suggestions = audit.suggestions(sample)
+    suggestions = session.suggestions(sample)
     lines: list[list[Piece]] = []
     choices: list[tuple[str, str, str]] = []
     if wide:

@@ -27,8 +27,8 @@ def labels_title(session: Session, sample: int, width: int) -> list[Piece]:
     """
     audit = session.audit
     given = session.name(int(audit.given[sample]))
-    decision = audit.decision(sample)
-    suggestions = audit.suggestions(sample)
+    decision = None if session.hidden(sample) else audit.decision(sample)
+    suggestions = session.suggestions(sample)
     arrow, target, style, more = "", "", "plain", ""
     if decision is not None:
         glyph, style = WORDS[decision.kind]

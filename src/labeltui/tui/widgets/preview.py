@@ -107,6 +107,10 @@ class Preview(Vertical):
         sample = self.session.sample
         if sample is None or not self.nearest.cell_rows:
             return
+        if self.session.hidden(sample):
+            self.nearest_title.show([[("NEAREST", "title"), ("  after you decide", "faint")]])
+            self.nearest.show([])
+            return
         neighbours = self._evidence(sample).neighbours
         self.nearest_title.show([[("NEAREST", "title"), ("  by cosine similarity", "faint")]])
         self.nearest.show(
@@ -158,8 +162,8 @@ class Preview(Vertical):
 
     def _trouble(self, sample: int) -> str:
         """Say what takes the place of evidence; empty where there is evidence."""
-        if self.session.is_check(sample):
-            return "a random check: it is not flagged, decide as you see it"
+        if self.session.hidden(sample):
+            return "a random check: is the given label right? decide by the image alone"
         if fault := self.session.audit.fault(sample):
             return f"the scan could not use this sample: {fault.replace('_', '-')}"
         return ""

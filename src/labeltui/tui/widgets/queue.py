@@ -42,10 +42,10 @@ class Queue(Rows):
     def pieces(self, row: int, width: int) -> list[Piece]:
         session, audit = self.session, self.session.audit
         sample = int(session.queue[row])
-        decision = audit.decision(sample)
+        decision = None if session.hidden(sample) else audit.decision(sample)
         if decision is None:
             mark: Piece = ("● " if sample in session.selected else "  ", "key")
-            suggestions = audit.suggestions(sample)
+            suggestions = session.suggestions(sample)
             target = audit.names[suggestions[0][0]] if suggestions else audit.fault(sample).replace("_", "-")
             style, arrow = "plain", "→" if suggestions else " "
         else:
@@ -58,7 +58,7 @@ class Queue(Rows):
         name_width, labels = self._columns(width)
         given_name = session.name(int(audit.given[sample]))
         given_width, target_width = divide(given_name, target, labels)
-        score = None if audit.fault(sample) else audit.score(sample)
+        score = None if audit.fault(sample) or session.hidden(sample) else audit.score(sample)
         return [
             mark,
             (fit_end(name, name_width), "faint" if decision else "plain"),
