@@ -10,10 +10,16 @@ import pytest
 from PIL import Image
 
 from labeltui.errors import MissingImage, SourceError
-from labeltui.sources import SourceOptions, align_probabilities, open_source
+from labeltui.sources import Source, SourceOptions, align_probabilities, open_source
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 Y = np.array([0, 1, 0, 10])
+
+
+def aligned_with(source: Source, classes: list[bytes]) -> np.ndarray:
+    assert source.pred_probs is not None
+    assert source.pred_probs_classes is not None
+    return align_probabilities(source.pred_probs, source.pred_probs_classes, source.labels, classes)
 
 
 def npz(path: Path, **arrays: object) -> Path:
@@ -140,7 +146,7 @@ def with_probabilities(tmp_path: Path, values: np.ndarray, order: list[str] | No
 
 def test_probabilities_follow_their_class_names(tmp_path: Path) -> None:
     source = with_probabilities(tmp_path, P, ["10", "1", "0"])
-    aligned = align_probabilities(source, [b"0", b"1", b"10", b"new"])
+    aligned = aligned_with(source, [b"0", b"1", b"10", b"new"])
     np.testing.assert_array_equal(aligned, np.c_[P[:, ::-1], np.zeros(4)].astype(np.float32))
     assert any("in the order of the samples" in note for note in source.notes)
 
@@ -155,7 +161,7 @@ def test_the_order_in_the_file_counts(tmp_path: Path) -> None:
 def test_classes_must_be_those_of_the_labels(tmp_path: Path) -> None:
     source = with_probabilities(tmp_path, P, ["0", "1", "2"])
     with pytest.raises(SourceError) as caught:
-        align_probabilities(source, [b"0", b"1", b"10"])
+        aligned_with(source, [b"0", b"1", b"10"])
     assert "columns of no class: 2" in caught.value.got
     assert "classes without a column: 10" in caught.value.got
 
