@@ -70,6 +70,10 @@ PROGRAM = """
                 if slow and own and isinstance(event, events.MouseUp | events.MouseScrollUp | events.MouseScrollDown):
                     report(None)
 
+            async def _type_early(self):
+                await super()._type_early()
+                report("ready")
+
             def leave(self):
                 pass
 
@@ -95,10 +99,10 @@ def wheel(column: int, row: int, down: bool) -> str:
     return f"\x1b[<{65 if down else 64};{column + 1};{row + 1}M"
 
 
-def random_burst(rng: random.Random) -> list[str]:
-    """Return 2 to 200 keys, mostly few; in every third burst one key in six is a click."""
+def random_burst(rng: random.Random, mouse: bool = True) -> list[str]:
+    """Return 2 to 200 keys, mostly few; with `mouse` one key in six of every third burst is a click."""
     length = round(2 * 100 ** (rng.random() ** 8))
-    clicks = rng.random() < 1 / 3
+    clicks = mouse and rng.random() < 1 / 3
     return [
         click(rng.randrange(80), rng.randrange(24))
         if clicks and rng.random() < 1 / 6
@@ -141,8 +145,8 @@ class Program:
 
 
 @contextmanager
-def review(fresh: Path, place: Path, slow: bool) -> Iterator[Program]:
-    """Run the review on a copy of the audit `fresh`, in a directory of its own."""
+def review(fresh: Path, place: Path, slow: bool, ahead: str = "") -> Iterator[Program]:
+    """Run the review on a copy of the audit `fresh`, in a directory of its own; `ahead` is typed while it starts."""
     path = place / "small.audit"
     shutil.copytree(fresh, path)
     terminal = Terminal(answer=PLAIN)
@@ -151,8 +155,11 @@ def review(fresh: Path, place: Path, slow: bool) -> Iterator[Program]:
     try:
         script = PROGRAM.format(path=str(path), mark=MARK, slow=slow)
         with child(script, terminal, place, **env) as process:
+            program = Program(terminal, process, slow)
             terminal.answered(1)
-            yield Program(terminal, process, slow)
+            terminal.type(ahead)
+            assert program._line(ahead) == "ready"
+            yield program
     finally:
         terminal.close()
 

@@ -216,7 +216,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     async def _moused(self, event: events.MouseEvent) -> None:
         screen = await self._painted()
-        if isinstance(event, events.MouseDown):
+        if isinstance(event, events.MouseDown | events.MouseScrollDown | events.MouseScrollUp):
             screen.lay_out()
         widget = self.get_widget_at(event.x, event.y)[0]
         if isinstance(event, events.MouseScrollDown | events.MouseScrollUp) and isinstance(widget, Rows):
