@@ -374,8 +374,9 @@ def answers(action: Callable[[], object]) -> str:
 
 def refused(place: Path) -> Iterator[tuple[str, str]]:
     """Yield (what was tried, what else than a result or an error of ours came of it)."""
-    from tests.factories import make_audit
+    from tests.factories import SHARED, make_audit
 
+    os.environ[SHARED] = str(place)  # where audits are made, to be copied
     from labeltui.audit import Audit
     from labeltui.backup import backup
     from labeltui.check import check
@@ -399,7 +400,7 @@ def refused(place: Path) -> Iterator[tuple[str, str]]:
             "open": lambda: read(lambda opened: opened.status()),
             "decide": decide,
             "export": lambda: read(lambda opened: export(opened, out / "labels.csv", force=True)),
-            "train": lambda: read(lambda opened: jobs.Trainer(opened).start()),
+            "train": lambda: read(lambda opened: jobs.JobManager(opened).start()),
             "check": lambda: check(path),
             "repair": lambda: check(path, repair=True),
             "backup": lambda: backup(path, out / "copy.audit"),

@@ -7,6 +7,7 @@ The mutations and the uses are those of the test suite (`tests/fuzzing.py`), whi
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ from _common import Report, parser
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests import fuzzing  # noqa: E402 - from the tree that this script lies in
+from tests import factories, fuzzing  # noqa: E402 - from the tree that this script lies in
 
 TRIALS = 20_000
 QUICK = 1_000
@@ -31,7 +32,9 @@ def main() -> None:
     report = Report("fuzz", given)
     trials = given.trials or (QUICK if given.quick else TRIALS)
     with tempfile.TemporaryDirectory(prefix="labeltui-fuzz-") as place:
-        path = Path(place)
+        os.environ[factories.SHARED] = place  # where audits are made, to be copied
+        path = Path(place, "trials")
+        path.mkdir()
         fuzzing.prepare(path)
         begin = time.perf_counter()
         outcome = fuzzing.fuzz(path, trials, given.seed, given.only or "")

@@ -107,6 +107,7 @@ def newest_run(path: Path) -> Path:
         (sql("UPDATE decision SET new_label = x'7A7A'"), "journal.db", "class zz"),
         (sql("UPDATE decision SET sample_index = 'a'"), "journal.db", "something else"),
         (sql("DELETE FROM action WHERE seq = 1"), "journal.db", "belong to no action"),
+        (sql("DELETE FROM decision"), "journal.db", "hold no decision"),
         (sql("UPDATE action SET undoes = 'x' WHERE kind = 'undo'"), "journal.db", "not there"),
         (lambda p: flip(newest_run(p) / "spec.json"), "spec.json", "spec.json"),
         (lambda p: (newest_run(p) / "labels.npy").unlink(), "labels.npy", "cannot be read"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -215,6 +216,28 @@ def test_attributes_of_another_type_are_damage(tmp_path: Path, name: str, key: s
         file[name].attrs[key] = value
     with pytest.raises(DamagedAudit, match=f"attribute {key} of {name}"):
         Audit.open(path)
+
+
+def test_an_action_whose_decisions_are_gone_decides_nothing(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=120)
+    with Audit.open(path) as audit:
+        audit.decide([1], "exclude")
+    with sqlite3.connect(path / "journal.db") as db:
+        db.execute("DELETE FROM decision")
+    db.close()
+    with Audit.open(path) as audit:
+        assert not audit.excluded.any()
+        assert audit.undo() is None
+
+
+def test_what_sqlite_says_of_a_foreign_journal_can_be_shown(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=120)
+    data = (path / "journal.db").read_bytes()
+    assert data.count(b"CREATE TABLE decision") == 1
+    (path / "journal.db").write_bytes(data.replace(b"CREATE TABLE decision", b"CREATE TABLE d\x1b[2Jion"))
+    with pytest.raises(DamagedAudit) as caught:
+        Audit.open(path)
+    assert str(caught.value).isprintable()
 
 
 def test_names_that_cannot_be_decoded_are_damage(tmp_path: Path) -> None:

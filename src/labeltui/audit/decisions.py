@@ -247,7 +247,8 @@ class DecisionLog:
         stops = np.searchsorted(seqs, [action.seq for action in actions], side="right").tolist()
         numbers: dict[str, int] = {}  # uuid of an action, or of the undo of one -> its entry
         for action, start, stop in zip(actions, starts, stops, strict=True):
-            if action.kind in ("decide", "bulk", "check", "note"):
+            # One without rows decides nothing.
+            if action.kind in ("decide", "bulk", "check", "note") and start < stop:
                 number = numbers[action.uuid] = len(self._entries)
                 self._entries.append(Entry(action, slice(start, stop)))
                 self._done.append(number)

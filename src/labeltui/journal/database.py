@@ -91,6 +91,8 @@ _CONTRADICTIONS = {
     " NOT EXISTS (SELECT 1 FROM action AS b WHERE b.uuid = a.undoes AND b.seq < a.seq)",
     "actions are of a kind that does not exist": "SELECT count(*) FROM action"
     " WHERE kind NOT IN ('decide', 'check', 'bulk', 'note', 'undo', 'redo', 'generation')",
+    "actions hold no decision": "SELECT count(*) FROM action WHERE kind IN ('decide', 'check', 'bulk', 'note')"
+    " AND seq NOT IN (SELECT action FROM decision)",
     "actions are missing": "SELECT coalesce(max(seq), 0) - count(*) FROM action",
 }
 
@@ -189,7 +191,9 @@ def create(path: Path, audit_uuid: str, mode: int = 0o600) -> Path:
             hidden.chmod(mode)
     except (OSError, sqlite3.Error) as error:
         raise AuditError(
-            "an audit needs a journal beside it", f"{safe(str(path))}: {error}", "check space and permissions"
+            "an audit needs a journal beside it",
+            f"{safe(str(path))}: {safe(str(error))}",
+            "check space and permissions",
         ) from None
     return path
 
@@ -368,7 +372,7 @@ class Journal:
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise DamagedAudit(
                 "the journal must be a readable SQLite file",
-                f"{safe(str(self.path))}: {error}",
+                f"{safe(str(self.path))}: {safe(str(error))}",
                 "restore it from a copy",
             ) from None
         finally:
@@ -563,7 +567,7 @@ class Journal:
             except Exception as error:  # report any error: a dead thread would look like a slow disk
                 failed = AuditError(
                     "a decision counts as saved when it is on disk",
-                    f"{safe(str(self.path))}: {error}",
+                    f"{safe(str(self.path))}: {safe(str(error))}",
                     "free some space or mend the disk; until then all is kept in memory and tried again",
                 )
                 self._doubted = True
