@@ -86,7 +86,7 @@ def test_laws_explain_themselves() -> None:
     assert "reading only" in BY_ID["keep"].requires(Context(sample=True, read_only=True))
     assert BY_ID["keep"].requires(Context()) == "no sample is open"
     assert BY_ID["cancel-training"].requires(free) == "no training job is running"
-    assert "T cancels" in BY_ID["train"].requires(Context(training=True))
+    assert "[cancel-training] cancels" in BY_ID["train"].requires(Context(training=True))
 
 
 def test_families_are_shown_as_ranges() -> None:

@@ -13,12 +13,14 @@ from labeltui.audit import Audit
 from labeltui.train import launch
 from labeltui.train.compare import compare
 from labeltui.train.jobs import list_jobs
+from labeltui.tui import state
 from labeltui.tui.actions import BY_ID
 from labeltui.tui.screens.bulk import BulkScreen
 from labeltui.tui.screens.image import ImageScreen
 from labeltui.tui.screens.pairs import PairsScreen
 from labeltui.tui.screens.runs import RunsScreen
 from labeltui.tui.screens.sheet import SheetScreen
+from labeltui.tui.session import Session
 from tests.factories import make_audit
 from tests.runs import begin, end, finished
 from tests.tui.desk import Desk, at_desk
@@ -72,7 +74,7 @@ async def says_that_there_is_no_fifth(desk: Desk) -> None:
 @trial("recent-1", "recent-2", "recent-3", "recent-4")
 async def classes_used_last_keep_their_digits(desk: Desk) -> None:
     await desk.do("recent-1")
-    assert "6 has no class yet" in desk.status
+    assert "[6] has no class yet" in desk.status
     used = []
     for number in (1, 2, 3, 4):
         label = desk.audit.suggestions(desk.sample)[number - 1][0]
@@ -254,11 +256,16 @@ async def walks_and_decides_on_the_contact_sheet(desk: Desk) -> None:
     assert desk.audit.decision(sample) is not None
     assert "✓ keep" in desk.text
     await desk.do("open")
+    assert isinstance(desk.app.screen, ImageScreen)
+    assert "review › sheet › IMAGE" in desk.screen[0]
+    await desk.do("back", "back")
     assert desk.app.screen is desk.review
 
 
 @trial("pairs", "swap", "by", "find")
 async def opens_the_queue_of_a_pair(desk: Desk) -> None:
+    await desk.do("down")
+    before = desk.sample
     await desk.do("pairs")
     pairs = desk.app.screen
     assert isinstance(pairs, PairsScreen)
@@ -284,6 +291,15 @@ async def opens_the_queue_of_a_pair(desk: Desk) -> None:
     assert len(queue) == pairs.list.flags.get((a, b), 0)
     assert (desk.audit.given[queue] == a).all()
     assert (desk.audit.suggested[queue, 0] == b).all()
+    assert "pairs › " in desk.screen[1]
+    await desk.do("back")
+    pairs = desk.app.screen
+    assert isinstance(pairs, PairsScreen)
+    assert set(pairs.pair or ()) == {a, b}  # the cursor is where it was
+    await desk.do("back")
+    assert desk.app.screen is desk.review
+    assert (desk.session.spec.given, desk.session.spec.suggested) == (None, None)
+    assert desk.sample == before
 
 
 @trial(
@@ -321,6 +337,38 @@ async def jumps_to_a_letter(desk: Desk) -> None:
     assert not desk.review.letters
 
 
+@trial("clear-filters", "views")
+async def keeps_combined_filters_as_a_view(desk: Desk) -> None:
+    async def choose(id_: str, words: str, *then: str) -> None:
+        await desk.do(id_)
+        await desk.type(words)
+        await desk.press("enter", *then)
+
+    everything = len(desk.session.queue)
+    sample = desk.sample
+    given, suggested = int(desk.audit.given[sample]), int(desk.audit.suggested[sample, 0])
+    await choose("filter", "given", *desk.audit.names[given], "enter")
+    await choose("filter", "suggested", *desk.audit.names[suggested], "enter")
+    await choose("filter", "label score", *"0 .. 0.3", "enter")
+    queue = desk.session.queue
+    assert 0 < len(queue) < everything
+    assert (desk.audit.given[queue] == given).all()
+    assert (desk.audit.suggested[queue, 0] == suggested).all()
+    assert (desk.audit.scores[queue] < 0.3).all()
+    assert "score 0 to 0.3" in desk.status
+    await choose("views", "save", *"sure ones", "enter")
+    await desk.do("clear-filters")
+    await choose("filter", "given", *"all", "enter")
+    assert len(desk.session.queue) == everything
+    again = Session(desk.audit)
+    state.restore(again, state.load(desk.audit.uuid))
+    assert list(again.views) == ["sure ones"]  # for the next start
+    await choose("views", "sure")
+    assert np.array_equal(desk.session.queue, queue)
+    await choose("views", "remove", "enter")
+    assert not desk.session.views
+
+
 @trial("filter", "order", "sort")
 async def narrows_and_sorts(desk: Desk) -> None:
     async def choose(id_: str, words: str, *then: str) -> None:
@@ -342,7 +390,7 @@ async def narrows_and_sorts(desk: Desk) -> None:
     await choose("filter", "score", *"0.2", "enter")
     assert (desk.audit.scores[desk.session.queue] < 0.2).all()
     await choose("filter", "score", *"much", "enter")
-    assert "a score is a number" in desk.status
+    assert "a label score is a number" in desk.status
     await choose("filter", "no filter")
     await desk.do("keep")
     await choose("filter", "decided: keep")
@@ -353,11 +401,11 @@ async def narrows_and_sorts(desk: Desk) -> None:
     assert desk.session.spec.detector == detector
     await choose("filter", "no filter")
     sample = desk.sample
-    await choose("order", "uncertain")
+    await choose("order", "most uncertain")
     scores = desk.audit.scores[desk.session.queue]
     assert (np.diff(np.abs(scores - 0.5)) >= 0).all()
     assert desk.sample == sample
-    await choose("order", "drop of overlap")
+    await choose("order", "overlap reduction")
     assert desk.session.spec.order == "drop"
     assert desk.sample == sample
     await choose("sort", "name")
@@ -490,7 +538,7 @@ async def trains_and_cancels(desk: Desk) -> None:
     assert any("TRAIN head" in line and "40%" in line and "left" in line for line in desk.screen)
     await desk.do("train")
     assert len(list_jobs(desk.audit.path)) == 1
-    assert "T cancels it" in desk.status
+    assert "[T] cancels it" in desk.status
     await desk.do("cancel-training")
     (job,) = list_jobs(desk.audit.path)
     assert (job.directory / "cancel").exists()
@@ -511,7 +559,7 @@ async def goes_on_with_a_lost_run_and_cancels_it(desk: Desk) -> None:
     assert "loss" in desk.text
     assert "epoch 2/4" in desk.text
     await desk.do("resume-run")
-    assert desk.status == "this run is running: one that was lost, paused, cancelled or failed can go on"
+    assert desk.status == "this run is running: one that was lost, paused, cancelled or failed can be resumed"
     (job.directory / "heartbeat.json").write_text('{"host": "elsewhere"}')
     os.utime(job.directory / "heartbeat.json", (0, 0))
     await desk.until(lambda: "? lost" in desk.text)
@@ -519,7 +567,7 @@ async def goes_on_with_a_lost_run_and_cancels_it(desk: Desk) -> None:
     await desk.do("cancel-run")
     assert desk.status == "this run is lost already"
     await desk.do("resume-run")
-    await desk.until(lambda: "run 1 goes on from its last checkpoint" in desk.status)
+    await desk.until(lambda: "run 1 resumes from its last checkpoint" in desk.status)
     await desk.until(lambda: "▶ running" in desk.text)
     assert len(list_jobs(desk.audit.path)) == 1
     await desk.do("cancel-run")
@@ -619,7 +667,7 @@ async def exports_where_it_is_told_and_replaces_only_when_asked(desk: Desk) -> N
 async def shows_help_made_from_the_table(desk: Desk) -> None:
     await desk.do("help")
     assert "suggested" in desk.text
-    assert "Take back the last decision" in desk.text
+    assert "Undo the last decision" in desk.text
     await desk.press("escape")
     assert desk.app.screen is desk.review
     assert desk.audit.summary().reviewed == 0
@@ -629,8 +677,8 @@ async def shows_help_made_from_the_table(desk: Desk) -> None:
 async def runs_what_is_found_and_offers_only_what_is_possible(desk: Desk) -> None:
     await desk.do("palette")
     offered = [item.text for item in desk.review.panel.matches.items]
-    assert "decide: keep" in offered
-    assert "train: cancel" not in offered
+    assert "keep" in offered
+    assert "cancel training" not in offered
     sample = desk.sample
     await desk.type("decide exc")
     await desk.press("enter")
@@ -645,8 +693,15 @@ async def changes_colours(desk: Desk) -> None:
     await desk.type("theme")
     await desk.press("enter")
     await desk.type("light")
-    await desk.press("enter")
+    assert desk.app.theme == "labeltui-light"  # seen before it is selected
+    await desk.press("escape")
+    assert desk.app.theme == "labeltui-dark"
+    assert state.theme() == ""
+    await desk.do("palette")
+    await desk.type("colors")
+    await desk.press("enter", "down", "enter")
     assert desk.app.theme == "labeltui-light"
+    assert state.theme() == "labeltui-light"  # for every audit of this person
     assert desk.sample == desk.session.queue[0]
 
 

@@ -117,8 +117,8 @@ async def test_an_order_that_the_audit_cannot_have_is_not_offered(tmp_path: Path
     async with at_desk(draw_audit(tmp_path)) as desk:
         assert "csg" not in desk.audit.detectors()
         await desk.do("order")
-        assert "uncertain first" in desk.text
-        assert "drop of overlap" not in desk.text
+        assert "most uncertain" in desk.text
+        assert "overlap reduction" not in desk.text
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (300, 100)])
@@ -167,7 +167,7 @@ async def test_the_place_survives_a_restart(tmp_path: Path) -> None:
         assert desk.sample == sample
         assert desk.session.recent == recent
         assert desk.review.queue.row == desk.session.row
-        assert "uncertain first" in desk.screen[1]
+        assert "most uncertain" in desk.screen[1]
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ async def test_somebody_new_is_greeted_and_the_first_key_only_closes_that(tmp_pa
 def test_only_the_first_start_is_the_first(tmp_path: Path) -> None:
     assert state.first_time()
     with Audit.open(make_audit(tmp_path, n=120), read_only=True) as audit:
-        state.save(Session(audit), "labeltui-dark")
+        state.save(Session(audit))
     assert not state.first_time()
 
 

@@ -52,9 +52,9 @@ class QueueSpec:
     text : str, optional
         Part of the sample's name, letters A-Z in either case.
     detector : str, optional
-        Name of a detector whose score replaces the blend's in `order` and `score_below`.
-    score_below : float, optional
-        Only scores below this.
+        Name of a detector whose score replaces the blend's in `order`, `score_below` and `score_from`.
+    score_below, score_from : float, optional
+        Only scores below this, and only those not below that.
     decision : str, optional
         Only this kind of decision; `decided` is then ignored.
     unusable : bool, optional
@@ -72,6 +72,7 @@ class QueueSpec:
     text: str | None = None
     detector: str | None = None
     score_below: float | None = None
+    score_from: float | None = None
     decision: str | None = None
     unusable: bool | None = None
     seed: int = 0
@@ -185,6 +186,8 @@ class Queues:
             found = found[self._store.split[found] == spec.split]
         if spec.score_below is not None:
             found = found[scores[found] < spec.score_below]
+        if spec.score_from is not None:
+            found = found[scores[found] >= spec.score_from]
         if spec.text:
             found = found[contains(self._store.ids, found, spec.text)]
         return found

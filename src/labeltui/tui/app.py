@@ -114,8 +114,8 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self.animation_level = "none"
         remembered = state.load(audit.uuid)
         self.returning = state.restore(self.session, remembered)
-        if theme == DARK.name and remembered.get("theme") in self.available_themes:
-            theme = remembered["theme"]
+        if theme == DARK.name:
+            theme = state.theme() or theme
         self._begin_with(theme if theme in self.available_themes else DARK.name)
         self.review = ReviewScreen(self.session, self.keymap)
         self._brought = asyncio.Event()  # the trainer is there
@@ -383,7 +383,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if self.audit.summary().flags:
             words = "keep reviewing, the queue is re-ranked when it ends"
         else:
-            words = "every flag is reviewed: e exports, or wait for what it finds"
+            words = f"every flag is reviewed: {self.keymap.hint('export')} exports, or wait for what it finds"
         self.top.say(f"run {job.number} started {why}".rstrip() + f"; {words}")
         if job.warning:
             self.top.say(job.warning, "warn")
@@ -516,7 +516,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     def remember(self) -> None:
         """Write down the place in the queue."""
-        state.save(self.session, self.theme)
+        state.save(self.session)
 
     def _keep_place(self) -> None:
         place = self.session.sample, self.session.spec

@@ -16,12 +16,16 @@ Text = list[list[Piece]]
 
 WORDS = {
     "given": "the label that came with the data set",
+    "suggested": "the label that all detectors combined find most probable; given → suggested",
     "flag": "a sample whose given label is not the most probable one",
-    "score": "how probably the given label is right: 0 to 1, low is bad",
-    "overlap": "how much a class's neighbours in the embedding look like those of other classes, summed over them",
-    "CSG": "one number for how entangled all classes are; it falls when labels are made to agree with the embedding",
-    "votes": "the label that each detector proposes, with its own P(given label right)",
-    "neighbours": "the samples that are most alike in the embedding",
+    "score": "label score: estimated probability that the given label is correct, low is bad",
+    "P(given)": "the same by one detector; – where it has no evidence",
+    "overlap W": "how alike the neighbourhoods of two classes are, 0 to 1; of one class: the sum over all others",
+    "CSG": "one number for how much all classes overlap; it falls when labels are made to agree with the embedding",
+    "proposes": "the label that a detector would give",
+    "cosine": "cosine similarity of two embeddings, 1 for the same direction",
+    "neighbours": "the samples with the largest cosine similarity",
+    "✎": "a changed label",
 }
 """What the words on the screen mean."""
 
@@ -34,7 +38,7 @@ def _keys(rows: list[tuple[str, str]], width: int) -> Text:
     lines: Text = []
     for key, text in rows:
         for part, line in enumerate(textwrap.wrap(text, max(16, width - 10))):
-            lines.append([(fit("" if part else key, 9), "key"), (" " + line, "plain")])
+            lines.append([(fit("" if part else f"[{key}]", 9), "key"), (" " + line, "plain")])
     return lines
 
 
@@ -71,11 +75,11 @@ def welcome(audit: Audit, keymap: Keymap, width: int) -> Text:
         *_keys(
             [
                 (key("keep"), "yes, keep it"),
-                (key("suggestion-1"), "no: take the suggested class with this number"),
+                (key("suggestion-1"), "no: relabel to the suggested class with this number"),
                 (key("class"), "no: it is another class, found by typing"),
                 (key("exclude"), "it belongs to no class"),
                 (key("unsure"), "I cannot tell"),
-                (key("undo"), "take the last decision back"),
+                (key("undo"), "undo the last decision"),
             ],
             width,
         ),
@@ -85,7 +89,7 @@ def welcome(audit: Audit, keymap: Keymap, width: int) -> Text:
         [("Later", "title")],
         *_keys(
             [
-                (key("train"), "learn from your decisions and look again; it also starts by itself"),
+                (key("train"), "train on your decisions and re-rank; it also starts by itself"),
                 (key("export"), "write the corrected labels to a CSV file"),
                 (key("palette"), "everything else, found by typing"),
                 (key("help"), "all keys"),
@@ -95,13 +99,15 @@ def welcome(audit: Audit, keymap: Keymap, width: int) -> Text:
     ]
 
 
-def words(width: int) -> Text:
-    """Return the meaning of the words on the screen."""
-    lines: Text = []
-    for word, meaning in WORDS.items():
-        for part, line in enumerate(textwrap.wrap(meaning, max(16, width - 13))):
-            lines.append([(fit("" if part else word, 12), "strong"), (" " + line, "plain")])
-    return lines
+def words(width: int) -> list[Text]:
+    """Return the meaning of each word on the screen."""
+    return [
+        [
+            [(fit("" if part else word, 12), "strong"), (" " + line, "plain")]
+            for part, line in enumerate(textwrap.wrap(meaning, max(16, width - 13)))
+        ]
+        for word, meaning in WORDS.items()
+    ]
 
 
 def missing_images(audit: Audit, keymap: Keymap, width: int) -> Text:
@@ -118,7 +124,7 @@ def missing_images(audit: Audit, keymap: Keymap, width: int) -> Text:
     -------
     Text
     """
-    palette = keymap.hint("palette")
+    palette = keymap.hint("palette").strip("[]")
     return [
         *_wrapped("The images are not where the scan saw them:", width),
         [("  " + safe(str(audit.source_root), max(20, width - 2)), "strong")],
@@ -131,8 +137,8 @@ def missing_images(audit: Audit, keymap: Keymap, width: int) -> Text:
         *_keys(
             [
                 (palette, "then type: where the images are"),
-                ("or", f"start again with: labeltui review {safe(audit.path.name)} --source DIRECTORY"),
             ],
             width,
         ),
+        *_wrapped(f"Or start again with: labeltui review {safe(audit.path.name)} --source DIRECTORY", width),
     ]

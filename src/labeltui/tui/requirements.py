@@ -28,6 +28,12 @@ class Context:
         There is something that can train.
     run : str
         State of the training run looked at; empty for none.
+    finished : bool
+        Every sample of the queue is decided, and the one looked at was the last of them.
+    images : bool
+        The samples are images.
+    key : callable
+        Returns the key of an action by its id, for the reasons.
     """
 
     pane: str = ""
@@ -39,6 +45,9 @@ class Context:
     training: bool = False
     can_train: bool = True
     run: str = ""
+    finished: bool = False
+    images: bool = True
+    key: Callable[[str], str] = "[{}]".format
 
 
 Requirement = Callable[[Context], str]
@@ -61,8 +70,32 @@ def writable(context: Context) -> str:
 
 
 def deciding(context: Context) -> str:
-    """Hold while a sample is looked at and decisions can be written."""
+    """Hold while a sample is looked at, in the queue or large, and decisions can be written.
+
+    The last sample of a finished queue stays on the screen: a key more must not change what was decided of it.
+    """
+    if reason := noting(context):
+        return reason
+    if context.finished:
+        return f"this queue is finished; {context.key('undo')} undoes the last decision, {context.key('up')} goes back"
+    return ""
+
+
+def noting(context: Context) -> str:
+    """Hold while a sample is looked at, in the queue or large, and something can be written on it."""
+    if reason := choosing(context):
+        return reason
+    return f"decide in the queue: {context.key('next-pane')} goes there" if context.pane == "classes" else ""
+
+
+def choosing(context: Context) -> str:
+    """Hold while there are samples, and decisions can be written."""
     return writable(context) or on_sample(context)
+
+
+def on_image(context: Context) -> str:
+    """Hold while a sample is looked at that is an image."""
+    return on_sample(context) or ("" if context.images else "this audit holds embeddings and no images")
 
 
 def suggested(number: int) -> Requirement:
@@ -80,9 +113,8 @@ def recent(number: int) -> Requirement:
     """Hold while there is a class used last under this number, and one can decide."""
 
     def requires(context: Context) -> str:
-        known = (
-            "" if number <= context.recent else f"{number + 5} has no class yet: it gets one you used before"
-        )
+        key = context.key(f"recent-{number}")
+        known = "" if number <= context.recent else f"{key} has no class yet: it gets one you used before"
         return deciding(context) or known
 
     return requires
@@ -92,7 +124,9 @@ def can_train(context: Context) -> str:
     """Hold while no training runs."""
     if not context.can_train:
         return "training is not available here"
-    return writable(context) or ("a training job is running; T cancels it" if context.training else "")
+    return writable(context) or (
+        f"a training job is running; {context.key('cancel-training')} cancels it" if context.training else ""
+    )
 
 
 def conflict(context: Context) -> str:
@@ -107,14 +141,16 @@ def training(context: Context) -> str:
 
 def on_run(context: Context) -> str:
     """Hold while a training run is looked at."""
-    return "" if context.run else "there is no run yet; t on the review screen starts one"
+    return (
+        "" if context.run else f"there is no run yet; {context.key('train')} on the review screen starts one"
+    )
 
 
 def resumable(context: Context) -> str:
-    """Hold while a run is looked at that can go on, and nothing else trains."""
+    """Hold while a run is looked at that can be resumed, and nothing else trains."""
     ended = on_run(context) or writable(context)
     if not ended and context.run in ("starting", "running", "done"):
-        return f"this run is {context.run}: one that was lost, paused, cancelled or failed can go on"
+        return f"this run is {context.run}: one that was lost, paused, cancelled or failed can be resumed"
     return ended or can_train(context)
 
 

@@ -66,7 +66,11 @@ class Session:
         self._shared_start = shared_starts(audit.names)
         self.spec = QueueSpec()
         self.queue: NDArray[np.int64] = np.empty(0, np.int64)
+        self.finished = False
+        """Whether the decision just made left nothing undecided: the sample looked at is the last one decided."""
         self.row = 0
+        self.trail: list[tuple[str, QueueSpec, int | None]] = []
+        """Where the open queue was opened from: a screen, and the queue and sample before."""
         self.left = 0
         self.selected: set[int] = set()
         self.recent: list[int] = []
@@ -76,11 +80,25 @@ class Session:
         self.checks = Checks(audit)
         self.check_samples: frozenset[int] = frozenset()
         """Samples that stand in the queue as random checks."""
+        self.views: dict[str, QueueSpec] = {}
+        """Queues that were saved under a name."""
+        self.pairs_at = ("overlap", 0)
+        """Order and row of the list of class pairs, when a pair was opened from it."""
         self.reference = ""
         """``TABLE:COLUMN`` of reference labels that runs are measured against."""
         self._decided_at: list[float] = []
 
     # The place
+
+    @property
+    def row(self) -> int:
+        """Row of the queue that is looked at."""
+        return self._row
+
+    @row.setter
+    def row(self, row: int) -> None:
+        self._row = row
+        self.finished = False
 
     @property
     def sample(self) -> int | None:
@@ -117,8 +135,21 @@ class Session:
         self.queue, self.row = queue, row
         self.selected = set()
 
+    def come_from(self, screen: str) -> None:
+        """Remember the queue and the sample before a screen opens another queue."""
+        self.trail.append((screen, self.spec, self.sample))
+
+    def go_back(self) -> str:
+        """Open the queue before, at its sample; returns the screen that opened this one, or nothing."""
+        if not self.trail:
+            return ""
+        screen, spec, sample = self.trail.pop()
+        self.open(spec, sample)
+        return screen
+
     def open_class(self, label: int | None) -> None:
         """Open the flagged samples of a given class, or of all, with the filters that are on."""
+        self.trail = []
         self.open(replace(self.spec, given=label, suggested=None))
 
     def open_pair(self, given: int, suggested: int) -> None:
@@ -233,6 +264,7 @@ class Session:
             spec.text
             or spec.split is not None
             or spec.score_below is not None
+            or spec.score_from is not None
             or spec.decision
             or spec.detector
             or spec.unusable
@@ -303,6 +335,7 @@ class Session:
         if len(samples) > 1:
             words = f"{len(samples):,} samples: {kind}"
         finished = self.sample in samples and not self.step()
+        self.finished = finished
         self.load_classes()
         return Outcome(f"{glyph} {words}", style, finished)
 

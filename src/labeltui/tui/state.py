@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from labeltui.tui.session import Session
 
 FORMAT = 1
+USER_FILE = "user.json"
 
 
 def file_of(uuid: str) -> Path:
@@ -28,17 +29,33 @@ def first_time() -> bool:
     return not (state_dir() / "audits").exists()
 
 
-def save(session: Session, theme: str) -> None:
+def theme() -> str:
+    """Return the theme that the user selected last, in any audit; empty when none."""
+    try:
+        name = files.read_json(state_dir() / USER_FILE).get("theme")
+    except (OSError, ValueError):
+        return ""
+    return name if isinstance(name, str) else ""
+
+
+def save_theme(name: str) -> None:
+    """Save the user's theme; errors are ignored.
+
+    Parameters
+    ----------
+    name : str
+    """
+    _write(state_dir() / USER_FILE, {"format": FORMAT, "theme": name})
+
+
+def save(session: Session) -> None:
     """Save the position in the review; errors are ignored.
 
     Parameters
     ----------
     session : Session
-    theme : str
-        Name of the theme.
     """
     audit = session.audit
-    file = file_of(audit.uuid)
     state = {
         "format": FORMAT,
         "spec": asdict(session.spec),
@@ -47,8 +64,13 @@ def save(session: Session, theme: str) -> None:
         "class_order": session.class_order,
         "checks": session.checks.on,
         "reference": session.reference,
-        "theme": theme,
+        "views": {name: asdict(spec) for name, spec in session.views.items()},
     }
+    _write(file_of(audit.uuid), state)
+
+
+def _write(file: Path, state: dict[str, Any]) -> None:
+    """Write a state; one that cannot be written is no reason to disturb anybody."""
     hidden = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,7 +112,15 @@ def restore(session: Session, state: dict[str, Any]) -> bool:
     session.checks.on = state.get("checks") is True
     session.reference = reference if isinstance(reference := state.get("reference"), str) else ""
     session.load_classes()
-    spec = _spec(state.get("spec"), audit.K, len(audit.split_names), set(audit.detectors()))
+
+    def sound(stored: object) -> QueueSpec | None:
+        return _spec(stored, audit.K, len(audit.split_names), set(audit.detectors()))
+
+    views = state.get("views")
+    for name, stored in views.items() if isinstance(views, dict) else ():
+        if (view := sound(stored)) is not None:
+            session.views[name] = view
+    spec = sound(state.get("spec"))
     session.open(spec if spec is not None else QueueSpec())
     sample = state.get("sample")
     if spec is None or not isinstance(sample, int) or not 0 <= sample < audit.n:
@@ -121,7 +151,7 @@ def _spec(stored: object, classes: int, splits: int, detectors: set[str]) -> Que
         and values.get("order") in ORDERS
         and (values["order"] != "drop" or DROP in detectors)
         and isinstance(values.get("text"), str | None)
-        and isinstance(values.get("score_below"), int | float | None)
+        and all(isinstance(values.get(name), int | float | None) for name in ("score_below", "score_from"))
         and values.get("decided") in (True, False, None)
         and values.get("flagged") in (True, False, None)
         and values.get("unusable") in (True, False, None)

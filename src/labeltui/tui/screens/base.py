@@ -17,10 +17,11 @@ from textual.worker import Worker, WorkerState
 from labeltui.errors import LabeltuiError
 from labeltui.text import safe
 from labeltui.tui import guide
-from labeltui.tui.actions import BY_ID, Action, Keymap, collapsed, of_screen, show_key
+from labeltui.tui.actions import ALL, BY_ID, Action, Keymap, collapsed, of_screen, show_key
 from labeltui.tui.compositor import Sparing
 from labeltui.tui.requirements import Context
-from labeltui.tui.widgets.over import Item, Panel, Reader
+from labeltui.tui.synonyms import SYNONYMS
+from labeltui.tui.widgets.over import Entry, Item, Panel, Reader
 from labeltui.tui.widgets.paint import STYLES, Lines, Piece, fit
 from labeltui.tui.widgets.rows import Rows
 
@@ -111,29 +112,49 @@ class TableScreen(Screen[T], inherit_bindings=False):
         self.footer.show([pieces])
 
     def do_help(self) -> None:
-        """Show all keys of this screen."""
+        """Show the keys of this screen, first those that only it has, and what the words mean."""
         width = self.reader.room
-        lines: list[list[Piece]] = [
-            [(line, "warn")] for problem in self.keymap.problems for line in textwrap.wrap(problem, width)
+        entries = [
+            Entry([[(line, "warn")] for line in textwrap.wrap(problem, width)])
+            for problem in self.keymap.problems
         ]
         group = ""
-        for action in collapsed(of_screen(self.name_in_table)):
-            if action.group != group:
-                group = action.group
-                lines += [[], [(group.upper(), "title")]]
-            keys = " ".join(show_key(key) for key in self.keymap.keys(action.id)) or "palette"
-            if action.family:
-                keys = self.keymap.shown(action)
-            for part, text in enumerate(textwrap.wrap(action.description, max(16, width - 13))):
-                lines.append([(fit("" if part else keys, 12), "key"), (" " + text, "plain")])
-        lines += [[], [("WORDS", "title")], *guide.words(width)]
-        lines += [[], [("The settings file can change any key; docs/keys.md lists the ids.", "faint")]]
-        self.reader.read("Keys of this screen", lines if lines[0] else lines[1:])
+        own = collapsed(of_screen(self.name_in_table))
+        for action in sorted(own, key=lambda action: action.screens == ALL):
+            title = "everywhere" if action.screens == ALL else action.group
+            if title != group:
+                above: list[list[Piece]] = [[]] if group else []
+                group = title
+                entries.append(Entry([*above, [(title.upper(), "title")]], heading=True))
+            entries.append(Entry(self._help_on(action, width)))
+        entries.append(Entry([[], [("WORDS", "title")]], heading=True))
+        entries += [Entry(lines) for lines in guide.words(width)]
+        change = "The settings file can change any key; docs/keys.md lists the ids."
+        entries.append(
+            Entry([[], *([(line, "faint")] for line in textwrap.wrap(change, width))], heading=True)
+        )
+        self.reader.search(f"Help: {self.name_in_table}", entries)
+
+    def _help_on(self, action: Action, width: int) -> list[list[Piece]]:
+        keys = " ".join(show_key(key) for key in self.keymap.keys(action.id)) or "palette"
+        if action.family:
+            keys = self.keymap.shown(action)
+        wrapped = textwrap.wrap(action.description, max(16, width - 13))
+        return [
+            [(fit("" if part else keys, 12), "key"), (" " + text, "plain")]
+            for part, text in enumerate(wrapped)
+        ]
 
     def do_palette(self) -> None:
         """Let the person find what they can do now."""
         items = [
-            Item(f"{action.group}: {action.label}", action.id, self.keymap.shown_alone(action))
+            Item(
+                action.label,
+                action.id,
+                self.keymap.shown_alone(action),
+                action.description,
+                f"{action.group} {action.family} {SYNONYMS.get(action.id, '')}",
+            )
             for action in self.possible()
             if action.id != "palette"
         ]
@@ -173,7 +194,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
         elif self.intercept(event):
             pass
         elif self.reader.is_open:
-            self.reader.press(event.key)
+            self.reader.press(event.key, event.character)
         elif self.panel.is_open:
             taken = self.panel.press(event.key, event.character)
             if taken is not None:

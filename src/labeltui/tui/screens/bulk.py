@@ -134,7 +134,7 @@ class BulkScreen(WithRows):
         lines.append([("SUGGESTED ", "title"), (self._shares(top, counts, room - 10), "plain")])
         lines.append([])
         if effect is None:
-            lines.append([("working out what it would change …", "faint")])
+            lines.append([("computing what it would change …", "faint")])
         else:
             lines.append(_change("CSG ", effect.csg_before, effect.csg_after))
             lines.append(_change("mean overlap ", effect.trace_before, effect.trace_after))
@@ -152,10 +152,10 @@ class BulkScreen(WithRows):
             lines += [
                 [],
                 [
-                    ("⏎", "key"),
-                    (" does it as one step, ", "plain"),
-                    ("u", "key"),
-                    (" takes it back", "plain"),
+                    (self.keymap.hint("confirm"), "key"),
+                    (" applies it as one step, ", "plain"),
+                    (self.keymap.hint("undo"), "key"),
+                    (" undoes it", "plain"),
                 ],
             ]
         self.effect.show(lines)
@@ -180,7 +180,7 @@ class BulkScreen(WithRows):
         outcome = self.session.decide(self.samples, choice.kind, self.labels())
         self.labeltui.decided(bulk=True)
         self.dismiss(None)
-        self.labeltui.review.say(f"{outcome.words}   u takes it back", outcome.style)
+        self.labeltui.review.say(f"{outcome.words}   {self.keymap.hint('undo')} undoes it", outcome.style)
 
 
 def _change(what: str, before: float, after: float) -> list[Piece]:
@@ -211,4 +211,6 @@ def choose(screen: Deciding) -> None:
     items = [Item(f"all {len(undecided):,} undecided samples of this queue", undecided)]
     if 0 < len(so_far) < len(undecided):
         items.append(Item(f"from the top down to here: {len(so_far):,}", so_far))
-    screen.panel.find("Decide on which samples at once?  (v marks single ones)", items, open_)
+    screen.panel.find(
+        f"Decide on which samples at once?  ({screen.keymap.hint('mark')} marks single ones)", items, open_
+    )

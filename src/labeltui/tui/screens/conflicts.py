@@ -222,5 +222,7 @@ class ConflictsScreen(WithRows):
 
     def do_open(self) -> None:
         if self.group:
+            self.session.come_from(self.name_in_table)
             self.session.visit(self.group[0])
             self.dismiss(None)
+            self.labeltui.review.enter_pane("queue")

@@ -40,6 +40,9 @@ class Deciding(TableScreen[None]):
             read_only=session.audit.read_only,
             training=self.labeltui.training,
             can_train=self.labeltui.trains,
+            finished=session.finished,
+            images=session.audit.has_images,
+            key=self.keymap.hint,
         )
 
     def decide(

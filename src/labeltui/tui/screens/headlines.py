@@ -85,7 +85,8 @@ def queue_title(session: Session, letter: str, width: int) -> list[Piece]:
     what = filters or ("flagged" if spec.flagged else "")
     counts = f"  {session.left:,}"
     marked = f"  ●{len(session.selected):,}" if session.selected else ""
-    head: list[Piece] = [(letter, "key"), ("QUEUE ", "title")]
+    below = f"{session.trail[-1][0]} › " if session.trail else ""
+    head: list[Piece] = [(letter, "key"), (below, "faint"), ("" if below else "QUEUE ", "title")]
     room = width - cells(head) - cell_len(counts) - cell_len(marked)
     if not filters and cell_len(name) + cell_len(what) + 1 > room:
         what = ""

@@ -72,7 +72,7 @@ class ImageScreen(Opened):
 
     def _pan(self, x: float, y: float) -> None:
         if self.zoom == 1.0:
-            self.say("+ zooms in; then the arrows move", "faint")
+            self.say(f"{self.keymap.hint('zoom-in')} zooms in; then the arrows pan", "faint")
             return
         left, top, right, bottom = self.crop
         self.centre = (left + right) / 2 + x / self.zoom / 4, (top + bottom) / 2 + y / self.zoom / 4

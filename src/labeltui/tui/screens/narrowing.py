@@ -12,11 +12,11 @@ from labeltui.tui.screens.deciding import Deciding
 from labeltui.tui.widgets.over import Item
 
 ORDERS = {
-    "score": "worst first",
-    "uncertainty": "uncertain first",
-    "drop": "largest drop of overlap first",
+    "score": "lowest label score",
+    "uncertainty": "most uncertain",
+    "drop": "largest expected overlap reduction",
     "random": "random",
-    "index": "as in the source",
+    "index": "order of the source",
 }
 COLUMNS = {
     "overlap": "overlap with other classes",
@@ -62,11 +62,28 @@ def filters_in_words(spec: QueueSpec, splits: list[str]) -> str:
         words.append(f"path has {safe(spec.text, 16)}")
     if spec.detector is not None:
         words.append(f"by {spec.detector}")
-    if spec.score_below is not None:
+    if spec.score_from is not None:
+        words.append(f"score {spec.score_from:g} to {1 if spec.score_below is None else spec.score_below:g}")
+    elif spec.score_below is not None:
         words.append(f"score below {spec.score_below:g}")
     if spec.order != "score":
         words.append(ORDERS[spec.order])
     return ", ".join(words)
+
+
+def _range(text: str) -> tuple[float | None, float | None]:
+    """Read ``.2`` (below), ``.2 .. .5`` or nothing; raises ValueError."""
+    numbers = [float(word) for word in text.replace("..", " ").replace(" to ", " ").split()]
+    if len(numbers) > 2 or any(not 0 <= number <= 1 for number in numbers):
+        raise ValueError(text)
+    if not numbers:
+        return None, None
+    return (None, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _range_in_words(spec: QueueSpec) -> str:
+    below = "" if spec.score_below is None else f"{spec.score_below:g}"
+    return below if spec.score_from is None else f"{spec.score_from:g} .. {below or 1}"
 
 
 class Narrowing(Deciding):
@@ -81,17 +98,22 @@ class Narrowing(Deciding):
         session.open(replace(session.spec, **changes), session.sample if "order" in changes else None)
         self.renewed()
         words = (
-            filters_in_words(session.spec, session.audit.split_names) or "flagged and undecided, worst first"
+            filters_in_words(session.spec, session.audit.split_names)
+            or "flagged and undecided, lowest label score"
         )
         self.say(f"{session.left:,} samples: {words}", "plain" if session.left else "warn")
 
     def do_filter(self) -> None:
         audit, spec = self.session.audit, self.session.spec
         items: list[Item[Callable[[], object]]] = [
-            Item("path holds a text …", self._ask_text, spec.text or ""),
+            Item("given class …", self._ask_given, "" if spec.given is None else audit.names[spec.given]),
             Item(
-                "score below …", self._ask_score, "" if spec.score_below is None else f"{spec.score_below:g}"
+                "suggested class …",
+                self._ask_suggested,
+                "" if spec.suggested is None else audit.names[spec.suggested],
             ),
+            Item("label score …", self._ask_score, _range_in_words(spec)),
+            Item("path holds a text …", self._ask_text, spec.text or ""),
         ]
         if audit.split_names:
             items.append(
@@ -107,18 +129,18 @@ class Narrowing(Deciding):
             Item("decided or not", self._set(decision=None, decided=None)),
             Item("flagged or not", self._set(flagged=None)),
             Item("not flagged", self._set(flagged=False)),
-            Item("no filter: flagged and undecided", self._clear),
+            Item("no filter: flagged and undecided", self.do_clear_filters),
         ]
-        self.panel.find("Show only …", items, lambda act: act())
+        self.panel.find("Show only …  (filters combine)", items, lambda act: act())
 
     def _set(self, **changes: Any) -> Callable[[], None]:
         return lambda: self._narrow(**changes)
 
-    def _clear(self) -> None:
+    def do_clear_filters(self) -> None:
         fresh = QueueSpec()
         self._narrow(
             decided=fresh.decided, flagged=fresh.flagged, split=None, text=None, detector=None, score_below=None,
-            decision=None, suggested=None, unusable=None,
+            score_from=None, decision=None, suggested=None, unusable=None,
         )  # fmt: skip
 
     def _ask_text(self) -> None:
@@ -130,13 +152,77 @@ class Narrowing(Deciding):
     def _ask_score(self) -> None:
         def take(text: str) -> None:
             try:
-                value = float(text) if text.strip() else None
+                low, high = _range(text)
             except ValueError:
-                self.say(f"a score is a number from 0 to 1; got {safe(text)}", "warn")
+                self.say(
+                    f"a label score is a number from 0 to 1, a range two of them; got {safe(text)}", "warn"
+                )
                 return
-            self._narrow(score_below=value)
+            self._narrow(score_from=low, score_below=high)
 
-        self.panel.ask("Show samples with a score below", take, hint="0 to 1, low is bad; empty: all")
+        self.panel.ask(
+            "Show samples with a label score below, or from .. to",
+            take,
+            _range_in_words(self.session.spec),
+            ".2 or .2 .. .5; empty: all",
+        )
+
+    def _ask_given(self) -> None:
+        self._ask_class("given")
+
+    def _ask_suggested(self) -> None:
+        self._ask_class("suggested")
+
+    def _ask_class(self, which: str) -> None:
+        def take(label: int) -> None:
+            self._narrow(**{which: None if label < 0 else label})
+
+        audit = self.session.audit
+        items = [Item("all classes", -1), *(Item(name, label) for label, name in enumerate(audit.names))]
+        self.panel.find(f"Which {which} class?", items, take)
+
+    def do_views(self) -> None:
+        """Open a saved view, or save the queue as one, or remove one."""
+        session = self.session
+        audit, views = session.audit, session.views
+
+        def words(spec: QueueSpec) -> str:
+            classes = [audit.names[label] for label in (spec.given, spec.suggested) if label is not None]
+            return ", ".join([*classes, filters_in_words(spec, audit.split_names)]).strip(", ")
+
+        def open_(spec: QueueSpec) -> Callable[[], None]:
+            return lambda: self._open_view(spec)
+
+        items: list[Item[Callable[[], object]]] = [
+            Item(safe(name), open_(spec), words(spec)) for name, spec in views.items()
+        ]
+        items.append(Item("save this queue as a view …", self._save_view, words(session.spec)))
+        if views:
+            items.append(Item("remove a view …", self._remove_view))
+        self.panel.find("Open which view?", items, lambda act: act())
+
+    def _open_view(self, spec: QueueSpec) -> None:
+        self.session.trail = []
+        self.session.open(spec)
+        self.renewed()
+        self.say(f"{self.session.left:,} samples", "plain" if self.session.left else "warn")
+
+    def _save_view(self) -> None:
+        def take(name: str) -> None:
+            if name.strip():
+                self.session.views[name.strip()] = self.session.spec
+                self.labeltui.remember()
+                self.say(f"saved as {safe(name.strip())}; {self.keymap.hint('views')} opens it", "good")
+
+        self.panel.ask("Name of the view", take)
+
+    def _remove_view(self) -> None:
+        def take(name: str) -> None:
+            del self.session.views[name]
+            self.labeltui.remember()
+            self.say(f"removed the view {safe(name)}")
+
+        self.panel.find("Remove which view?", [Item(safe(name), name) for name in self.session.views], take)
 
     def _ask_split(self) -> None:
         items = [

@@ -126,6 +126,10 @@ class NeighboursScreen(Opened):
     def do_bottom(self) -> None:
         self._step(len(self.session.queue))
 
+    def do_open(self) -> None:
+        if self.session.audit.has_images:
+            self.do_large()
+
     def do_large(self) -> None:
         from labeltui.tui.screens.image import ImageScreen
 

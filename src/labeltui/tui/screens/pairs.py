@@ -112,6 +112,8 @@ class PairsScreen(WithRows):
     def on_mount(self) -> None:
         self.list.lit = True
         self.list.moved = self._moved
+        self.list.by, self.list.row = self.session.pairs_at
+        self.session.pairs_at = "overlap", 0
         self.list.load()
 
     def context(self) -> Context:
@@ -167,6 +169,8 @@ class PairsScreen(WithRows):
     def do_open(self) -> None:
         if self.pair is None:
             return
+        self.session.come_from(self.name_in_table)
+        self.session.pairs_at = self.list.by, self.list.row
         self.session.open_pair(*self.pair)
         self.labeltui.review.class_list.put(self.pair[0])
         self.dismiss(None)

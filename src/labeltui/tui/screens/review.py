@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from labeltui.text import safe
+from labeltui.tui import state
 from labeltui.tui.actions import Keymap
 from labeltui.tui.checks import EVERY
 from labeltui.tui.requirements import Context
@@ -197,13 +198,19 @@ class ReviewScreen(Narrowing):
         if self.pane == "classes":
             self.open_class(self.class_list.label(self.class_list.row))
             self.enter_pane("queue")
-        elif self.pane == "queue":
-            self.enter_pane("preview")
-        elif self.session.sample is not None:
+        elif self.session.sample is None:
+            self.say("no sample is open", "warn")
+        elif self.session.audit.has_images:
             self.do_large()
+        else:
+            self.do_neighbours()
 
     def do_back(self) -> None:
-        if self.pane != "classes":
+        if screen := self.session.go_back():
+            self.class_list.put(self.session.spec.given)
+            self.paint_all()
+            {"pairs": self.do_pairs, "conflicts": self.do_conflicts}[screen]()
+        elif self.pane != "classes":
             self.enter_pane(PANES[PANES.index(self.pane) - 1])
 
     async def clicked(self, widget: Widget, y: int) -> None:
@@ -274,7 +281,8 @@ class ReviewScreen(Narrowing):
         if not session.checks.on:
             self.say("no random checks are mixed in any more")
         elif not session.checks.applies(session.spec):
-            self.say("random checks go into queues of undecided flags; f clears the filters", "warn")
+            key = self.keymap.hint("clear-filters")
+            self.say(f"random checks go into queues of undecided flags; {key} clears the filters", "warn")
         else:
             self.say(f"every {EVERY}th sample is now a random check: decide by the image alone")
 
@@ -292,7 +300,7 @@ class ReviewScreen(Narrowing):
             self.say(f"images come from {safe(str(root), 40)} now; --source keeps it so")
 
         self.panel.ask(
-            "Where do the images lie?", take, str(audit.source_root or ""), "the directory that was scanned"
+            "Where are the images?", take, str(audit.source_root or ""), "the directory that was scanned"
         )
 
     # Marks and bulk
@@ -327,7 +335,7 @@ class ReviewScreen(Narrowing):
                     rows.letters[row] = letter
             rows.refresh()
         self.paint_titles()
-        self.say("jump to a letter; any other key goes on")
+        self.say("jump to a letter; any other key cancels")
 
     def intercept(self, event: events.Key) -> bool:
         if not self.letters:
@@ -433,7 +441,16 @@ class ReviewScreen(Narrowing):
             self.labeltui.export(out, only_changed, force=False)
 
     def do_theme(self) -> None:
-        def take(name: str) -> None:
-            self.app.theme = name
+        before = self.app.theme
 
-        self.panel.find("Colours", [Item(theme.name, theme.name) for theme in THEMES], take)
+        def show(name: str) -> None:
+            if name != self.app.theme:
+                self.app.theme = name
+
+        def take(name: str) -> None:
+            show(name)
+            state.save_theme(name)
+
+        items = [Item(theme.name, theme.name, "now" if theme.name == before else "") for theme in THEMES]
+        items.sort(key=lambda item: item.value != before)
+        self.panel.find("Theme", items, take, preview=show, leave=lambda: show(before))

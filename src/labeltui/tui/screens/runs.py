@@ -125,6 +125,7 @@ class RunsScreen(WithRows):
             read_only=self.session.audit.read_only,
             training=any(job.active for job in self.list.jobs),
             can_train=self.labeltui.trains,
+            key=self.keymap.hint,
         )
 
     @work(exclusive=True, group="runs", exit_on_error=False)
@@ -164,7 +165,9 @@ class RunsScreen(WithRows):
             (marked, "key"),
         )
         if job is None:
-            self.facts.show([[(" No run yet: t on the review screen starts one.", "faint")]])
+            self.facts.show(
+                [[(f" No run yet: {self.keymap.hint('train')} on the review screen starts one.", "faint")]]
+            )
             return
         curve = self._curve if job.id == self._curve_of else Curve()
         self.facts.show([*self._state(job), *self._learned(curve), *self._measured(job), *self._said(job)])
@@ -202,7 +205,9 @@ class RunsScreen(WithRows):
                         (sparkline(values, room), style),
                         (f" {_short(values[-1])}", "strong"),
                         (
-                            f"  epoch {curve.epoch}/{curve.epochs}" if name == "loss" else "  unseen samples",
+                            f"  epoch {curve.epoch}/{curve.epochs}"
+                            if name == "loss"
+                            else "  held-out samples",
                             "faint",
                         ),
                     ]
@@ -278,7 +283,7 @@ class RunsScreen(WithRows):
             self.complain(error)
             return
         self.say(
-            job.warning or f"run {job.number} goes on from its last checkpoint",
+            job.warning or f"run {job.number} resumes from its last checkpoint",
             "warn" if job.warning else "good",
         )
         self._watch()

@@ -97,7 +97,9 @@ class SheetScreen(Opened):
         self._go(len(self.session.queue) - 1)
 
     def do_open(self) -> None:
-        self.dismiss(None)
+        from labeltui.tui.screens.image import ImageScreen
+
+        self.app.push_screen(ImageScreen(self.session, self.keymap))
 
     def do_mark(self) -> None:
         self.session.mark()

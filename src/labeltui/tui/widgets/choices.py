@@ -61,8 +61,10 @@ def _wrapped(session: Session, choices: list[tuple[str, str, str]], width: int) 
     lines: list[list[Piece]] = []
     left = 0
     half = (width - 1) // 2
-    for key, name, more in choices:
-        room = min(LONGEST, max(half - len(key) - 1, left - len(key) - 2)) if not more else LONGEST
+    for place, (key, name, more) in enumerate(choices, 1):
+        room = min(LONGEST, max(half - len(key) - 1, left - len(key) - 2))
+        if more or place == len(choices):
+            room = LONGEST
         shown = session.cut(name, min(cell_len(name), room, width - len(key) - len(more) - 1))
         size = len(key) + 1 + cell_len(shown) + len(more)
         if not lines or size + 1 > left:

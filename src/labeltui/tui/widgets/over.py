@@ -25,19 +25,35 @@ OUTSIDE = 1000
 
 @dataclass(frozen=True)
 class Item(Generic[V]):
-    """One choice: what is searched and shown, what stands right of it, and what comes back."""
+    """One choice.
+
+    Attributes
+    ----------
+    text : str
+        Searched and shown.
+    value : object
+        What selecting it gives.
+    right : str
+        Shown right of it.
+    more : str
+        Searched, and shown behind the text as far as there is room.
+    also : str
+        Searched, but not shown.
+    """
 
     text: str
     value: V
     right: str = ""
+    more: str = ""
+    also: str = ""
 
 
 def rank(query: str, items: Sequence[Item[V]]) -> list[int]:
     """Return the places of the items that match, best first.
 
     All words of the query must occur; a match at the start of the text beats one at the start of a word, that beats
-    one inside, and equals keep their order, except that the very text that was typed comes first. If nothing matches,
-    letters in order are enough (``bdg`` finds budgie).
+    one inside, that beats one behind the text, and equals keep their order, except that the very text that was
+    typed comes first. If nothing matches, letters in order are enough (``bdg`` finds budgie).
 
     Parameters
     ----------
@@ -53,13 +69,13 @@ def rank(query: str, items: Sequence[Item[V]]) -> list[int]:
         return list(range(len(items)))
     found = []
     for place, item in enumerate(items):
-        text = fold(item.text)
+        text, also = fold(item.text), fold(f"{item.more} {item.also}")
         cost = 0
         for word in words:
             at = text.find(word)
-            if at < 0:
+            if at < 0 and word not in also:
                 break
-            cost += 0 if at == 0 else 1 if not text[at - 1].isalnum() else 2
+            cost += 3 if at < 0 else 0 if at == 0 else 1 if not text[at - 1].isalnum() else 2
         else:
             found.append((text != fold(query), cost, place))
     if found:
@@ -144,6 +160,8 @@ class Matches(Rows):
         super().__init__(id="matches")
         self.items: Sequence[Item[Any]] = ()
         self.found: list[int] = []
+        self.column = 0
+        """Cells of the texts, where more stands behind them."""
 
     def count(self) -> int:
         return len(self.found)
@@ -151,8 +169,27 @@ class Matches(Rows):
     def pieces(self, row: int, width: int) -> list[Piece]:
         item = self.items[self.found[row]]
         right = min(cell_len(item.right), width // 3)
-        text = fit(item.text, width - right - 1)
-        return [(text, "plain"), (" ", "plain"), (fit(item.right, right, right=True), "key")]
+        room = width - right - 1
+        first = fit(item.text, min(room, self.column) if item.more else room)
+        return [
+            (first, "plain"),
+            (fit(item.more, max(0, room - cell_len(first))), "faint"),
+            (" ", "plain"),
+            (fit(item.right, right, right=True), "key"),
+        ]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stays together when a text is searched; a heading is left out then."""
+
+    lines: Sequence[list[Piece]]
+    heading: bool = False
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return " ".join(text for line in self.lines for text, _ in line)
 
 
 class Text(Rows):
@@ -170,7 +207,7 @@ class Text(Rows):
 
 
 class Reader(Vertical):
-    """A panel to read; any key but those that scroll closes it."""
+    """A panel to read, and to search if it was given entries; any key that does neither closes it."""
 
     def __init__(self) -> None:
         super().__init__(id="reader", classes="over")
@@ -178,6 +215,9 @@ class Reader(Vertical):
         self.text = Text()
         self.hint = Lines(classes="hint")
         self.is_open = False
+        self._title = ""
+        self._query = ""
+        self._entries: Sequence[Entry] = ()
 
     def compose(self) -> ComposeResult:
         yield self.heading
@@ -202,25 +242,58 @@ class Reader(Vertical):
         title : str
         lines : list of list of Piece
         """
-        self.heading.show([[(title, "title")]])
-        self.text.text_lines = lines
-        self.text.reset(0)
-        keys: list[Piece] = [
-            ("↑↓", "key"),
-            (" scroll  ", "plain"),
-            ("any other key", "key"),
-            (" back", "plain"),
-        ]
-        self.hint.show([keys])
+        self._open(title, ())
+        self._show(lines, [("[↑↓]", "key"), (" scroll   press any key to close", "plain")])
+
+    def search(self, title: str, entries: Sequence[Entry]) -> None:
+        """Show entries; typing leaves those that contain the text.
+
+        Parameters
+        ----------
+        title : str
+        entries : sequence of Entry
+        """
+        self._open(title, entries)
+        self._find()
+
+    def _open(self, title: str, entries: Sequence[Entry]) -> None:
+        self._title, self._query, self._entries = title, "", entries
         self.is_open = True
         self.styles.offset = (0, 0)
 
-    def press(self, key: str) -> None:
+    def _show(self, lines: list[list[Piece]], hint: list[Piece]) -> None:
+        found = f"   search: {safe(self._query)}" if self._query else ""
+        self.heading.show([[(self._title, "title"), (found, "strong")]])
+        self.text.text_lines = lines
+        self.text.reset(0)
+        self.hint.show([hint])
+
+    def _find(self) -> None:
+        words = fold(self._query).split()
+        shown = [
+            entry
+            for entry in self._entries
+            if not words or (not entry.heading and all(word in fold(entry.text) for word in words))
+        ]
+        lines = [line for entry in shown for line in entry.lines]
+        keys: list[Piece] = [("[↑↓]", "key"), (" scroll ", "plain"), ("[esc]", "key"), (" close   ", "plain")]
+        said: Piece = ("type to search", "faint")
+        if words:
+            said = (f"{len(shown):,} found", "faint") if shown else ("nothing holds this", "warn")
+        self._show(lines, [*keys, said])
+
+    def press(self, key: str, character: str | None = None) -> None:
         """Handle a key."""
-        if key in ("up", "k", "down", "j"):
+        if key in ("up", "down") or (key in ("k", "j") and not self._entries):
             self.text.move(-1 if key in ("up", "k") else 1)
         elif key in ("pageup", "pagedown"):
             self.text.page(-1 if key == "pageup" else 1)
+        elif self._entries and key == "backspace":
+            self._query = self._query[:-1]
+            self._find()
+        elif self._entries and character is not None and character.isprintable():
+            self._query += character
+            self._find()
         else:
             self.is_open = False
             self.styles.offset = (0, OUTSIDE)
@@ -238,6 +311,8 @@ class Panel(Vertical):
         self.is_open = False
         self._finding = False
         self._take: Callable[[Any], object] = lambda value: None
+        self._preview: Callable[[Any], object] = lambda value: None
+        self._leave: Callable[[], object] = lambda: None
 
     def compose(self) -> ComposeResult:
         yield self.heading
@@ -249,23 +324,36 @@ class Panel(Vertical):
         if not self.is_open:  # it may be asked for before it is there
             self.styles.offset = (0, OUTSIDE)
         self.matches.lit = True
+        self.matches.moved = lambda row: self._at_cursor()
 
     def find(
-        self, title: str, items: Sequence[Item[V]], take: Callable[[V], object], query: str = ""
+        self,
+        title: str,
+        items: Sequence[Item[V]],
+        take: Callable[[V], object],
+        query: str = "",
+        preview: Callable[[V], object] = lambda value: None,
+        leave: Callable[[], object] = lambda: None,
     ) -> None:
-        """Ask the user to pick an item.
+        """Ask the user to select an item.
 
         Parameters
         ----------
         title : str
         items : sequence of Item
         take : callable
-            Called with the value of the picked item; not called on escape.
+            Called with the value of the selected item; not called on escape.
         query : str
             Initial query.
+        preview : callable
+            Called with the value of each item that the cursor comes to.
+        leave : callable
+            Called on escape.
         """
         self.matches.items = items
+        self.matches.column = max((cell_len(item.text) for item in items), default=0) + 2
         self.matches.found = rank(query, items)
+        self._preview, self._leave = preview, leave
         self._open(title, take, query, finding=True)
 
     def ask(self, title: str, take: Callable[[str], object], value: str = "", hint: str = "") -> None:
@@ -281,6 +369,7 @@ class Panel(Vertical):
         hint : str
         """
         self.matches.items, self.matches.found = (), []
+        self._preview, self._leave = lambda value: None, lambda: None
         self._open(title, take, value, finding=False, hint=hint)
 
     def _open(
@@ -315,9 +404,10 @@ class Panel(Vertical):
         """
         if key in ("escape", "ctrl+c"):
             self.close()
-        elif key == "enter":
+            return self._leave
+        if key == "enter":
             return self._taken()
-        elif self._finding and key in ("up", "ctrl+p"):
+        if self._finding and key in ("up", "ctrl+p"):
             self.matches.move(-1)
         elif self._finding and key in ("down", "ctrl+n"):
             self.matches.move(1)
@@ -349,7 +439,12 @@ class Panel(Vertical):
         if self._finding:
             self.matches.found = rank(self.field.value, self.matches.items)
             self.matches.reset(0)
+            self._at_cursor()
             self._show_hint()
+
+    def _at_cursor(self) -> None:
+        if self._finding and self.matches.found:
+            self._preview(self.matches.items[self.matches.found[self.matches.row]].value)
 
     def _show_hint(self, hint: str = "") -> None:
         style = "faint"
@@ -358,5 +453,10 @@ class Panel(Vertical):
             hint = f"{found:,} of {len(self.matches.items):,}"
             if not found:
                 hint, style = f"nothing matches {safe(self.field.value)}", "warn"
-        keys: list[Piece] = [("⏎", "key"), (" take  ", "plain"), ("esc", "key"), (" back  ", "plain")]
+        keys: list[Piece] = [
+            ("[⏎]", "key"),
+            (" select " if self._finding else " enter ", "plain"),
+            ("[esc]", "key"),
+            (" back  ", "plain"),
+        ]
         self.hint.show([[*keys, (hint, style)]])

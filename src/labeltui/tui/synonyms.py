@@ -1,0 +1,51 @@
+"""Words that a person may type into the palette, beside an action's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SYNONYMS: Mapping[str, str] = {
+    "keep": "correct right ok accept confirm yes true",
+    "class": "relabel change label rename other wrong fix correct set",
+    "exclude": "delete remove drop trash junk outlier none of the classes",
+    "ambiguous": "multiple labels both several second multi-label",
+    "unsure": "don't know maybe unknown unclear skip",
+    "skip": "later postpone next ignore",
+    "note": "comment remark annotate write",
+    "mark": "select tick choose check",
+    "mark-all": "select all none unmark",
+    "bulk": "many batch several all at once mass",
+    "confirm": "do it apply ok",
+    "undo": "revert mistake back take back oops",
+    "redo": "repeat again",
+    "next-pane": "focus switch",
+    "open": "enter select zoom large",
+    "back": "escape close return leave cancel",
+    "jump": "go to easymotion row",
+    "filter": "search only show hide find path subset where narrow limit",
+    "clear-filters": "reset all everything no filter",
+    "views": "save filter bookmark preset saved search",
+    "order": "sort rank worst random shuffle",
+    "sort": "order rank overlap name",
+    "checks": "when to stop how many errors left estimate audit quality control sample random",
+    "neighbours": "neighbors nearest similar why evidence detectors explain votes reason compare",
+    "sheet": "grid thumbnails gallery overview many tiles",
+    "pairs": "confusion matrix heat map overlap confused similar classes",
+    "conflicts": "duplicates copies leak same image twice near-duplicates",
+    "across-splits": "leak leakage train test",
+    "large": "zoom full screen enlarge big picture",
+    "source": "missing images moved directory folder path root",
+    "train": "fine-tune finetune retrain learn model fit again",
+    "cancel-training": "stop abort kill",
+    "runs": "jobs history models results accuracy learning curves",
+    "compare": "accuracy better worse difference significance",
+    "resume-run": "continue restart go on",
+    "cancel-run": "stop abort kill",
+    "reference": "ground truth clean labels",
+    "export": "save csv write output labels download",
+    "help": "keys shortcuts manual legend meaning ?",
+    "theme": "colours colors dark light mode appearance palette",
+    "redraw": "refresh repaint garbled broken screen",
+    "quit": "exit leave close end stop bye",
+}
+"""By action id."""
