@@ -635,8 +635,8 @@ def test_a_finished_run_re_ranks_and_keeps_decisions(path: Path) -> None:
         undecided = a.kinds == 0
         new_flags = top != a.given
         assert np.array_equal(a.flags, new_flags)
-        assert change.rose == np.count_nonzero(new_flags & ~old_flags & undecided) > 0
-        assert change.fell == np.count_nonzero(old_flags & ~new_flags & undecided) > 0
+        assert change.new_flags == np.count_nonzero(new_flags & ~old_flags & undecided) > 0
+        assert change.cleared_flags == np.count_nonzero(old_flags & ~new_flags & undecided) > 0
         assert a.queue().tolist() == sorted(
             np.flatnonzero(new_flags & undecided).tolist(), key=lambda i: (scores[i], i)
         )

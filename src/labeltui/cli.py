@@ -230,7 +230,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
 @click.option("--folds", default=5, show_default=True, help="Folds of the out-of-fold head.")
 @click.option("--seed", default=0, show_default=True, help="Seed of folds, head and intervals.")
 @click.option(
-    "--resume/--restart", default=None, help="Demand, or discard, an unfinished scan.  [default: go on]"
+    "--resume/--restart", default=None, help="Demand, or discard, an unfinished scan.  [default: resume]"
 )
 @click.option("--shared", is_flag=True, help="Let the group review it; default: only you can read the audit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the finished audit's status as one JSON object.")
@@ -238,7 +238,7 @@ def scan(source: Path, out: Path, as_json: bool, **given: Any) -> None:
     """Audit SOURCE: embed, build the graph, measure the classes, flag labels.
 
     SOURCE is a directory with one directory per class, a .csv/.tsv table with paths and labels, or a .npy/.npz file of
-    images or embeddings. A scan that was stopped goes on when the same command is given again.
+    images or embeddings. A scan that was interrupted resumes when the same command is given again.
     """
     from labeltui import api, report, scanning
     from labeltui.embed import parse_model_args
@@ -374,7 +374,9 @@ def _adopt(audit: Path, reviewer: str) -> list[str]:
         return ["the review that is open shows the new scores by itself"]
     if change is None:
         return []
-    return [f"{change.rose:,} flags rose and {change.fell:,} fell; generation {change.generation}"]
+    return [
+        f"{change.new_flags:,} new flags, {change.cleared_flags:,} cleared; generation {change.generation}"
+    ]
 
 
 @cli.command("jobs")

@@ -150,7 +150,7 @@ async def test_new_scores_rerank_around_the_sample(tmp_path: Path, monkeypatch: 
         await desk.pilot.pause()
         assert desk.sample == sample  # no longer flagged, and still looked at
         assert len(desk.session.queue) == len(shuffled) + 1
-        assert "3 flags rose, 5 fell" in desk.status
+        assert "3 new flags, 5 cleared" in desk.status
         await desk.do("keep")
         assert desk.audit.decision(sample) is not None
 
@@ -216,7 +216,7 @@ async def test_a_lost_image_leaves_a_message_and_the_keys(tmp_path: Path) -> Non
 async def test_reading_only_refuses_decisions_and_says_so(tmp_path: Path) -> None:
     async with at_desk(make_audit(tmp_path, n=120), read_only=True) as desk:
         sample = desk.sample
-        assert "reading only" in desk.screen[0]
+        assert "read-only" in desk.screen[0]
         await desk.do("keep")
         assert desk.audit.decision(sample) is None
         assert "reading only" in desk.status

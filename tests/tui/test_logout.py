@@ -136,7 +136,7 @@ def test_training_survives_the_terminal_and_a_lost_run_goes_on(tmp_path: Path) -
         time.sleep(0.2)
         sample = second.sample
         os.kill(process, signal.SIGCONT)
-        second.see("new scores:", "flags rose", "fell; the queue is re-ranked")
+        second.see("new scores:", "new flags", "cleared; the queue is re-ranked")
         assert second.sample == sample
         assert "TRAIN" not in second.text
         second.type("r")

@@ -410,9 +410,9 @@ class Audit(Reading):
         old_store.close()
         self._images = None
         undecided = self._decision_log.kind == 0
-        rose = int(np.count_nonzero(self._queues.flagged & ~old_flags & undecided))
-        fell = int(np.count_nonzero(old_flags & ~self._queues.flagged & undecided))
-        return Change(rose, fell, self.generation, run)
+        new = int(np.count_nonzero(self._queues.flagged & ~old_flags & undecided))
+        cleared = int(np.count_nonzero(old_flags & ~self._queues.flagged & undecided))
+        return Change(new, cleared, self.generation, run)
 
     def _reread(self) -> None:
         """Follow what another process wrote since."""

@@ -261,7 +261,7 @@ class WhatIf:
 class Change:
     """New scores came from a run: undecided samples that are flagged now and were not, and the reverse."""
 
-    rose: int
-    fell: int
+    new_flags: int
+    cleared_flags: int
     generation: int
     run: str

@@ -538,7 +538,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if summary.reviewed:
             lines.append(f"corrected labels as CSV:  labeltui export {path} -o labels.csv")
         if self.training:
-            lines.append(f"training goes on:         labeltui jobs {path}")
+            lines.append(f"training continues:       labeltui jobs {path}")
         return lines
 
 

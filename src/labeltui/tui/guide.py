@@ -65,8 +65,8 @@ def welcome(audit: Audit, keymap: Keymap, width: int) -> Text:
 
     opening = (
         f"This audit of {summary.samples:,} samples holds {summary.flags:,} whose label is probably wrong. "
-        "Left stand the classes, those that overlap most first; in the middle the queue, the worst sample first; "
-        "right the sample with its nearest neighbours and why it is here."
+        "Left: the classes, those that overlap most first. Middle: the queue, given → suggested class, the lowest "
+        "label score first. Right: the image, and why it is flagged."
     )
     return [
         *_wrapped(opening, width),

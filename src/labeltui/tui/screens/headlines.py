@@ -46,7 +46,7 @@ def audit_line(session: Session, width: int) -> list[Piece]:
         (3, [("  relabelled ", "faint"), (f"{summary.relabelled:,}", "strong")]),
     ]
     if session.audit.read_only:
-        mark: Piece = ("reading only ", "warn")
+        mark: Piece = ("read-only ", "warn")
     elif summary.failed:
         mark = ("✗ NOT SAVED ", "bad")
     elif summary.pending:
@@ -136,7 +136,7 @@ def checks_line(session: Session, wide: bool) -> list[Piece]:
 
 def new_scores(change: Change) -> str:
     """Say what a finished training run changed."""
-    return f"new scores: {change.rose:,} flags rose, {change.fell:,} fell; the queue is re-ranked"
+    return f"new scores: {change.new_flags:,} new flags, {change.cleared_flags:,} cleared; the queue is re-ranked"
 
 
 def run_line(job: Job, curve: Curve | None, wide: bool) -> list[Piece]:
@@ -169,5 +169,5 @@ def run_line(job: Job, curve: Curve | None, wide: bool) -> list[Piece]:
     if job.eta is not None:
         pieces.append((f"  {span(job.eta, tenths=False)} left", "plain"))
     if wide:
-        pieces.append((f"   run {job.number}, goes on after you leave", "faint"))
+        pieces.append((f"   run {job.number}, continues after you leave", "faint"))
     return pieces
