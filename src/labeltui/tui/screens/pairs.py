@@ -142,7 +142,7 @@ class PairsScreen(WithRows):
         order = session.classes.labels
         axes, measure = ("class", "class"), "overlap W"
         if not overlap:
-            axes, measure = ("class a", "b, the class of a's neighbours"), "proportion S"
+            axes, measure = ("class a", "class b of a's neighbours"), "proportion S"
         self.heat.draw(session.audit.matrix(self.list.by), order, session.audit.names, (a, b), axes, measure)
         flags = self.list.flags.get((a, b), 0)
         counted = f"  {flags:,} flag{'' if flags == 1 else 's'}"

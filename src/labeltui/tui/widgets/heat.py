@@ -68,7 +68,7 @@ class Heat(Lines):
         if across < len(order):
             total = f"{left + 1}-{left + across} of {len(order):,}"
         lines: list[list[Piece]] = [
-            [(f"{total}; columns: {axes[1]}", "faint")],
+            [(f"columns: {axes[1]}", "faint")],
             *self._columns([names[label] for label in columns], columns.index(pair[1]), head, wide, letters),
         ]
         for label, line, own in zip(rows, values.tolist(), same.tolist(), strict=True):
@@ -85,7 +85,7 @@ class Heat(Lines):
                         self._cell(value, most, wide, last, last and high > 1, marked and other == pair[1])
                     )
                 lines.append(_joined(pieces))
-        lines += [[(f"rows: {axes[0]}", "faint")], self._legend(measure, most)]
+        lines += [[(f"rows: {axes[0]}; {total}", "faint")], self._legend(measure, most)]
         self.show(lines)
 
     def _columns(
@@ -126,10 +126,11 @@ class Heat(Lines):
         """Return what the shades mean, from nothing to the largest value."""
         pieces: list[Piece] = [(f"{measure} ", "faint")]
         room = self.size.width - len(measure) - 1
-        for step in (1, 2, 3, 4) if room >= 4 * 8 else (2, 4):
+        wide, gap = (2, " ") if room >= 4 * 8 else (1, "")
+        for step in (1, 2, 3, 4):
             style = f"heat-{STEPS * step // 4}"
-            shade: Piece = ("  ", style) if self._colours else (SHADES[step] * 2, "bar")
-            pieces += [shade, (f" {fraction(most * step / 4)} ", "faint")]
+            shade: Piece = (" " * wide, style) if self._colours else (SHADES[step] * wide, "bar")
+            pieces += [shade, (f"{gap}{fraction(most * step / 4)} ", "faint")]
         return pieces
 
     @property
