@@ -563,7 +563,7 @@ async def goes_on_with_a_lost_run_and_cancels_it(desk: Desk) -> None:
     (job.directory / "heartbeat.json").write_text('{"host": "elsewhere"}')
     os.utime(job.directory / "heartbeat.json", (0, 0))
     await desk.until(lambda: "? lost" in desk.text)
-    assert "its process ended without a word" in desk.text
+    assert "its process ended unexpectedly" in desk.text
     await desk.do("cancel-run")
     assert desk.status == "this run is lost already"
     await desk.do("resume-run")

@@ -154,7 +154,7 @@ def test_training_survives_the_terminal_and_a_lost_run_goes_on(tmp_path: Path) -
         lost = list_jobs(path)[1]
         until(lambda: jobs.read(lost.directory).state == "running", lambda: second.text)
         os.kill(process_of(lost), signal.SIGKILL)
-        second.see("run 2 lost: its process ended without a word")
+        second.see("run 2 lost: its process ended unexpectedly")
         second.type("r")
         second.see("? lost")
         second.type("t")
