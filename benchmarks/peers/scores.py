@@ -99,7 +99,7 @@ def votes(stage: Stage) -> Found:
     margin = confident.margins(shares.astype(np.float32), world.labels)
     voted = simifeat.by_vote(shares, world.labels)
     rows = {
-        "kNN share": Row(shares[np.arange(len(shares)), world.labels], seconds=counting),
+        "kNN proportion": Row(shares[np.arange(len(shares)), world.labels], seconds=counting),
         "kNN margin": Row(margin, best != world.labels, best, seconds=counting),
         "SimiFeat-V": Row(flags=voted, corrected=np.where(voted, best, world.labels), seconds=counting),
     }

@@ -129,7 +129,7 @@ def export(
         Correct flagged samples that nobody decided, where the first suggestion has at least this probability; 0
         corrects all, since a flag's suggestion is more probable than its given label. The journal does not change.
     target_precision : float, optional
-        The same, with the lowest probability at which this share of the corrections is expected to be right.
+        The same, with the lowest probability at which this fraction of the corrections is expected to be right.
     raw_paths : bool
         Write undecodable bytes as they are.
     excel : bool
@@ -353,7 +353,7 @@ def _check_probability(value: float | None, precision: float | None) -> None:
         )
     if precision is not None and not 0 < precision < 1:
         raise UsageError(
-            "--target-precision takes a share above 0 and below 1", f"got {precision}", "try 0.9"
+            "--target-precision must be a fraction above 0 and below 1", f"got {precision}", "try 0.9"
         )
     if value is not None and not 0 <= value <= 1:
         raise UsageError("--apply-suggestions takes a probability from 0 to 1", f"got {value}", "try 0.95")

@@ -46,8 +46,8 @@ def open_table(path: Path, options: SourceOptions) -> Table:
 
     Ids are the paths as they stand in the table, relative to `options.image_root` or else to the table's
     directory; a path may be absolute. A listed file need not exist: its sample is unreadable. An empty label
-    is none. A file that stands there again with another label or split is another sample of the same image, with
-    ``./`` before its name in the id: copies whose labels disagree are found as such. The same row again is left out.
+    is none. A file listed again with another label or split is another sample of the same image, with ``./``
+    before its name in the id, so that its labels are found to disagree. Repeated rows are left out.
 
     Parameters
     ----------
