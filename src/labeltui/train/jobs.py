@@ -603,10 +603,10 @@ def list_lines(audit: Path, jobs: Sequence[Job]) -> list[str]:
     width, labels = max(len(job.what) for job in jobs), max(len(job.labels) for job in jobs)
     lines = []
     for job in jobs:
-        reported = safe(job.message) or ("" if job.accuracy is None else f"accuracy {job.accuracy:.4f}")
+        note = safe(job.message) or ("" if job.accuracy is None else f"accuracy {job.accuracy:.4f}")
         lines.append(
             f"{job.number:>3}  {job.id}  {job.what:<{width}}  {job.labels:<{labels}}  seed {job.seed}  "
-            f"{job.state:<9} {job.progress:4.0%}  {span(job.seconds):>6}  {reported}".rstrip()
+            f"{job.state:<9} {job.progress:4.0%}  {span(job.seconds):>6}  {note}".rstrip()
         )
     resumable = [job for job in jobs if job.state in ("lost", "paused")]
     if resumable:

@@ -106,7 +106,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         train = usable & judged
         if request.splits:
             train = usable & np.isin(opened.split, [_split(opened, name) for name in request.splits])
-        held, reported = _held_out(opened, request, usable, train, folds)
+        held, source = _held_out(opened, request, usable, train, folds)
         roles = np.full(opened.n, OUT, dtype=np.uint8)
         roles[train] = TRAIN
         roles[held] = HELD_OUT
@@ -136,7 +136,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         device=request.device,
         threads=request.n_threads or max(1, parallel.count_threads() - 1),
         labels=request.labels,
-        held_out=reported,
+        held_out=source,
         roles_sha256=array_hash(roles, "u1"),
         weights_sha256=array_hash(arrays["weights"], "<f4") if "weights" in arrays else "",
         checked_sha256=array_hash(checked, "i1") if "checked" in arrays else "",

@@ -40,7 +40,7 @@ class Run:
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._last = 0.0
-        self._said = ("", -1.0)
+        self._last_event = ("", -1.0)
         self.notes: list[str] = []
         self.launch = _read_launch(directory / paths.LAUNCH_FILE)
         self._begun = time.monotonic()
@@ -96,10 +96,10 @@ class Run:
         **more : float
             Further values of the event, such as losses.
         """
-        now, reported = time.monotonic(), (stage, round(progress, 3))
-        if not more and (reported == self._said or (progress < 1.0 and now - self._last < 0.1)):
+        now, event = time.monotonic(), (stage, round(progress, 3))
+        if not more and (event == self._last_event or (progress < 1.0 and now - self._last < 0.1)):
             return
-        self._last, self._said = now, reported
+        self._last, self._last_event = now, event
         line = {"time": round(time.time(), 3), "stage": stage, "progress": round(progress, 4), **more}
         self._events.write(json.dumps(line) + "\n")
 
