@@ -418,7 +418,7 @@ def open_audit(
     reviewer : str, optional
         Signs the decisions; by default the login name.
     read_only : bool
-        Only look; works beside somebody who reviews.
+        Open for reading; works during someone's review.
     source_root : path-like, optional
         Where the data lies now, if it was moved since the scan.
 

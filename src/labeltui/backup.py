@@ -1,4 +1,4 @@
-"""A consistent copy of an audit, also while somebody reviews it."""
+"""A consistent copy of an audit, even during a review."""
 
 from __future__ import annotations
 

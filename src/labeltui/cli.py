@@ -265,7 +265,7 @@ def scan(source: Path, out: Path, as_json: bool, **given: Any) -> None:
 @click.option("--graphics", help="auto, kitty, sixel, blocks or ascii.")
 @click.option("--max-kbps", type=int, help="Shrink previews to fit a slow line.")
 @click.option("--source", type=PATH, help="Where the data lies now, if it was moved since the scan.")
-@click.option("--read-only", is_flag=True, help="Only look; works beside somebody who reviews.")
+@click.option("--read-only", is_flag=True, help="Open for reading; works during someone's review.")
 def review(audit: Path, **given: Any) -> None:
     """Open the terminal UI on AUDIT (also: labeltui AUDIT)."""
     _review(audit, **given)

@@ -61,7 +61,7 @@ class Config:
     Attributes
     ----------
     path : Path or None
-        The file they came from; None when there is none.
+        The file they were read from; None without one.
     """
 
     review: Review = field(default_factory=Review)

@@ -66,7 +66,7 @@ class SourceError(LabeltuiError):
 
 
 class UnreadableImage(SourceError):
-    """One sample's image cannot be decoded; long runs mark the sample and go on."""
+    """One sample's image cannot be decoded; long runs mark the sample and continue."""
 
 
 class MissingImage(SourceError):

@@ -11,7 +11,7 @@ status                ok; unreadable, non_finite or zero: the scan could not use
 given_label           class id, empty = none
 corrected_label       class id now: another one after a relabel (or an automatic correction), else the given one
 decision              keep, relabel, exclude, ambiguous, unsure, skip, auto, or empty
-exclude               True where somebody decided that the sample belongs to no class
+exclude               True for samples reviewed as belonging to no class
 second_label          class id: the other right label of an ambiguous sample
 note                  free text
 is_label_issue        True where the given label is not the blend's top class; empty = nothing is known
@@ -308,7 +308,7 @@ def _decided(
     tail: bytes,
     cell: Callable[..., bytes],
 ) -> tuple[bytes, bytes]:
-    """The columns decision to note, and reviewer and decided_at, of a sample that somebody touched."""
+    """The columns decision to note, reviewer and decided_at, of a reviewed or noted sample."""
     decision = audit.decision(i)
     note = cell((audit.note_of(i) or "").encode("utf-8", "backslashreplace"), raw=True)
     if decision is None:  # a note alone: what stands there may be an automatic correction

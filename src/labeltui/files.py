@@ -1,4 +1,4 @@
-"""Files that somebody else may have made: read as data, never waited for, and never written through a link.
+"""Files from untrusted origins: read as data, never waited for, and never written through a link.
 
 An audit may come from anybody. So what is read must be a regular file (a pipe would be waited for, a device never
 ends), and what is written is opened without following a link, with the permissions of its directory.
@@ -171,7 +171,7 @@ def make_directory(path: Path) -> None:
     Raises
     ------
     OSError
-        It cannot be made, or a link or a file stands in its place.
+        It cannot be created, or a link or a file is in its place.
     """
     try:
         path.mkdir(0o700)

@@ -27,7 +27,7 @@ def try_lock(descriptor: int, *, inherited: bool = True) -> bool:
     Returns
     -------
     bool
-        Whether the lock was taken; False where somebody else has it.
+        Whether the lock was acquired; False if another process holds it.
 
     Raises
     ------

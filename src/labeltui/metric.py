@@ -1,6 +1,6 @@
 """By which metric the neighbours of ready embeddings are found.
 
-Backbones are trained so that the direction of their features tells classes apart; of other features nothing is known.
+Backbones are trained so that the direction of their features separates classes; for other features this is unknown.
 Two-dimensional points on a line through the origin, for example, are all alike to the cosine. So both metrics are tried
 on a sample, and the one by which neighbours share their labels clearly more often is taken.
 """
@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 def choose_metric(
     features: Array, labels: npt.NDArray[np.int32], inside: npt.NDArray[np.bool_], k: int, threads: int | None
 ) -> tuple[str, str]:
-    """Return the metric by which `k` neighbours share their labels more often, and a note that says so.
+    """Return the metric by which `k` neighbours share their labels more often, and a note about it.
 
     Parameters
     ----------

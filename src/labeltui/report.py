@@ -66,8 +66,10 @@ def _calibration_lines(calibration: Mapping[str, Any]) -> list[str]:
             "for an interval review random checks (m in the review)",
         ]
     if calibration["bins"]:
-        told = ", ".join(f"{each['stated']:.2f} ({each['found']:.2f})" for each in calibration["bins"])
-        lines.append(f"P(label right) where you decided, and in brackets the share you found right: {told}")
+        bins = ", ".join(f"{each['stated']:.2f} ({each['found']:.2f})" for each in calibration["bins"])
+        lines.append(
+            f"P(label right) where you decided, and in brackets the fraction you found right: {bins}"
+        )
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Showing text that came from data: it is never interpreted as markup or as terminal escapes."""
+"""Display of untrusted text: never interpreted as markup or terminal escapes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def safe(value: str | bytes, limit: int | None = None) -> str:
     value : str or bytes
         Text from outside; bytes are file names and are decoded with `os.fsdecode`.
     limit : int, optional
-        Longest result in characters; longer text keeps its end, which tells files apart, behind an ellipsis.
+        Longest result in characters; longer text keeps its end, which distinguishes files, after an ellipsis.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def escape(name: bytes) -> bytes:
 def unescape(text: bytes | str) -> bytes:
     r"""Return the name that `escape` wrote.
 
-    A valid name that looks like an escaped one (``a\xff.png``, with a backslash) cannot be told from it: look
+    A valid name that looks like an escaped one (``a\xff.png``, with a backslash) cannot be distinguished from it: look
     for the text itself first.
     """
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text

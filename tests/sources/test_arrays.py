@@ -187,7 +187,7 @@ def test_bad_probabilities(tmp_path: Path, values: np.ndarray, order: list[str] 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("a,1,0\nb,0,1\nb,0,1\n", "line 4: b stands in line 3"),
+        ("a,1,0\nb,0,1\nb,0,1\n", "line 4: b is already in line 3"),
         ("a,1,0\n", "no row for b"),
         ("a,1,0\nb,0,1\nc,0,1\n", "no sample c"),
         ("a,1,0\nb,x,1\n", "line 3: could not convert"),

@@ -36,7 +36,7 @@ def test_a_class_list(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_bytes(b"\xef\xbb\xbfcat \r\n\n# birds\nred fox\ncaf\xe9\n")
     assert read_classes(tmp_path / "c.txt") == [b"cat", b"red fox", b"caf\xe9"]
     (tmp_path / "c.txt").write_text("cat\ndog\ncat\n")
-    with pytest.raises(SourceError, match="line 3: cat stands in line 1"):
+    with pytest.raises(SourceError, match="line 3: cat is already in line 1"):
         read_classes(tmp_path / "c.txt")
     (tmp_path / "c.txt").write_text("# nothing\n")
     with pytest.raises(SourceError, match="names none"):

@@ -17,7 +17,7 @@ from labeltui.text import safe
 def newest(store: Store, rows: Sequence[GenerationRow]) -> Store:
     """The store at the generation that became current last, among those whose file exists.
 
-    A file may be gone when somebody copied only part of the audit; the older scores then still serve.
+    A file may be missing if only part of the audit was copied; older scores are then used.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ class QueueSpec:
     suggested : int, optional
         First suggested label; together with `given` a class pair.
     decided : bool, optional
-        Whether somebody decided.
+        Whether the sample was reviewed.
     flagged : bool, optional
         Whether the given label is not the blend's top class.
     order : str
@@ -233,7 +233,7 @@ def contains(names: Names, samples: Index, text: str) -> Mask:
         All samples' names.
     samples : (m,) int64
     text : str
-        As a person typed it; undecodable bytes may stand in it as `os.fsdecode` gives them.
+        As typed; may contain undecodable bytes as `os.fsdecode` represents them.
     """
     forms = {text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))}
     hits = np.zeros(len(samples), bool)

@@ -78,7 +78,7 @@ class Reading:
         self._show(generations.newest(store, self._generations))
 
     def _show(self, store: Store) -> None:
-        """Make `store` the generation that everything speaks of."""
+        """Make `store` the current generation."""
         store.validate()
         self._store = store
         self.generation = store.generation

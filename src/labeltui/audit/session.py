@@ -55,7 +55,7 @@ class Audit(Reading):
         reviewer : str, optional
             Name put on decisions; by default the user's login name.
         read_only : bool
-            Only look; works beside somebody who reviews, and on media that cannot be written.
+            Open for reading; works during someone's review and on read-only media.
         source_root : Path, optional
             Where the data lies now, if it was moved since the scan.
 
@@ -251,7 +251,7 @@ class Audit(Reading):
         return Step(action.seq, action.uuid, command, kind, samples)
 
     def undo(self) -> Step | None:
-        """Take the newest action that is in effect back, whoever did it and when; None when there is none."""
+        """Undo the latest action in effect, whoever made it; None if there is none."""
         target = self._decision_log.to_undo()
         return None if target is None else self._move("undo", target, target.uuid)
 

@@ -259,7 +259,7 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New scores came from a run: undecided samples that are flagged now and were not, and the reverse."""
+    """Effect of a run's new scores: undecided samples newly flagged, and those no longer flagged."""
 
     new_flags: int
     cleared_flags: int

@@ -1,6 +1,6 @@
 """Calibration by what people decided: how far the blend's P(label right) is to be believed.
 
-Reviewed samples tell whether their given label was right. A logistic curve maps the blend's log-odds z to
+Reviewed samples show whether their given label was correct. A logistic curve maps the blend's log-odds z to
 those of the calibrated probability, ``a + exp(b) z``, fitted by the most probable a and b under a prior that
 leaves the blend as it is. So ten decisions move little and three hundred decide. Which samples were reviewed
 may depend on the blend (people start with the worst): the curve is conditional on z, so that does no harm.

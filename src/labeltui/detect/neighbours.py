@@ -44,7 +44,7 @@ class _Votes(Detector):
         )
 
     def proposal(self, start: int, stop: int, p: Floats | None) -> None:
-        """None: whoever shows the vote counts it anew, since labels change while people review."""
+        """None: the vote is recounted where it is shown, since labels change during the review."""
 
     def attributes(self) -> dict[str, Attribute]:
         return {"k": self.k, "temperature": self.temperature or 0.0}

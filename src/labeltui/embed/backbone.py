@@ -154,7 +154,7 @@ def fastest_batch(seconds: Callable[[int], float]) -> int:
 
 @contextmanager
 def one_thread(after: int) -> Iterator[None]:
-    """Keep torch from adding threads of its own to the calling one, whose setting is `after` afterwards.
+    """Keep torch single-threaded in the calling thread, whose setting is `after` afterwards.
 
     The setting belongs to each thread. Passes side by side need no barriers, and give the same bytes however many.
     """
@@ -284,7 +284,7 @@ def load_model(spec: EmbedSpec, seed: int = 0) -> tuple[Any, dict[str, Any]]:
 def _fused(model: nn.Module, transform: Transform) -> nn.Module:
     try:
         return fuse(model, transform.height, transform.width)
-    except Exception:  # a model that does not run at this size: the probe says so better
+    except Exception:  # a model that fails at this size: the probe gives a better error
         return model
 
 

@@ -191,7 +191,7 @@ class Checkpoint:
         found, wanted = self.recorded(), json.loads(json.dumps(recipe))
         if found is not None and found != wanted:
             raise UsageError(
-                f"{safe(str(self.path))} can only go on as it began",
+                f"{safe(str(self.path))} can only be resumed with the options of its start",
                 "\n".join(_differences(found, wanted)),
                 "repeat the first command, choose another -o, or start again with --restart",
             )

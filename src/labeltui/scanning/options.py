@@ -1,4 +1,4 @@
-"""What a scan may be told."""
+"""Options of a scan."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class ScanOptions(ScoringOptions):
     classes, class_names : Path, optional
         Files with more classes, and with display names.
     resume : bool, optional
-        None goes on with an unfinished scan where there is one; True demands one; False discards it.
+        None resumes an unfinished scan if there is one; True requires one; False discards it.
     shared : bool
         Let the group of the audit's directory read and write the audit; by default nobody but its owner can.
     command : str
         The command line, for scan.json.
     model_named : bool
-        Whether somebody chose the model. Where nobody did, a scan of images above `SMALL_IMAGE` pixels is marked as a
+        Whether the model was chosen explicitly. If not, a scan of images above `SMALL_IMAGE` pixels is marked as a
         smoke test.
     """
 

@@ -16,7 +16,7 @@ import labeltui
 from labeltui import paths, store
 from labeltui.text import safe
 
-LISTED = 10_000  # faults with their reasons; the status of every sample stands in audit.h5
+LISTED = 10_000  # faults with their reasons; audit.h5 has the status of every sample
 
 
 @dataclass(frozen=True)

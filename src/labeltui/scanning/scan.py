@@ -43,7 +43,7 @@ def scan(
 ) -> Path:
     """Turn a labelled data set into an audit.
 
-    Killed at any point and called again with the same arguments, it goes on where it stopped, and writes the
+    Killed at any point and called again with the same arguments, it resumes where it stopped, and writes the
     same bytes as a run that was never stopped (on a CPU; on CUDA embeddings agree to the precision named in
     their attributes).
 
@@ -118,7 +118,7 @@ def scan(
         raise AuditError(
             "a scan must be able to read its data and to write its audit",
             f"{safe(where)}: {safe(error.strerror or str(error))}",
-            "free space or choose another -o; an unfinished scan goes on where it stopped",
+            "free space or choose another -o; an unfinished scan resumes where it stopped",
         ) from None
     return out
 
@@ -134,9 +134,7 @@ def _check_target(out: Path, options: ScanOptions) -> None:
             f"labeltui review {shown}, or choose another -o",
         )
     if options.resume and not checkpoint:
-        raise UsageError(
-            "--resume goes on with an unfinished scan", f"there is none in {shown}", "leave it out"
-        )
+        raise UsageError("--resume needs an unfinished scan", f"there is none in {shown}", "leave it out")
     if out.exists() and not checkpoint:
         if not out.is_dir():
             raise UsageError("-o names a directory", f"{shown} is a file", "choose another -o")
@@ -152,7 +150,7 @@ def _make_directory(out: Path, shared: bool) -> None:
         for each in missing:
             store.sync_directory(each.parent)
     if shared:
-        # Set-group-id: what is made inside belongs to the directory's group, whoever makes it.
+        # Set-group-id: files created inside belong to the directory's group.
         out.chmod(0o2770)
 
 

@@ -14,7 +14,7 @@ A *source* names its samples, says which label each one has, and hands out their
 
 Everything is matched by name, and names are bytes: a class or a file may have any name the file system
 allows. What is assumed (a split level, a delimiter, files that are left out) is written into `Source.notes`
-for printing. A sample that cannot be read stays in the source: it is marked when somebody reads it, and stops
+for printing. A sample that cannot be read stays in the source: it is marked when it is read, and stops
 nothing.
 
 `Images` is the light half: it finds one image from what `Source.describe` returned, without walking the

@@ -304,7 +304,7 @@ def _columns(
             found.append(f"row {row}: {safe(name)} is the id of row {seen[name]} already")
         seen.setdefault(name, row)
     if found:
-        raise faults("each sample has an id of its own", found, "save other ids, or none to use row numbers")
+        raise faults("sample ids must be unique", found, "save other ids, or none to use row numbers")
     return [name for name in ids if name is not None], labels, splits
 
 

@@ -161,7 +161,7 @@ def grey_levels(data: bytes) -> npt.NDArray[np.uint16] | None:
                 return None
             image.load()
             return np.asarray(image).astype(np.uint16)
-    except Exception:  # as in `decode`; whoever wants the image is told why
+    except Exception:  # as in `decode`; reading the image reports the reason
         return None
 
 

@@ -1,7 +1,7 @@
 """Which 16-bit grey levels are black and white: one range for a whole data set, from the values that occur.
 
 Cameras and scanners store 10 or 12 bits in files of 16, and some programs 8: the upper 8 bits of these are black. A
-range for each image would make differences in brightness disappear, and with them what may tell classes apart.
+range for each image would make differences in brightness disappear, and with them what may separate classes.
 """
 
 from __future__ import annotations

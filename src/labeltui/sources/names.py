@@ -28,7 +28,7 @@ def read_classes(path: Path) -> list[bytes]:
         if not name or name.startswith("#"):
             continue
         if name in seen:
-            found.append(f"line {number}: {safe(name)} stands in line {seen[name]} already")
+            found.append(f"line {number}: {safe(name)} is already in line {seen[name]}")
         seen.setdefault(name, number)
     if found:
         raise faults(f"{safe(str(path))} must name each class once", found, "remove the repetitions")

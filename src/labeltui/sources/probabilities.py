@@ -222,21 +222,21 @@ def check_agreement(
     row, column = linear_sum_assignment(counts, maximize=True)
     best = float(counts[row, column].sum()) / n
     moved = [(classes[a], classes[b]) for a, b in zip(row, column, strict=True) if a != b and counts[a, b]]
-    told = f"the likeliest class of pred_probs is the given label in {agreement:.0%} of the samples"
+    summary = f"the likeliest class of pred_probs is the given label in {agreement:.0%} of the samples"
     if best > max(2 * agreement, 0.5) and by_chance:
         raise SourceError(
             "pred_probs must agree with the labels more often than by chance",
-            f"{told} (by chance {chance:.0%}), and in {best:.0%} if the columns were in another order",
+            f"{summary} (by chance {chance:.0%}), and in {best:.0%} if the columns were in another order",
             f"check --class-order: {listed([b' is '.join(pair[::-1]) for pair in moved], 5)}",
         )
     if by_chance:
         return [
-            f"WARNING: {told}, as often as by chance ({chance:.0%}): are its rows in the order of the samples?"
+            f"WARNING: {summary}, as often as by chance ({chance:.0%}): are its rows in the order of the samples?"
         ]
     if best > agreement + MARGIN:
         pairs = listed([b" as ".join(pair) for pair in moved], 5)
         return [
-            f"WARNING: {told}, but in {best:.0%} with the columns in another order ({pairs}): check --class-order"
+            f"WARNING: {summary}, but in {best:.0%} with the columns in another order ({pairs}): check --class-order"
         ]
     return []
 
@@ -283,7 +283,7 @@ def _read_table(
             of = "more rows than samples" if column is None else f"no sample {safe(fields[column])}"
             found.append(f"line {line}: {of}")
         elif row in seen:
-            found.append(f"line {line}: {safe(ids[row])} stands in line {seen[row]} already")
+            found.append(f"line {line}: {safe(ids[row])} is already in line {seen[row]}")
         else:
             seen[row] = line
             try:

@@ -44,7 +44,7 @@ class Columns:
 def open_table(path: Path, options: SourceOptions) -> Table:
     """Read a table of samples.
 
-    Ids are the paths as they stand in the table, relative to `options.image_root` or else to the table's
+    Ids are the paths as written in the table, relative to `options.image_root` or else to the table's
     directory; a path may be absolute. A listed file need not exist: its sample is unreadable. An empty label
     is none. A file listed again with another label or split is another sample of the same image, with ``./``
     before its name in the id, so that its labels are found to disagree. Repeated rows are left out.
@@ -195,7 +195,7 @@ def read_columns(path: Path, options: SourceOptions, need_path: bool) -> Columns
 
 
 def encode(text: str) -> bytes:
-    """Return the bytes that stand in the file for a field."""
+    """Return the bytes of a field in the file."""
     return text.encode("utf-8", "surrogateescape")
 
 

@@ -118,7 +118,7 @@ def sizes(file: H5) -> dict[str, int]:
     Raises
     ------
     KeyError
-        A dataset that tells them is missing.
+        A dataset that defines them is missing.
     """
     return {
         "N": (*file.shape("labels/given"), 0)[0],

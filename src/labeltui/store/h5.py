@@ -180,7 +180,7 @@ def _reserve(path: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def _numbered_errors(path: Path) -> Iterator[None]:
-    """Give the system's errors their number back: HDF5 tells a full disk in words, sometimes as a RuntimeError."""
+    """Restore the errno of system errors: HDF5 reports a full disk in words, sometimes as a RuntimeError."""
     try:
         yield
     except (OSError, RuntimeError) as error:

@@ -28,7 +28,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Store:
-    """The arrays of one audit as they stand in one generation.
+    """The arrays of one generation of an audit.
 
     A dataset is looked up in the chosen generation first, then in those that it needs (newest first), then in
     the scan.
@@ -44,7 +44,7 @@ class Store:
     ids : Names
         Sample ids, bytes.
     class_ids, class_names, split_names : list
-        Class ids (bytes), display names and split names (as they came: show them through `text.safe`).
+        Class ids (bytes), display names and split names (untrusted: show them through `text.safe`).
     given, status, split : numpy.ndarray
         (n,) int32 class index or -1; (n,) uint8, see `labeltui.paths.STATUS_NAMES`; (n,) int16 split index or -1.
         Read-only.
@@ -335,7 +335,7 @@ class Store:
         return f"{self.path.name}/{paths.AUDIT_FILE}"
 
     def faults(self) -> Iterator[str]:
-        """Read all of audit.h5 and yield what is wrong with it, in words; its checksum stands in scan.json."""
+        """Read all of audit.h5 and yield a description of each fault; scan.json has its checksum."""
         path = self.path / paths.AUDIT_FILE
         try:
             recorded = self.scan.get("sha256")
@@ -423,7 +423,7 @@ def _require_audit(path: Path) -> None:
         raise NotAnAudit(
             requirement,
             "its scan has not finished",
-            "run the same labeltui scan again: it goes on where it stopped",
+            "run the same labeltui scan again: it resumes where it stopped",
         )
     inside = sorted(path.glob(f"*/{paths.AUDIT_FILE}"))
     if inside:

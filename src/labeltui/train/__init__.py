@@ -1,8 +1,8 @@
 """Background training: what is trained (`spec`), the jobs on disk (`jobs`) and the child process (`child`).
 
-A job is a directory ``runs/<id>/`` of the audit and a detached process of its own. It never opens the journal:
+A job is a directory ``runs/<id>/`` of the audit and a detached process. It never opens the journal:
 the labels it trains on are written into its directory at the start. It writes only inside that directory, and
-what it found stands in ``result.h5``, which is complete or absent; the process that owns the audit adopts it as
+its result is ``result.h5``, which is complete or absent; the process that owns the audit adopts it as
 a new generation. So a job continues when the terminal is closed, and a crash of either side harms no file::
 
     runs/20261120T140000Z-k3fa/

@@ -1,4 +1,4 @@
-"""The training process: ``python -m labeltui.train.child RUNDIR``, detached from whoever started it."""
+"""The training process: ``python -m labeltui.train.child RUNDIR``, detached from its parent."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def held(name: str, waiting: Callable[[], None], cancelled: Callable[[], bool]) 
 
     index = int(name.partition(":")[2] or 0)
     if name == "cpu" or not torch.cuda.is_available() or index >= torch.cuda.device_count():
-        yield  # a GPU that is not there is complained of by whoever wants to use it
+        yield  # a missing GPU is reported where it is used
         return
     with turn(str(torch.cuda.get_device_properties(index).uuid), waiting, cancelled):
         yield

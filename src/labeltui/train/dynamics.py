@@ -162,7 +162,7 @@ def consolidate(
 
 
 def clear(directory: Path) -> None:
-    """Remove the epochs' files; their content stands in dynamics.h5."""
+    """Remove the epochs' files, whose content is in dynamics.h5."""
     shutil.rmtree(directory / paths.EPOCHS, ignore_errors=True)
 
 

@@ -129,7 +129,7 @@ class TrainingImages:
 def batches(
     images: TrainingImages, parts: Sequence[Rows], augment: Callable[[Pixels, int], torch.Tensor]
 ) -> Iterator[tuple[Rows, torch.Tensor]]:
-    """Yield (samples, uint8 images (b, 3, H, W)) for each part, made in a thread of its own, some ahead.
+    """Yield (samples, uint8 images (b, 3, H, W)) for each part, prefetched in a separate thread.
 
     Parameters
     ----------

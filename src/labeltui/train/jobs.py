@@ -360,7 +360,7 @@ class JobManager:
         return self._seen
 
     def poll(self) -> Job | None:
-        """Read the active job from disk (or the newest one), whoever started it."""
+        """Read the active job from disk, or else the newest."""
         jobs = list_jobs(self._audit.path)
         self._seen = next((job for job in jobs if job.active), jobs[-1] if jobs else None)
         return self._seen

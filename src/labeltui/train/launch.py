@@ -94,7 +94,7 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
             },
         )
         with open(files.open_own(directory / paths.LOG_FILE, os.O_WRONLY | os.O_APPEND), "ab") as log:
-            # A session of its own: closing the terminal must not reach it. All three streams are given, for inside
+            # A new session, so that closing the terminal does not reach it. All three streams are given, for inside
             # a full-screen program the inherited ones are not usable.
             process = subprocess.Popen(
                 command,
@@ -110,9 +110,9 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
             f"{shlex.join(command)}: {safe(str(error))}",
             "check train.launcher, and the space on the disk",
         ) from None
-    # A file of its own, written without a temporary one: by now the child may read launch.json, and sweeps the
+    # A separate file, written without a temporary one: by now the child may read launch.json, and sweeps the
     # directory when it begins. A reader takes half a file for none.
-    with contextlib.suppress(OSError):  # it runs all the same, and its heartbeat tells of it
+    with contextlib.suppress(OSError):  # it runs anyway, and its heartbeat shows it
         files.write_own(directory / LAUNCHER, json.dumps(identity(process.pid)).encode())
     return warning
 

@@ -147,7 +147,7 @@ class TrainSpec:
     threads : int
         CPU threads.
     labels : str
-        Where the labels came from: ``current``, ``given``, or a table and its column.
+        Source of the labels: ``current``, ``given``, or a table and its column.
     held_out : str
         Samples held out for measuring: ``none``, ``split NAME``, or ``fraction 0.1 seed 0``.
     roles_sha256, weights_sha256, checked_sha256, injected_sha256 : str
