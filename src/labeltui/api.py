@@ -458,7 +458,7 @@ def scan(
     progress : callable, optional
         ``progress(stage, done, total)``.
     cancel : callable, optional
-        Asked often; when it returns True, `Cancelled` is raised and what is finished is kept.
+        Asked often; when it returns True, `Cancelled` is raised; finished parts are kept.
     **options
         See `scan_options`.
 
@@ -550,7 +550,7 @@ def scan_options(
     classes, class_names : path-like, optional
         Files with more classes, and with display names.
     splits : sequence of str, optional
-        Only these are judged.
+        Only these are scored.
     k : int
         Neighbours that CSG and votes count.
     backend : {"exact", "cuda", "approximate"}

@@ -212,7 +212,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
 @click.option("--class-order", help="Classes of the columns of --pred-probs, with commas.")
 @click.option("--classes", type=PATH, help="File with more classes, one a line.")
 @click.option("--class-names", type=PATH, help="File with display names: id,name a line.")
-@click.option("--splits", help="Only these splits are judged, with commas; default: all.")
+@click.option("--splits", help="Only these splits are scored, with commas; default: all.")
 @click.option("-k", "--k", default=10, show_default=True, help="Neighbours that CSG and votes count.")
 @click.option(
     "--metric",

@@ -128,6 +128,6 @@ class SystemRefused(LabeltuiError):
 
 
 class Cancelled(LabeltuiError):
-    """The person stopped a long operation; what was finished is kept."""
+    """A long operation was cancelled; finished parts are kept."""
 
     exit_code = 130

@@ -64,9 +64,9 @@ def test_the_reduction_of_overlap_is_that_of_a_recount() -> None:
                 before.overlap.sum() - found[best].overlap.sum(), abs=1e-6
             )
     score = detector.score(0, facts.n)
-    judged = facts.scorable
+    scored = facts.scorable
     assert (
-        np.argsort(score[judged], kind="stable") == np.argsort(-detector.reduction[judged], kind="stable")
+        np.argsort(score[scored], kind="stable") == np.argsort(-detector.reduction[scored], kind="stable")
     ).mean() > 0.9
 
 

@@ -178,7 +178,7 @@ class Reading:
 
     @property
     def scorable(self) -> NDArray[np.bool_]:
-        """(N,) samples whose given label can be judged; the `scores` of others say nothing.
+        """(N,) samples whose given label can be scored; the `scores` of others carry no information.
 
         Others have no label, could not be used by the scan or lie in splits that it left out, or belong to a class
         that no sample but their own duplicates has.

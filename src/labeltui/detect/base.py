@@ -136,7 +136,7 @@ class DetectorInputs:
 
     @cached_property
     def scorable(self) -> Mask:
-        """Samples whose label can be judged: usable, labelled, and of a class that others outside the sample's own
+        """Samples whose label can be scored: usable, labelled, and of a class that others outside the sample's own
         duplicate group have too. A label that occurs once cannot be confirmed by anything.
         """
         known = self.ok & (self.given_labels >= 0)

@@ -23,7 +23,7 @@ def overlap_reductions(inputs: DetectorInputs) -> tuple[npt.NDArray[np.float64],
     Returns
     -------
     reduction : ndarray of float64, shape (N,)
-        Exact; negative where every other label would add overlap, 0 where the label cannot be judged.
+        Exact; negative where every other label would add overlap, 0 where the label cannot be scored.
     best : ndarray of int32, shape (N,)
         The label that gives it, -1 = none.
     """

@@ -53,7 +53,7 @@ def run(
     -------
     Findings
         Samples that are not ok: score one half, their label as the only suggestion, with probability 0.
-        Samples without a label: score one half, suggestions as found. Samples whose label cannot be judged
+        Samples without a label: score one half, suggestions as found. Samples whose label cannot be scored
         (no other sample has it): score one half, their label first.
 
     Raises

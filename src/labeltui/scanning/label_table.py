@@ -127,7 +127,7 @@ def read_label_table(
                 f"the data has: {', '.join(map(safe, split_names)) or 'no splits'}",
             )
         inside = np.isin(split, [split_names.index(name) for name in splits])
-        notes.append(f"{int((~inside).sum()):,} samples of other splits are kept and not judged")
+        notes.append(f"{int((~inside).sum()):,} samples of other splits are kept but not scored")
     return LabelTable(
         list(source.ids),
         class_ids,

@@ -35,7 +35,7 @@ class Run(Stages):
     def stopped(self) -> Cancelled:
         """Return the error to raise when asked to stop."""
         return Cancelled(
-            "the scan was stopped", "what is finished is kept", "run the same command again: it resumes"
+            "the scan was stopped", "finished parts are kept", "run the same command again: it resumes"
         )
 
 

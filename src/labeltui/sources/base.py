@@ -276,12 +276,14 @@ def check_labels(labels: Sequence[bytes | None], what: str) -> list[str]:
         )
     if single := sorted(label for label, size in sizes.items() if size == 1):
         word = "class has" if len(single) == 1 else "classes have"
-        notes.append(f"{len(single)} {word} a single sample, which cannot be judged well: {listed(single)}")
+        notes.append(
+            f"{len(single)} {word} a single sample, which cannot be scored reliably: {listed(single)}"
+        )
     if several := _combinations(sizes):
         count = sum(sizes[label] for label in several)
         notes.append(
             f"{count:,} labels look like several in one cell, such as {listed(several, 3)}: each combination is a "
-            "class of its own; name one label for each sample to have it judged"
+            "class of its own; name one label for each sample to have it scored"
         )
     notes += [
         f"the classes {listed(different(alike))} differ only in case, white space, leading zeros, invisible "

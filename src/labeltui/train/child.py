@@ -136,9 +136,9 @@ def _train(job: Run) -> dict[str, Any]:
 
 
 def _roles(audit: store.Store, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-    """Every sample that the scan judged is trained on."""
-    judged = audit.array(f"graph/{audit.embedding_name}/indices")[:, 0] >= 0
-    return np.where((audit.status == paths.OK) & judged & (labels >= 0), TRAIN, OUT).astype(np.uint8)
+    """Train on every sample scored by the scan."""
+    scored = audit.array(f"graph/{audit.embedding_name}/indices")[:, 0] >= 0
+    return np.where((audit.status == paths.OK) & scored & (labels >= 0), TRAIN, OUT).astype(np.uint8)
 
 
 def _load(job: Run, name: str, digest: str, dtype: str) -> npt.NDArray[Any]:

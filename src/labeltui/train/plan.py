@@ -102,8 +102,8 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
             _require_images(opened, audit)
         labels = _labels(audit, opened, request.labels)
         usable = (opened.status == paths.OK) & (labels >= 0)
-        judged = opened.array(f"graph/{opened.embedding_name}/indices")[:, 0] >= 0
-        train = usable & judged
+        scored = opened.array(f"graph/{opened.embedding_name}/indices")[:, 0] >= 0
+        train = usable & scored
         if request.splits:
             train = usable & np.isin(opened.split, [_split(opened, name) for name in request.splits])
         held, source = _held_out(opened, request, usable, train, folds)
