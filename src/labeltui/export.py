@@ -12,7 +12,7 @@ given_label           class id, empty = none
 corrected_label       class id now: another one after a relabel (or an automatic correction), else the given one
 decision              keep, relabel, exclude, ambiguous, unsure, skip, auto, or empty
 exclude               True for samples reviewed as belonging to no class
-second_label          class id: the other right label of an ambiguous sample
+second_label          class id: the other possible label of an ambiguous sample
 note                  free text
 is_label_issue        True where the given label is not the blend's top class; empty = nothing is known
 label_score           P(given label right), low = bad; empty = nothing is known

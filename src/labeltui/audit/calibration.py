@@ -1,4 +1,4 @@
-"""How far the blend's P(label right) is to be believed, by what people decided."""
+"""Calibration of the blend's label scores, measured on the decisions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from labeltui.noise.checked import NumberWrong
 from labeltui.paths import OK
 from labeltui.store import Store
 
-PER_BIN = 30  # decisions; fewer say nothing of a share
-MOST_BINS = 5
+PER_BIN = 30  # decisions; with fewer a fraction is too uncertain
+MAX_BINS = 5
 
 
 def checked(
@@ -52,9 +52,9 @@ def report(
     Parameters
     ----------
     scores : (N,) float32
-        P(given label right).
+        Label scores.
     verdict : (N,) int8
-        As `checked` returns it.
+        From `checked`.
     store : Store
     wrong : NumberWrong
         Of all samples.
@@ -73,7 +73,7 @@ def report(
     right = np.asarray(scores, dtype=np.float64)
     decided = np.flatnonzero((verdict >= 0) & known)
     order = decided[np.argsort(right[decided], kind="stable")]
-    count = min(MOST_BINS, len(order) // PER_BIN)
+    count = min(MAX_BINS, len(order) // PER_BIN)
     parts = np.array_split(order, count) if count else []
     fitted = store.attrs("scores/blend").get("calibration_checks", 0)
     return {

@@ -310,7 +310,7 @@ class DecisionLog:
         return found
 
     def second(self, sample: int) -> int:
-        """The second right label, -1 = none."""
+        """The second possible label, -1 = none."""
         row = int(self.row[sample])
         return -1 if row < 0 else int(self._rows.second.values[row])
 

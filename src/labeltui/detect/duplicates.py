@@ -40,12 +40,12 @@ class Duplicates(Detector):
         self._conflicts = len(np.unique(group[agreeing < others]))
 
     def probabilities(self, start: int, stop: int) -> None:
-        """None: a copy must not confirm a wrong label."""
+        """None: a duplicate must not confirm a wrong label."""
 
     def score(self, start: int, stop: int) -> Floats:
         """Low where the duplicates have another label."""
         return self._score[start:stop]
 
     def attributes(self) -> dict[str, Attribute]:
-        """Number of groups whose labels contradict each other."""
+        """Number of groups with conflicting labels."""
         return {"conflicts": self._conflicts}

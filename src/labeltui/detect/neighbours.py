@@ -8,7 +8,7 @@ from labeltui._fast import votes
 from labeltui.detect.base import Attribute, Detector, DetectorInputs, Floats
 from labeltui.detect.registry import register
 
-_MAX_VALUES = 64_000_000  # votes kept: 256 MB
+_MAX_VALUES = 64_000_000  # votes stored at most: 256 MB
 
 
 class _Votes(Detector):
@@ -18,10 +18,10 @@ class _Votes(Detector):
 
     def __init__(self, inputs: DetectorInputs) -> None:
         super().__init__(inputs)
-        self._counted: Floats | None = None  # all of them, where that takes little memory
+        self._counted: Floats | None = None  # all votes, if they fit in memory
 
     def fit(self) -> None:
-        """Count all votes once, where they fit in memory; otherwise every block is counted when it is asked for."""
+        """Count all votes once if they fit in memory; otherwise each block on access."""
         if self.inputs.n * self.inputs.n_classes <= _MAX_VALUES:
             self._counted = self._count(0, self.inputs.n)
 

@@ -1,4 +1,4 @@
-"""By how much the classes would overlap less if a sample changed its label."""
+"""Expected overlap reduction: how much less the classes would overlap if a sample changed its label."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def overlap_reductions(inputs: DetectorInputs) -> tuple[npt.NDArray[np.float64],
     Returns
     -------
     reduction : ndarray of float64, shape (N,)
-        Exact; negative where every other label would add overlap, 0 where the label cannot be scored.
+        Exact; negative if every other label would add overlap, 0 where the label cannot be scored.
     best : ndarray of int32, shape (N,)
         The label that gives it, -1 = none.
     """
