@@ -50,7 +50,8 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         for sample in wrong[:10]:
             audit.decide([int(sample)], "relabel", int(truth[sample]))
         right = np.flatnonzero(audit.given == truth)[:12]
-        audit.decide(right.tolist(), "keep")
+        for sample in right:
+            audit.decide([int(sample)], "keep")
         audit.decide([int(wrong[10])], "unsure")
         trainer = jobs.JobManager(audit, request=Request(head=HEAD))
         first = trainer.start()
