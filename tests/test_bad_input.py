@@ -143,9 +143,11 @@ class TestTable:
         (tree / "labels.csv").write_text("\n".join([header, *rows]) + "\n")
         return tree / "labels.csv"
 
-    def test_duplicate_paths(self, tree: Path, out: Path) -> None:
-        table = self.write(tree, ["a/0.png,a", "b/1.png,b", "a/0.png,b"])
-        refused(SourceError, r"a/0\.png", table, out)
+    def test_a_path_with_two_labels_is_a_conflict_to_review(self, tree: Path, out: Path) -> None:
+        table = self.write(tree, ["a/0.png,a", "b/1.png,b", "a/0.png,b", "a/2.png,a", "b/3.png,b"])
+        with Audit.open(scan(table, out, options()), read_only=True) as audit:
+            (group,) = audit.conflicts()
+            assert sorted(audit.given[group].tolist()) == [0, 1]
 
     def test_missing_column(self, tree: Path, out: Path) -> None:
         refused(SourceError, "label", self.write(tree, ["a/0.png,a"], "path,class"), out)

@@ -138,7 +138,7 @@ def test_demo_prints_one_object(run: Run, tmp_path: Path) -> None:
     assert result.out.count("\n") == 1
     assert set(value["injected"]) == {"errors", "precision", "recall"}
     assert value["injected"]["errors"] == round(0.08 * 1797)
-    assert value["injected"]["recall"] > 0.78  # errors toward classes that look alike may be their confusion
+    assert value["injected"]["recall"] > 0.85  # errors toward classes that look alike may be their confusion
     assert value["injected"]["precision"] > 0.9
     assert value["seconds"] > 0
     assert value["samples"] == 1797
@@ -163,7 +163,7 @@ def test_demo_prints_one_object(run: Run, tmp_path: Path) -> None:
         (["scan", "{}/empty", "-o", "{}/a.audit", "--mean", "a,b"], 2, "numbers with commas"),
         (["scan", "{}/empty", "-o", "{}/a.audit", "--model-arg", "x"], 2, "KEY=VALUE"),
         (["scan", "{}/empty", "-o", "{}/a.audit", "-k", "0"], 2, "k must be"),
-        (["nonsense"], 2, "No such command"),
+        (["nonsense"], 2, "there is no audit or command nonsense"),
         (["scan"], 2, "Missing argument"),
     ],
 )

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeltui import csg, graph, paths, store
+from labeltui import csg, graph, paths, pipeline, store
 from labeltui.audit.live_csg import LiveComplexity
 from labeltui.embed import EmbedSpec
 from labeltui.errors import (
@@ -32,7 +32,7 @@ from labeltui.errors import (
     UsageError,
 )
 from labeltui.head import HeadSpec
-from labeltui.scanning import STAGES, ScanOptions, scan, stages, summary
+from labeltui.scanning import STAGES, ScanOptions, scan, summary
 from labeltui.scanning.checkpoint import Checkpoint
 from labeltui.store import Store
 
@@ -504,7 +504,7 @@ class TestTargets:
 
     def test_a_place_that_cannot_be_written_is_told(self, tmp_path: Path) -> None:
         source = write_npz(tmp_path / "x.npz")
-        with pytest.raises(AuditError, match="must be able to write"):
+        with pytest.raises(AuditError, match="to write its audit"):
             scan(source, Path("/dev/null/x.audit"), options())
 
 
@@ -619,9 +619,9 @@ class TestSmall:
         source = write_npz(tmp_path / "x.npz", k=4)
         dense = scan(source, tmp_path / "a", options())
         monkeypatch.setattr(csg.counting, "SPARSE_ABOVE", 3)
-        monkeypatch.setattr(stages, "MOST_REPEATED", 3)
+        monkeypatch.setattr(pipeline, "MOST_REPEATED", 3)
         sparse = scan(source, tmp_path / "b", options())
-        monkeypatch.setattr(stages, "MOST_CLASSES", 3)
+        monkeypatch.setattr(pipeline, "MOST_CLASSES", 3)
         unsolved = scan(source, tmp_path / "c", options())
         with Store.open(dense) as one, Store.open(sparse) as two, Store.open(unsolved) as three:
             assert "csg/T" not in two

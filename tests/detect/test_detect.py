@@ -76,7 +76,7 @@ def test_the_blend_finds_planted_errors_better_than_each_part_and_than_the_peers
     flagged = findings.suggest_label[:, 0] != facts.labels
     wrong = facts.labels != TRUTH
     assert wrong[flagged].mean() > 0.95
-    assert flagged[wrong].mean() > 0.82  # errors toward classes that look alike may be their confusion
+    assert flagged[wrong].mean() > 0.87  # errors toward classes that look alike may be their confusion
     assert (findings.suggest_label[:, 0][wrong & flagged] == TRUTH[wrong & flagged]).mean() > 0.9
 
 
@@ -147,7 +147,7 @@ def test_where_classes_overlap_more_than_labels_are_wrong_their_overlap_is_not_t
     assert of(findings.blend) > max(of(score) for score in findings.scores.values())
     assert (1 - findings.blend).sum() < 2.7 * injected.sum()
     off = findings.transition[~np.eye(6, dtype=bool)]
-    assert off.max() < 2 * off.min()
+    assert off.max() < 3 * off.min()
 
 
 def test_the_corrected_head_learns_right_labels_from_wrong_ones() -> None:

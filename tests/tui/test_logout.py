@@ -158,7 +158,7 @@ def test_training_survives_the_terminal_and_a_lost_run_goes_on(tmp_path: Path) -
         second.type("r")
         second.see("? lost")
         second.type("t")
-        second.see("run 2 goes on")
+        second.see("run 2 resumes")
         until(lambda: jobs.read(lost.directory).state == "done", lambda: second.text)
         second.see("✓ done")
         second.type("\x1b")

@@ -33,7 +33,7 @@ def fuse(model: nn.Module, height: int, width: int) -> nn.Module:
     sample = torch.rand(2, 3, height, width, generator=generator) * 2 - 1
     sample = sample.contiguous(memory_format=torch.channels_last)
     folded = copy.deepcopy(model)
-    with torch.inference_mode():
+    with torch.no_grad():  # parameters made in inference mode could not be used outside it
         pairs = _pairs(folded, sample)
         if not pairs:
             return model

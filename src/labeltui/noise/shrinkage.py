@@ -27,7 +27,7 @@ from scipy.special import betaln
 
 from labeltui.noise._validation import Floats
 
-PSEUDO_COUNTS = 2.0
+PSEUDO_COUNTS = 0.5  # as Jeffreys' prior of a proportion
 CLEAREST = 0.03
 """Anchors are the clearest samples, whose labels are best: so much of all labels is wrong beyond their rate."""
 _LEAST_CONCENTRATION, _MOST_CONCENTRATION = 3.0, 300.0  # of the lopsidedness that confusion alone may have
