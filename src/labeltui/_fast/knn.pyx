@@ -1,7 +1,7 @@
 """Exact k-nearest-neighbour graph: the compiled tasks of `labeltui.graph`, which validates their arguments.
 
-The C sources are in ``kernels/``; ``docs/kernels.md`` explains them. A task is an object whose ``work`` method runs in any
-number of threads at once, without the interpreter lock; ``done`` counts finished rows and ``stop`` ends it early.
+The C sources are in ``kernels/``; ``docs/kernels.md`` explains them. A task is an object whose ``work`` method runs in
+any number of threads at once, without the interpreter lock; ``done`` counts finished rows and ``stop`` ends it early.
 """
 
 import numpy as np
@@ -30,12 +30,13 @@ cdef extern from "kernels/knn.h" nogil:
     int knn_same(const knn_data *data, int64_t i, int64_t j)
     int knn_row_stats_work(const knn_data *data, knn_ticket *ticket, double *squared, uint64_t *hash, uint8_t *finite)
     int knn_brute_force_work(const knn_data *data, knn_ticket *ticket, const int64_t *targets, int64_t count, int64_t k,
-                        int32_t *indices, float *similarity)
+                             int32_t *indices, float *similarity)
     int knn_rank_work(const knn_data *data, knn_ticket *ticket, const int32_t *candidates, int64_t m, int64_t k,
                       int32_t *indices, float *similarity)
-    int knn_expand_duplicates_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of, const int64_t *start,
-                        const int64_t *members, const int32_t *near, const float *near_similarity, int64_t near_k,
-                        int64_t k, int32_t *indices, float *similarity)
+    int knn_expand_duplicates_work(const knn_data *data, knn_ticket *ticket, int64_t n, const int64_t *of,
+                                   const int64_t *start, const int64_t *members, const int32_t *near,
+                                   const float *near_similarity, int64_t near_k, int64_t k, int32_t *indices,
+                                   float *similarity)
 
     ctypedef struct knn_filter:
         int path
