@@ -30,7 +30,7 @@ from labeltui.head import HeadSpec
 from labeltui.parallel import Cancel, Progress, StageProgress
 from labeltui.paths import OK
 from labeltui.sources import SourceOptions
-from labeltui.text import safe, unescape
+from labeltui.text import safe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -378,19 +378,15 @@ class Audit(audits.Audit):
         each = [samples] if isinstance(samples, (int, np.integer, str)) else list(samples)
         found = []
         for sample in each:
-            index = self._named_sample(sample) if isinstance(sample, str) else int(sample)
+            index = -1
+            with suppress(ValueError):
+                index = self.index_of(sample) if isinstance(sample, str) else int(sample)
             if not 0 <= index < self.n:
                 raise InputError(
                     f"a sample is an index 0..{self.n - 1} or an id of the audit", f"got {safe(str(sample))}"
                 )
             found.append(index)
         return found
-
-    def _named_sample(self, name: str) -> int:
-        for sample_id in (sources.encode(name), unescape(name)):
-            with suppress(ValueError):
-                return self.index(sample_id)
-        return -1
 
     def _class(self, label: str | int) -> int:
         name = sources.encode(str(label))

@@ -219,10 +219,9 @@ def find_sample(audit: Audit, sample: str) -> int:
     UsageError
         No sample is called so, or several are.
     """
+    with contextlib.suppress(ValueError):
+        return audit.index_of(sample)
     path = unescape(sample)
-    for name in (sample.encode("utf-8", "surrogateescape"), path):
-        with contextlib.suppress(ValueError):
-            return audit.index(name)
     everything = QueueSpec(text=os.fsdecode(path), flagged=None, decided=None, order="index")
     found = [i for i in audit.queue(everything).tolist() if short_name(audit.sample_name(i)) == safe(path)]
     if len(found) == 1:

@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from labeltui.journal import Journal
 from labeltui.noise.checked import NumberWrong
 from labeltui.paths import OK, STATUS_NAMES
 from labeltui.store import Store
-from labeltui.text import safe, tell_apart
+from labeltui.text import safe, tell_apart, unescape
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -151,6 +152,13 @@ class Reading:
     def index(self, name: bytes) -> int:
         """Position of a sample by its name; raises ValueError when there is none."""
         return self._store.ids.index(name)
+
+    def index_of(self, text: str) -> int:
+        """Position of a sample by its id as text or as exports write it; raises ValueError when there is none."""
+        for name in (text.encode("utf-8", "surrogateescape"), unescape(text)):
+            with suppress(ValueError):
+                return self.index(name)
+        raise ValueError(text)
 
     def split_of(self, i: int) -> str:
         """The sample's split for showing, empty when it has none."""
