@@ -1,0 +1,87 @@
+"""``labeltui export``: the corrected labels as a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labeltui.cli._common import PATH
+
+
+@click.command()
+@click.argument("audit", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="The CSV file; - is standard output.")
+@click.option("--only", type=click.Choice(["changed"]), help="changed: only corrected or excluded samples.")
+@click.option(
+    "--apply-suggestions",
+    type=float,
+    is_flag=False,
+    flag_value=0.0,
+    metavar="[MIN_P]",
+    help="Correct undecided flags: all, or those whose suggestion has at least this probability.",
+)
+@click.option(
+    "--target-precision",
+    type=float,
+    metavar="SHARE",
+    help="Correct as many undecided flags as keep this fraction of the corrections right, by estimate.",
+)
+@click.option(
+    "--paths",
+    type=click.Choice(["escaped", "raw"]),
+    default="escaped",
+    show_default=True,
+    help="Undecodable bytes in names as \\xHH, or as they are.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["csv", "excel-csv"]),
+    default="csv",
+    show_default=True,
+    help="excel-csv: no cell is a formula to a spreadsheet.",
+)
+@click.option("--verify", is_flag=True, help="Read every image; mark those that changed since the scan.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def export(
+    audit: Path,
+    out: Path,
+    only: str | None,
+    apply_suggestions: float | None,
+    target_precision: float | None,
+    paths: str,
+    format_: str,
+    verify: bool,
+    force: bool,
+) -> None:
+    """Write AUDIT's corrected labels as CSV."""
+    from labeltui import export as exporting
+    from labeltui import report
+    from labeltui.audit import Audit
+
+    with Audit.open(audit, read_only=True) as opened:
+        wanted: dict[str, Any] = {
+            "only_changed": only == "changed",
+            "apply_suggestions": apply_suggestions,
+            "target_precision": target_precision,
+            "raw_paths": paths == "raw",
+            "excel": format_ == "excel-csv",
+            "verify": verify,
+        }
+        if str(out) == "-":
+            done = exporting.write(opened, sys.stdout.buffer, **wanted)
+            sys.stdout.buffer.flush()
+        else:
+            done = exporting.export(opened, out, force=force, **wanted)
+        changed = opened.changed_files()
+    words = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
+    if verify:
+        words += f", {done.lost:,} images are no longer the scan's"
+    if done.auto_from is not None:
+        words += f"; {done.auto:,} corrected automatically, {done.auto_wrong:,.0f} of them expected wrong"
+        if target_precision is not None and done.auto:
+            words += f" (probability {done.auto_from:.3f} and above)"
+    click.echo("\n".join([words, *report.changed_lines(changed)]), err=True)

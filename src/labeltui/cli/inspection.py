@@ -1,0 +1,43 @@
+"""``labeltui status`` and ``explain``: what an audit says, as text or JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from labeltui.cli._common import PATH, audit_status, print_json
+
+
+@click.command()
+@click.argument("audit", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def status(audit: Path, as_json: bool) -> None:
+    """Say where AUDIT stands: classes by overlap, flags, decisions, runs."""
+    from labeltui import report
+
+    value = audit_status(audit)
+    if as_json:
+        print_json(value)
+    else:
+        click.echo("\n".join(report.status_lines(value)))
+
+
+@click.command()
+@click.argument("audit", type=PATH)
+@click.argument("sample")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def explain(audit: Path, sample: str, as_json: bool) -> None:
+    """Say what every detector proposes for SAMPLE, and P(given label).
+
+    SAMPLE is a path as in exports, a name as the review's queue shows it, or a row of exports, counted from 0.
+    """
+    from labeltui import report
+    from labeltui.audit import Audit
+
+    with Audit.open(audit, read_only=True) as opened:
+        said = report.explanation(opened, sample)
+    if as_json:
+        print_json(said)
+    else:
+        click.echo("\n".join(report.explanation_lines(said)))
