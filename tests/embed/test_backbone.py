@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -242,12 +243,19 @@ class Settings(dict[str, object]):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_files_that_are_no_weights(
-    tmp_path: Path, trained: tuple[Path, torch.nn.Module], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    trained: tuple[Path, torch.nn.Module],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.save({"a": Evil()}, tmp_path / "evil.pt")
     torch.save({"a": Evil(), "weight": torch.ones(1, 1), "bias": torch.ones(1)}, tmp_path / "beside.pt")
     torch.save({"a": torch.ones(2), "b": "text"}, tmp_path / "mixed.pt")
     torch.save([1, 2], tmp_path / "list.pt")
+    many = [type(f"Kind{i}", (Settings,), {"__module__": __name__}) for i in range(101)]
+    for each in many:
+        monkeypatch.setattr(sys.modules[__name__], each.__name__, each, raising=False)
+    torch.save([each() for each in many], tmp_path / "many.pt")
     torch.save({"model": torch.nn.Linear(1, 1), "epoch": 3}, tmp_path / "whole.pt")
     torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "script.pt")
     one = torch.nn.Linear(1, 1).state_dict()
@@ -261,6 +269,7 @@ def test_files_that_are_no_weights(
         "list.pt": "holds a list",
         "whole.pt": "model: an object of torch.nn.modules.linear.Linear, epoch: a int",
         "script.pt": "TorchScript",
+        "many.pt": "objects of more than 100 classes",
         "two.pt": "several fit, under a., b.",
         "junk.pt": "cannot be read so",
         "junk.safetensors": "cannot be read so",

@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import re
 import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ AVERAGED = (
     "encoder_q",
 )  # parts of a prefix that is preferred where several sets of weights fit
 SHOWN = 8
+MAX_CLASSES = 100  # that stand beside the weights; each one more reads the file again
+REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -175,6 +178,9 @@ class _Inert:
     def __setstate__(self, state: object) -> None:
         pass
 
+    def __setitem__(self, key: object, value: object) -> None:
+        """Only torch 2.5 calls it; see `_InertMapping` for later ones."""
+
 
 class _InertMapping(_Inert):
     """The same for classes whose objects are filled like a dict; `torch.load` fills no others."""
@@ -184,25 +190,36 @@ class _InertMapping(_Inert):
 
 
 def _load_tensors(path: Path) -> object:
-    """Load a torch file; classes that `torch.load` does not know to be harmless are replaced, and never imported."""
-    try:
-        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except ValueError as error:
-        if "torchscript" in str(error):
+    """Load a torch file; classes that `torch.load` does not know to be harmless are replaced, and never imported.
+
+    `torch.load` names one such class at a time, so it is asked again with a stand-in for each that it named.
+    """
+    kind: type[_Inert] = _Inert
+    origins: list[str] = []
+    while True:
+        inert: list[Any] = [_stand_in(kind, origin) for origin in origins]
+        try:
+            with warnings.catch_warnings(), torch.serialization.safe_globals(inert):
+                # TorchScript goes to another loader, after a warning.
+                warnings.filterwarnings("error", ".*TorchScript archive")
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            refused = REFUSED.search(str(error))
+            if refused and refused[1] not in origins:
+                if len(origins) == MAX_CLASSES:
+                    raise ValueError(f"it holds objects of more than {MAX_CLASSES} classes") from None
+                origins.append(refused[1])
+            elif "SETITEM" in str(error) and kind is _Inert:
+                kind = _InertMapping
+            else:
+                raise
+        except UserWarning:
             raise ValueError("it is a TorchScript program; save its state_dict") from None
-        unknown = []  # of a torch before 1.6, where only tensors can be read
-    try:
-        return _load_with(_Inert, unknown, path)
-    except pickle.UnpicklingError as error:
-        if "SETITEM" not in str(error):
-            raise
-        return _load_with(_InertMapping, unknown, path)
 
 
-def _load_with(kind: type[_Inert], unknown: list[str], path: Path) -> object:
-    inert: list[Any] = [(type(kind.__name__, (kind,), {"origin": each}), each) for each in unknown]
-    with torch.serialization.safe_globals(inert):
-        return torch.load(path, map_location="cpu", weights_only=True)
+def _stand_in(kind: type[_Inert], origin: str) -> type[_Inert]:
+    module, _, name = origin.rpartition(".")
+    return type(name, (kind,), {"origin": origin, "__module__": module or "builtins"})
 
 
 def _find_weights(content: object, name: str) -> State:
