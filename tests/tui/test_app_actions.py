@@ -413,28 +413,25 @@ async def narrows_and_sorts(desk: Desk) -> None:
 
 
 @trial("checks")
-async def mixes_random_checks_in(desk: Desk) -> None:
-    queue = desk.session.queue.copy()
+async def puts_random_checks_in_the_place_of_flags(desk: Desk) -> None:
     await desk.do("checks")
-    mixed = desk.session.queue
-    checks = mixed[~desk.audit.flags[mixed]]
-    assert len(checks) >= len(queue) // 9
-    rest = mixed[~np.isin(mixed, list(desk.session.check_samples))]
-    assert np.array_equal(rest, queue[np.isin(queue, rest)])  # checks apart, the order is the queue's
-    assert "CHECKS" in desk.text
-    row = int(np.flatnonzero(mixed == checks[0])[0])
-    for _ in range(row):  # a flag that is checked shows no suggestion
-        await desk.do("keep" if desk.sample in desk.session.check_samples else "suggestion-1")
-    assert desk.sample == checks[0]
-    assert "a random check" in desk.text
-    await desk.do("keep")
-    counted = desk.session.checks.estimate(desk.session.spec).wrong.checks
-    assert counted >= 1
-    assert f"{counted} done" in desk.text
+    checks = desk.session.queue.copy()
+    flagged = desk.audit.flags[checks]
+    assert flagged.any()
+    assert not flagged.all()
+    assert "random checks" in desk.text
+    left = desk.session.left
+    for _ in range(int(np.argmax(flagged)) + 1):  # a flag that is checked shows no suggestion
+        assert "a random check" in desk.text
+        await desk.do("keep")
+    done = desk.session.checks.estimate(desk.session.spec).wrong.checks
+    assert done == np.argmax(flagged) + 1 == left - desk.session.left
+    assert f"{done} done" in desk.text
     assert "errors left about" in desk.text
     assert "precision of flags here" in desk.text
     await desk.do("checks")
-    assert desk.audit.flags[desk.session.queue[1:]].all()
+    others = np.delete(desk.session.queue, desk.session.row)  # the sample looked at stays
+    assert desk.audit.flags[others].all()
 
 
 @trial("source")

@@ -18,7 +18,7 @@ from labeltui.head import HeadSpec
 from labeltui.scanning import ScanOptions, scan
 from labeltui.text import probability
 from labeltui.tui import state
-from labeltui.tui.checks import EVERY, Checks, clopper_pearson
+from labeltui.tui.checks import AT_A_TIME, Checks, clopper_pearson
 from labeltui.tui.screens.conflicts import ConflictsScreen
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.labels import labels_title
@@ -205,17 +205,12 @@ def test_checks_are_a_random_sample_and_their_interval_holds_the_truth(tmp_path:
     truth = np.load(tmp_path / "truth.npy")
     with Audit.open(path) as audit:
         checks = Checks(audit)
-        checks.on = True
         spec = QueueSpec()
-        mixed, coming = checks.mix(audit.queue(spec), spec)
-        assert np.array_equal(mixed, checks.mix(audit.queue(spec), spec)[0])  # seeded
-        assert len(set(mixed.tolist())) == len(mixed)
-        assert len(coming) == len(audit.queue(spec)) // (EVERY - 1) + 1
-        none_left, alone = checks.mix(
-            np.empty(0, np.int64), spec
-        )  # no flag is left: checks are what is missing
-        assert set(none_left.tolist()) == alone
-        assert len(alone) > len(coming)
+        coming = checks.queue(spec)
+        assert np.array_equal(coming, checks.queue(spec))  # seeded
+        assert len(set(coming.tolist())) == len(coming) == AT_A_TIME
+        # What the detectors say chooses none of them.
+        assert np.array_equal(coming, checks.queue(QueueSpec(suggested=1, score_below=0.2)))
         before = checks.estimate(spec)
         assert before.precision is None
         assert before.errors_left[1] == 0
@@ -236,30 +231,54 @@ def test_checks_are_a_random_sample_and_their_interval_holds_the_truth(tmp_path:
         assert known.errors_left[1] <= errors <= known.errors_left[2]
 
 
-async def test_a_check_shows_nothing_that_tells_it_from_other_samples_until_it_is_decided(
+async def test_checks_look_alike_and_show_no_figure_until_they_are_decided(tmp_path: Path) -> None:
+    path = make_audit(tmp_path, n=240, flips=0.2)
+    async with at_desk(path) as desk:
+        came_from = desk.sample
+        await desk.do("checks")
+        session, rows = desk.session, desk.review.queue
+        assert came_from is not None
+        assert came_from not in session.queue[: session.row]  # nothing but checks, in their order
+        assert set(session.queue.tolist()) == session.check_samples
+        flagged = session.audit.flags[session.queue]
+        assert flagged.any()
+        assert not flagged.all()
+        for row in range(len(session.queue)):
+            text = "".join(text for text, _ in rows.pieces(row, 60))
+            assert "→" not in text
+            assert text.split()[1] == "–"  # in the place of the score
+        at = int(np.argmax(flagged))
+        for _ in range(at):
+            await desk.press("j")
+        sample = desk.sample
+        assert sample is not None
+        assert session.suggestions(sample) == []
+        assert session.audit.suggestions(sample) != []
+        assert "a random check" in desk.text
+        assert "→" not in "".join(text for text, _ in labels_title(session, sample, 60))
+        session.mark()
+        session.mark_all()
+        assert not session.selected
+        await desk.do("keep")
+        assert session.suggestions(sample) == session.audit.suggestions(sample)
+        assert session.audit.looked_at(sample)
+
+
+async def test_checks_are_there_when_every_flag_is_reviewed_and_end_when_a_sample_is_looked_up(
     tmp_path: Path,
 ) -> None:
     path = make_audit(tmp_path, n=240, flips=0.2)
     async with at_desk(path) as desk:
-        await desk.do("checks")
         session = desk.session
-        while desk.sample not in session.check_samples:
-            await desk.press("j")
-        sample = desk.sample
-        assert session.suggestions(sample) == []
-        assert session.audit.suggestions(sample) != []
-        assert "a random check" in desk.text
-        row = "".join(text for text, _ in desk.review.queue.pieces(session.row, 60))
-        assert "→" not in row
-        assert "–" in row  # in the place of the score
-        assert "→" not in "".join(text for text, _ in labels_title(session, sample, 60))
-        session.mark()
-        session.mark_all()
-        assert not session.check_samples & session.selected
-        session.selected.clear()
-        await desk.do("keep")
-        assert session.suggestions(sample) == session.audit.suggestions(sample)
-        assert session.audit.looked_at(sample)
+        flags = session.queue.tolist()
+        session.decide(flags, "keep")  # in bulk: they may come again as checks
+        await desk.do("checks")
+        assert len(session.queue) == AT_A_TIME
+        assert set(flags) & set(session.queue.tolist())
+        other = next(i for i in range(session.audit.n) if i not in session.check_samples)
+        session.visit(other)
+        assert not session.checking
+        assert desk.sample == other
 
 
 def test_the_finder_ranks_as_people_expect() -> None:

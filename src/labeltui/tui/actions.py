@@ -205,7 +205,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("sort", ("s",), "queue", "sort classes",
            "Order the classes by another column", REVIEW, "sort"),
     Action("checks", ("m",), "queue", "random checks",
-           "Mix random samples into the queue, to estimate how many errors are left and when to stop",
+           "Review random samples instead of flags, to estimate how many errors are left and when to stop",
            REVIEW, "checks", requires=writable),
     Action("neighbours", ("n",), "view", "neighbours",
            "The nearest samples of the given and of the suggested class, side by side", REVIEW, "neighbours",

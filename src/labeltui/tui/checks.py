@@ -1,10 +1,12 @@
-"""When to stop: random checks mixed into the queue, and what they say of the errors left.
+"""When to stop: random checks, and what they say of the errors left.
 
-Every `EVERY`-th place of a queue of flags holds the next sample in the audit's order of checks
-(`labeltui.audit.checks`), flagged or not, shown without anything that tells it from the others; an empty queue holds
-checks alone. They give the number of wrong labels with its interval. Errors left are that number without the wrong
-labels that were looked at. The precision of flags is that of the checks among flags, with its exact (Clopper-Pearson)
-interval: flags that were decided worst first overstate it, and suggestions accepted in bulk say nothing.
+While checks are on, the queue holds the next samples in the audit's order of checks (`labeltui.audit.checks`) and no
+others, flagged or not. All of them are shown alike, without score, suggestion or evidence, until they are decided: what
+detectors say would sway the answer. Mixed with flags, which show all that, they could be told by what they lack.
+
+They give the number of wrong labels with its interval. Errors left are that number without the wrong labels that were
+looked at. The precision of flags is that of the checks among flags, with its exact (Clopper-Pearson) interval: flags
+that were decided worst first overstate it, and suggestions accepted in bulk say nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +21,8 @@ if TYPE_CHECKING:
     from labeltui.audit import Audit, QueueSpec
     from labeltui.noise.checked import NumberWrong
 
-EVERY = 10
-"""Each so many places of the queue one is a random check."""
-ALONE = 50
-"""Checks at a time where no flag is left."""
+AT_A_TIME = 50
+"""Checks in a queue; they are drawn again when it is opened again."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Checks:
     Attributes
     ----------
     on : bool
-        Whether they are mixed into queues.
+        Whether queues hold checks instead of flags.
     """
 
     def __init__(self, audit: Audit) -> None:
@@ -87,7 +87,7 @@ class Checks:
         self._kept: dict[tuple[object, ...], NDArray[np.int64]] = {}
 
     def applies(self, spec: QueueSpec) -> bool:
-        """Whether checks can be mixed into this kind of queue: undecided flags."""
+        """Whether checks can take the place of this kind of queue: undecided flags."""
         return bool(spec.flagged) and spec.decided is False and spec.decision is None
 
     def samples(self, spec: QueueSpec) -> NDArray[np.int64]:
@@ -106,25 +106,18 @@ class Checks:
             self._kept[key] = self._audit.check_plan.order(members)
         return self._kept[key]
 
-    def mix(self, queue: NDArray[np.int64], spec: QueueSpec) -> tuple[NDArray[np.int64], frozenset[int]]:
-        """Put the next random checks into a queue, one at every `EVERY`-th place.
+    def queue(self, spec: QueueSpec) -> NDArray[np.int64]:
+        """Return the next checks of the class, split and names that `spec` lets pass.
+
+        What it asks of suggestions and scores is passed over: the queue would tell what detectors say.
 
         Returns
         -------
-        queue : ndarray of int64
-            A check that is a flag of the queue stands at the check's place only.
-        checks : frozenset of int
-            The samples that stand in it as checks.
+        ndarray of int64, shape (m,)
+            At most `AT_A_TIME`.
         """
-        if not self.on or not self.applies(spec):
-            return queue, frozenset()
         order = self.samples(spec)
-        wanted = len(queue) // (EVERY - 1) + 1 if len(queue) else ALONE
-        coming = order[np.flatnonzero(~self._audit.looked[order])[:wanted]]
-        queue = queue[~np.isin(queue, coming)]
-        places = np.minimum(np.arange(len(coming)) * (EVERY - 1) + EVERY // 2, len(queue))
-        mixed: NDArray[np.int64] = np.insert(queue, places, coming)
-        return mixed, frozenset(coming.tolist())
+        return order[np.flatnonzero(~self._audit.looked[order])[:AT_A_TIME]]
 
     def estimate(self, spec: QueueSpec) -> Estimate:
         """Say what is known of the samples that `spec` speaks of."""

@@ -121,9 +121,16 @@ class Session:
             Sample that stays current, in the queue or not.
         """
         self.spec = spec
-        queue = self.audit.queue(spec)
+        if self.checking:
+            queue = self.checks.queue(spec)
+            if keep not in self.check_samples:
+                keep = None  # a flag among checks would show what they hide
+            self.check_samples = frozenset(queue.tolist())
+            if keep is not None:
+                self.check_samples |= {keep}
+        else:
+            queue, self.check_samples = self.audit.queue(spec), frozenset()
         self.left = len(queue)
-        queue, self.check_samples = self.checks.mix(queue, spec)
         row = 0
         if keep is not None:
             places = np.flatnonzero(queue == keep)
@@ -134,6 +141,11 @@ class Session:
                 queue = np.insert(queue, row, keep)
         self.queue, self.row = queue, row
         self.selected = set()
+
+    @property
+    def checking(self) -> bool:
+        """Whether the queue holds random checks, instead of flags."""
+        return self.checks.on and self.checks.applies(self.spec)
 
     def come_from(self, screen: str) -> None:
         """Remember the queue and the sample before a screen opens another queue."""
@@ -165,8 +177,9 @@ class Session:
         )
 
     def visit(self, sample: int) -> None:
-        """Look at `sample`: in this queue when it is there, else in its class's queue."""
+        """Look at `sample`: in this queue when it is there, else in its class's queue, which ends random checks."""
         places = np.flatnonzero(self.queue == sample)
+        self.checks.on &= len(places) > 0
         if len(places):
             self.row = int(places[0])
         elif self.spec.given is None or self.spec.given == self.audit.given[sample]:
@@ -325,6 +338,8 @@ class Session:
         undecided = sum(audit.decision(sample) is None and audit.flagged(sample) for sample in samples)
         how = "check" if len(samples) == 1 and self.is_check(first) else "alone"
         audit.decide(list(samples), kind, label=label, second=second, note=note, how=how)
+        if how == "check":
+            undecided = 1
         in_queue = undecided if len(samples) == 1 else int(np.isin(samples, self.queue).sum())
         self.left = max(0, self.left - min(undecided, in_queue))
         if isinstance(label, int):

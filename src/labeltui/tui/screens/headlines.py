@@ -79,10 +79,13 @@ def queue_title(session: Session, letter: str, width: int) -> list[Piece]:
     """
     spec, audit = session.spec, session.audit
     name = audit.names[spec.given] if spec.given is not None else "all classes"
-    if spec.suggested is not None:
-        name = f"{name} → {audit.names[spec.suggested]}"
-    filters = filters_in_words(spec, audit.split_names)
-    what = filters or ("flagged" if spec.flagged else "")
+    if session.checking:
+        filters, what = "", "random checks"
+    else:
+        if spec.suggested is not None:
+            name = f"{name} → {audit.names[spec.suggested]}"
+        filters = filters_in_words(spec, audit.split_names)
+        what = filters or ("flagged" if spec.flagged else "")
     counts = f"  {session.left:,}"
     marked = f"  ●{len(session.selected):,}" if session.selected else ""
     below = f"{session.trail[-1][0]} › " if session.trail else ""
@@ -128,7 +131,7 @@ def checks_line(session: Session, wide: bool) -> list[Piece]:
     else:
         pieces.append(("   errors left at most about " if wide else "  errors left ≤ ", "faint"))
         pieces.append((f"{high:,.0f}", "strong"))
-    if session.pace is not None and session.left:
+    if session.pace is not None and session.left and not session.checking:
         pieces.append(("   flags take " if wide else "  ", "faint"))
         pieces += [(span(session.pace * session.left, tenths=False), "strong"), (" more", "faint")]
     return pieces

@@ -16,7 +16,6 @@ from textual.widget import Widget
 from labeltui.text import safe
 from labeltui.tui import state
 from labeltui.tui.actions import Keymap
-from labeltui.tui.checks import EVERY
 from labeltui.tui.requirements import Context
 from labeltui.tui.screens.headlines import audit_line, checks_line, new_scores, queue_title, run_line
 from labeltui.tui.screens.narrowing import COLUMNS, Narrowing
@@ -140,7 +139,7 @@ class ReviewScreen(Narrowing):
     def paint_checks(self) -> None:
         """Paint what the random checks say; hidden while they are off."""
         session = self.session
-        shown = session.checks.on and session.checks.applies(session.spec)
+        shown = session.checking
         if shown != self.checks_line.display:
             self.checks_line.display = shown
         if shown:
@@ -279,12 +278,12 @@ class ReviewScreen(Narrowing):
         session.open(session.spec, session.sample)
         self.paint_all()
         if not session.checks.on:
-            self.say("no random checks are mixed in any more")
-        elif not session.checks.applies(session.spec):
+            self.say("the flags again")
+        elif not session.checking:
             key = self.keymap.hint("clear-filters")
-            self.say(f"random checks go into queues of undecided flags; {key} clears the filters", "warn")
+            self.say(f"random checks take the place of undecided flags; {key} clears the filters", "warn")
         else:
-            self.say(f"every {EVERY}th sample is now a random check: decide by the image alone")
+            self.say("random checks, flagged or not: is the given label right? decide by the image alone")
 
     def do_source(self) -> None:
         audit = self.session.audit
