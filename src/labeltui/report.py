@@ -43,6 +43,8 @@ def status_lines(status: Mapping[str, Any], classes: int = 20) -> list[str]:
             else _calibration_lines(status["calibration"])
         ),
     ]
+    if status["synthetic"]:
+        lines.append("SYNTHETIC: noise was injected into these labels on purpose (labeltui noise inject)")
     lines += changed_lines(status["changed_files"])
     for job in status["jobs"]:
         if job["state"] in ("starting", "running"):

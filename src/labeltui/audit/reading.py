@@ -28,7 +28,7 @@ from labeltui.journal import Journal
 from labeltui.noise.checked import NumberWrong
 from labeltui.paths import OK, STATUS_NAMES
 from labeltui.store import Store
-from labeltui.text import safe, tell_apart, unescape
+from labeltui.text import safe, safe_json, tell_apart, unescape
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -562,6 +562,7 @@ class Reading:
             "decisions": self.decisions(),
             "calibration": calibration.report(self.scores, self.checked, self._store, self.number_wrong()),
             "smoke_test": self.generation == 0 and bool(self._store.scan.get("smoke_test")),
+            "synthetic": safe_json(self._store.scan.get("synthetic")),
             "changed_files": self.changed_files(),
             "generation": self.generation,
             "jobs": [dict(job) for job in jobs],

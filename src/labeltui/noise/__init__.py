@@ -11,11 +11,13 @@ own, and the number of changes is exact, not random. Labels of -1 stay -1.
 `confusable`           toward similar classes, by a class-similarity matrix
 `feature_dependent`    by the sample's own features (random projections)
 `matched`              by a transition matrix between classes, and within a class by each sample's probabilities
+`cluster_based`        in tight groups of the embedding, a whole group with one label
 =====================  ===================================================================================
 """
 
 from __future__ import annotations
 
+from labeltui.noise.clusters import cluster_based
 from labeltui.noise.estimate import anchors, confident_joint
 from labeltui.noise.models import (
     InjectedNoise,
@@ -32,6 +34,7 @@ __all__ = [
     "InjectedNoise",
     "anchors",
     "class_dependent",
+    "cluster_based",
     "confident_joint",
     "confusable",
     "dilution",

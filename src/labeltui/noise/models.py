@@ -95,7 +95,7 @@ def class_dependent(labels: npt.ArrayLike, transition: npt.ArrayLike, seed: int)
     """
     matrix = transition_matrix(transition)
     given, known = validate_labels(labels, len(matrix))
-    rng = _stream(seed)
+    rng = noise_stream(seed)
     new = given.copy()
     for label, members in _by_class(given, known, len(matrix)):
         shuffled = rng.permutation(members)
@@ -188,7 +188,7 @@ def feature_dependent(
     if rate == 0.0 or not len(rows):
         return InjectedNoise(given, np.zeros(len(given), dtype=bool))
     require(n_classes >= 2, "noise needs at least 2 classes", n_classes)
-    rng = _stream(seed)
+    rng = noise_stream(seed)
     own = np.clip(rng.normal(rate, spread, size=len(rows)), 0.0, 1.0)
     chosen = rows[_systematic(own, round(rate * len(rows)), rng)]
     mean = x[rows].mean(axis=0, dtype=np.float64)
@@ -231,7 +231,7 @@ def matched(
         "probabilities must have one row a sample, one column a class",
         p.shape,
     )
-    rng = _stream(seed)
+    rng = noise_stream(seed)
     new = given.copy()
     for label, members in _by_class(given, known, len(matrix)):
         expected = matrix[label] * len(members)
@@ -249,7 +249,7 @@ def matched(
     return InjectedNoise(new, new != given)
 
 
-def _stream(seed: int) -> np.random.Generator:
+def noise_stream(seed: int) -> np.random.Generator:
     """Random stream of the noise, independent of folds with the same seed."""
     return np.random.default_rng([_NOISE, seed])
 
@@ -261,7 +261,7 @@ def _choose(
     rows = np.flatnonzero(known)
     n_wanted = round(rate * len(rows))
     require(n_wanted == 0 or n_classes >= 2, "noise needs at least 2 classes", n_classes)
-    rng = _stream(seed)
+    rng = noise_stream(seed)
     return np.sort(rng.permutation(rows)[:n_wanted]), rng
 
 
