@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from labeltui import __version__
-from labeltui.cli import export, inspection, review, scan, training, upkeep
+from labeltui.cli import export, inspection, noise, review, scan, training, upkeep
 from labeltui.errors import LabeltuiError, SystemRefused, UsageError
 from labeltui.text import safe
 
@@ -25,6 +25,7 @@ COMMANDS = (
     training.train,
     training.jobs_,
     training.compare,
+    noise.noise,
     export.export,
     inspection.status,
     inspection.explain,
