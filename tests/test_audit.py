@@ -527,6 +527,7 @@ def test_summary_and_status(audit: Audit) -> None:
             "decisions",
             "calibration",
             "smoke_test",
+            "synthetic",
             "changed_files",
             "generation",
             "jobs",

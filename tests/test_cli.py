@@ -85,6 +85,7 @@ def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
         "decisions",
         "calibration",
         "smoke_test",
+        "synthetic",
         "changed_files",
         "generation",
         "jobs",
