@@ -175,7 +175,7 @@ def test_no_cell_of_an_excel_csv_is_a_formula(path: Path, tmp_path: Path) -> Non
         ids = audit._store.ids
         ids.blob = ids.blob.copy()
         ids.blob[ids.offsets[[0, 1, 2]]] = np.frombuffer(b"=-@", np.uint8)  # how three names begin
-        export(audit, tmp_path / "safe.csv", excel=True)
+        export(audit, tmp_path / "safe.csv", format="excel-csv")
         export(audit, tmp_path / "plain.csv")
     data = (tmp_path / "safe.csv").read_bytes()
     assert data.startswith(b"\xef\xbb\xbf")

@@ -6,7 +6,7 @@ own rows only. Memory: 5 bytes per sample and about 30 bytes per row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -354,6 +354,40 @@ class DecisionLog:
                 return how
             row = int(self._rows.before.values[row])
         return 0
+
+    def opinions(self) -> Iterator[tuple[int, str, int, int, int, str | None, str]]:
+        """Yield the latest decision of each reviewer on each sample, by sample and time.
+
+        Yields
+        ------
+        sample : int
+        reviewer : str
+        kind : int
+            Position in `KINDS`; never 0.
+        label, second : int
+            Class indices, -1 = none.
+        note : str or None
+        time : str
+        """
+        rows = self._rows
+        latest: dict[tuple[int, str], tuple[int, Action]] = {}
+        for number in self._done:
+            entry = self._entries[number]
+            if entry.action.kind == "note":
+                continue
+            for row in range(entry.rows.start, entry.rows.stop):
+                latest.pop(key := (int(rows.sample.values[row]), entry.action.reviewer), None)
+                latest[key] = row, entry.action
+        for (sample, reviewer), (row, action) in sorted(latest.items(), key=lambda item: item[0][0]):
+            yield (
+                sample,
+                reviewer,
+                int(rows.kind.values[row]),
+                int(rows.label.values[row]),
+                int(rows.second.values[row]),
+                rows.notes.get(row),
+                action.time,
+            )
 
     def relabels_after(self, seq: int) -> int:
         """Number of relabelled samples whose decision is younger than action `seq`."""

@@ -22,7 +22,7 @@ from labeltui.audit.decisions import ALONE, CHECK, EXCLUDE, KINDS, RELABEL, repl
 from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.audit.live_csg import LiveComplexity
 from labeltui.audit.queue import Queues, QueueSpec
-from labeltui.audit.views import CLASS_ORDERS, ClassTable, Decision, PairRow, Summary
+from labeltui.audit.views import CLASS_ORDERS, ClassTable, Decision, Opinion, PairRow, Summary
 from labeltui.errors import AuditError, ChangedImage, InputError, MissingImage, UnreadableImage
 from labeltui.journal import Journal
 from labeltui.noise.checked import NumberWrong
@@ -32,6 +32,7 @@ from labeltui.text import safe, safe_json, tell_apart, unescape
 
 if TYPE_CHECKING:
     import PIL.Image
+    from scipy import sparse
 
     from labeltui.sources import Images
 
@@ -165,6 +166,11 @@ class Reading:
         split = int(self._store.split[i])
         return self.split_names[split] if split >= 0 else ""
 
+    @property
+    def splits(self) -> NDArray[np.int16]:
+        """(N,) positions in `split_names`, -1 = none."""
+        return self._store.split
+
     def fault(self, i: int) -> str:
         """Why the sample is out of the graph (``unreadable``, ``non_finite``, ``zero``), or empty."""
         status = int(self._store.status[i])
@@ -282,6 +288,13 @@ class Reading:
             action.time,
         )
 
+    def opinions(self) -> list[Opinion]:
+        """The latest decision of each reviewer on each sample, by sample, then by time."""
+        return [
+            Opinion(sample, reviewer, KINDS[kind], label, second, note, time)
+            for sample, reviewer, kind, label, second, note, time in self._decision_log.opinions()
+        ]
+
     def note_of(self, i: int) -> str | None:
         """The note on a sample, decided or not."""
         return self._decision_log.note(i)
@@ -326,6 +339,31 @@ class Reading:
         names = [name for name in self._store.names_in("scores") if name != "blend"]
         titles = {name: str(self._store.attrs(f"scores/{name}").get("title", name)) for name in names}
         return {name: safe(title) for name, title in titles.items()} | {"blend": "all detectors combined"}
+
+    def distance_graph(self) -> sparse.csr_matrix:
+        """The stored neighbours as distances: (N, N) float32, each row nearest first; rows without any are empty.
+
+        Of the cosine metric the distance is 1 - cosine, of the euclidean one the euclidean distance, of the inner
+        product the largest one minus it.
+        """
+        from scipy import sparse
+
+        graph = f"graph/{self.embedding_name}"
+        indices, metric = self._store.array(f"{graph}/indices"), self._store.attrs(graph)["metric"]
+        distances = 1 - self._store.array(f"{graph}/similarity")
+        if metric != "cosine":
+            rows = self._store.embedding()
+            distances = np.zeros(indices.shape, np.float32)
+            for i in range(self.n):
+                there = rows[indices[i]].astype(np.float64)
+                own = rows[i].astype(np.float64)
+                near = np.linalg.norm(there - own, axis=1) if metric == "euclidean" else -(there @ own)
+                distances[i] = near
+            distances -= min(0, distances[indices >= 0].min(initial=0))
+        known = indices >= 0
+        indptr = np.concatenate([[0], np.cumsum(known.sum(1))])
+        values = np.maximum(distances[known], 0).astype(np.float32)
+        return sparse.csr_matrix((values, indices[known], indptr), (self.n, self.n))
 
     # images
 

@@ -60,6 +60,19 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one reviewer decided of one sample last; labels are class indices, -1 = none."""
+
+    sample: int
+    reviewer: str
+    kind: str
+    label: int
+    second: int
+    note: str | None
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """An audit at a glance.
 

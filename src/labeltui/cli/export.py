@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from labeltui.cli._common import PATH
+from labeltui.cli._common import PATH, print_json
+from labeltui.text import safe
 
 
 @click.command()
 @click.argument("audit", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help="The CSV file; - is standard output.")
+@click.option(
+    "-o", "--out", type=PATH, required=True, help="The file, or the new directory; - is standard output."
+)
 @click.option("--only", type=click.Choice(["changed"]), help="changed: only corrected or excluded samples.")
 @click.option(
     "--apply-suggestions",
@@ -34,18 +38,15 @@ from labeltui.cli._common import PATH
     type=click.Choice(["escaped", "raw"]),
     default="escaped",
     show_default=True,
-    help="Undecodable bytes in names as \\xHH, or as they are.",
+    help="Undecodable bytes in names as \\xHH, or as they are (CSV only).",
 )
 @click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["csv", "excel-csv"]),
-    default="csv",
-    show_default=True,
-    help="excel-csv: no cell is a formula to a spreadsheet.",
+    "--format", "format_", default="csv", show_default=True, help="One of those above; docs/interchange.md."
 )
+@click.option("--copy-images", is_flag=True, help="Copy image files where a format would link to them.")
 @click.option("--verify", is_flag=True, help="Read every image; mark those that changed since the scan.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON object.")
 def export(
     audit: Path,
     out: Path,
@@ -54,21 +55,31 @@ def export(
     target_precision: float | None,
     paths: str,
     format_: str,
+    copy_images: bool,
     verify: bool,
     force: bool,
+    as_json: bool,
 ) -> None:
-    """Write AUDIT's corrected labels as CSV."""
+    """Write AUDIT's corrected labels: as a table, or as another program's data set.
+
+    \b
+    csv, excel-csv, annotators, parquet              tables
+    label-studio                                     tasks with predictions
+    huggingface, fiftyone, webdataset, imagefolder   data sets with their images
+    cleanlab                                         Datalab's issues and its graph
+    """
     from labeltui import export as exporting
     from labeltui import report
     from labeltui.audit import Audit
 
     with Audit.open(audit, read_only=True) as opened:
         wanted: dict[str, Any] = {
+            "format": format_,
             "only_changed": only == "changed",
             "apply_suggestions": apply_suggestions,
             "target_precision": target_precision,
             "raw_paths": paths == "raw",
-            "excel": format_ == "excel-csv",
+            "copy_images": copy_images,
             "verify": verify,
         }
         if str(out) == "-":
@@ -78,7 +89,10 @@ def export(
             done = exporting.export(opened, out, force=force, **wanted)
         changed = opened.changed_files()
     words = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
-    if verify:
+    if as_json and str(out) != "-":
+        print_json({"out": safe(str(out)), "format": format_, **asdict(done), "changed_files": changed})
+        return
+    if verify or done.lost:
         words += f", {done.lost:,} images are no longer the scan's"
     if done.auto_from is not None:
         words += f"; {done.auto:,} corrected automatically, {done.auto_wrong:,.0f} of them expected wrong"
