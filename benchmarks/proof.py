@@ -116,7 +116,7 @@ def digits(quick: bool) -> Data:
         test=rng.permutation(len(chosen)) < len(chosen) // 4,
         noisy=with_symmetric(clean, {}, 10),
         backbone=BackboneSpec(
-            "test_resnet", weights="scratch", image_size=32, epochs=2 if quick else 8, batch_size=32,
+            "test_resnet", pretrained=False, image_size=32, epochs=2 if quick else 8, batch_size=32,
             learning_rate=3e-3, augment=("shift",),
         ),
         seeds=2 if quick else 3,
@@ -142,7 +142,7 @@ def images(images: Path, table: Path, features: Path, train: int, test: int, see
         test=np.arange(len(drawn)) >= train,
         noisy=with_symmetric(clean, column, len(classes)),
         backbone=BackboneSpec(
-            "test_resnet", weights="scratch", image_size=32, epochs=10, batch_size=64, learning_rate=3e-3
+            "test_resnet", pretrained=False, image_size=32, epochs=10, batch_size=64, learning_rate=3e-3
         ),
         seeds=seeds,
     )
@@ -222,7 +222,7 @@ def cells(report: Report, data: Data, name: str) -> dict[str, Any] | None:
             folds=0,
             seed=seed,
             device="cpu",
-            n_threads=parallel.count_threads(),
+            threads=parallel.count_threads(),
         )
         with Audit.open(folder / "audit") as opened:
             spec, arrays = prepare(opened, request)

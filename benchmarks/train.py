@@ -198,7 +198,7 @@ def measure_loop(rounds: int, side: int, batch: int, steps: int, n_threads: int)
     from labeltui.train.tuning import optimiser_for
 
     torch.set_num_threads(n_threads)
-    spec = BackboneSpec("resnet18", weights="scratch", epochs=1, batch_size=batch, augment=("shift", "flip"))
+    spec = BackboneSpec("resnet18", pretrained=False, epochs=1, batch_size=batch, augment=("shift", "flip"))
     with TemporaryDirectory() as folder:
         shop = Workshop(spec, batch * steps, side, Path(folder))
         trainer = shop.trainer(Recorder(np.ones(shop.n, bool), torch.device("cpu")))
@@ -264,7 +264,7 @@ def measure_recording(rounds: int, steps: int) -> dict[str, Any]:
             self.seconds += time.thread_time() - begin
 
     torch.set_num_threads(1)
-    spec = BackboneSpec("test_resnet", weights="scratch", epochs=1, batch_size=64)
+    spec = BackboneSpec("test_resnet", pretrained=False, epochs=1, batch_size=64)
     shares, costs = [], []
     with TemporaryDirectory() as folder:
         shop = Workshop(spec, 64 * steps, 32, Path(folder))
@@ -316,8 +316,8 @@ def measure_lag(seconds: float) -> dict[str, Any]:
             return [1000 * lag for lag, at in program.close() if begin < at < end]
 
         idle = watch(root / "idle")
-        backbone = BackboneSpec("resnet18", weights="scratch", image_size=96, epochs=1000, batch_size=32)
-        request = Request(backbone=backbone, labels="given", folds=0, n_threads=parallel.count_threads())
+        backbone = BackboneSpec("resnet18", pretrained=False, image_size=96, epochs=1000, batch_size=32)
+        request = Request(backbone=backbone, labels="given", folds=0, threads=parallel.count_threads())
         with Audit.open(audit) as opened:
             spec, arrays = prepare(opened, request)
         job = jobs.start(audit, spec, arrays)

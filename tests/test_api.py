@@ -150,7 +150,7 @@ class TestAudit:
                 audit.keep(audit.n)
             with pytest.raises(InputError, match="id of the audit"):
                 audit.keep("no such file")
-            with pytest.raises(UsageError, match="option of training"):
+            with pytest.raises(UsageError, match="option must be known"):
                 audit.train(epoch=3)
 
     def test_a_frame_needs_pandas_and_says_so(self, tmp_path: Path) -> None:

@@ -26,9 +26,10 @@ from labeltui import export as exporting
 from labeltui.embed import EmbedSpec
 from labeltui.embed.stream import validate_rows
 from labeltui.errors import InputError, UsageError
-from labeltui.head import HeadSpec
+from labeltui.options import keywords
 from labeltui.parallel import Cancel, Progress, StageProgress
 from labeltui.paths import OK
+from labeltui.pipeline import ScoringOptions
 from labeltui.sources import SourceOptions
 from labeltui.text import safe
 
@@ -102,14 +103,14 @@ def find_label_issues(
     pred_probs: ArrayLike | None = None,
     *,
     classes: Sequence[str | int] | None = None,
-    k: int = 10,
-    folds: int = 5,
-    duplicate_threshold: float | None = None,
-    seed: int = 0,
-    backend: str = "exact",
-    metric: str | None = None,
-    device: str = "auto",
-    threads: int | None = None,
+    k: int = ScoringOptions.k,
+    folds: int = ScoringOptions.folds,
+    duplicate_threshold: float | None = ScoringOptions.duplicate_threshold,
+    seed: int = ScoringOptions.seed,
+    backend: str = ScoringOptions.backend,
+    metric: str | None = ScoringOptions.metric,
+    device: str = EmbedSpec.device,
+    threads: int | None = ScoringOptions.threads,
     progress: StageProgress | None = None,
     cancel: Cancel | None = None,
 ) -> LabelIssues:
@@ -163,7 +164,7 @@ def find_label_issues(
         An option is out of range.
     Cancelled
     """
-    options = pipeline.ScoringOptions(
+    options = ScoringOptions(
         k=k,
         duplicate_threshold=duplicate_threshold,
         folds=folds,
@@ -350,10 +351,11 @@ class Audit(audits.Audit):
         JobError
             The run failed.
         """
-        from labeltui.train import jobs, request
+        from labeltui.train import jobs
+        from labeltui.train.plan import Request
 
         self.flush()
-        job = jobs.JobManager(self).start(request.from_options({"model": model, **options}))
+        job = jobs.JobManager(self).start(Request.of(model=model, **options))
         job = jobs.wait(job, progress)
         return self.refresh()
 
@@ -435,6 +437,7 @@ def open_audit(
     return opened
 
 
+@keywords(scanning.ScanOptions)
 def scan(
     source: PathLike,
     out: PathLike,
@@ -456,7 +459,7 @@ def scan(
     cancel : callable, optional
         Asked often; when it returns True, `Cancelled` is raised; finished parts are kept.
     **options
-        See `scan_options`.
+        Options of ``labeltui scan`` by their names with underscores; files as path-like, several names as a sequence.
 
     Returns
     -------
@@ -470,148 +473,8 @@ def scan(
         The data, the backbone, an option or the place of the audit cannot be used.
     Cancelled
     """
-    scanning.scan(Path(source), Path(out), scan_options(**options), progress, cancel)
+    scanning.scan(Path(source), Path(out), scanning.ScanOptions.of(**options), progress, cancel)
     return open_audit(out)
-
-
-def scan_options(
-    *,
-    model: str | None = None,
-    pretrained: bool = True,
-    checkpoint: PathLike | None = None,
-    model_args: Mapping[str, Any] | None = None,
-    image_size: int | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    interpolation: str | None = None,
-    crop_pct: float | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    threads: int | None = None,
-    path_column: str = "path",
-    label_column: str = "label",
-    split_column: str = "split",
-    image_root: PathLike | None = None,
-    split_level: bool | None = None,
-    labels: PathLike | None = None,
-    pred_probs: PathLike | None = None,
-    class_order: Sequence[str] | None = None,
-    classes: PathLike | None = None,
-    class_names: PathLike | None = None,
-    splits: Sequence[str] | None = None,
-    k: int = 10,
-    backend: str = "exact",
-    metric: str | None = None,
-    duplicate_threshold: float | None = None,
-    folds: int = 5,
-    head: HeadSpec | None = None,
-    seed: int = 0,
-    resume: bool | None = None,
-    shared: bool = False,
-    command: str = "",
-) -> scanning.ScanOptions:
-    """Gather the options of a scan; those of ``labeltui scan``.
-
-    Parameters
-    ----------
-    model : str, optional
-        A timm name such as ``resnet50``, ``torchvision/NAME``, or ``pixels`` (8 x 8 colours, for digits; the default).
-    pretrained : bool
-        Published weights, or random ones.
-    checkpoint : path-like, optional
-        Weights: ``.safetensors``, or a torch file of plain tensors.
-    model_args : mapping, optional
-        Passed to the model.
-    image_size : int, optional
-        Side in pixels.
-    mean, std : tuple of float, optional
-        Of pixels scaled to 0..1: one number, or three.
-    interpolation : str, optional
-    crop_pct : float, optional
-        Fraction of the shorter side that the centre crop keeps.
-    device, precision : str
-    batch_size, workers, threads : int, optional
-    path_column, label_column, split_column : str
-        Of a table.
-    image_root : path-like, optional
-        Where a table's relative paths start.
-    split_level : bool, optional
-        Whether the top directories are splits; None = look.
-    labels, pred_probs : path-like, optional
-        Labels of a ``.npy`` file; out-of-fold probabilities.
-    class_order : sequence of str, optional
-        Classes of the columns of `pred_probs`.
-    classes, class_names : path-like, optional
-        Files with more classes, and with display names.
-    splits : sequence of str, optional
-        Only these are scored.
-    k : int
-        Neighbours that CSG and votes count.
-    backend : {"exact", "cuda", "approximate"}
-    metric : {"cosine", "euclidean", "inner"}, optional
-        Of neighbours; None = cosine, and for ready embeddings the better of cosine and euclidean.
-    duplicate_threshold : float, optional
-        Least cosine of near-duplicates; 1 = identical ones only.
-    folds, seed : int
-        Of the classifier on embeddings.
-    head : HeadSpec, optional
-        That classifier.
-    resume : bool, optional
-        True demands an unfinished scan, False discards it.
-    shared : bool
-        Let the group of the audit's directory review it; by default nobody but its owner can.
-    command : str
-        For the record.
-
-    Raises
-    ------
-    UsageError
-        A value is out of range.
-    """
-    return scanning.ScanOptions(
-        source=SourceOptions(
-            path_column=path_column,
-            label_column=label_column,
-            split_column=split_column,
-            image_root=_path(image_root),
-            split_level=split_level,
-            labels=_path(labels),
-            pred_probs=_path(pred_probs),
-            class_order=None if class_order is None else list(class_order),
-        ),
-        embed=EmbedSpec(
-            model or "pixels",
-            pretrained=pretrained and checkpoint is None,
-            checkpoint=_path(checkpoint),
-            model_args=dict(model_args or {}),
-            image_size=image_size,
-            mean=mean,
-            std=std,
-            interpolation=interpolation,
-            crop_pct=crop_pct,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            workers=workers,
-        ),
-        model_named=model is not None,
-        splits=None if splits is None else tuple(splits),
-        classes=_path(classes),
-        class_names=_path(class_names),
-        k=k,
-        backend=backend,
-        metric=metric,
-        duplicate_threshold=duplicate_threshold,
-        folds=folds,
-        head=head or HeadSpec(),
-        seed=seed,
-        threads=threads,
-        resume=resume,
-        shared=shared,
-        command=command,
-    )
 
 
 def knn_graph(
@@ -655,10 +518,6 @@ def knn_graph(
         See `labeltui.graph.build`.
     """
     return graph.build(np.asarray(X), k, metric, backend, threads, progress, cancel, seed=seed)
-
-
-def _path(value: PathLike | None) -> Path | None:
-    return None if value is None else Path(value)
 
 
 def _class_values(class_ids: Sequence[bytes], integers: bool) -> NDArray[Any]:

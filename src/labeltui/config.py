@@ -22,36 +22,41 @@ import getpass
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from labeltui import files, paths
 from labeltui.errors import UsageError
+from labeltui.options import Option, option, options_of
 from labeltui.text import safe
 
 MOST_BYTES = 1 << 20
 GRAPHICS = ("auto", "kitty", "sixel", "blocks", "ascii")
+
+Section = TypeVar("Section", "Review", "Train")
 
 
 @dataclass(frozen=True)
 class Review:
     """Settings of the terminal UI."""
 
-    reviewer: str = ""
-    graphics: str = "auto"
-    theme: str = "labeltui-dark"
-    max_kbps: int = 0
+    reviewer: str = option("", "Signs the decisions.", shown="the login name")
+    graphics: str = option("auto", "How images are shown.", choices=GRAPHICS)
+    theme: str = option("labeltui-dark", "Colours; the palette of the terminal UI lists them.")
+    max_kbps: int = option(0, "Shrink previews to fit a slow line; 0: no limit.", least=0)
 
 
 @dataclass(frozen=True)
 class Train:
     """Settings of background fine-tuning."""
 
-    after: int = 20
-    launcher: str = ""
+    after: int = option(20, "Relabels that start a background training; 0: only by key.", least=0)
+    launcher: str = option(
+        "", "Put before the command line of a training process, such as srun --gres=gpu:1."
+    )
 
 
 @dataclass(frozen=True)
@@ -109,16 +114,8 @@ def load(path: Path | None = None) -> Config:
         raise UsageError("the settings file must be TOML", f"{safe(str(file))}: {safe(what)}") from None
     checker = _Checker(content)
     config = Config(
-        review=Review(
-            reviewer=checker.take(data, "review", "reviewer", str, Review.reviewer),
-            graphics=checker.take(data, "review", "graphics", str, Review.graphics, _one_of(GRAPHICS)),
-            theme=checker.take(data, "review", "theme", str, Review.theme),
-            max_kbps=checker.take(data, "review", "max_kbps", int, Review.max_kbps, _at_least(0)),
-        ),
-        train=Train(
-            after=checker.take(data, "train", "after", int, Train.after, _at_least(0)),
-            launcher=checker.take(data, "train", "launcher", str, Train.launcher),
-        ),
+        review=checker.take(data, "review", Review),
+        train=checker.take(data, "train", Train),
         keys=checker.take_keys(data),
         path=file,
     )
@@ -130,14 +127,6 @@ def load(path: Path | None = None) -> Config:
             "mend these lines, or remove them to get the defaults",
         )
     return config
-
-
-def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str | None]:
-    return lambda value: None if value in choices else f"must be one of {', '.join(choices)}"
-
-
-def _at_least(least: int) -> Callable[[Any], str | None]:
-    return lambda value: None if value >= least else f"must be {least} or more"
 
 
 class _Checker:
@@ -166,27 +155,17 @@ class _Checker:
                 section_line = number
         return section_line
 
-    def take(
-        self,
-        data: dict[str, Any],
-        section: str,
-        key: str,
-        kind: type,
-        default: Any,
-        require: Callable[[Any], str | None] | None = None,
-    ) -> Any:
+    def take(self, data: dict[str, Any], section: str, kind: type[Section]) -> Section:
         table = data.get(section, {})
-        if not isinstance(table, dict) or key not in table:
-            return default
-        value = table[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            name = {str: "text in quotes", int: "a whole number"}[kind]
-            self.faults.append((self.line(section, key), f"{section}.{key} must be {name}, it is {value!r}"))
-            return default
-        if require and (broken := require(value)):
-            self.faults.append((self.line(section, key), f"{section}.{key} {broken}, it is {value!r}"))
-            return default
-        return value
+        values: dict[str, Any] = {}
+        for name, setting in options_of(kind).items():
+            if isinstance(table, dict) and name in table:
+                if fault := _fault(table[name], setting):
+                    what = f"{section}.{name} {fault}, it is {table[name]!r}"
+                    self.faults.append((self.line(section, name), what))
+                else:
+                    values[name] = table[name]
+        return kind(**values)
 
     def take_keys(self, data: dict[str, Any]) -> dict[str, tuple[str, ...]]:
         table = data.get("keys", {})
@@ -218,6 +197,17 @@ class _Checker:
                     if key not in names:
                         what = f"there is no setting {section}.{key}{_guess(key, names)}"
                         self.faults.append((self.line(section, key), what))
+
+
+def _fault(value: Any, setting: Option) -> str:
+    """Say what a value of the file must be, if it is not that."""
+    if not issubclass(type(value), setting.kind) or isinstance(value, bool):
+        return {str: "must be text in quotes", int: "must be a whole number"}[setting.kind]
+    if setting.choices and value not in setting.choices:
+        return f"must be one of {', '.join(setting.choices)}"
+    if setting.least is not None and value < setting.least:
+        return f"must be {setting.least} or more"
+    return ""
 
 
 def _guess(word: str, known: list[str]) -> str:

@@ -32,6 +32,7 @@ from labeltui.errors import Cancelled, UsageError
 from labeltui.graph.build import BACKENDS
 from labeltui.head import HeadSpec
 from labeltui.metric import METRICS, choose_metric, uncentred
+from labeltui.options import option
 from labeltui.parallel import Cancel, Progress, StageProgress
 
 STORED_NEIGHBOURS = 50
@@ -54,22 +55,14 @@ class ScoringOptions:
 
     Attributes
     ----------
-    k : int
-        Neighbours that CSG, votes and evidence count; more are stored.
     duplicate_threshold : float, optional
-        Least cosine of near-duplicates, which count as one sample in folds and votes; None = the defaults of
-        `labeltui.duplicates.near_duplicates`, 1 = only identical samples are duplicates.
-    folds : int
-        Folds of the classifier on embeddings.
+        Near-duplicates count as one sample in folds and votes; None = the defaults of
+        `labeltui.duplicates.near_duplicates`.
     head : HeadSpec
-        That classifier.
-    seed : int
-        Of folds, classifier and intervals.
-    backend : str
-        Of the neighbour graph, see `labeltui.graph.build`.
+        The classifier on embeddings.
     metric : str, optional
-        By which neighbours are found, a key of `labeltui.metric.METRICS`; None is the cosine for the features of a
-        backbone, and tried out for ready embeddings.
+        A key of `labeltui.metric.METRICS`; None is the cosine for the features of a backbone, and tried out for ready
+        embeddings.
     threads : int, optional
         See `labeltui.parallel.count_threads`; never changes the result.
 
@@ -79,14 +72,21 @@ class ScoringOptions:
         A value is out of range.
     """
 
-    k: int = 10
-    duplicate_threshold: float | None = None
-    folds: int = 5
+    k: int = option(10, "Neighbours that CSG and votes count; more are stored.", "Scoring", flag="-k")
+    duplicate_threshold: float | None = option(
+        None, "Smallest cosine of near-duplicates; 1: identical images only.", "Scoring", shown="measured"
+    )
+    folds: int = option(5, "Folds of the out-of-fold classifier on embeddings.", "Scoring")
     head: HeadSpec = field(default_factory=HeadSpec)
-    seed: int = 0
-    backend: str = "exact"
-    metric: str | None = None
-    threads: int | None = None
+    seed: int = option(0, "Seed of folds, classifier and intervals.", "Scoring", shown="0")
+    backend: str = option("exact", "Of the neighbour graph.", "Scoring", choices=BACKENDS)
+    metric: str | None = option(
+        None, "By which neighbours are found.", "Scoring", choices=tuple(METRICS),
+        shown="cosine; of ready embeddings, the better of cosine and euclidean",
+    )  # fmt: skip
+    threads: int | None = option(
+        None, "CPU threads; never changes the result.", shown="all cores, or LABELTUI_THREADS"
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= STORED_NEIGHBOURS:

@@ -26,16 +26,16 @@ from tests import runs
 from tests.factories import make_audit
 
 TINY = BackboneSpec(
-    "test_resnet", weights="scratch", image_size=16, epochs=2, batch_size=32, learning_rate=3e-3, augment=()
+    "test_resnet", pretrained=False, image_size=16, epochs=2, batch_size=32, learning_rate=3e-3, augment=()
 )
 
 
 def prepared(path: Path, backbone: BackboneSpec = TINY, **asked: Any) -> Path:
-    return runs.prepared(path, backbone=backbone, **{"n_threads": 1, **asked})
+    return runs.prepared(path, backbone=backbone, **{"threads": 1, **asked})
 
 
 def head_run(path: Path) -> Path:
-    return runs.prepared(path, n_threads=1)
+    return runs.prepared(path, threads=1)
 
 
 def finished(directory: Path) -> jobs.Job:

@@ -15,7 +15,7 @@ from labeltui.errors import UsageError
 from tests.factories import make_audit
 
 MODEL = (
-    *("--model", "test_resnet", "--scratch", "--image-size", 16, "--epochs", 1),
+    *("--model", "test_resnet", "--no-pretrained", "--image-size", 16, "--epochs", 1),
     *("--augment", "none", "--threads", 1, "--folds", 0),
 )
 
@@ -60,7 +60,7 @@ def test_options_that_do_not_go_together(tmp_path: Path) -> None:
     path = make_audit(tmp_path)
     for options, word in (
         (["--epochs", "3"], "--model"),
-        (["--model", "test_resnet", "--scratch", "--checkpoint", "x"], "--scratch"),
+        (["--model", "test_resnet", "--no-pretrained", "--checkpoint", "x"], "--no-pretrained"),
         (["--model", "test_resnet", "--augment", "flip,cut"], "--augment"),
         (["--model", "test_resnet", "--model-arg", "x"], "KEY=VALUE"),
     ):

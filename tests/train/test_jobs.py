@@ -109,7 +109,7 @@ def test_the_same_spec_gives_the_same_bytes(tmp_path: Path) -> None:
     path = make_audit(tmp_path)
     results = []
     for number in range(2):
-        directory = prepared(path, n_threads=number + 1)
+        directory = prepared(path, threads=number + 1)
         assert child.run(directory) == "done", jobs.read(directory).message
         results.append(directory / "result.h5")
     with store.H5(results[0]) as a, store.H5(results[1]) as b:

@@ -196,7 +196,7 @@ def test_a_launcher_on_another_host_may_wait_for_days(tmp_path: Path) -> None:
 
 
 def test_what_a_run_was_told_stands_beside_it(tmp_path: Path) -> None:
-    assert TINY.weights == "scratch"
+    assert not TINY.pretrained
     directory = prepared(make_audit(tmp_path))
     launch.launch(directory, "true", minutes=3.0)  # the launcher is a command that ignores the rest
     told = json.loads((directory / "launch.json").read_text())

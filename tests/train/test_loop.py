@@ -53,7 +53,7 @@ def context(**changes: Any) -> TrainingContext:
     names = Names(np.zeros(0, np.uint8), np.zeros(N + 1, np.int64))
     images = TrainingImages(ArrayImages(Path("none"), None, array), names, Transform(8, 8), np.arange(N), 2)
     images.read(lambda fraction: None, lambda: False)
-    spec = BackboneSpec("small", weights="scratch", epochs=3, batch_size=16, augment=())
+    spec = BackboneSpec("small", pretrained=False, epochs=3, batch_size=16, augment=())
     made = TrainingContext(
         spec=spec,
         images=images,

@@ -20,7 +20,7 @@ from tests.factories import make_audit
 from tests.runs import prepared
 
 SMALL = BackboneSpec(
-    "test_resnet", weights="scratch", image_size=16, epochs=2, batch_size=32, augment=(), learning_rate=3e-3
+    "test_resnet", pretrained=False, image_size=16, epochs=2, batch_size=32, augment=(), learning_rate=3e-3
 )
 
 

@@ -5,29 +5,44 @@ from __future__ import annotations
 import gc
 import shlex
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from labeltui.cli._common import PATH
+from labeltui.cli._options import OptionsCommand, given
 from labeltui.errors import UsageError
 
 
-@click.command()
+@click.command(cls=OptionsCommand, options="labeltui.config:Review")
 @click.argument("audit", type=PATH)
-@click.option("--reviewer", help="Signs the decisions; default: the setting, else the login name.")
-@click.option("--graphics", help="auto, kitty, sixel, blocks or ascii.")
-@click.option("--max-kbps", type=int, help="Shrink previews to fit a slow line.")
 @click.option("--source", type=PATH, help="Where the data lies now, if it was moved since the scan.")
 @click.option("--read-only", is_flag=True, help="Open for reading; works during someone's review.")
-def review(audit: Path, **given: Any) -> None:
-    """Open the terminal UI on AUDIT (also: labeltui AUDIT)."""
-    open_review(audit, **given)
+def review(audit: Path, source: Path | None, read_only: bool, **options: Any) -> None:
+    """Open the terminal UI on AUDIT (also: labeltui AUDIT).
+
+    What is not given here is as in the settings file.
+    """
+    open_review(audit, source, read_only, given(options))
 
 
-def open_review(audit: Path, **given: Any) -> None:
-    """Run the terminal UI on an audit with these options of ``labeltui review``."""
+def open_review(
+    audit: Path, source: Path | None = None, read_only: bool = False, options: Mapping[str, Any] | None = None
+) -> None:
+    """Run the terminal UI on an audit.
+
+    Parameters
+    ----------
+    audit : Path
+    source : Path, optional
+        Where the data lies now, if it was moved since the scan.
+    read_only : bool
+    options : mapping, optional
+        Settings of `labeltui.config.Review` that replace those of the settings file.
+    """
     # What is made until the first screen stands (modules, classes, styles) lives as long as the program: looking
     # through it for garbage takes a tenth of the start. The first screen switches it on again.
     gc.disable()
@@ -41,13 +56,14 @@ def open_review(audit: Path, **given: Any) -> None:
             f"labeltui status {shlex.quote(str(audit))} works without",
         )
     settings = config.load()
+    settings = replace(settings, review=replace(settings.review, **(options or {})))
     lines = app.run(
         audit,
-        reviewer=given.get("reviewer") or settings.reviewer,
-        graphics=given.get("graphics") or settings.review.graphics,
-        source=given.get("source"),
-        max_kbps=given.get("max_kbps") or settings.review.max_kbps or None,
-        read_only=bool(given.get("read_only")),
+        reviewer=settings.reviewer,
+        graphics=settings.review.graphics,
+        source=source,
+        max_kbps=settings.review.max_kbps or None,
+        read_only=read_only,
         keys=settings.keys,
         theme=settings.review.theme,
         train_after=settings.train.after,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labeltui.cli._common import PATH, print_json
+from labeltui.cli._options import OptionsCommand, given
 from labeltui.errors import AuditBusy
 from labeltui.progress import ProgressLine
 
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
     from labeltui.train.jobs import Job
 
 
-@click.command()
+@click.command(
+    cls=OptionsCommand,
+    options="labeltui.train.plan:Request",
+    examples={
+        "Source": "train my.audit --labels corrected.csv:label --held-out 0.1",
+        "Model": "train my.audit --model densenet121 --image-size 224",
+        "Training": "train my.audit --model resnet18 --epochs 20 --augment shift,flip,crop",
+        "Scoring": "train my.audit --model resnet18 --folds 3 --self-calibrate 0.05",
+        "Run": "train my.audit --background --device cuda",
+    },
+)
 @click.argument("audit", type=PATH)
 @click.option("--background", is_flag=True, help="Start it and return; it survives this terminal.")
 @click.option("--queue", is_flag=True, help="Wait for runs that are active, instead of refusing.")
@@ -27,47 +38,7 @@ if TYPE_CHECKING:
     metavar="RUN",
     help="Resume a run by its number or id; its spec holds, other options do not.",
 )
-@click.option(
-    "--model", help="Fine-tune this timm backbone on the images; default: the head on the embedding."
-)
-@click.option("--checkpoint", type=PATH, help="Begin with these weights.")
-@click.option("--scratch", is_flag=True, help="Begin with random weights.")
-@click.option("--model-arg", "model_args", multiple=True, metavar="KEY=VALUE", help="Passed to the model.")
-@click.option("--labels", default="current", show_default=True, help="current, given, or TABLE:COLUMN.")
-@click.option("--weights", default="", help="Of samples: score, cleannet, or TABLE:COLUMN.")
-@click.option("--splits", help="Train only on these splits, with commas.")
-@click.option(
-    "--held-out", default="", help="A split or a fraction, to measure on.  [default: 0.1 without folds]"
-)
-@click.option("--folds", type=int, help="Out-of-fold probabilities re-rank the queue; 0 trains one model.")
-@click.option(
-    "--self-calibrate",
-    type=float,
-    default=0.0,
-    metavar="SHARE",
-    help="Corrupt this fraction of the labels, in this run only, to calibrate the dynamics score.",
-)
-@click.option("--seed", default=0, show_default=True, help="Of folds, weights and batches.")
-@click.option("--threads", "n_threads", type=int, help="Default: all cores but one.")
-@click.option("--image-size", type=int, help="Side in pixels.")
-@click.option("--epochs", type=int)
-@click.option("--batch-size", type=int, help="Samples of one step.")
-@click.option("--micro-batch", type=int, help="Samples of one pass, as memory allows.")
-@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]))
-@click.option("--learning-rate", type=float)
-@click.option("--layer-decay", type=float, help="Each stage below learns this much slower.")
-@click.option("--freeze", type=int, help="Stages that do not learn; -1: all but the classifier.")
-@click.option("--weight-decay", type=float)
-@click.option("--label-smoothing", type=float)
-@click.option("--drop-rate", type=float)
-@click.option("--augment", help="none, or of shift, flip, crop, rand, erase, with commas.")
-@click.option("--ema", type=float, help="Decay of the moving average of the weights.")
-@click.option("--patience", type=int, help="Stop after so many epochs without a better loss.")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]))
-@click.option("--clean-pass", is_flag=True, default=None, help="Also record dynamics without augmentation.")
-@click.option("--reembed", is_flag=True, default=None, help="Make the tuned features the audit's embedding.")
 @click.option("--source", type=PATH, help="Where the data lies now, if it was moved since the scan.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def train(
     audit: Path,
     background: bool,
@@ -75,7 +46,7 @@ def train(
     minutes: float,
     resume_id: str | None,
     source: Path | None,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Train on AUDIT's labels in the background, measure, and re-rank the flags.
 
@@ -84,17 +55,18 @@ def train(
     """
     from labeltui import config
     from labeltui.audit import Audit
-    from labeltui.train import jobs, request
+    from labeltui.train import jobs
+    from labeltui.train.plan import Request
 
     settings = config.load()
-    options: dict[str, Any] = {"minutes": minutes, "queue": queue}
+    when: dict[str, Any] = {"minutes": minutes, "queue": queue}
     if resume_id is not None:
-        job = jobs.resume(audit, resume_id, launcher=settings.train.launcher, **options)
+        job = jobs.resume(audit, resume_id, launcher=settings.train.launcher, **when)
     else:
         # Somebody may be reviewing it: the job needs the labels as they are, and writes nothing of the audit's own.
         with Audit.open(audit, read_only=True, source_root=source) as opened:
-            asked = request.from_options(given)
-            job = jobs.JobManager(opened, launcher=settings.train.launcher).start(asked, **options)
+            asked = Request.of(**given(options))
+            job = jobs.JobManager(opened, launcher=settings.train.launcher).start(asked, **when)
     click.echo(f"run {job.id}", err=True)
     if job.warning:
         click.echo(f"warning: {job.warning}", err=True)

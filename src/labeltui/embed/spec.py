@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from labeltui.embed.transform import INTERPOLATIONS
 from labeltui.errors import UsageError
+from labeltui.options import option, split_numbers
 from labeltui.text import safe
 
 SCALE = "of pixels scaled to 0..1 (divide constants of pixels up to 255 by 255)"
@@ -21,52 +22,56 @@ CPU_BATCH = 64  # samples in a block on a CPU
 class EmbedSpec:
     """A backbone and how to run it.
 
-    Attributes
-    ----------
-    model : str
-        A timm name, ``torchvision/NAME``, or ``pixels``.
-    pretrained : bool
-        Load the published weights, from the cache or the network.
-    checkpoint : Path, optional
-        Load weights from this file instead; safetensors, or a torch file of plain tensors.
-    model_args : mapping
-        Keyword arguments of the model's constructor.
-    image_size : int, optional
-        Side of the square input in pixels. Without `crop_pct` the whole image is resized to it.
-    mean, std : tuple of float, optional
-        Per channel, or one for all; of pixels scaled to 0..1.
-    interpolation : str, optional
-        One of `labeltui.embed.transform.INTERPOLATIONS`.
-    crop_pct : float, optional
-        Fraction of the shorter side that the centre crop keeps.
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    batch_size : int, optional
-        Samples in a block; by default 64 on a CPU, the largest that fits on a GPU.
-    precision : str
-        ``auto`` is float32 on a CPU and float16 where it is safe (mixed precision) on a GPU.
-    workers : int, optional
-        Decoding processes; 0 decodes in this process, None is one per thread.
-
     Raises
     ------
     UsageError
         A value is out of its range.
     """
 
-    model: str
-    pretrained: bool = True
-    checkpoint: Path | None = None
-    model_args: Mapping[str, object] = field(default_factory=dict)
-    image_size: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    interpolation: str | None = None
-    crop_pct: float | None = None
-    device: str = "auto"
-    batch_size: int | None = None
-    precision: str = "auto"
-    workers: int | None = None
+    model: str = option(
+        "pixels",
+        "A timm name such as resnet50, torchvision/NAME, or pixels (8 x 8 colours, for digits).",
+        "Model",
+    )
+    pretrained: bool = option(
+        True, "Published weights, from the cache or the network, or random ones.", "Model", shown="published"
+    )
+    checkpoint: Path | None = option(
+        None, "Weights from a file: .safetensors, or a torch file of plain tensors.", "Model"
+    )
+    model_args: Mapping[str, object] = option(
+        dict, "Keyword arguments of the model; repeatable.", "Model",
+        flag="--model-arg", metavar="KEY=VALUE", parse=lambda items: parse_model_args(items), multiple=True,
+    )  # fmt: skip
+    image_size: int | None = option(
+        None,
+        "Side in pixels; without --crop-pct the whole image is resized to it.",
+        "Model",
+        shown="the model's",
+    )
+    mean: tuple[float, ...] | None = option(
+        None, "Of pixels scaled to 0..1: one number, or three with commas.", "Model",
+        shown="the model's", parse=split_numbers, metavar="NUMBERS",
+    )  # fmt: skip
+    std: tuple[float, ...] | None = option(
+        None, "Like --mean.", "Model", shown="the model's", parse=split_numbers, metavar="NUMBERS"
+    )
+    interpolation: str | None = option(None, "bicubic, bilinear, ...", "Model", shown="the model's")
+    crop_pct: float | None = option(
+        None, "Fraction of the shorter side that the centre crop keeps.", "Model", shown="the model's"
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", "Model")
+    batch_size: int | None = option(
+        None, "Images in a block.", "Model", shown=f"{CPU_BATCH} on a CPU, found by trial on a GPU"
+    )
+    precision: str = option(
+        "auto",
+        "auto, float32, float16 or bfloat16; auto is float32 on a CPU, and mixed where it is safe on a GPU.",
+        "Model",
+    )
+    workers: int | None = option(
+        None, "Decoding processes; 0 decodes in this process.", "Model", shown="one a thread"
+    )
 
     def __post_init__(self) -> None:
         checks = [
@@ -113,9 +118,9 @@ class EmbedSpec:
                 self.device,
             ),
         ]  # fmt: skip
-        for wrong, option, requirement, got in checks:
+        for wrong, name, requirement, got in checks:
             if wrong:
-                raise UsageError(f"{option} must be {requirement}", f"got {safe(str(got))}")
+                raise UsageError(f"{name} must be {requirement}", f"got {safe(str(got))}")
 
 
 def parse_model_args(items: Iterable[str]) -> dict[str, object]:

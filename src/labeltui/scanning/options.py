@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from labeltui.embed import EmbedSpec
+from labeltui.options import build, option, part, split_names
 from labeltui.pipeline import ScoringOptions
 from labeltui.sources import SourceOptions
 
@@ -25,12 +27,8 @@ class ScanOptions(ScoringOptions):
         The backbone; ignored where the source brings its own embeddings.
     splits : tuple of str, optional
         Splits that take part in graph, duplicate groups, CSG, folds and flags; None = all samples.
-    classes, class_names : Path, optional
-        Files with more classes, and with display names.
     resume : bool, optional
         None resumes an unfinished scan if there is one; True requires one; False discards it.
-    shared : bool
-        Let the group of the audit's directory read and write the audit; by default nobody but its owner can.
     command : str
         The command line, for scan.json.
     model_named : bool
@@ -38,12 +36,32 @@ class ScanOptions(ScoringOptions):
         smoke test.
     """
 
-    source: SourceOptions = field(default_factory=SourceOptions)
-    embed: EmbedSpec = field(default_factory=lambda: EmbedSpec("pixels"))
-    splits: tuple[str, ...] | None = None
-    classes: Path | None = None
-    class_names: Path | None = None
-    resume: bool | None = None
-    shared: bool = False
+    source: SourceOptions = part(SourceOptions)
+    embed: EmbedSpec = part(EmbedSpec)
+    splits: tuple[str, ...] | None = option(
+        None, "Only these splits are scored, with commas.", "Source", shown="all", parse=split_names
+    )
+    classes: Path | None = option(None, "File with more classes, one a line.", "Source")
+    class_names: Path | None = option(None, "File with display names: id,name a line.", "Source")
+    resume: bool | None = option(
+        None,
+        "Demand, or discard, an unfinished scan.",
+        flag="--resume/--restart",
+        shown="resume if there is one",
+    )
+    shared: bool = option(False, "Let the group of the directory review it; otherwise only you can read it.")
     command: str = ""
     model_named: bool = True
+
+    @classmethod
+    def of(cls, **options: Any) -> ScanOptions:
+        """Make the options of a scan from keywords: those of ``labeltui scan``, and what the dataclasses have beside.
+
+        Raises
+        ------
+        UsageError
+            An option is unknown or out of range.
+        """
+        if options.get("model") is None:  # as if it were not given
+            options = {"model_named": False, **{name: options[name] for name in options if name != "model"}}
+        return build(cls, options)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from labeltui.errors import SourceError
+from labeltui.options import option, split_names
 from labeltui.sources.images import Images
 from labeltui.sources.levels import find_levels
 from labeltui.text import different, fold, safe
@@ -28,48 +29,46 @@ SHOWN = 20  # faults or names listed before "and 12 more"
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How to read what was given; docs/sources.md explains each for users.
+    """How to read what was given; docs/sources.md explains each for users, and the options say the rest.
 
     Attributes
     ----------
     kind : str, optional
         Name of a kind (a key of `KINDS`); None looks at the path.
-    path_column, label_column : str
-        Columns of a table.
     split_column : str, optional
-        Column of a table; the default ``"split"`` need not exist, any other name must. None uses no splits.
+        The default ``"split"`` need not exist, any other name must. None uses no splits.
     delimiter : str, optional
         One character; None goes by the file's suffix and header.
-    image_root : Path, optional
-        Where the relative paths of a table or of an array file's ids start; None means the file's directory.
     split_level : bool, optional
-        Whether the top directories of a tree are splits; None decides by their names.
-    labels : Path, optional
-        Labels of an array file that holds none: ``.npy``, a text file with one label a line, or a table.
+        None decides by the names of the directories.
     images_key, embeddings_key, labels_key, ids_key, paths_key, splits_key : str
         Names of the arrays in an ``.npz`` file.
-    pred_probs : Path, optional
-        Out-of-fold probabilities of the given samples.
-    class_order : sequence of str or bytes, optional
-        Classes of the columns of `pred_probs`, when that file does not say them itself.
     """
 
     kind: str | None = None
-    path_column: str = "path"
-    label_column: str = "label"
-    split_column: str | None = "split"
+    path_column: str = option("path", "Of a table.", "Source")
+    label_column: str = option("label", "Of a table.", "Source")
+    split_column: str | None = option("split", "Of a table; need not exist.", "Source")
     delimiter: str | None = None
-    image_root: Path | None = None
-    split_level: bool | None = None
-    labels: Path | None = None
+    image_root: Path | None = option(
+        None, "Where relative paths of a table start.", "Source", shown="its directory"
+    )
+    split_level: bool | None = option(
+        None, "Whether the top directories are splits.", "Source", shown="by name"
+    )
+    labels: Path | None = option(None, "Labels of a .npy file: .npy, a table, or one a line.", "Source")
     images_key: str = "images"
     embeddings_key: str = "embeddings"
     labels_key: str = "labels"
     ids_key: str = "ids"
     paths_key: str = "paths"
     splits_key: str = "splits"
-    pred_probs: Path | None = None
-    class_order: Sequence[str | bytes] | None = None
+    pred_probs: Path | None = option(
+        None, "Your own out-of-fold probabilities: .npy, .npz or a table.", "Source"
+    )
+    class_order: Sequence[str | bytes] | None = option(
+        None, "Classes of the columns of --pred-probs, with commas.", "Source", parse=split_names
+    )
 
 
 class Source(Protocol):

@@ -115,8 +115,8 @@ class _BackboneJob:
         self.n_classes = len(task.audit.class_ids)
         self.embed = EmbedSpec(
             spec.model,
-            pretrained=spec.weights == "pretrained",
-            checkpoint=None if spec.weights in ("pretrained", "scratch") else Path(spec.weights),
+            pretrained=spec.pretrained,
+            checkpoint=None if spec.checkpoint is None else Path(spec.checkpoint),
             model_args={**({"drop_rate": spec.drop_rate} if spec.drop_rate else {}), **spec.model_args},
             image_size=spec.image_size,
         )
@@ -483,5 +483,6 @@ class _BackboneJob:
 
 
 def _describe_weights(spec: BackboneSpec) -> str:
-    description = {"pretrained": "pretrained (published weights)", "scratch": "random (from scratch)"}
-    return description.get(spec.weights, f"checkpoint {Path(spec.weights).name}")
+    if spec.checkpoint is not None:
+        return f"checkpoint {Path(spec.checkpoint).name}"
+    return "pretrained (published weights)" if spec.pretrained else "random (from scratch)"

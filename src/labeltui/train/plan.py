@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from labeltui import head, noise, parallel, paths, store
 from labeltui.errors import JobError, UsageError
 from labeltui.head import HeadSpec
+from labeltui.options import build, option, options_of, part, split_names
 from labeltui.sources.images import Images, NoImages
 from labeltui.text import safe
 from labeltui.train.columns import read_column, split_name
-from labeltui.train.spec import HELD_OUT, OUT, TRAIN, BackboneSpec, TrainSpec, array_hash, label_hash
+from labeltui.train.spec import HELD_OUT, OUT, PRESETS, TRAIN, BackboneSpec, TrainSpec, array_hash, label_hash
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit
@@ -36,39 +37,63 @@ class Request:
     head : HeadSpec
         How heads on the embedding are trained.
     labels : str
-        ``current`` (given with the decisions, without the excluded samples), ``given``, or ``TABLE:COLUMN``.
+        ``current`` is given with the decisions, without the excluded samples.
     weights : str
         Empty, ``score`` (the probability that the label is right), ``cleannet`` (the cosine of the sample and
         its class, at least 0), 1 for reviewed samples; or ``TABLE:COLUMN`` of numbers.
-    splits : tuple of str
-        Train only on these; empty = on every scored sample.
-    held_out : str
-        A split, a fraction such as ``0.1``, or empty: no held-out samples with folds, a tenth without.
     held_out_seed : int
         Of a fraction. Independent of `seed`, so that runs with different seeds are measured on the same samples.
-    folds : int, optional
-        By default 5 for the head and 3 for a backbone; 0 trains one model on everything not held out.
-    seed : int
-    self_calibrate : float
-        Fraction of the training labels that this run alone replaces by wrong ones, so that the dynamics score can
-        be calibrated on known errors; 0 is none.
-    device : str
-    n_threads : int, optional
-        By default all cores but one, which is left to the terminal UI.
     """
 
-    backbone: BackboneSpec | None = None
     head: HeadSpec = field(default_factory=HeadSpec)
-    labels: str = "current"
-    weights: str = ""
-    splits: tuple[str, ...] = ()
-    held_out: str = ""
+    labels: str = option("current", "current, given, or TABLE:COLUMN.", "Source")
+    weights: str = option("", "Of samples: score, cleannet, or TABLE:COLUMN.", "Source", shown="equal")
+    splits: tuple[str, ...] = option(
+        (),
+        "Train only on these splits, with commas.",
+        "Source",
+        shown="all that are scored",
+        parse=split_names,
+    )
+    held_out: str = option(
+        "", "A split or a fraction to measure on, or none.", "Source", shown="none with folds, 0.1 without"
+    )
     held_out_seed: int = 0
-    folds: int | None = None
-    seed: int = 0
-    self_calibrate: float = 0.0
-    device: str = "auto"
-    n_threads: int | None = None
+    folds: int | None = option(
+        None,
+        "Out-of-fold probabilities renew the scores; 0 trains one model on all that is not held out.",
+        "Scoring",
+        shown="5, with a backbone 3",
+    )
+    seed: int = option(0, "Of folds, weights and batches.", "Training", shown="0")
+    self_calibrate: float = option(
+        0.0,
+        "Corrupt this fraction of the labels, in this run only, to calibrate the dynamics score on known errors.",
+        "Scoring",
+        metavar="FRACTION",
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.")
+    threads: int | None = option(None, "CPU threads.", shown="all cores but one, left to the terminal UI")
+    backbone: BackboneSpec | None = part(BackboneSpec, needs="model")
+
+    @classmethod
+    def of(cls, **options: Any) -> Request:
+        """Make a request from keywords: the options of ``labeltui train``, and what the dataclasses have beside.
+
+        Raises
+        ------
+        UsageError
+            An option is unknown or out of range, or goes with a backbone and none is named.
+        """
+        model = options.pop("model", None)
+        if model is not None:
+            options = {**PRESETS.get(model, {}), **options, "model": model}
+        elif extra := [each for each in options_of(BackboneSpec).values() if each.name in options]:
+            raise UsageError(
+                "these options go with --model",
+                f"got {', '.join(each.flags[0] for each in extra)} without it",
+            )
+        return build(cls, options)
 
 
 def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArray[Any]]]:
@@ -134,7 +159,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         folds=folds,
         seed=request.seed,
         device=request.device,
-        threads=request.n_threads or max(1, parallel.count_threads() - 1),
+        threads=request.threads or max(1, parallel.count_threads() - 1),
         labels=request.labels,
         held_out=source,
         roles_sha256=array_hash(roles, "u1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeltui import files
+from labeltui.embed import parse_model_args
 from labeltui.errors import JobError, UsageError
 from labeltui.head import HeadSpec
+from labeltui.options import option, split_names
 from labeltui.text import safe
 
 FORMAT = 1
@@ -28,76 +31,95 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def _augmentations(text: str) -> tuple[str, ...]:
+    return () if text == "none" else split_names(text)
+
+
 @dataclass(frozen=True)
 class BackboneSpec:
     """How a backbone is fine-tuned.
 
     Attributes
     ----------
-    model : str
-        A timm name.
-    weights : str
-        ``pretrained``, ``scratch``, or the path of a checkpoint.
-    model_args : mapping
-        Keyword arguments of the model's constructor.
-    image_size : int, optional
-        Side of the square input; the model's own by default.
-    epochs : int
-    batch_size : int
-        Samples of one optimiser step.
-    micro_batch : int, optional
-        Samples of one pass; their gradients are added up. By default as many as fit.
-    optimizer : {"adamw", "sgd"}
-        SGD is with Nesterov's momentum 0.9.
-    learning_rate : float
-        Peak of the cosine schedule, for the classifier and, by `layer_decay`, the layers below.
-    layer_decay : float
-        Each group of layers below the classifier learns this much slower than the one above.
-    freeze : int
-        Groups of layers, from the input, that do not learn; -1 is all but the classifier.
     warmup : float
-        Share of the steps in which the learning rate rises.
-    weight_decay, label_smoothing, drop_rate : float
-    augment : tuple of str
-        Parts of `AUGMENTATIONS`.
-    ema : float
-        Decay of the moving average of the weights that is used to predict; 0 is none.
-    patience : int
-        Stop after so many epochs without a better loss on a tenth of the training samples that is kept
-        back for it, and go back to the best epoch; 0 is never.
-    precision : {"auto", "float32", "bfloat16", "float16"}
-        "auto" is mixed precision on CUDA and float32 on a CPU.
-    clean_pass : bool
-        After each epoch also record the dynamics of the training samples without augmentation.
-    reembed : bool
-        Write the tuned features as a new embedding, with its graph and scores.
+        Fraction of the steps in which the learning rate rises.
+
+    Raises
+    ------
+    UsageError
+        A value is out of its range.
     """
 
-    model: str
-    weights: str = "pretrained"
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    image_size: int | None = None
-    epochs: int = 10
-    batch_size: int = 64
-    micro_batch: int | None = None
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
-    layer_decay: float = 1.0
-    freeze: int = 0
+    model: str = option(
+        "",
+        "Fine-tune this timm backbone on the images.",
+        "Model",
+        shown="the classifier on the stored embedding",
+    )
+    pretrained: bool = option(
+        True, "Begin with published weights, or random ones.", "Model", shown="published"
+    )
+    checkpoint: str | None = option(
+        None, "Begin with these weights.", "Model", parse=os.path.abspath, metavar="FILE"
+    )
+    model_args: Mapping[str, Any] = option(
+        dict, "Keyword arguments of the model; repeatable.", "Model",
+        flag="--model-arg", metavar="KEY=VALUE", parse=parse_model_args, multiple=True,
+    )  # fmt: skip
+    image_size: int | None = option(None, "Side in pixels.", "Model", shown="the model's")
+    epochs: int = option(10, "Passes over the training samples.", "Training")
+    batch_size: int = option(64, "Samples of one step.", "Training")
+    micro_batch: int | None = option(
+        None, "Samples of one pass, whose gradients are added up.", "Training", shown="as many as fit"
+    )
+    optimizer: str = option(
+        "adamw", "SGD has Nesterov's momentum of 0.9.", "Training", choices=("adamw", "sgd")
+    )
+    learning_rate: float = option(1e-3, "Peak of the cosine schedule.", "Training")
+    layer_decay: float = option(
+        1.0, "Each group of layers learns this much slower than the one above it.", "Training"
+    )
+    freeze: int = option(
+        0,
+        "Groups of layers, from the input, that do not learn; -1: all but the classifier.",
+        "Training",
+        shown="0",
+    )
     warmup: float = 0.1
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    drop_rate: float = 0.0
-    augment: tuple[str, ...] = ("shift", "flip")
-    ema: float = 0.0
-    patience: int = 0
-    precision: str = "auto"
-    clean_pass: bool = False
-    reembed: bool = False
+    weight_decay: float = option(0.05, "Of the weights, not of biases and norms.", "Training")
+    label_smoothing: float = option(0.1, "Probability spread over all classes.", "Training")
+    drop_rate: float = option(0.0, "Dropout before the classifier.", "Training", shown="0")
+    augment: tuple[str, ...] = option(
+        ("shift", "flip"),
+        "none, or of shift, flip, crop, rand, erase, with commas.",
+        "Training",
+        parse=_augmentations,
+    )
+    ema: float = option(
+        0.0, "Decay of the moving average of the weights that predicts; 0: none.", "Training", shown="0"
+    )
+    patience: int = option(
+        0,
+        "Stop after so many epochs without a better loss on a tenth kept back, and return to the best; 0: never.",
+        "Training",
+        shown="0",
+    )
+    precision: str = option(
+        "auto",
+        "auto is mixed precision on CUDA, and float32 on a CPU.",
+        "Training",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    clean_pass: bool = option(False, "Also record dynamics without augmentation after each epoch.", "Scoring")
+    reembed: bool = option(
+        False, "Make the tuned features the audit's embedding, with graph and scores.", "Scoring"
+    )
 
     def __post_init__(self) -> None:
         checks = [
             (bool(self.model.strip()), "--model", "a timm name", self.model),
+            (self.pretrained or self.checkpoint is None, "--checkpoint", "left out with --no-pretrained",
+             self.checkpoint),
             (self.epochs >= 1, "--epochs", "at least 1", self.epochs),
             (self.batch_size >= 2, "--batch-size", "at least 2", self.batch_size),
             (self.micro_batch is None or self.micro_batch >= 1, "--micro-batch", "at least 1", self.micro_batch),
@@ -116,9 +138,9 @@ class BackboneSpec:
             (self.precision in ("auto", "float32", "bfloat16", "float16"), "--precision",
              "auto, float32, bfloat16 or float16", self.precision),
         ]  # fmt: skip
-        for holds, option, requirement, got in checks:
+        for holds, name, requirement, got in checks:
             if not holds:
-                raise UsageError(f"{option} must be {requirement}", f"got {safe(str(got))}")
+                raise UsageError(f"{name} must be {requirement}", f"got {safe(str(got))}")
 
 
 @dataclass(frozen=True)
