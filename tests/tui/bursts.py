@@ -99,10 +99,10 @@ def wheel(column: int, row: int, down: bool) -> str:
     return f"\x1b[<{65 if down else 64};{column + 1};{row + 1}M"
 
 
-def random_burst(rng: random.Random, mouse: bool = True) -> list[str]:
-    """Return 2 to 200 keys, mostly few; with `mouse` one key in six of every third burst is a click."""
+def random_burst(rng: random.Random) -> list[str]:
+    """Return 2 to 200 keys, mostly few; in every third burst one in six is a click, and one in twelve a step of the wheel."""
     length = round(2 * 100 ** (rng.random() ** 8))
-    clicks = mouse and rng.random() < 1 / 3
+    clicks = rng.random() < 1 / 3
     return [
         click(rng.randrange(80), rng.randrange(24))
         if clicks and rng.random() < 1 / 6

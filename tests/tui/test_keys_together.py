@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories import make_audit
-from tests.tui.bursts import click, differences, random_burst, review
+from tests.tui.bursts import click, differences, random_burst, review, wheel
 
 NAMED = (
     *(
@@ -36,6 +36,10 @@ CLICKED = (
     ["g", click(10, 6), "d"],
     [click(5, 4), click(5, 4), "d", click(5, 2), click(QUEUE, 4), "j", "x"],
     ["j", click(QUEUE, 8), "k", "d", click(QUEUE, 8), click(QUEUE, 8), "1"],
+    ["g", wheel(16, 16, down=True), click(9, 4), "d"],
+    [";", click(41, 14), "\r", "z"],
+    ["g", wheel(39, 14, down=True), click(74, 4), "d"],
+    [click(51, 12), "w", click(30, 12), "x"],
 )
 
 
@@ -59,7 +63,7 @@ def test_named_bursts(fresh: Path, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)  # half a minute on a machine of its own
 def test_random_bursts(fresh: Path, tmp_path: Path) -> None:
     rng = random.Random(0)
-    bursts = [random_burst(rng, mouse=False) for _ in range(200)]
+    bursts = [random_burst(rng) for _ in range(200)]
     assert min(map(len, bursts)) == 2
     assert max(map(len, bursts)) > 150
     different, deciding = differences(fresh, tmp_path, bursts)

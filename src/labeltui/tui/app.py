@@ -29,7 +29,6 @@ from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
 from labeltui.tui.theme import DARK, THEMES
 from labeltui.tui.widgets.over import Item
-from labeltui.tui.widgets.rows import Rows
 from labeltui.tui.wire import Squeezed, Wire
 
 if TYPE_CHECKING:
@@ -52,9 +51,6 @@ TURN = 0.001
 
 SAVE_WAIT = 10.0
 """Seconds that leaving and exporting wait for a slow disk."""
-
-WHEEL = 3
-"""Lines by which one step of the mouse wheel scrolls a list."""
 
 SMALLEST = 60, 15
 """Columns and rows below which too little is shown to decide on."""
@@ -122,6 +118,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self._starting = False
         self._place: object = None  # as last remembered
         self._early: list[events.Key | events.Paste] | None = []  # typed before the first screen stood
+        self._settled: Screen[Any] | None = None  # the screen that got the last key
         self._pressed: Widget | None = None  # where the mouse button went down
         self._asked_at = 0  # relabels since the last run when a job was last started by itself
 
@@ -217,10 +214,10 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     async def _moused(self, event: events.MouseEvent) -> None:
         screen = await self._painted()
         if isinstance(event, events.MouseDown | events.MouseScrollDown | events.MouseScrollUp):
-            screen.lay_out()
+            await screen.settle()
         widget = self.get_widget_at(event.x, event.y)[0]
-        if isinstance(event, events.MouseScrollDown | events.MouseScrollUp) and isinstance(widget, Rows):
-            widget.wheel(WHEEL if isinstance(event, events.MouseScrollDown) else -WHEEL)
+        if isinstance(event, events.MouseScrollDown | events.MouseScrollUp):
+            screen.wheel(widget, 1 if isinstance(event, events.MouseScrollDown) else -1)
             return
         await super().on_event(event)
         if isinstance(event, events.MouseDown):
@@ -232,10 +229,14 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     async def _painted(self) -> TableScreen[Any]:
         """Return the screen on top once it is painted: a person decides on what is shown."""
-        while isinstance(self.screen, TableScreen) and not self.screen.on_top.is_set():
-            await self.screen.on_top.wait()
-        assert isinstance(self.screen, TableScreen)
-        return self.screen
+        while True:
+            screen = self.screen
+            assert isinstance(screen, TableScreen)
+            await screen.on_top.wait()
+            if screen is self._settled:
+                return screen
+            await screen.settle()
+            self._settled = screen
 
     def push_screen(self, screen: Any, *arguments: Any, **options: Any) -> Any:
         """Put a screen on top; the one below it has to be painted anew before it gets keys again."""
@@ -243,6 +244,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         pushed = super().push_screen(screen, *arguments, **options)
         if isinstance(covered, TableScreen):
             covered.on_top.clear()
+        self._settled = None
         return pushed
 
     @property

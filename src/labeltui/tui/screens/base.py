@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rich.cells import cell_len
 from textual import events
+from textual.geometry import Region
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.worker import Worker, WorkerState
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from labeltui.tui.app import LabeltuiApp
 
 T = TypeVar("T")
+
+ROUNDS = 20
+"""Times that `TableScreen.settle` looks at most, should something on the screen move for ever."""
+
+WHEEL = 3
+"""Lines by which one step of the mouse wheel scrolls a list."""
 
 
 class TableScreen(Screen[T], inherit_bindings=False):
@@ -213,9 +220,19 @@ class TableScreen(Screen[T], inherit_bindings=False):
         self.paint_all()
         self.on_top.set()
 
-    def lay_out(self) -> None:
-        """Put every widget where it belongs now: a click is for what the keys before it have shown."""
-        self._refresh_layout()
+    async def settle(self) -> None:
+        """Wait until every widget stands where it belongs: a click is for what the keys before it have shown.
+
+        Textual moves, makes and resizes widgets by messages and after refreshes, each of which may ask for more.
+        """
+        before: list[tuple[Widget, Region]] = []
+        for _ in range(ROUNDS):
+            widgets = [widget for widget in self.walk_children(with_self=True) if isinstance(widget, Widget)]
+            await asyncio.gather(*map(_painted, widgets))
+            now = [(widget, widget.region) for widget in widgets]
+            if now == before:
+                return
+            before = now
 
     async def clicked(self, widget: Widget, y: int) -> None:
         """Handle a click completely.
@@ -233,6 +250,19 @@ class TableScreen(Screen[T], inherit_bindings=False):
         elif taken := self.panel.press("enter", None):
             await _finish(taken())
 
+    def wheel(self, widget: Widget, steps: int) -> None:
+        """Scroll, completely: Textual would scroll by a message, behind the next key or click.
+
+        Parameters
+        ----------
+        widget : Widget
+            Below the mouse.
+        steps : int
+            Of the wheel; negative = up.
+        """
+        if isinstance(widget, Rows):
+            widget.wheel(WHEEL * steps)
+
     def chosen(self, rows: Rows) -> object:
         """Act on the row at the cursor of a list: it was clicked once more."""
         return None
@@ -246,6 +276,13 @@ def parts_of(error: BaseException) -> list[str]:
         where = f": {safe(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
         return [f"{error.strerror or type(error).__name__}{where}"]
     return [f"unexpected {type(error).__name__}: {safe(str(error), 200)}", "your decisions are not affected"]
+
+
+async def _painted(widget: Widget) -> None:
+    """Wait until a widget has handled its messages, and what it asked for is on the screen."""
+    painted = asyncio.Event()
+    if widget.call_after_refresh(painted.set):
+        await painted.wait()
 
 
 async def _finish(result: Any) -> None:

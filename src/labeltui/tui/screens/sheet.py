@@ -114,6 +114,12 @@ class SheetScreen(Opened):
 
         choose(self)
 
+    def wheel(self, widget: Widget, steps: int) -> None:
+        if self.grid in widget.ancestors_with_self and not self.reader.is_open:
+            self._go(self.session.row + steps * self.grid.across)
+        else:
+            super().wheel(widget, steps)
+
     async def clicked(self, widget: Widget, y: int) -> None:
         for at, thumbnail in enumerate(self.grid.children):
             if thumbnail in widget.ancestors_with_self:
