@@ -3,15 +3,20 @@
 The program runs in a pseudo terminal that answers its questions at once, on synthetic audits of 50,000 and of 1,281,167
 samples with 32 px images. Times are from the key being written to the last byte of what it caused. What the UI's
 thread does is timed inside the program, job by job.
+
+``--only keys``: bursts of 2 to 200 random keys, clicks and wheel steps, each written at once and then one by one, must
+lead to the same decisions (`tests/tui/bursts.py`; the test suite tries 200).
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import pty
+import random
 import select
 import shutil
 import signal
@@ -30,6 +35,12 @@ from _common import CACHE, Report, median, parser
 from labeltui import paths, store
 from labeltui.journal import create
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.factories import SHARED
+from tests.factories import make_audit as make_small_audit
+from tests.tui import bursts
+
 SOURCE = Path(__file__).parent.parent / "src" / "labeltui"
 SIZES = {"50k": (50_000, 10), "1.28M": (1_281_167, 1000)}
 QUICK = {"50k": (5_000, 10)}
@@ -44,6 +55,9 @@ IMAGES = {"sixel": b"\x1bP", "kitty": b"\x1b_Ga=t", "blocks": "▀".encode()}
 """What stands in the output where an image is painted."""
 QUIET = 0.25
 """Seconds without output after which a key's effect is complete; longer than the rest before neighbours are shown."""
+
+BURSTS, QUICK_BURSTS, PIECE = 10_000, 50, 500
+"""Bursts of keys that are tried, and how many of them in one run of the program."""
 
 RUNNER = """
 import asyncio, json, sys, time
@@ -372,6 +386,18 @@ def measure(audit: Path, graphics: str, starts: int, moves: int) -> dict[str, An
     }
 
 
+def type_bursts(seed: int, number: int) -> dict[str, Any]:
+    """Type bursts at once and one by one, and return those that decide differently."""
+    rng = random.Random(seed)
+    typed = [bursts.random_burst(rng) for _ in range(number)]
+    with tempfile.TemporaryDirectory() as place:
+        os.environ[SHARED] = place  # where audits are made, to be copied
+        Path(place, "keys").mkdir()
+        fresh = make_small_audit(Path(place, "keys"), n=120, classes=5, flips=0.25)
+        different, deciding = bursts.differences(fresh, Path(place), typed)
+    return {"bursts": number, "keys": sum(map(len, typed)), "deciding": deciding, "different": different}
+
+
 def main() -> None:
     """Measure and report."""
     options = parser(__doc__).parse_args()
@@ -408,6 +434,11 @@ def main() -> None:
                 report.add(
                     f"first paint of a bare Textual + numpy + h5py program, beside {size}",
                     median(found["first_paint"]["bare"]), "s", better="lower",
+                )  # fmt: skip
+                report.add(
+                    f"first paint as a ratio to the bare program's, {size}",
+                    median(found["first_paint"]["ours"]) / median(found["first_paint"]["bare"]), "x",
+                    better="lower", target=1.4 if apply else None,
                 )  # fmt: skip
                 report.add(
                     f"anonymous memory, {n:,} samples", median(found["anonymous_mb"]), "MB",
@@ -450,6 +481,32 @@ def main() -> None:
                 better="lower", target=wire[kind],
                 detail={"most": found["relabel_bytes_most"], "cursor move in the queue": found["queue_move_bytes"]},
             )  # fmt: skip
+    if report.wanted("keys"):
+        number = QUICK_BURSTS if options.quick else PIECE
+        pieces = [
+            report.cell(
+                f"keys, bursts from {seed}",
+                lambda seed=seed: type_bursts(seed, number),  # type: ignore[misc]
+                SOURCE / "tui",
+                SOURCE / "audit",
+                SOURCE / "graphics",
+                Path(bursts.__file__),
+                seed=seed,
+                number=number,
+            )
+            for seed in range(1 if options.quick else BURSTS // PIECE)
+        ]
+        for burst in itertools.chain.from_iterable(piece["different"] for piece in pieces):
+            print(burst)
+        tried = sum(piece["bursts"] for piece in pieces)
+        report.add(
+            f"bursts of keys that decide differently when they arrive together, of {tried:,}",
+            sum(len(piece["different"]) for piece in pieces),
+            "bursts",
+            better="lower",
+            target=0,
+            detail={name: sum(piece[name] for piece in pieces) for name in ("keys", "deciding")},
+        )
     report.finish()
 
 

@@ -100,7 +100,7 @@ def wheel(column: int, row: int, down: bool) -> str:
 
 
 def random_burst(rng: random.Random) -> list[str]:
-    """Return 2 to 200 keys, mostly few; in every third burst one in six is a click, and one in twelve a step of the wheel."""
+    """Return 2 to 200 keys, mostly few; every third burst has clicks and steps of the wheel among them."""
     length = round(2 * 100 ** (rng.random() ** 8))
     clicks = rng.random() < 1 / 3
     return [
