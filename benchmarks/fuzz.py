@@ -1,4 +1,4 @@
-"""Mutations of everything that labeltui reads: audits, journals, runs, data sets, images and settings.
+"""Mutations of everything that labeltui reads: audits, unfinished scans, journals, runs, data, weights and settings.
 
 Each trial changes one file, in its bytes or by its structure, and uses it as the product does. Nothing but an error of
 labeltui's own may come of it, whose message can be shown on a terminal; no trial may hang, and memory stays bounded.

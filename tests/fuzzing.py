@@ -7,6 +7,7 @@ memory without bound is a finding like any other.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -16,6 +17,7 @@ import shutil
 import signal
 import sqlite3
 import traceback
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,14 +26,20 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from labeltui import config, paths, sources, store
 from labeltui.audit import Audit
 from labeltui.check import check
-from labeltui.errors import LabeltuiError
+from labeltui.embed import EmbedSpec
+from labeltui.embed.weights import load_checkpoint
+from labeltui.errors import Cancelled, LabeltuiError
 from labeltui.export import write
 from labeltui.graphics import probe
+from labeltui.head import HeadSpec
+from labeltui.scanning import ScanOptions, scan
 from labeltui.sources.decode import decode
 from labeltui.train import compare, curves, jobs
 from labeltui.train.predictions import Predictions
@@ -42,8 +50,19 @@ SECONDS = 20
 """Longest that one trial may take."""
 MEMORY = 3 << 30
 """Bytes that the trials together may take beside what the process had."""
+SELDOM = 0.3
+"""Weight of targets whose trial takes a quarter of a second."""
 BLOCK = 250
 """Trials of one process: after a crash the next process goes on behind it."""
+
+SCAN = ScanOptions(
+    embed=EmbedSpec("pixels", batch_size=4, workers=0),
+    head=HeadSpec(hidden=4, components=4, epochs=1, least_steps=1),
+    folds=2,
+    metric="cosine",
+    threads=1,
+)
+"""Options of a scan that takes a fraction of a second."""
 
 Rng = np.random.Generator
 Use = Callable[[Path], object]
@@ -228,6 +247,36 @@ def in_sql(path: Path, rng: Rng) -> None:
     copy.replace(path)
 
 
+def in_zip(path: Path, rng: Rng) -> None:
+    """Change the bytes of one member of a torch file, whose checksum fits again; most often the pickle."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    names = list(members)
+    name = names[0] if rng.random() < 0.8 else names[int(rng.integers(len(names)))]
+    one = path.with_name(".member")
+    one.write_bytes(members[name])
+    in_bytes(one, rng)
+    members[name] = one.read_bytes()
+    one.unlink()
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    put(path, content.getvalue())
+
+
+def in_header(path: Path, rng: Rng) -> None:
+    """Change a value in the header of a safetensors file."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = path.with_name(".header")
+    header.write_bytes(data[8:end])
+    in_json(header, rng)
+    changed = header.read_bytes()
+    header.unlink()
+    put(path, len(changed).to_bytes(8, "little") + changed + data[end:])
+
+
 def in_text(path: Path, rng: Rng) -> None:
     """Change delimiters, quotes, line ends and encodings of a table or a list."""
     text = path.read_bytes()
@@ -309,6 +358,27 @@ def use_check(path: Path) -> None:
     check(path / "my.audit")
 
 
+def use_weights(name: str) -> Use:
+    """Load weights that somebody else trained."""
+
+    def use(path: Path) -> None:
+        load_checkpoint(torch.nn.Linear(8, 4), path / name, ["classifier"])
+
+    return use
+
+
+def use_unfinished(path: Path) -> None:
+    """Resume a scan; whatever became of its files, the audit has the bytes of a scan that was never interrupted."""
+    audit = path / "resumed.audit"
+    try:
+        shutil.copytree(path / "unfinished", audit / paths.PARTIAL)
+        scan(path / "data12.npz", audit, SCAN)
+        made = store.sha256(audit / paths.AUDIT_FILE)
+        assert made == (path / "data12.sha256").read_text(), "the resumed scan made another audit"
+    finally:
+        shutil.rmtree(audit, ignore_errors=True)
+
+
 def use_source(name: str, **options: Any) -> Use:
     """Open a data set."""
 
@@ -334,7 +404,7 @@ class Target:
     file: str
     use: Use
     mutations: tuple[Mutation, ...]
-    weight: int = 1
+    weight: float = 1
 
 
 def targets(path: Path) -> dict[str, Target]:
@@ -370,6 +440,17 @@ def targets(path: Path) -> dict[str, Target]:
         "jpeg": Target("image.jpg", lambda at: decode((at / "image.jpg").read_bytes()), (in_bytes,), 3),
         "gif": Target("image.gif", lambda at: decode((at / "image.gif").read_bytes()), (in_bytes,), 2),
         "tiff": Target("image.tiff", lambda at: decode((at / "image.tiff").read_bytes()), (in_bytes,), 2),
+        "torch weights": Target(
+            "weights.pt", use_weights("weights.pt"), (in_bytes, in_zip, in_zip, in_zip), 4
+        ),
+        "safetensors": Target("w.safetensors", use_weights("w.safetensors"), (in_bytes, in_header), 2),
+        "recipe.json": Target("unfinished/recipe.json", use_unfinished, (in_bytes, in_json), SELDOM),
+        "log.jsonl": Target("unfinished/log.jsonl", use_unfinished, (in_bytes, in_lines), SELDOM),
+        "rows": Target("unfinished/features.raw", use_unfinished, (in_bytes,), SELDOM),
+        "row facts": Target("unfinished/facts.raw", use_unfinished, (in_bytes,), SELDOM),
+        "graph.h5": Target("unfinished/graph.h5", use_unfinished, (in_bytes, in_h5), SELDOM),
+        "duplicates.h5": Target("unfinished/duplicates.h5", use_unfinished, (in_bytes, in_h5), SELDOM),
+        "head.h5": Target("unfinished/head.h5", use_unfinished, (in_bytes, in_h5), SELDOM),
         "settings": Target("config.toml", lambda at: config.load(at / "config.toml"), (in_bytes, in_text), 2),
         "terminals": Target(
             "terminals.json", lambda at: probe.recall("xterm", at / "terminals.json"), (in_bytes, in_json)
@@ -401,6 +482,14 @@ def prepare(path: Path) -> None:
         )
     for seed in (0, 1):
         runs.finished(audit, "current", seed, 0.9)
+    _prepare_unfinished(path)
+    layer = torch.nn.Linear(8, 4)
+    save_file(layer.state_dict(), path / "w.safetensors")
+    script = {
+        "epoch": 3, "arch": "linear", "args": argparse.Namespace(lr=0.1, out=Path("x")), "best": np.float64(0.5),
+        "optimizer": torch.optim.SGD(layer.parameters(), momentum=0.9).state_dict(), "state_dict": layer.state_dict(),
+    }  # fmt: skip
+    torch.save(script, path / "weights.pt")
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (24, 20, 3), dtype=np.uint8))
     for suffix in ("png", "jpg", "gif", "tiff"):
@@ -418,6 +507,25 @@ def prepare(path: Path) -> None:
         '[review]\nreviewer = "ada"\nmax_kbps = 0\n\n[train]\nafter = 20\n\n[keys]\nkeep = "y"\n'
     )
     probe.remember("xterm", probe.Answers(), path / "terminals.json")
+
+
+def _prepare_unfinished(path: Path) -> None:
+    """Make the files of a scan that was stopped before it wrote its audit, and the hash of what it would write."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat(["a", "b"], 6)
+    np.savez(path / "data12.npz", embeddings=rng.normal(size=(12, 4)).astype(np.float32), labels=labels)
+    scored: list[bool] = []
+    with contextlib.suppress(Cancelled):
+        scan(
+            path / "data12.npz",
+            path / "stopped.audit",
+            SCAN,
+            lambda stage, done, total: scored.append(stage == "score" and done == total),
+            lambda: any(scored),
+        )
+    shutil.copytree(path / "stopped.audit" / paths.PARTIAL, path / "unfinished")
+    scan(path / "data12.npz", path / "stopped.audit", SCAN)
+    (path / "data12.sha256").write_text(store.sha256(path / "stopped.audit" / paths.AUDIT_FILE))
 
 
 @dataclass

@@ -20,7 +20,7 @@ from PIL import Image
 
 from labeltui import csg, graph, paths, pipeline, store
 from labeltui.audit.live_csg import LiveComplexity
-from labeltui.embed import EmbedSpec
+from labeltui.embed import Block, EmbedSpec
 from labeltui.errors import (
     AuditBusy,
     AuditError,
@@ -32,6 +32,7 @@ from labeltui.errors import (
     UsageError,
 )
 from labeltui.head import HeadSpec
+from labeltui.pipeline import Expected
 from labeltui.scanning import STAGES, ScanOptions, scan, summary
 from labeltui.scanning.checkpoint import Checkpoint
 from labeltui.store import Store
@@ -469,6 +470,96 @@ class TestResuming:
             checkpoint.prepare({"a": 1}, 4, 2, "float32", [(0, 2), (2, 4)])
             with pytest.raises(RuntimeError, match="2 batches"):
                 checkpoint.rows()
+
+
+class TestDamagedCheckpoint:
+    """What an unfinished scan left is used only where it is still what was written."""
+
+    EXPECTED = {"indices": Expected("int32", (4, "k"), -1, 3), "p": Expected("float32", (4, "k"), 0, 1)}
+
+    @staticmethod
+    def step(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, Expected]) -> list[str]:
+        made: list[str] = []
+
+        def compute() -> tuple[dict[str, np.ndarray], dict[str, object]]:
+            made.append("computed")
+            return arrays, {"k": 2}
+
+        with Checkpoint(path) as checkpoint:
+            found, facts = checkpoint.step("graph", ["a key"], compute, expected)
+        assert facts == {"k": 2}
+        for name in expected:
+            np.testing.assert_array_equal(found[name], arrays[name])
+        return made
+
+    def test_a_step_is_kept_while_it_is_what_was_written(self, tmp_path: Path) -> None:
+        good = {"indices": np.zeros((4, 2), np.int32), "p": np.ones((4, 2), np.float32)}
+        assert self.step(tmp_path, good, self.EXPECTED) == ["computed"]
+        assert self.step(tmp_path, good, self.EXPECTED) == []
+        file = tmp_path / paths.PARTIAL / "graph.h5"
+        data = bytearray(file.read_bytes())
+        data[data.index(good["p"].tobytes())] ^= 1  # a disk's error, within the range of the values
+        file.write_bytes(data)
+        assert self.step(tmp_path, good, self.EXPECTED) == ["computed"]
+
+    @pytest.mark.parametrize(
+        ("name", "array"),
+        [
+            ("indices", np.full((4, 2), 4, np.int32)),
+            ("indices", np.full((4, 2), -2, np.int32)),
+            ("indices", np.zeros((4, 2), np.int64)),
+            ("indices", np.zeros((4, 3), np.int32)),
+            ("indices", np.zeros(8, np.int32)),
+            ("p", np.full((4, 2), np.nan, np.float32)),
+        ],
+    )
+    def test_a_forged_step_is_computed_anew(self, tmp_path: Path, name: str, array: np.ndarray) -> None:
+        good = {"indices": np.zeros((4, 2), np.int32), "p": np.ones((4, 2), np.float32)}
+        forged = {**good, name: array}
+        shapes = {each: Expected(str(value.dtype), value.shape) for each, value in forged.items()}
+        assert self.step(tmp_path, forged, shapes) == ["computed"]  # its checksum fits
+        assert self.step(tmp_path, forged, shapes) == []
+        assert self.step(tmp_path, good, self.EXPECTED) == ["computed"]
+
+    @pytest.mark.parametrize("fault", ["features.raw", "facts.raw", "status", "nan", "log"])
+    def test_damaged_rows_are_embedded_again(self, tmp_path: Path, fault: str) -> None:
+        def block(start: int, value: float = 1.0, status: int = 0) -> Any:
+            rows = np.full((2, 3), value, np.float32), *(np.full((2, 32), start, np.uint8) for _ in range(2))
+            return Block(start, start + 2, *rows, np.full(2, status, np.uint8), [])
+
+        def prepared(checkpoint: Checkpoint) -> Checkpoint:
+            checkpoint.prepare({"a": 1}, 4, 3, "float32", [(0, 2), (2, 4)])
+            return checkpoint
+
+        with Checkpoint(tmp_path) as checkpoint:
+            prepared(checkpoint).put(block(0))
+            # Of the last two only the values are wrong: somebody else wrote them.
+            checkpoint.put(block(2, np.nan if fault == "nan" else 1.0, 9 if fault == "status" else 0))
+        if fault.endswith(".raw"):
+            with open(tmp_path / paths.PARTIAL / fault, "r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                file.write(b"\x77")
+        if fault == "log":
+            log = tmp_path / paths.PARTIAL / "log.jsonl"
+            log.write_text(log.read_text().replace('"faults": []', '"faults": [[7, "x"]]'))
+            with Checkpoint(tmp_path) as checkpoint, pytest.raises(DamagedAudit, match="its work is lost"):
+                prepared(checkpoint)
+            return
+        with Checkpoint(tmp_path) as checkpoint:
+            assert prepared(checkpoint).waiting() == [(2, 4)]
+            checkpoint.put(block(2, 5.0))
+        with Checkpoint(tmp_path) as checkpoint:  # the line of the damaged rows still stands in the log
+            assert prepared(checkpoint).waiting() == []
+            rows = checkpoint.rows()
+        assert rows.features.tolist() == [[1.0] * 3] * 2 + [[5.0] * 3] * 2
+        assert rows.status.tolist() == [0, 0, 0, 0]
+
+    def test_names_in_a_foreign_recipe_can_be_shown(self, tmp_path: Path) -> None:
+        (tmp_path / paths.PARTIAL).mkdir()
+        store.write_json(tmp_path / paths.PARTIAL / "recipe.json", {"\x1b[2J": 1, "batch_size": "x"})
+        with pytest.raises(UsageError, match="was 1") as caught:
+            scan(write_npz(tmp_path / "x.npz"), tmp_path, options())
+        assert caught.value.got.replace("\n", "").isprintable()
 
 
 class TestTargets:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -105,10 +105,48 @@ class ScoringOptions:
             raise UsageError(f"the backend must be one of {', '.join(BACKENDS)}", f"got {self.backend!r}")
 
 
+class Expected(NamedTuple):
+    """What an array of a step must be, so that kernels can follow its values wherever it came from.
+
+    Attributes
+    ----------
+    dtype : str
+    shape : tuple of int or str
+        A name stands for one length, whatever it is.
+    low, high : float, optional
+        Least and largest value; where they are given, values are finite as well.
+    """
+
+    dtype: str
+    shape: tuple[int | str, ...]
+    low: float | None = None
+    high: float | None = None
+
+
+def as_expected(arrays: Mapping[str, Array], expected: Mapping[str, Expected]) -> bool:
+    """Whether arrays have the names, types, shapes and values that are expected."""
+    if arrays.keys() != expected.keys():
+        return False
+    lengths: dict[str, int] = {}
+    for name, (dtype, shape, low, high) in expected.items():
+        array = arrays[name]
+        if array.dtype != dtype or array.ndim != len(shape):
+            return False
+        for axis, length in zip(shape, array.shape, strict=True):
+            if length != (lengths.setdefault(axis, length) if isinstance(axis, str) else axis):
+                return False
+        bounded = low is not None and high is not None and array.size
+        if bounded and not (array.min() >= low and array.max() <= high):  # not a number is neither
+            return False
+    return True
+
+
 class Cache(Protocol):
     """Keeps the results of long steps, so that an interrupted run does not repeat them."""
 
-    def step(self, name: str, key: Iterable[object], compute: Compute) -> tuple[Arrays, dict[str, Any]]:
+    def step(
+        self, name: str, key: Iterable[object], compute: Compute, expected: Mapping[str, Expected]
+    ) -> tuple[Arrays, dict[str, Any]]:
         """Compute a step, or return its stored result for the same key.
 
         Parameters
@@ -118,7 +156,9 @@ class Cache(Protocol):
         key : iterable
             Inputs that decide the result; see `labeltui.scanning.checkpoint`.
         compute : callable
-            Returns the arrays and JSON values of the step.
+            Returns the arrays of the step, and text and numbers.
+        expected : mapping of str to Expected
+            What the arrays are; a stored result that is anything else is computed anew.
 
         Returns
         -------
@@ -130,7 +170,9 @@ class Cache(Protocol):
 class NoCache:
     """Computes every step anew."""
 
-    def step(self, name: str, key: Iterable[object], compute: Compute) -> tuple[Arrays, dict[str, Any]]:
+    def step(
+        self, name: str, key: Iterable[object], compute: Compute, expected: Mapping[str, Expected]
+    ) -> tuple[Arrays, dict[str, Any]]:
         """See `Cache.step`."""
         arrays, values = compute()
         return dict(arrays), dict(values)
@@ -396,7 +438,12 @@ def build_graph(
             made = graph.expand(made, chosen, len(ok))
         return {"indices": made.indices, "similarity": made.similarity}, values
 
-    arrays, values = (cache or NoCache()).step("graph", [ok, k, metric, options.backend], build)
+    n = len(ok)
+    expected = {
+        "indices": Expected("int32", (n, k), -1, n - 1),
+        "similarity": Expected("float32", (n, k), -1.01, 1.01),
+    }
+    arrays, values = (cache or NoCache()).step("graph", [ok, k, metric, options.backend], build, expected)
     made = graph.Graph(arrays["indices"], arrays["similarity"], **values)
     count = min(options.k, made.k)
     indptr, reverse = made.reverse(count)
@@ -463,7 +510,8 @@ def _find_duplicates(
         options.seed,
         image is not None,
     ]
-    arrays, values = cache.step("duplicates", key, find)
+    expected = {"groups": Expected("int32", (len(ok),), 0, len(ok) - 1)}
+    arrays, values = cache.step("duplicates", key, find, expected)
     scored.add({"groups/duplicate": arrays["groups"]}, {"groups/duplicate": values})
     return arrays["groups"]
 
@@ -568,7 +616,17 @@ def _train_classifier(
         return {"p": result.p, **record}, result.attrs
 
     key = [labels, n_classes, fold, asdict(options.head), options.seed, device]
-    arrays, values = cache.step("head", key, train)
+    n = len(labels)
+    expected = {"p": Expected("float32", (n, n_classes), 0, 1.001)}
+    if n_classes > 1 and fold.max(initial=-1) > 0:
+        expected |= {
+            name: Expected("float16", ("epochs", n)) for name in ("log_p", "margin", "top_p", "sum_squares")
+        }
+        expected |= {
+            "top": Expected("int16", ("epochs", n), -1, n_classes - 1),
+            "labels": Expected("int32", (n,), -1, n_classes - 1),
+        }
+    arrays, values = cache.step("head", key, train, expected)
     scored.add({}, {"scores/head": values})
     p = arrays.pop("p")
     return fold, p, head.Dynamics(**arrays) if arrays else None

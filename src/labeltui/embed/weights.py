@@ -200,7 +200,8 @@ def _load_tensors(path: Path) -> object:
         inert: list[Any] = [_stand_in(kind, origin) for origin in origins]
         try:
             with warnings.catch_warnings(), torch.serialization.safe_globals(inert):
-                # TorchScript goes to another loader, after a warning.
+                # Its warnings are for programmers; TorchScript goes to another loader, after one.
+                warnings.simplefilter("ignore")
                 warnings.filterwarnings("error", ".*TorchScript archive")
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:

@@ -7,9 +7,11 @@
       recipe.json     what the rows depend on; a scan with another recipe is refused
       features.raw    (N, d), preallocated
       facts.raw       (N,) records: hash of the bytes, hash of the pixels, status
-      log.jsonl       one line a finished batch, appended after its rows reached the disk
+      log.jsonl       one line a finished batch with the hash of its rows, appended after they reached the disk
       <step>.h5       results of the steps after embedding, each under the key of its inputs
       audit.h5        the finished file, for the moment before it moves up
+
+What was damaged since, or does not fit, is computed again.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ import numpy.typing as npt
 from labeltui import files, paths, store
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, UsageError
 from labeltui.locks import try_lock
+from labeltui.pipeline import Expected, as_expected
 from labeltui.text import safe
 
 ROW_DTYPE = np.dtype([("sha256", "u1", 32), ("pixels", "u1", 32), ("status", "u1")])
@@ -234,16 +237,32 @@ class Checkpoint:
         for line in content[:complete].splitlines():
             try:
                 entry = json.loads(line)
-                if starts[entry["start"]] != entry["stop"]:
+                start, stop = entry["start"], entry["stop"]
+                faults = {int(index): str(reason) for index, reason in entry["faults"]}
+                if starts[start] != stop or not all(start <= index < stop for index in faults):
                     raise KeyError
-                self._faults.update((int(index), str(reason)) for index, reason in entry["faults"])
+                whole = self._is_whole(start, stop, entry["sha256"])
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise DamagedAudit(
                     "the log of an unfinished scan must name its batches",
                     f"{safe(str(self.path / 'log.jsonl'))} holds {safe(line, 80)}",
                     f"delete {safe(str(self.path))}; its work is lost",
                 ) from None
-            self._done.add(entry["start"])
+            if whole:
+                self._done.add(start)
+                self._faults.update(faults)
+
+    def _is_whole(self, start: int, stop: int, digest: str) -> bool:
+        """Whether the rows of a batch are those that were written, and can be used as they are."""
+        dim = self._shape[1]
+        size = self._dtype.itemsize * dim
+        features = os.pread(self._features, (stop - start) * size, start * size)
+        rows = os.pread(self._facts, (stop - start) * ROW_DTYPE.itemsize, start * ROW_DTYPE.itemsize)
+        if hashlib.sha256(features + rows).hexdigest() != digest:
+            return False
+        status = np.frombuffer(rows, ROW_DTYPE)["status"]
+        finite = np.isfinite(np.frombuffer(features, self._dtype).reshape(-1, dim)).all(axis=1)
+        return bool((status < len(paths.STATUS_NAMES)).all() and finite[status == paths.OK].all())
 
     @property
     def done(self) -> int:
@@ -264,7 +283,15 @@ class Checkpoint:
         _write(self._facts, facts, block.start * ROW_DTYPE.itemsize)
         self._faults.update(block.faults)
         self._done.add(block.start)
-        self._waiting.append(json.dumps({"start": block.start, "stop": block.stop, "faults": block.faults}))
+        digest = hashlib.sha256(features.data)
+        digest.update(facts.data)
+        entry = {
+            "start": block.start,
+            "stop": block.stop,
+            "faults": block.faults,
+            "sha256": digest.hexdigest(),
+        }
+        self._waiting.append(json.dumps(entry))
         # On a slow disk several batches share one flush.
         if time.monotonic() - self._flushed >= self._cost / FLUSH_SHARE:
             self._flush()
@@ -302,6 +329,7 @@ class Checkpoint:
         name: str,
         key: Iterable[object],
         compute: Callable[[], tuple[Mapping[str, Array], Mapping[str, Any]]],
+        expected: Mapping[str, Expected],
     ) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return the arrays of one step, computed now or by an earlier run from the same inputs.
 
@@ -312,7 +340,9 @@ class Checkpoint:
         key : iterable
             Its inputs besides the rows: arrays (by content) and JSON values.
         compute : callable
-            Makes the arrays, and what else there is to remember as JSON values.
+            Makes the arrays, and what else there is to remember, text and numbers.
+        expected : mapping of str to Expected
+            What the arrays are.
 
         Returns
         -------
@@ -321,11 +351,15 @@ class Checkpoint:
         facts : dict
         """
         path, digest = self.path / f"{name}.h5", _digest(key)
-        if not _was_made(path, digest):
+        found = _read_step(path, digest, expected)
+        if found is None:
             arrays, remembered = compute()
-            store.write_h5(path, arrays, {"": {"key": digest, "facts": json.dumps(dict(remembered))}})
-        with store.H5(path) as file:
-            return {entry: file[entry] for entry in file.names()}, json.loads(file.attrs()["facts"])
+            facts = json.dumps(dict(remembered))
+            attrs = {"key": digest, "facts": facts, "sha256": _digest([facts, *_items(arrays)])}
+            store.write_h5(path, arrays, {"": attrs})
+            with store.H5(path) as file:
+                found = {entry: file[entry] for entry in file.names()}, json.loads(facts)
+        return found
 
     def finish(
         self, arrays: Mapping[str, Array], attrs: Mapping[str, Mapping[str, store.Attribute]]
@@ -372,14 +406,32 @@ def _truncate(descriptor: int, offset: int, size: int) -> None:
     os.ftruncate(descriptor, offset + size)
 
 
-def _was_made(path: Path, digest: str) -> bool:
-    if not path.exists():
-        return False
+def _read_step(
+    path: Path, digest: str, expected: Mapping[str, Expected]
+) -> tuple[dict[str, Array], dict[str, Any]] | None:
+    """Return what a step's file holds, if it was made from the same inputs and is still what was written."""
     try:
         with store.H5(path) as file:
-            return bool(file.attrs().get("key") == digest)
-    except AuditError:
-        return False
+            attrs = file.attrs()
+            if attrs.get("key") != digest:
+                return None
+            arrays = {name: file[name] for name in expected}
+            facts = attrs["facts"]
+            if _digest([facts, *_items(arrays)]) != attrs["sha256"] or not as_expected(arrays, expected):
+                return None
+            values = json.loads(facts)
+    except (AuditError, KeyError, ValueError, TypeError, RecursionError):
+        return None
+    plain = isinstance(values, dict) and all(
+        value is None or isinstance(value, (int, float)) or (isinstance(value, str) and value.isprintable())
+        for value in values.values()
+    )
+    return (arrays, values) if plain else None
+
+
+def _items(arrays: Mapping[str, Array]) -> Iterator[object]:
+    for name in sorted(arrays):
+        yield from (name, arrays[name])
 
 
 def _write(descriptor: int, data: Array | bytes, offset: int | None) -> None:
@@ -407,8 +459,8 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
-            lines += _differences(before, after, f"{prefix}{name}.")
+            lines += _differences(before, after, f"{prefix}{safe(name, 60)}.")
         elif before != after:
             shown = [safe(json.dumps(value, ensure_ascii=False), 60) for value in (before, after)]
-            lines.append(f"{prefix}{name} was {shown[0]}, and is {shown[1]} now")
+            lines.append(f"{prefix}{safe(name, 60)} was {shown[0]}, and is {shown[1]} now")
     return lines

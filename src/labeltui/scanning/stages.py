@@ -62,9 +62,9 @@ def embed_rows(
     """
     spec = run.options.embed
     recorded = checkpoint.recorded()
-    if recorded and spec.batch_size is None:
+    if recorded and spec.batch_size is None and isinstance(size := recorded.get("batch_size"), int):
         # Found by trial on a GPU: the ranges of the first run hold.
-        spec = replace(spec, batch_size=recorded.get("batch_size"))
+        spec = replace(spec, batch_size=size)
     embedder = embed.embedder_for(source, spec)
     half = source.embeddings is not None and source.embeddings.dtype == np.float16
     dtype = "float16" if half else "float32"
