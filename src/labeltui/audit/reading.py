@@ -422,6 +422,17 @@ class Reading:
         with ThreadPoolExecutor(parallel.count_threads()) as pool:
             return {i: kind for i, kind in zip(usable, pool.map(look, usable), strict=True) if kind}
 
+    def sha256(self, i: int) -> bytes:
+        """SHA-256 of the sample's stored bytes at the scan: of its file, or of the row of an array."""
+        found: bytes = self._store.array("samples/sha256")[i].tobytes()
+        return found
+
+    @property
+    def source_kind(self) -> str:
+        """What the audit was made from, a key of `labeltui.sources.KINDS`; empty where nobody knows."""
+        description = self._store.scan.get("source")
+        return str(description.get("kind", "")) if isinstance(description, dict) else ""
+
     @property
     def has_images(self) -> bool:
         """Whether the samples are images, be they there or not; False for a source of embeddings alone."""

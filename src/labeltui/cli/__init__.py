@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from labeltui import __version__
-from labeltui.cli import export, inspection, noise, review, scan, training, upkeep
+from labeltui.cli import exchange, export, inspection, noise, review, scan, training, upkeep
 from labeltui.errors import LabeltuiError, SystemRefused, UsageError
 from labeltui.text import safe
 
@@ -27,6 +27,8 @@ COMMANDS = (
     training.compare,
     noise.noise,
     export.export,
+    exchange.diff,
+    exchange.apply,
     inspection.status,
     inspection.explain,
     upkeep.check,
