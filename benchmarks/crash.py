@@ -378,6 +378,7 @@ def refused(place: Path) -> Iterator[tuple[str, str]]:
 
     os.environ[SHARED] = str(place)  # where audits are made, to be copied
     from labeltui.audit import Audit
+    from labeltui.audit import status as status_of
     from labeltui.backup import backup
     from labeltui.check import check
     from labeltui.export import export
@@ -397,7 +398,7 @@ def refused(place: Path) -> Iterator[tuple[str, str]]:
                 opened.flush(5)
 
         return {
-            "open": lambda: read(lambda opened: opened.status()),
+            "open": lambda: read(lambda opened: status_of(opened)),
             "decide": decide,
             "export": lambda: read(lambda opened: export(opened, out / "labels.csv", force=True)),
             "train": lambda: read(lambda opened: jobs.JobManager(opened).start()),

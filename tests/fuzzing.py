@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 
 from labeltui import config, paths, sources, store
 from labeltui.audit import Audit
+from labeltui.audit import status as status_of
 from labeltui.check import check
 from labeltui.embed import EmbedSpec
 from labeltui.embed.weights import load_checkpoint
@@ -305,7 +306,7 @@ def use_audit(path: Path) -> None:
             audit.suggestions(i)
         audit.pairs(limit=3)
         audit.what_if([1], "relabel", label=0)
-        audit.status([job.as_json() for job in jobs.list_jobs(audit.path)])
+        status_of(audit, [job.as_json() for job in jobs.list_jobs(audit.path)])
         write(audit, io.BytesIO())
 
 

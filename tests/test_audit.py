@@ -20,6 +20,7 @@ from PIL import Image
 
 from labeltui import journal, paths, report, store
 from labeltui.audit import CLASS_ORDERS, KINDS, Audit, QueueSpec, Vote, queue
+from labeltui.audit import status as status_of
 from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.csg import measure, pooled_counts
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, InputError, MissingImage, NotAnAudit
@@ -513,7 +514,7 @@ def test_summary_and_status(audit: Audit) -> None:
     assert summary.flagged == len(q)
     assert summary.flags == len(q) - 3
     assert summary.interval is None or summary.interval[0] < summary.interval[1]
-    status = audit.status([{"id": "x", "state": "done"}])
+    status = status_of(audit, [{"id": "x", "state": "done"}])
     json.dumps(status)
     assert set(status) == {
         *(
@@ -579,24 +580,24 @@ def test_what_if_tells_what_deciding_does(audit: Audit) -> None:
 
 
 def test_images(audit: Audit, tmp_path: Path) -> None:
-    data = audit.image_bytes(5)
+    data = audit.images.read(5)
     assert isinstance(data, bytes)
     assert data == (tmp_path / "data" / audit.sample_name(5)).read_bytes()
-    image = audit.image(5)
+    image = audit.images.image(5)
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
     (tmp_path / "data").rename(tmp_path / "moved")
     with pytest.raises(MissingImage):
-        audit.image(5)
-    audit.source_root = tmp_path / "moved"
-    assert audit.image_bytes(5) == data
+        audit.images.image(5)
+    audit.move_source(tmp_path / "moved")
+    assert audit.images.read(5) == data
     with Audit.open(audit.path, read_only=True, source_root=tmp_path / "moved") as other:
-        assert other.image_bytes(5) == data
+        assert other.images.read(5) == data
 
 
 def test_an_audit_without_images_says_so(plain: Path) -> None:
     with Audit.open(plain, read_only=True) as a, pytest.raises(MissingImage):
-        a.image(0)
+        a.images.image(0)
 
 
 # generations
@@ -900,7 +901,7 @@ def test_reopening_with_many_classes_follows_the_decisions(wide: Path, tmp_path:
     with Audit.open(tmp_path / "w.audit") as a:
         assert state(a) == before
         assert a.summary().csg_stale
-        assert a.status()["csg"]["value"] == pytest.approx(
+        assert status_of(a)["csg"]["value"] == pytest.approx(
             measure(graph(a), labels_in_s(a), a.K, a.csg_k).csg, abs=1e-6
         )
 
@@ -956,7 +957,7 @@ def test_label_conflicts_between_duplicates(wide_audit: Audit) -> None:
 def test_names_from_data_are_made_safe(wide_audit: Audit) -> None:
     a = wide_audit
     assert a.names[3] == "class 3\\x1b[2J"
-    everything = json.dumps(a.status()) + " ".join(line for i in range(30) for line in a.evidence(i).lines)
+    everything = json.dumps(status_of(a)) + " ".join(line for i in range(30) for line in a.evidence(i).lines)
     assert "\x1b" not in everything
     assert a.split_of(1) == "test"
     assert (a.queue(QueueSpec(split=1, flagged=None)) % 2 == 1).all()
@@ -964,7 +965,7 @@ def test_names_from_data_are_made_safe(wide_audit: Audit) -> None:
 
 def test_calibration_is_reported_against_decisions(audit: Audit) -> None:
     truth = np.load(audit.path.parent / "truth.npy")
-    begin = audit.status()["calibration"]
+    begin = status_of(audit)["calibration"]
     assert begin["decided"] == begin["fitted_on"] == 0
     assert begin["bins"] == []
     told = begin["wrong_labels"]
@@ -978,7 +979,7 @@ def test_calibration_is_reported_against_decisions(audit: Audit) -> None:
             audit.decide([i], "keep")
         else:
             audit.decide([i], "relabel", int(truth[i]))
-    told = audit.status()["calibration"]
+    told = status_of(audit)["calibration"]
     assert told["decided"] == sum(each["decided"] for each in told["bins"]) == 70
     assert len(told["bins"]) == 2
     order = looked_at[np.argsort(audit.scores[looked_at], kind="stable")]
@@ -986,7 +987,7 @@ def test_calibration_is_reported_against_decisions(audit: Audit) -> None:
         assert each["found"] == pytest.approx((audit.given[part] == truth[part]).mean(), abs=1e-4)
         assert each["stated"] == pytest.approx(audit.scores[part].mean(), abs=1e-4)
     audit.undo()
-    assert audit.status()["calibration"]["decided"] == 69
+    assert status_of(audit)["calibration"]["decided"] == 69
 
 
 def test_what_was_accepted_in_bulk_was_not_looked_at(audit: Audit) -> None:
@@ -1026,4 +1027,4 @@ def test_random_checks_bound_the_number_of_wrong_labels(audit: Audit) -> None:
     assert known.checks == 40
     assert known.wrong_checks == int((truth != audit.given)[order[:40]].sum())
     assert known.low <= real <= known.high < audit.n
-    assert any("by 40 random checks" in line for line in report.status_lines(audit.status()))
+    assert any("by 40 random checks" in line for line in report.status_lines(status_of(audit)))

@@ -14,6 +14,7 @@ import pytest
 
 from labeltui import report
 from labeltui.audit import Audit
+from labeltui.audit import status as status_of
 from labeltui.scanning import ScanOptions, scan
 from labeltui.sources import SourceOptions
 from tests.factories import HEAD
@@ -34,7 +35,7 @@ def audit(tmp_path: Path) -> Path:
 
 def changed(path: Path, source_root: Path | None = None) -> list[str]:
     with Audit.open(path, read_only=True, source_root=source_root) as opened:
-        return opened.changed_files()
+        return opened.images.changed_files()
 
 
 def test_an_edited_table_is_named_wherever_labels_leave_the_audit(audit: Path, tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_an_edited_table_is_named_wherever_labels_leave_the_audit(audit: Path, t
     labels.write_text(labels.read_text().replace("cat", "dog", 1))
     assert changed(audit) == ["labels.csv"]
     with Audit.open(audit, read_only=True) as opened:
-        status = opened.status()
+        status = status_of(opened)
     assert status["changed_files"] == ["labels.csv"]
     assert any("CHANGED since the scan: labels.csv" in line for line in report.status_lines(status))
     command = [sys.executable, "-m", "labeltui", "export", str(audit), "-o", "-"]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from labeltui.audit import Audit
+from labeltui.audit import status as status_of
 from labeltui.errors import DamagedAudit
 from labeltui.store import H5, generation_attrs, write_h5
 from tests.factories import make_audit
@@ -121,7 +122,7 @@ def test_a_bad_result_is_refused_and_the_generation_before_stays(
             audit.refresh()
         assert audit.generation == 0
         assert audit.journal_seq == 0
-        audit.status()
+        status_of(audit)
     assert not list((path / "derived").glob("*.h5"))
     with Audit.open(path) as audit:
         assert audit.generation == 0

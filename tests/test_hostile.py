@@ -17,6 +17,7 @@ import pytest
 
 from labeltui import config, sources, store
 from labeltui.audit import Audit
+from labeltui.audit import status as status_of
 from labeltui.errors import JobError, LabeltuiError, SourceError, UsageError
 from labeltui.export import export
 from labeltui.paths import PREDICTIONS_FILE
@@ -104,7 +105,7 @@ def test_values_of_another_type_in_the_files_of_a_run_are_not_believed(
     assert job.accuracy is None
     curves.read(run)
     with Audit.open(path, read_only=True) as audit:
-        audit.status([job.as_json()])
+        status_of(audit, [job.as_json()])
         assert audit.relabels_since_run == 0
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from labeltui import report
 from labeltui.audit import Audit, QueueSpec
+from labeltui.audit import status as status_of
 from labeltui.embed import EmbedSpec
 from labeltui.export import write
 from labeltui.scanning import ScanOptions, scan, summary
@@ -92,7 +93,7 @@ def test_a_class_of_which_nothing_can_be_read_has_no_overlap(audit: Audit) -> No
     assert [row.name for row in audit.class_rows()][-1] == "pig"  # not the cleanest, and not the worst
     audit.decide([audit.index(b"cat/00.png")], "relabel", label=audit.names.index("dog"))
     assert rows()["pig"] is None
-    status = audit.status()
+    status = status_of(audit)
     assert json.loads(json.dumps(status, allow_nan=False))["classes"][-1]["overlap"] is None
     line = next(line for line in report.status_lines(status) if line.startswith("pig"))
     assert "–" in line

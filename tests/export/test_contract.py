@@ -179,8 +179,8 @@ def test_standard_output_takes_files_only(reviewed: Audit, name: str) -> None:
 
 
 def test_images_that_are_gone_are_counted(reviewed: Audit, name: str, tmp_path: Path) -> None:
-    assert reviewed.source_root is not None
-    (reviewed.source_root / reviewed.sample_name(7)).unlink()
+    assert reviewed.images.root is not None
+    (reviewed.images.root / reviewed.sample_name(7)).unlink()
     done = export(reviewed, tmp_path / "out", format=name)
     assert done.lost == EXPORTERS[name].images
     assert done.rows == reviewed.n

@@ -38,7 +38,7 @@ def test_datasets_loads_the_data_set(reviewed: Audit, tmp_path: Path) -> None:
     expected = np.where(reviewed.excluded, -1, reviewed.current)
     assert [-1 if label is None else label for label in loaded["label"]] == expected.tolist()
     assert list(loaded["path"]) == samples_of(reviewed)
-    assert np.array_equal(np.asarray(loaded[5]["image"].convert("RGB")), np.asarray(reviewed.image(5)))
+    assert np.array_equal(np.asarray(loaded[5]["image"].convert("RGB")), np.asarray(reviewed.images.image(5)))
     assert list(loaded["note"]) == [reviewed.note_of(i) for i in range(reviewed.n)]
 
 
@@ -52,7 +52,7 @@ def test_webdataset_reads_the_shards(reviewed: Audit, tmp_path: Path) -> None:
     kept = np.flatnonzero(~reviewed.excluded)
     assert [cls for _, cls, _ in read] == reviewed.current[kept].tolist()
     assert [values["path"] for _, _, values in read] == [samples_of(reviewed)[i] for i in kept]
-    assert np.array_equal(np.asarray(read[3][0]), np.asarray(reviewed.image(int(kept[3]))))
+    assert np.array_equal(np.asarray(read[3][0]), np.asarray(reviewed.images.image(int(kept[3]))))
 
 
 def test_torchvision_reads_the_tree(reviewed: Audit, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def changed(audit: Audit) -> list[int]:
     found = []
     for i in range(audit.n):
         try:
-            audit.image(i)
+            audit.images.image(i)
         except ChangedImage:
             found.append(i)
     return found
@@ -85,9 +85,9 @@ def test_another_file_under_a_samples_name_is_refused(tmp_path: Path) -> None:
         names[0].write_bytes(names[1].read_bytes())
         Image.open(names[2]).save(names[2], pnginfo=None, compress_level=0)  # other bytes, the same image
         with pytest.raises(ChangedImage, match="changed since the scan") as caught:
-            audit.image(0)
+            audit.images.image(0)
         assert audit.sample_name(0) in caught.value.got
         with pytest.raises(ChangedImage):
-            audit.image_bytes(0)
-        assert audit.image(2).size == (16, 16)
+            audit.images.read(0)
+        assert audit.images.image(2).size == (16, 16)
         assert changed(audit) == [0]

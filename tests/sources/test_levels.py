@@ -75,10 +75,10 @@ def test_scan_and_review_see_the_same_pixels(tmp_path: Path, workers: int) -> No
     scan(tmp_path / "data", tmp_path / "a.audit", ScanOptions(embed=spec, head=HEAD))
     assert json.loads((tmp_path / "a.audit" / SCAN_FILE).read_text())["source"]["levels"] == [0, 4095]
     with Audit.open(tmp_path / "a.audit", read_only=True) as audit:
-        assert np.asarray(audit.image(23)).max() == 255
+        assert np.asarray(audit.images.image(23)).max() == 255
         file = tmp_path / "data" / audit.sample_id(23).decode()
         Image.open(file).save(file.with_suffix(".bmp"), "TIFF")  # the same levels in other bytes
         file.with_suffix(".bmp").replace(file)
-        assert np.asarray(audit.image(23)).max() == 255
+        assert np.asarray(audit.images.image(23)).max() == 255
         features = audit._store.embedding()
     assert np.ptp(features) > 0.5  # not all near black

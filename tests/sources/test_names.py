@@ -11,6 +11,7 @@ import pytest
 
 from labeltui import report
 from labeltui.audit import Audit
+from labeltui.audit import status as status_of
 from labeltui.errors import SourceError
 from labeltui.scanning import ScanOptions, scan, summary
 from labeltui.scanning.label_table import read_label_table
@@ -105,7 +106,7 @@ def test_display_names_of_several_classes_are_told_apart(tmp_path: Path) -> None
     )
     with Audit.open(tmp_path / "a.audit", read_only=True) as audit:
         assert audit.names == ["crane (n1)", "crane (n2)", "owl"]
-        assert {row["name"] for row in audit.status()["classes"]} == {*audit.names}
+        assert {row["name"] for row in status_of(audit)["classes"]} == {*audit.names}
         assert {report.explanation(audit, str(i))["given"] for i in range(30)} == {*audit.names}
         session = Session(audit)
         assert session.cut("crane (n1)", 8) != session.cut("crane (n2)", 8)

@@ -121,7 +121,7 @@ def test_one_file_with_two_labels_is_a_conflict_and_the_same_row_again_is_nothin
     with Audit.open(tmp_path / "a.audit", read_only=True) as audit:
         assert [group.tolist() for group in audit.conflicts()] == [[0, 2, 3]]
         assert [group.tolist() for group in audit.across_splits()] == [[0, 2, 3]]
-        assert audit.image(2).tobytes() == audit.image(0).tobytes()
+        assert audit.images.image(2).tobytes() == audit.images.image(0).tobytes()
     (tmp_path / "p.csv").write_text("path,cat,dog\na/1.png,.5,.5\nb/2.png,.9,.1\nb/3.png,.2,.8\n")
     p = open_source(tmp_path / "labels.csv", SourceOptions(pred_probs=tmp_path / "p.csv")).pred_probs
     assert p is not None

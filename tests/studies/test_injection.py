@@ -10,6 +10,7 @@ import pytest
 
 from labeltui import noise
 from labeltui.audit import Audit
+from labeltui.audit import status as status_of
 from labeltui.errors import InputError, UsageError
 from labeltui.store import Store
 from labeltui.studies import injection
@@ -109,7 +110,7 @@ def test_a_synthetic_audit_says_so_and_keeps_its_images(audit_path: Path, tmp_pa
     with Audit.open(out, read_only=True) as noisy, Store.open(out) as opened:
         assert opened.scan["synthetic"]["model"] == "pair-flip"
         np.testing.assert_array_equal(noisy.given, made.labels)
-        assert noisy.status()["synthetic"]["rate"] == 0.2
+        assert status_of(noisy)["synthetic"]["rate"] == 0.2
         assert noisy.image(0).size == (16, 16)
     assert sum(row["injected"] == "True" for row in rows_of(tmp_path / "noisy.truth.csv")) == 48
 

@@ -447,7 +447,7 @@ async def finds_moved_images(desk: Desk) -> None:
     await desk.paste(str(elsewhere))
     await desk.press("enter")
     await desk.until(lambda: desk.review.preview.image.encoded is not None)
-    assert desk.audit.source_root == elsewhere
+    assert desk.audit.images.root == elsewhere
 
 
 @trial("undo", "redo")

@@ -5,11 +5,15 @@
     store (arrays, memory-mapped) --+
                                     +--> session.Audit --> terminal UI, command line, export
     journal.db --> decisions -------+         |
+                                              +-- images       where they lie now, and whether they changed
+                                              +-- counts       by class: samples, flags, decisions
+                                              +-- deciding     what may be decided, and what it would change
                                               +-- queue        which samples, in which order
                                               +-- evidence     why this sample
                                               +-- calibration  how well the label scores match the decisions
                                               +-- live_csg     overlaps and CSG, updated live
                                               +-- generations  results of training runs
+                                              +-- overview     what ``labeltui status --json`` prints
 
 Opening costs a few passes over arrays of one number a sample; nothing is computed per sample in Python. This
 package imports neither torch nor textual. It is used from one thread, except for methods documented as thread-safe.
@@ -20,6 +24,7 @@ from __future__ import annotations
 
 from labeltui.audit.decisions import KINDS
 from labeltui.audit.evidence import Evidence, Neighbour, Vote
+from labeltui.audit.overview import status
 from labeltui.audit.queue import DROP, ORDERS, QueueSpec
 from labeltui.audit.session import Audit
 from labeltui.audit.views import (
@@ -54,4 +59,5 @@ __all__ = [
     "Summary",
     "Vote",
     "WhatIf",
+    "status",
 ]

@@ -13,11 +13,11 @@ PATH = click.Path(path_type=Path)
 
 def audit_status(audit: Path) -> dict[str, Any]:
     """Return the status of an audit, its training runs included, as ``labeltui status --json`` prints it."""
-    from labeltui.audit import Audit
+    from labeltui import audit as audits
     from labeltui.train import jobs
 
-    with Audit.open(audit, read_only=True) as opened:
-        return opened.status([job.as_json() for job in jobs.list_jobs(opened.path)])
+    with audits.Audit.open(audit, read_only=True) as opened:
+        return audits.status(opened, [job.as_json() for job in jobs.list_jobs(opened.path)])
 
 
 def print_json(value: dict[str, Any]) -> None:

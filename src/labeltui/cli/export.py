@@ -87,7 +87,7 @@ def export(
             sys.stdout.buffer.flush()
         else:
             done = exporting.export(opened, out, force=force, **wanted)
-        changed = opened.changed_files()
+        changed = opened.images.changed_files()
     words = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
     if as_json and str(out) != "-":
         print_json({"out": safe(str(out)), "format": format_, **asdict(done), "changed_files": changed})

@@ -11,7 +11,6 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from scipy import sparse
 
 from labeltui.export import table
 from labeltui.export.corrections import BLOCK, Corrections
@@ -33,6 +32,8 @@ def write(corrections: Corrections, directory: Path) -> int:
     int
         0: no image is read.
     """
+    from scipy import sparse  # takes a while to import, and other exports do without
+
     graph = corrections.audit.distance_graph()
     chosen = corrections.samples[np.diff(graph.indptr)[corrections.samples] > 0]
     number = np.full(corrections.audit.n, -1)

@@ -147,7 +147,7 @@ class Corrections:
         ----------
         block : (m,) int64
         lost : mapping of int to str, optional
-            As `Audit.lost_images` returns it.
+            As `AuditImages.lost` returns it.
         """
         audit, names = self.audit, (*STATUS_NAMES, "not_scored")
         found = audit.statuses[block].astype(np.int64)
@@ -189,7 +189,7 @@ class Corrections:
         auto = self.auto[block].tolist()
         rows: dict[str, list[Any]] = {
             "path": [text(each) for each in audit.sample_ids(block)],
-            "status": self.statuses(block, audit.lost_images(block) if self.verify else None),
+            "status": self.statuses(block, audit.images.lost(block) if self.verify else None),
             "given_label": [name(label) for label in audit.given[block].tolist()],
             "corrected_label": [name(label) for label in self.labels[block].tolist()],
             "decision": [AUTO if each else None for each in auto],

@@ -6,13 +6,14 @@ import io
 import os
 from collections.abc import Collection
 from pathlib import Path
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from labeltui.audit import Audit
 from labeltui.errors import SourceError, UnreadableImage
 from labeltui.export.corrections import Corrections, text
-from labeltui.sources.decode import from_array
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 LONGEST = 200  # bytes of a name: most file systems take 255
 _FORBIDDEN = {"/": "%2F", "%": "%25", "\0": "%00"}
@@ -38,9 +39,11 @@ def stored(audit: Audit, i: int) -> tuple[bytes, str]:
     SourceError
         The image is gone, changed or unreadable.
     """
-    data = audit.image_bytes(i)
+    data = audit.images.read(i)
     if isinstance(data, bytes):
         return data, extension_of(audit.sample_id(i))
+    from labeltui.sources.decode import from_array  # imports Pillow, which most exports do without
+
     return png(from_array(data)), "png"
 
 
@@ -100,7 +103,7 @@ def place(corrections: Corrections, i: int, target: Path) -> bool:
         False when the image is no longer there.
     """
     audit = corrections.audit
-    root = audit.source_root
+    root = audit.images.root
     path = None if root is None else Path(os.path.realpath(root), os.fsdecode(audit.sample_id(i)))
     try:
         if path is None or corrections.copy_images or not path.is_file():

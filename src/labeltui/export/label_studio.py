@@ -44,7 +44,7 @@ def write(corrections: Corrections, file: BinaryIO) -> int:
         Samples whose image could not be read; their task has an empty one.
     """
     audit, lost, comma = corrections.audit, 0, b"[\n"
-    root = audit.source_root
+    root = audit.images.root
     for block in corrections.blocks():
         columns = corrections.columns(block)
         for i, *row in zip(block.tolist(), *columns.values(), strict=True):

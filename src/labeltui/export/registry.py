@@ -213,7 +213,7 @@ def _corrections(audit: Audit, format: str, raw_paths: bool = False, **options: 
         raise UsageError(
             "raw paths are for CSV", f"{format} holds text", "leave --paths out: names are escaped"
         )
-    if exporter.images and not audit.has_images:
+    if exporter.images and not audit.images.present:
         raise UsageError(
             f"{format} holds images", "this audit was made from embeddings alone", "try --format parquet"
         )

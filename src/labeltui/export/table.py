@@ -45,7 +45,7 @@ def write(corrections: Corrections, file: BinaryIO, excel: bool = False) -> int:
     file.write((codecs.BOM_UTF8 if excel else b"") + ",".join(COLUMNS).encode() + b"\n")
     n_lost = 0
     for block in corrections.blocks():
-        lost = audit.lost_images(block) if corrections.verify else {}
+        lost = audit.images.lost(block) if corrections.verify else {}
         n_lost += len(lost)
         file.write(b"".join(_rows(corrections, block, cell, not excel, lost)))
     return n_lost

@@ -47,7 +47,7 @@ def write(corrections: Corrections, directory: Path) -> int:
                 try:
                     data, extension = stored(audit, i)
                     if extension not in DECODED:
-                        data, extension = png(audit.image(i)), "png"
+                        data, extension = png(audit.images.image(i)), "png"
                 except SourceError:
                     lost += 1
                     continue

@@ -242,7 +242,7 @@ def inject(
             transition = estimated_transition(audit if matrix_from is None else matrix_from, class_ids)
         record["transition"] = np.round(transition, 6).tolist()
     noisy = corrupt(spec, truth, len(class_ids), features, indices, transition)
-    root, images = audit.source_root, audit.has_images
+    root, images = audit.images.root, audit.images.present
     return Injected(ids, class_ids, noisy, truth, features, root or audit.path.parent, images, record)
 
 
@@ -278,7 +278,7 @@ def _with_strangers(
         chosen = np.sort(rng.choice(usable, n_wanted, replace=False))
         more = np.array(strange.embedding()[chosen])
         names = strange.names("samples/id")
-        there = os.fsencode(other.source_root or other.path)
+        there = os.fsencode(other.images.root or other.path)
         strangers = [os.path.join(there, names[int(i)]) for i in chosen]
     return Injected(
         [*ids, *strangers],
@@ -286,8 +286,8 @@ def _with_strangers(
         np.concatenate([truth, rng.integers(len(class_ids), size=n_wanted).astype(np.int32)]),
         np.concatenate([truth, np.full(n_wanted, -1, np.int32)]),
         np.concatenate([features, more.astype(features.dtype)]),
-        audit.source_root or audit.path.parent,
-        audit.has_images and other.has_images,
+        audit.images.root or audit.path.parent,
+        audit.images.present and other.images.present,
         {**record, "other": safe(str(other.path))},
     )
 

@@ -166,7 +166,7 @@ def prepare(audit: Audit, request: Request) -> tuple[TrainSpec, dict[str, NDArra
         weights_sha256=array_hash(arrays["weights"], "<f4") if "weights" in arrays else "",
         checked_sha256=array_hash(checked, "i1") if "checked" in arrays else "",
         injected_sha256=array_hash(arrays["injected"], "<i4") if "injected" in arrays else "",
-        source_root="" if audit.source_root is None else str(audit.source_root),
+        source_root="" if audit.images.root is None else str(audit.images.root),
         head=request.head,
         backbone=request.backbone,
     )
@@ -306,7 +306,7 @@ def _held_out(
 
 def _require_images(opened: store.Store, audit: Audit) -> None:
     description = opened.scan.get("source")
-    root = audit.source_root
+    root = audit.images.root
     if not isinstance(description, Mapping) or root is None:
         raise JobError(
             "a backbone is trained on the images that the scan named",

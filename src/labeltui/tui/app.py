@@ -162,7 +162,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.call_after_refresh(self._greet)
 
     async def _greet(self) -> None:
-        review, root = self.review, self.audit.source_root
+        review, root = self.review, self.audit.images.root
         if root is not None and not root.exists():
             review.reader.read("No images", guide.missing_images(self.audit, self.keymap, review.reader.room))
         elif self.welcome:
@@ -173,7 +173,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
 
     async def _tell_changes(self) -> None:
         """Say that files were edited after the scan; looking may take long on a network file system."""
-        if changed := await asyncio.to_thread(self.audit.changed_files):
+        if changed := await asyncio.to_thread(self.audit.images.changed_files):
             names = ", ".join(changed)
             self.top.say(f"changed since the scan: {names}; the labels here are those of the scan", "warn")
 
@@ -475,7 +475,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
                 f"{self.audit.pending:,} are not saved yet" + (f": {failed.got}" if failed else ""),
                 "free some space or mend the disk; q can write the unsaved ones to another file",
             )
-        with Audit.open(self.audit.path, read_only=True, source_root=self.audit.source_root) as snapshot:
+        with Audit.open(self.audit.path, read_only=True, source_root=self.audit.images.root) as snapshot:
             return export(snapshot, out, only_changed=only_changed, force=force)
 
     # Leaving

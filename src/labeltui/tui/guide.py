@@ -127,7 +127,7 @@ def missing_images(audit: Audit, keymap: Keymap, width: int) -> Text:
     palette = keymap.hint("palette").strip("[]")
     return [
         *_wrapped("The images are not where the scan saw them:", width),
-        [("  " + safe(str(audit.source_root), max(20, width - 2)), "strong")],
+        [("  " + safe(str(audit.images.root), max(20, width - 2)), "strong")],
         [],
         *_wrapped(
             "Decisions, flags, evidence and export work without them. To see them, say where they lie now:",

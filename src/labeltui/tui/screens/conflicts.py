@@ -143,7 +143,7 @@ class ConflictsScreen(WithRows):
             [
                 Thumb(
                     sample,
-                    partial(audit.image, sample),
+                    partial(audit.images.image, sample),
                     f"[{number}] {self._told(sample)}",
                 )
                 for number, sample in enumerate(self.group, 1)

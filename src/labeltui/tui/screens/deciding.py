@@ -41,7 +41,7 @@ class Deciding(TableScreen[None]):
             training=self.labeltui.training,
             can_train=self.labeltui.trains,
             finished=session.finished,
-            images=session.audit.has_images,
+            images=session.audit.images.present,
             key=self.keymap.hint,
         )
 

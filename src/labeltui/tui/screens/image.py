@@ -43,7 +43,7 @@ class ImageScreen(Opened):
         if sample is None:
             self.dismiss(None)
             return
-        self.image.show(sample, lambda: audit.image(sample), crop=self.crop)
+        self.image.show(sample, lambda: audit.images.image(sample), crop=self.crop)
         zoom = (f"  zoom {self.zoom:.1f}x" if self.zoom > 1 else "", "key")
         self.entitle_sample("IMAGE", sample, zoom)
 

@@ -39,7 +39,7 @@ class NeighboursScreen(Opened):
 
     def parts(self) -> Sequence[Widget]:
         # An audit of embeddings alone has nothing to draw: its neighbours are listed.
-        images = self.session.audit.has_images
+        images = self.session.audit.images.present
         self.image.display = images
         below = self.thumbs if images else self.lists
         right = [widget for pair in zip(self.titles, below, strict=True) for widget in pair]
@@ -53,8 +53,8 @@ class NeighboursScreen(Opened):
             return
         given = int(audit.given[sample])
         other = next((label for label, _ in session.suggestions(sample) if label != given), -1)
-        if audit.has_images:
-            self.image.show(sample, lambda: audit.image(sample))
+        if audit.images.present:
+            self.image.show(sample, lambda: audit.images.image(sample))
         evidence = audit.evidence(sample, STORED)
         width = max(20, self.size.width * 6 // 10 - 3)
         choices = choice_lines(session, sample, width, self.size.height >= 24)
@@ -64,7 +64,7 @@ class NeighboursScreen(Opened):
         for place, label in enumerate((given, other)):
             near = [neighbour for neighbour in evidence.neighbours if neighbour.label == label and label >= 0]
             word = "GIVEN " if place == 0 else "SUGGESTED "
-            what = self._show_images if audit.has_images else self._show_list
+            what = self._show_images if audit.images.present else self._show_list
             what(place, label, near, room // 2 - 1)
             of = f"  {len(near)} of {len(evidence.neighbours)} nearest" if label >= 0 else ""
             name = session.name(label)
@@ -102,7 +102,7 @@ class NeighboursScreen(Opened):
         listed.show(lines)
 
     def _thumb(self, sample: int, caption: str) -> Thumb:
-        return Thumb(sample, partial(self.session.audit.image, sample), caption)
+        return Thumb(sample, partial(self.session.audit.images.image, sample), caption)
 
     def _step(self, by: int) -> None:
         self.session.row = max(0, min(self.session.row + by, len(self.session.queue) - 1))
@@ -127,7 +127,7 @@ class NeighboursScreen(Opened):
         self._step(len(self.session.queue))
 
     def do_open(self) -> None:
-        if self.session.audit.has_images:
+        if self.session.audit.images.present:
             self.do_large()
 
     def do_large(self) -> None:

@@ -199,7 +199,7 @@ class ReviewScreen(Narrowing):
             self.enter_pane("queue")
         elif self.session.sample is None:
             self.say("no sample is open", "warn")
-        elif self.session.audit.has_images:
+        elif self.session.audit.images.present:
             self.do_large()
         else:
             self.do_neighbours()
@@ -293,13 +293,13 @@ class ReviewScreen(Narrowing):
             if not root.is_dir():
                 self.say(f"there is no directory {safe(text)}", "warn")
                 return
-            audit.source_root = root
+            audit.move_source(root)
             self.preview.forget()
             self.preview.show()
             self.say(f"images come from {safe(str(root), 40)} now; --source keeps it so")
 
         self.panel.ask(
-            "Where are the images?", take, str(audit.source_root or ""), "the directory that was scanned"
+            "Where are the images?", take, str(audit.images.root or ""), "the directory that was scanned"
         )
 
     # Marks and bulk

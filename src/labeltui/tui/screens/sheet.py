@@ -66,7 +66,7 @@ class SheetScreen(Opened):
         width = self.grid.cell_columns
         given = session.cut(session.name(int(audit.given[sample])), width - cell_len(mark))
         caption = f"{mark}{given}\n{glyph} {session.cut(target, width - 2)}"
-        return Thumb(sample, partial(audit.image, sample), caption, " ".join(classes))
+        return Thumb(sample, partial(audit.images.image, sample), caption, " ".join(classes))
 
     def _go(self, row: int) -> None:
         self.session.row = max(0, min(row, len(self.session.queue) - 1))

@@ -66,7 +66,7 @@ class Preview(Vertical):
         if self._rest is not None:
             self._rest.stop()
         self._layout(width, height)
-        self.image.display = audit.has_images or sample is None
+        self.image.display = audit.images.present or sample is None
         self.neighbours.display = not self.image.display
         if sample is None:
             self.image.clear(self.session.advice())
@@ -75,8 +75,8 @@ class Preview(Vertical):
             self.facts.show([])
             self.choices.show([])
             return
-        if audit.has_images:
-            self.image.show((self._epoch, sample), lambda: audit.image(sample))
+        if audit.images.present:
+            self.image.show((self._epoch, sample), lambda: audit.images.image(sample))
         else:
             rows = height - 1 - (FACTS + CHOICES if height >= TALL else FEW_FACTS + FEW_CHOICES)
             near = [] if audit.fault(sample) else self._evidence(sample).neighbours
@@ -92,7 +92,7 @@ class Preview(Vertical):
     def _layout(self, width: int, height: int) -> None:
         # Fixed heights for a size of the pane: a step to the next sample repaints text and moves nothing.
         tall = height >= TALL
-        rows = min(10, max(3, height // 9)) if tall and self.session.audit.has_images else 0
+        rows = min(10, max(3, height // 9)) if tall and self.session.audit.images.present else 0
         self.nearest.cell_rows, self.nearest.cell_columns = rows, 2 * rows
         self.nearest.styles.height = rows + 1 if rows else 0
         self.nearest_title.styles.height = 1 if rows else 0
@@ -103,7 +103,7 @@ class Preview(Vertical):
         audit = self.session.audit
         coming = self.session.queue[self.session.row + 1 : self.session.row + 4].tolist()
         keys = [(self._epoch, sample) for sample in coming]
-        self.image.prefetch(keys, lambda key: audit.image(cast("tuple[int, int]", key)[1]))
+        self.image.prefetch(keys, lambda key: audit.images.image(cast("tuple[int, int]", key)[1]))
         sample = self.session.sample
         if sample is None or not self.nearest.cell_rows:
             return
@@ -117,7 +117,7 @@ class Preview(Vertical):
             [
                 Thumb(
                     (self._epoch, near.index),
-                    partial(audit.image, near.index),
+                    partial(audit.images.image, near.index),
                     self._caption(near, self.nearest.cell_columns),
                 )
                 for near in neighbours[: self.nearest.across]

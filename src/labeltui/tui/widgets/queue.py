@@ -71,7 +71,7 @@ class Queue(Rows):
 
     def heading(self, width: int) -> list[Piece]:
         name_width, labels = self._columns(width)
-        file = "file" if self.session.audit.has_images else "id"
+        file = "file" if self.session.audit.images.present else "id"
         return [
             (fit(f"  {file}", 2 + name_width), "faint"),
             (fit("score", 5, right=True), "faint"),
