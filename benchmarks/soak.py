@@ -32,6 +32,7 @@ from labeltui import store  # noqa: E402
 from labeltui.audit import Audit  # noqa: E402
 from labeltui.check import check  # noqa: E402
 from labeltui.errors import LabeltuiError  # noqa: E402
+from labeltui.io.h5_writer import write_h5  # noqa: E402
 from tui import Program, make_audit  # noqa: E402 - the benchmark of the terminal UI, beside this one
 
 LARGE = (1_281_167, 1000)
@@ -99,7 +100,7 @@ def write(path: Path, end: float, said: Any) -> None:
                 run = path / "runs" / f"20261120T{int(said[1]):06d}Z-aaaa"
                 run.mkdir(parents=True)
                 score = np.full(audit.n, (said[1] % 100) / 100, np.float32)
-                store.write_h5(
+                write_h5(
                     run / "result.h5",
                     {"scores/blend": score},
                     {"": store.generation_attrs(audit.uuid, run=run.name)},

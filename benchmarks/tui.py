@@ -33,6 +33,9 @@ import numpy as np
 
 from _common import CACHE, Report, median, parser
 from labeltui import paths, store
+from labeltui.io.atomic import write_json
+from labeltui.io.h5_writer import write_h5
+from labeltui.io.names import pack_names
 from labeltui.journal import create
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -125,10 +128,10 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
     ids = [b"class%04d/%07d.png" % (label, i) for i, label in enumerate(given.tolist())]
     names = [b"class%04d" % label for label in range(classes)]
     arrays: dict[str, Any] = {
-        **store.pack_names("samples/id", ids),
-        **store.pack_names("classes/id", names),
-        **store.pack_names("classes/name", names),
-        **store.pack_names("splits/name", []),
+        **pack_names("samples/id", ids),
+        **pack_names("classes/id", names),
+        **pack_names("classes/name", names),
+        **pack_names("splits/name", []),
         "samples/split": np.full(n, -1, np.int16),
         "samples/sha256": hashes,
         "samples/pixels": np.zeros((n, 32), np.uint8),
@@ -164,9 +167,9 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
         "graph/made-up": {"metric": "cosine", "k": k, "csg_k": k, "backend": "made-up", "exact": True},
         "csg": {"csg": 2.0, "k": k, "embedding": "made-up"},
     }
-    digest = store.write_h5(audit / paths.AUDIT_FILE, arrays, attrs)
+    digest = write_h5(audit / paths.AUDIT_FILE, arrays, attrs)
     source = {"kind": "arrays", "file": f"{n}.npy", "image_store": "array", "array_key": None}
-    store.write_json(
+    write_json(
         audit / paths.SCAN_FILE,
         {"version": "made-up", "sha256": digest, "root": str(directory), "source": source},
     )

@@ -13,9 +13,9 @@ from PIL import Image
 
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
+from labeltui.io.atomic import write_json
 from labeltui.paths import SCAN_FILE
 from labeltui.scanning import ScanOptions, scan
-from labeltui.store import write_json
 
 SHARED = "LABELTUI_TEST_AUDITS"
 """Environment variable with a directory in which all processes of one test run keep what they made."""

@@ -40,6 +40,8 @@ from labeltui.errors import Cancelled, LabeltuiError
 from labeltui.export import write
 from labeltui.graphics import probe
 from labeltui.head import HeadSpec
+from labeltui.io.atomic import sha256
+from labeltui.io.h5_writer import write_h5
 from labeltui.scanning import ScanOptions, scan
 from labeltui.sources.decode import decode
 from labeltui.train import compare, curves, jobs
@@ -374,7 +376,7 @@ def use_unfinished(path: Path) -> None:
     try:
         shutil.copytree(path / "unfinished", audit / paths.PARTIAL)
         scan(path / "data12.npz", audit, SCAN)
-        made = store.sha256(audit / paths.AUDIT_FILE)
+        made = sha256(audit / paths.AUDIT_FILE)
         assert made == (path / "data12.sha256").read_text(), "the resumed scan made another audit"
     finally:
         shutil.rmtree(audit, ignore_errors=True)
@@ -476,7 +478,7 @@ def prepare(path: Path) -> None:
             "graph/new/rev_indptr": np.zeros(opened.n + 1, np.int64),
             "graph/new/rev_indices": np.zeros(0, np.int32),
         }
-        store.write_h5(
+        write_h5(
             path / "result.h5",
             arrays,
             {"": store.generation_attrs(opened.uuid, run="x"), "embeddings": {"default": "new"}},
@@ -526,7 +528,7 @@ def _prepare_unfinished(path: Path) -> None:
         )
     shutil.copytree(path / "stopped.audit" / paths.PARTIAL, path / "unfinished")
     scan(path / "data12.npz", path / "stopped.audit", SCAN)
-    (path / "data12.sha256").write_text(store.sha256(path / "stopped.audit" / paths.AUDIT_FILE))
+    (path / "data12.sha256").write_text(sha256(path / "stopped.audit" / paths.AUDIT_FILE))
 
 
 @dataclass

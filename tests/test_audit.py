@@ -24,6 +24,8 @@ from labeltui.audit import status as status_of
 from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.csg import measure, pooled_counts
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, InputError, MissingImage, NotAnAudit
+from labeltui.io.h5_writer import write_h5
+from labeltui.io.names import Names, pack_names
 from labeltui.store import Store
 from tests.factories import make_audit
 
@@ -444,8 +446,8 @@ def test_text_search_is_the_same_in_small_and_large_queues(audit: Audit, text: s
 
 def test_a_path_is_found_in_any_unicode_form() -> None:
     names = [unicodedata.normalize(form, "ca/fé.png").encode() for form in ("NFC", "NFD")] + [b"ca/fe.png"]
-    arrays = store.pack_names("id", names)
-    packed = store.Names(arrays["id"], arrays["id_offsets"])
+    arrays = pack_names("id", names)
+    packed = Names(arrays["id"], arrays["id_offsets"])
     for form in ("NFC", "NFD"):
         found = queue.contains(packed, np.arange(3), unicodedata.normalize(form, "fé"))
         assert found.tolist() == [True, True, False]
@@ -613,7 +615,7 @@ def add_run(audit: Audit, name: str, scores: np.ndarray, top: np.ndarray, seq: i
     chance = np.zeros((audit.n, 5), np.float32)
     chance[:, 0] = 1 - scores
     arrays = {"scores/blend": scores.astype(np.float32), "suggest/label": label, "suggest/p": chance}
-    store.write_h5(run / "result.h5", arrays, {"": store.generation_attrs(audit.uuid, run=name)})
+    write_h5(run / "result.h5", arrays, {"": store.generation_attrs(audit.uuid, run=name)})
     return run
 
 
@@ -802,10 +804,10 @@ def write_wide(path: Path, n: int = 4000, classes: int = 300, seed: int = 0) -> 
     given[100:103] = (1, 2, 1)
     found = measure(indices, given, classes, k)
     arrays = {
-        **store.pack_names("samples/id", (b"s%d" % i for i in range(n))),
-        **store.pack_names("classes/id", (b"c%d" % i for i in range(classes))),
-        **store.pack_names("classes/name", (b"class %d\x1b[2J" % i for i in range(classes))),
-        **store.pack_names("splits/name", [b"train", b"test"]),
+        **pack_names("samples/id", (b"s%d" % i for i in range(n))),
+        **pack_names("classes/id", (b"c%d" % i for i in range(classes))),
+        **pack_names("classes/name", (b"class %d\x1b[2J" % i for i in range(classes))),
+        **pack_names("splits/name", [b"train", b"test"]),
         "samples/split": (np.arange(n) % 2).astype(np.int16),
         "samples/sha256": np.zeros((n, 32), np.uint8),
         "samples/status": status,
@@ -831,7 +833,7 @@ def write_wide(path: Path, n: int = 4000, classes: int = 300, seed: int = 0) -> 
         "csg": {"csg": found.csg, "k": k},
     }
     path.mkdir()
-    store.write_h5(path / paths.AUDIT_FILE, arrays, attrs)
+    write_h5(path / paths.AUDIT_FILE, arrays, attrs)
     with store.Store.open(path) as opened:
         journal.create(path, opened.uuid)
 

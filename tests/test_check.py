@@ -21,6 +21,7 @@ from labeltui.audit import Audit
 from labeltui.backup import backup
 from labeltui.check import check
 from labeltui.errors import AuditBusy, DamagedAudit, UsageError
+from labeltui.io.h5_writer import write_h5
 from labeltui.journal import Journal
 from tests import runs
 from tests.factories import make_audit
@@ -31,7 +32,7 @@ def finished_run(path: Path, score: float) -> str:
     directory = runs.prepared(path)
     with store.Store.open(path) as opened:
         arrays = {"scores/blend": np.full(opened.n, score, np.float32)}
-        store.write_h5(
+        write_h5(
             directory / "result.h5",
             arrays,
             {"": store.generation_attrs(opened.uuid, run=directory.name)},

@@ -13,9 +13,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import labeltui
-from labeltui import paths, store
+from labeltui import paths
 from labeltui.demo import RATE, Demo, demo, measure
 from labeltui.errors import AuditError, Cancelled, UsageError
+from labeltui.io.atomic import sha256
 from labeltui.store import Store
 
 
@@ -31,7 +32,7 @@ def copied(made: Demo, tmp_path: Path) -> Path:
 
 
 def digest(directory: Path) -> str:
-    return store.sha256(directory / "digits.audit" / paths.AUDIT_FILE)
+    return sha256(directory / "digits.audit" / paths.AUDIT_FILE)
 
 
 def test_the_flags_find_the_planted_errors(made: Demo) -> None:

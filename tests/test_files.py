@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labeltui import files, store
+from labeltui import store
 from labeltui.audit import Audit
 from labeltui.errors import AuditError, DamagedAudit, JobError
+from labeltui.io import files
+from labeltui.io.h5_writer import write_h5
 from labeltui.scanning import ScanOptions, scan
 from labeltui.train import child, jobs
 from labeltui.train.task import Run
@@ -135,7 +137,7 @@ def test_results_go_into_no_linked_directory(path: Path, tmp_path: Path) -> None
     run.mkdir(parents=True)
     with Audit.open(path) as audit:
         arrays = {"scores/blend": np.zeros(audit.n, np.float32)}
-        store.write_h5(run / "result.h5", arrays, {"": store.generation_attrs(audit.uuid)})
+        write_h5(run / "result.h5", arrays, {"": store.generation_attrs(audit.uuid)})
         with pytest.raises(AuditError, match="link"):
             audit.refresh()
         assert audit.generation == 0

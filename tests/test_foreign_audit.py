@@ -17,7 +17,9 @@ import pytest
 from labeltui.audit import Audit
 from labeltui.audit import status as status_of
 from labeltui.errors import DamagedAudit
-from labeltui.store import H5, generation_attrs, write_h5
+from labeltui.io.h5_reader import H5
+from labeltui.io.h5_writer import write_h5
+from labeltui.store import generation_attrs
 from tests.factories import make_audit
 
 

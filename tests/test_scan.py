@@ -32,6 +32,7 @@ from labeltui.errors import (
     UsageError,
 )
 from labeltui.head import HeadSpec
+from labeltui.io.atomic import sha256, write_json
 from labeltui.pipeline import Expected
 from labeltui.scanning import STAGES, ScanOptions, scan, summary
 from labeltui.scanning.checkpoint import Checkpoint
@@ -82,7 +83,7 @@ class TestWhatAnAuditHolds:
         assert {path.name for path in audit.iterdir()} == {"audit.h5", "journal.db", "scan.json"}
         with Store.open(audit) as opened:
             assert list(opened.faults()) == []
-            assert opened.scan["sha256"] == store.sha256(audit / paths.AUDIT_FILE)
+            assert opened.scan["sha256"] == sha256(audit / paths.AUDIT_FILE)
             assert opened.scan["source"]["kind"] == "folder"
             assert opened.scan["root"] == str(audit.parent / "data")
 
@@ -174,12 +175,12 @@ class TestSameBytes:
         digests, uuids = set(), set()
         for threads in (1, 3):
             audit = scan(tree, tmp_path / f"{threads}.audit", options(threads=threads))
-            digests.add(store.sha256(audit / paths.AUDIT_FILE))
+            digests.add(sha256(audit / paths.AUDIT_FILE))
             with Store.open(audit) as opened:
                 uuids.add(opened.uuid)
         other = scan(tree, tmp_path / "other.audit", options(seed=1))
         assert len(digests) == len(uuids) == 1
-        assert store.sha256(other / paths.AUDIT_FILE) not in digests
+        assert sha256(other / paths.AUDIT_FILE) not in digests
 
     def test_a_model_that_is_not_needed_is_told(self, tmp_path: Path) -> None:
         audit = scan(write_npz(tmp_path / "x.npz"), tmp_path / "a", options(embed=EmbedSpec("resnet18")))
@@ -283,7 +284,7 @@ class TestKilled:
         directory = tmp_path_factory.mktemp("whole")
         tree = write_tree(directory / "data", n=90)
         assert server.scan(tree, directory / "a", directory / "report") == 0
-        return tree, store.sha256(directory / "a" / paths.AUDIT_FILE)
+        return tree, sha256(directory / "a" / paths.AUDIT_FILE)
 
     @pytest.mark.parametrize("done", [0, 48, 80])
     def test_no_finished_batch_is_embedded_again(
@@ -305,7 +306,7 @@ class TestKilled:
         ]  # the first tells the stage's start
         assert counts[0] == logged
         assert len(counts) - 1 == -(-(90 - logged) // 16)  # one call for each batch that was left
-        assert store.sha256(out / paths.AUDIT_FILE) == digest
+        assert sha256(out / paths.AUDIT_FILE) == digest
 
     @pytest.mark.parametrize(
         "kill",
@@ -328,7 +329,7 @@ class TestKilled:
         out = tmp_path / "a"
         assert server.scan(tree, out, tmp_path / "first", kill) == -signal.SIGKILL
         assert server.scan(tree, out, tmp_path / "second") == 0
-        assert store.sha256(out / paths.AUDIT_FILE) == digest
+        assert sha256(out / paths.AUDIT_FILE) == digest
         assert {path.name for path in out.iterdir()} == {"audit.h5", "journal.db", "scan.json"}
         from labeltui.audit import Audit
 
@@ -345,7 +346,7 @@ class TestKilled:
         assert server.scan(tree, out, tmp_path / "second", {"stage": "write"}) == -signal.SIGKILL
         assert made == {name: (out / paths.PARTIAL / name).stat().st_mtime_ns for name in made}
         assert server.scan(tree, out, tmp_path / "third") == 0
-        assert store.sha256(out / paths.AUDIT_FILE) == digest
+        assert sha256(out / paths.AUDIT_FILE) == digest
 
 
 class TestResuming:
@@ -370,7 +371,7 @@ class TestResuming:
         with Store.open(out) as opened:
             assert 0 < opened.scan["resumed_samples"] < 60
         fresh = scan(tree, tmp_path / "fresh.audit", options())
-        assert store.sha256(out / paths.AUDIT_FILE) == store.sha256(fresh / paths.AUDIT_FILE)
+        assert sha256(out / paths.AUDIT_FILE) == sha256(fresh / paths.AUDIT_FILE)
 
     @pytest.mark.parametrize(
         ("changes", "told"),
@@ -403,7 +404,7 @@ class TestResuming:
         tree, out = stopped
         scan(tree, out, options(k=3, seed=5))
         fresh = scan(tree, tmp_path / "fresh.audit", options(k=3, seed=5))
-        assert store.sha256(out / paths.AUDIT_FILE) == store.sha256(fresh / paths.AUDIT_FILE)
+        assert sha256(out / paths.AUDIT_FILE) == sha256(fresh / paths.AUDIT_FILE)
 
     def test_a_torn_log_line_does_not_count(self, stopped: tuple[Path, Path]) -> None:
         tree, out = stopped
@@ -556,7 +557,7 @@ class TestDamagedCheckpoint:
 
     def test_names_in_a_foreign_recipe_can_be_shown(self, tmp_path: Path) -> None:
         (tmp_path / paths.PARTIAL).mkdir()
-        store.write_json(tmp_path / paths.PARTIAL / "recipe.json", {"\x1b[2J": 1, "batch_size": "x"})
+        write_json(tmp_path / paths.PARTIAL / "recipe.json", {"\x1b[2J": 1, "batch_size": "x"})
         with pytest.raises(UsageError, match="was 1") as caught:
             scan(write_npz(tmp_path / "x.npz"), tmp_path, options())
         assert caught.value.got.replace("\n", "").isprintable()
@@ -566,11 +567,11 @@ class TestTargets:
     def test_a_finished_audit_is_never_overwritten(self, tmp_path: Path) -> None:
         source = write_npz(tmp_path / "x.npz")
         audit = scan(source, tmp_path / "x.audit", options())
-        before = store.sha256(audit / paths.AUDIT_FILE)
+        before = sha256(audit / paths.AUDIT_FILE)
         for resume in (None, False):
             with pytest.raises(AuditExists, match="another -o"):
                 scan(source, audit, options(resume=resume))
-        assert store.sha256(audit / paths.AUDIT_FILE) == before
+        assert sha256(audit / paths.AUDIT_FILE) == before
 
     def test_the_remains_of_a_killed_scan_vouch_for_no_other_data(self, tmp_path: Path) -> None:
         tree, other = write_tree(tmp_path / "data"), write_tree(tmp_path / "other")
@@ -676,7 +677,7 @@ class TestClasses:
         one = write_npz(tmp_path / "1.npz", pred_probs=p, classes=np.array(["0", "1", "2"]))
         two = write_npz(tmp_path / "2.npz", pred_probs=p[:, [2, 0, 1]], classes=np.array(["2", "0", "1"]))
         first, second = scan(one, tmp_path / "1", options()), scan(two, tmp_path / "2", options())
-        assert store.sha256(first / paths.AUDIT_FILE) == store.sha256(second / paths.AUDIT_FILE)
+        assert sha256(first / paths.AUDIT_FILE) == sha256(second / paths.AUDIT_FILE)
         plain = scan(write_npz(tmp_path / "3.npz"), tmp_path / "3", options())
         with Store.open(first) as opened, Store.open(plain) as other:
             assert set(opened.names_in("scores")) > set(other.names_in("scores"))

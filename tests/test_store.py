@@ -20,6 +20,10 @@ from hypothesis import strategies as st
 
 from labeltui import paths, store
 from labeltui.errors import AuditError, DamagedAudit, InputError, NewerFormat, NotAnAudit
+from labeltui.io.atomic import replacing, sha256, sweep, write_json
+from labeltui.io.h5_reader import H5
+from labeltui.io.h5_writer import FROM_CONTENT, Attribute, Blocks, write_h5
+from labeltui.io.names import Names, pack_names
 from labeltui.store import Store
 from tests.factories import make_audit
 
@@ -29,13 +33,11 @@ def audit(tmp_path: Path) -> Path:
     return make_audit(tmp_path, images=False)
 
 
-def rewrite(
-    audit: Path, *, without: tuple[str, ...] = (), attrs: dict[str, store.Attribute] | None = None, **new
-):
+def rewrite(audit: Path, *, without: tuple[str, ...] = (), attrs: dict[str, Attribute] | None = None, **new):
     """Write audit.h5 again with some datasets left out or replaced (`a__b` names a/b)."""
     path = audit / paths.AUDIT_FILE
     arrays, attributes = {}, {}
-    with store.H5(path) as file:
+    with H5(path) as file:
         waiting = [""]
         while waiting:
             group = waiting.pop()
@@ -50,7 +52,7 @@ def rewrite(
         for name in without:
             del arrays[name]
         arrays.update({name.replace("__", "/"): value for name, value in new.items()})
-        store.write_h5(path, arrays, attributes)
+        write_h5(path, arrays, attributes)
 
 
 def write_result(path: Path, audit: Path, needs=(), arrays=None, **attrs) -> Path:
@@ -60,7 +62,7 @@ def write_result(path: Path, audit: Path, needs=(), arrays=None, **attrs) -> Pat
         groups = {"": root}
         if any(name.startswith("embeddings/") for name in arrays or ()):
             groups["embeddings"] = {"default": opened.embedding_name}
-        store.write_h5(path, default if arrays is None else arrays, groups)
+        write_h5(path, default if arrays is None else arrays, groups)
     return path
 
 
@@ -68,10 +70,10 @@ def test_text_attributes_are_plain_strings_for_other_programs(tmp_path: Path) ->
     """h5py, h5dump and MATLAB read them as text; the file's bytes stay the same from run to run."""
     files = [tmp_path / f"{number}.h5" for number in range(3)]
     for file in files:
-        store.write_h5(
+        write_h5(
             file,
             {"a": np.arange(3)},
-            {"": {"name": "größe", "list": ["x", "yy"], "uuid": store.FROM_CONTENT}},
+            {"": {"name": "größe", "list": ["x", "yy"], "uuid": FROM_CONTENT}},
         )
     with h5py.File(files[0]) as opened:
         assert opened.attrs["name"] == "größe"
@@ -90,17 +92,15 @@ class TestWriting:
             "": store.audit_attrs(),
             "b": {"names": ["x", "longer"], "text": "", "n": [1, 2], "none": []},
         }
-        first = store.write_h5(tmp_path / "1.h5", arrays, attrs)
+        first = write_h5(tmp_path / "1.h5", arrays, attrs)
         time.sleep(1.1)  # creation times have a resolution of a second
-        second = store.write_h5(
-            tmp_path / "2.h5", dict(reversed(arrays.items())), dict(reversed(attrs.items()))
-        )
-        assert first == second == store.sha256(tmp_path / "2.h5")
+        second = write_h5(tmp_path / "2.h5", dict(reversed(arrays.items())), dict(reversed(attrs.items())))
+        assert first == second == sha256(tmp_path / "2.h5")
 
     def test_identity_follows_the_content(self, tmp_path: Path) -> None:
         def identity(**arrays: np.ndarray) -> str:
-            store.write_h5(tmp_path / "x.h5", arrays, {"": store.audit_attrs()})
-            with store.H5(tmp_path / "x.h5") as file:
+            write_h5(tmp_path / "x.h5", arrays, {"": store.audit_attrs()})
+            with H5(tmp_path / "x.h5") as file:
                 return str(file.attrs()["uuid"])
 
         a = np.zeros(8, np.uint8)
@@ -123,8 +123,8 @@ class TestWriting:
             }
         }
         arrays = {"s": np.float64(2.5), "g/u": np.array([True, False]), "f16": np.ones((2, 3), np.float16)}
-        store.write_h5(tmp_path / "x.h5", arrays, attrs)
-        with store.H5(tmp_path / "x.h5") as file:
+        write_h5(tmp_path / "x.h5", arrays, attrs)
+        with H5(tmp_path / "x.h5") as file:
             assert file.attrs("g/deep") == attrs["g/deep"]
             assert file["s"] == 2.5
             assert file["g/u"].tolist() == [1, 0]
@@ -137,18 +137,16 @@ class TestWriting:
 
     def test_blocks_are_put_together(self, tmp_path: Path) -> None:
         whole = np.arange(35, dtype=np.int64).reshape(7, 5)
-        pieces = store.Blocks((7, 5), whole.dtype, lambda: (whole[:3], whole[3:4], whole[4:]))
-        assert store.write_h5(tmp_path / "p", {"x": pieces}) == store.write_h5(tmp_path / "w", {"x": whole})
+        pieces = Blocks((7, 5), whole.dtype, lambda: (whole[:3], whole[3:4], whole[4:]))
+        assert write_h5(tmp_path / "p", {"x": pieces}) == write_h5(tmp_path / "w", {"x": whole})
         for produced in ([whole[:6]], [whole, whole[:1]], [whole[:, :4]]):
             with pytest.raises(InputError, match="add up"):
-                store.write_h5(
-                    tmp_path / "bad", {"x": store.Blocks((7, 5), whole.dtype, lambda p=produced: p)}
-                )
+                write_h5(tmp_path / "bad", {"x": Blocks((7, 5), whole.dtype, lambda p=produced: p)})
         assert not (tmp_path / "bad").exists()
 
     def test_text_arrays_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="must hold numbers"):
-            store.write_h5(tmp_path / "x", {"names": np.array(["a", "b"])})
+            write_h5(tmp_path / "x", {"names": np.array(["a", "b"])})
         assert os.listdir(tmp_path) == []
 
     def test_a_large_array_is_never_in_memory_twice(self, tmp_path: Path) -> None:
@@ -156,7 +154,7 @@ class TestWriting:
         raw[::1000] = 1
         raw.flush()
         code = (
-            "import sys, resource, numpy as np; from pathlib import Path; from labeltui import store\n"
+            "import sys, numpy as np; from pathlib import Path; from labeltui.io.h5_writer import Blocks, write_h5\n"
             "d = Path(sys.argv[1]); x = np.load(d / 'raw.npy', mmap_mode='r')\n"
             "def status():\n"
             "    lines = open('/proc/self/status')\n"
@@ -166,7 +164,7 @@ class TestWriting:
             "    global peak\n"
             "    for i in range(0, len(x), 10_000):\n"
             "        yield x[i:i+10_000]; peak = max(peak, status() - before)\n"
-            "store.write_h5(d / 'x.h5', {'e': store.Blocks(x.shape, x.dtype, blocks), 'f': x})\n"
+            "write_h5(d / 'x.h5', {'e': Blocks(x.shape, x.dtype, blocks), 'f': x})\n"
             "print(max(peak, status() - before))\n"
         )
         if not Path("/proc/self/status").exists():
@@ -178,10 +176,10 @@ class TestWriting:
 
     def test_a_killed_writer_leaves_no_file(self, tmp_path: Path) -> None:
         code = (
-            "import sys, numpy as np; from pathlib import Path; from labeltui import store\n"
+            "import sys, numpy as np; from pathlib import Path; from labeltui.io.h5_writer import Blocks, write_h5\n"
             "def blocks():\n"
             "    yield np.zeros((1, 10)); print('half', flush=True); sys.stdin.read()\n"
-            "store.write_h5(Path(sys.argv[1]), {'x': store.Blocks((2, 10), np.dtype(float), blocks)})\n"
+            "write_h5(Path(sys.argv[1]), {'x': Blocks((2, 10), np.dtype(float), blocks)})\n"
         )
         target = tmp_path / "x.h5"
         child = subprocess.Popen(
@@ -193,15 +191,15 @@ class TestWriting:
         child.communicate()
         assert not target.exists()
         assert len(os.listdir(tmp_path)) == 1
-        store.sweep(tmp_path)
+        sweep(tmp_path)
         assert os.listdir(tmp_path) == []
 
     def test_a_failed_replacement_keeps_the_old_file(self, tmp_path: Path) -> None:
         path = tmp_path / "x.json"
-        store.write_json(path, {"a": 1})
+        write_json(path, {"a": 1})
 
         def fail() -> None:
-            with store.replacing(path) as temporary:
+            with replacing(path) as temporary:
                 temporary.write_text("half")
                 raise RuntimeError("disk")
 
@@ -229,7 +227,7 @@ class TestReading:
         with h5py.File(tmp_path / "x.h5", "w") as file:
             file.create_dataset("chunked", data=np.arange(10), chunks=(3,))
             file.create_dataset("unwritten", shape=(4,), dtype="f4", fillvalue=7)
-        with store.H5(tmp_path / "x.h5") as file:
+        with H5(tmp_path / "x.h5") as file:
             assert file["chunked"].tolist() == list(range(10))
             assert file["unwritten"].tolist() == [7] * 4
             with pytest.raises(ValueError, match="read-only"):
@@ -246,8 +244,8 @@ class TestReading:
 
     @forall(st.lists(st.binary(min_size=1, max_size=6), max_size=40))
     def test_names_are_a_list_of_bytes(self, names: list[bytes]) -> None:
-        packed = store.pack_names("x", names)
-        found = store.Names(packed["x"], packed["x_offsets"])
+        packed = pack_names("x", names)
+        found = Names(packed["x"], packed["x_offsets"])
         assert list(found) == names
         assert [found[i] for i in range(len(found))] == names
         assert found[-2:] == names[-2:]
@@ -265,7 +263,7 @@ class TestReading:
         with Store.open(audit) as opened:
             names = list(opened.ids)
         names[7] = strange
-        packed = store.pack_names("samples/id", names)
+        packed = pack_names("samples/id", names)
         rewrite(audit, samples__id=packed["samples/id"], samples__id_offsets=packed["samples/id_offsets"])
         with Store.open(audit) as opened:
             assert opened.ids[7] == strange
@@ -276,19 +274,19 @@ class TestReading:
         names = [b"%04d" % c for c in range(classes)]
         widths = np.full(n, 28, np.int64)
 
-        def zeros(dtype: str, *shape: int) -> store.Blocks:
+        def zeros(dtype: str, *shape: int) -> Blocks:
             kind = np.dtype(dtype)
             steps = [slice(a, min(a + 100_000, shape[0])) for a in range(0, shape[0], 100_000)]
-            return store.Blocks(
+            return Blocks(
                 shape, kind, lambda: (np.zeros((s.stop - s.start, *shape[1:]), kind) for s in steps)
             )
 
-        arrays: dict[str, np.ndarray | store.Blocks] = {
+        arrays: dict[str, np.ndarray | Blocks] = {
             "samples/id": zeros("u1", 28 * n),
             "samples/id_offsets": np.r_[0, np.cumsum(widths)],
-            **store.pack_names("classes/id", names),
-            **store.pack_names("classes/name", names),
-            **store.pack_names("splits/name", [b"train"]),
+            **pack_names("classes/id", names),
+            **pack_names("classes/name", names),
+            **pack_names("splits/name", [b"train"]),
             "samples/split": zeros("i2", n),
             "samples/sha256": zeros("u1", n, 32),
             "samples/status": zeros("u1", n),
@@ -305,7 +303,7 @@ class TestReading:
             "suggest/p": zeros("f4", n, 5),
         }
         (tmp_path / "big").mkdir()
-        store.write_h5(
+        write_h5(
             tmp_path / "big" / paths.AUDIT_FILE,
             arrays,
             {"": store.audit_attrs(), "embeddings": {"default": "e"}},
@@ -357,12 +355,12 @@ class TestFaults:
 
     def test_reading_ahead_leaves_faults_to_the_reader(self, tmp_path: Path) -> None:
         path = tmp_path / "x.h5"
-        store.write_h5(path, {"g/a": np.arange(5000), "g/sub/c": np.arange(3), "g/z": np.zeros(100_000)})
-        opened = store.H5(path)
+        write_h5(path, {"g/a": np.arange(5000), "g/sub/c": np.arange(3), "g/z": np.zeros(100_000)})
+        opened = H5(path)
         for name in ("g/a", "g/sub", "absent"):
             opened.read_ahead(name)
         assert opened["g/a"].sum() == 4999 * 2500
-        opened = store.H5(path)
+        opened = H5(path)
         opened._size -= 8  # as if the file shrank after HDF5 had looked
         opened.read_ahead("g/z")
         with pytest.raises(DamagedAudit, match="8 bytes too early"):
@@ -377,15 +375,15 @@ class TestFaults:
 
     def test_a_file_that_is_deleted_meanwhile_stays_readable(self, tmp_path: Path) -> None:
         path = tmp_path / "x.h5"
-        store.write_h5(path, {"x": np.arange(1000)})
-        with store.H5(path) as opened:
+        write_h5(path, {"x": np.arange(1000)})
+        with H5(path) as opened:
             path.unlink()
             assert opened["x"].sum() == 499_500
 
     def test_an_array_beyond_the_end_is_damaged(self, tmp_path: Path) -> None:
         path = tmp_path / "x.h5"
-        store.write_h5(path, {"x": np.zeros(100_000)})
-        opened = store.H5(path)
+        write_h5(path, {"x": np.zeros(100_000)})
+        opened = H5(path)
         opened._size -= 8  # as if the file shrank after HDF5 had looked
         with pytest.raises(DamagedAudit, match="8 bytes too early"):
             opened["x"]
@@ -504,7 +502,7 @@ class TestGenerations:
             assert opened.adopt(result) == opened.adopt(result) == 1
             other = write_result(tmp_path / "s.h5", audit, run="b")
             assert opened.adopt(other, after=7) == 8
-            assert store.sha256(opened.generation_path(8)) == store.sha256(other)
+            assert sha256(opened.generation_path(8)) == sha256(other)
 
     def test_foreign_and_broken_results_are_refused(self, audit: Path, tmp_path: Path) -> None:
         foreign = write_result(tmp_path / "1.h5", audit, uuid="00000000-0000-8000-8000-000000000000")

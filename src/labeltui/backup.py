@@ -11,6 +11,7 @@ from pathlib import Path
 from labeltui import paths, store
 from labeltui.check import check
 from labeltui.errors import AuditError, DamagedAudit, UsageError
+from labeltui.io.atomic import sync_directory, sync_file
 from labeltui.journal import Journal
 from labeltui.text import safe
 from labeltui.train.jobs import list_jobs
@@ -72,7 +73,7 @@ def backup(audit: Path, out: Path) -> Backup:
             try:
                 made = _copy(opened, hidden)
                 os.rename(hidden, out)
-                store.sync_directory(out.parent)
+                sync_directory(out.parent)
             finally:
                 shutil.rmtree(hidden, ignore_errors=True)
         except OSError as error:
@@ -113,7 +114,7 @@ def _copy(opened: store.Store, target: Path) -> tuple[int, int, int, int, list[s
         _copy_run(run, target / paths.RUNS / run.name)
     for folder in (target / paths.DERIVED, target / paths.RUNS, target):
         if folder.is_dir():
-            store.sync_directory(folder)
+            sync_directory(folder)
     report = check(target)
     if not report.whole:
         damage = [f"{each.file}: {each.fault}" for each in report.findings if each.kind == "damaged"]
@@ -136,10 +137,10 @@ def _copy_run(run: Path, target: Path) -> None:
             # Regular files only: a link or a pipe in a foreign run leads elsewhere.
             if not name.startswith(".") and each.is_file() and not each.is_symlink():
                 _copy_file(each, inside / name)
-        store.sync_directory(inside)
+        sync_directory(inside)
 
 
 def _copy_file(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
     shutil.copystat(source, target)
-    store.sync_file(target)
+    sync_file(target)

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from labeltui import files, paths, store
+from labeltui import paths, store
 from labeltui.audit.decisions import replay
 from labeltui.errors import AuditBusy, AuditError, JobError, LabeltuiError, NotAnAudit
+from labeltui.io import files
+from labeltui.io.atomic import replacing, sha256, sync_directory
 from labeltui.journal import GenerationRow, Journal
 from labeltui.scanning.checkpoint import Checkpoint
 from labeltui.text import safe
@@ -248,14 +250,14 @@ def _same_result(opened: store.Store, row: GenerationRow | None) -> Path | None:
         return None
     result = opened.path / paths.RUNS / row.run / paths.RESULT_FILE
     try:
-        return result if result.is_file() and store.sha256(result) == row.sha256 else None
+        return result if result.is_file() and sha256(result) == row.sha256 else None
     except OSError:
         return None
 
 
 def _restoring(target: Path, source: Path, name: str) -> Repair:
     def repair(journal: Journal) -> str:
-        with store.replacing(target) as temporary:
+        with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
         return f"{name} was restored from the result of run {source.parent.name}"
 
@@ -268,12 +270,12 @@ def _setting_aside(opened: store.Store, n: int, instead: GenerationRow | None, c
     def repair(journal: Journal) -> str:
         if current:
             # The journal first: a crash between the two leaves a file that the next repair sets aside.
-            row = instead or GenerationRow(0, 0, store.sha256(opened.path / paths.AUDIT_FILE), "")
+            row = instead or GenerationRow(0, 0, sha256(opened.path / paths.AUDIT_FILE), "")
             journal.append("generation", generation=(row.n, row.sha256, row.run))
             if not journal.flush():
                 raise journal.failed or AuditError("a repair must be saved", "it was not", "")
         os.replace(path, path.with_name(path.name + DAMAGED_SUFFIX))
-        store.sync_directory(path.parent)
+        sync_directory(path.parent)
         shown = f"; generation {instead.n if instead else 0} is current" if current else ""
         return f"{paths.DERIVED}/{n}.h5 was set aside as {n}.h5{DAMAGED_SUFFIX}{shown}"
 

@@ -28,8 +28,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from labeltui import files, paths
+from labeltui import paths
 from labeltui.errors import UsageError
+from labeltui.io import files
 from labeltui.options import Option, option, options_of
 from labeltui.text import safe
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import labeltui
 from labeltui import paths, store
 from labeltui.errors import AuditError, UsageError
+from labeltui.io.atomic import replacing
 from labeltui.parallel import StageProgress
 from labeltui.text import safe
 
@@ -218,7 +219,7 @@ def _make_images(out: Path, directory: Path, truth: Path, report: StageProgress,
     writer = csv.writer(rows, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(zip(paths, given.tolist(), clean.tolist(), strict=True))
-    with store.replacing(truth) as temporary:
+    with replacing(truth) as temporary:
         temporary.write_text(rows.getvalue(), encoding="utf-8")
     report("images", len(paths), len(paths))
 

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import labeltui
-from labeltui import files
 from labeltui.audit import Audit
 from labeltui.errors import SourceError, UsageError
 from labeltui.export.corrections import correct, text
+from labeltui.io import files
+from labeltui.io.atomic import replacing, sync_directory
+from labeltui.io.tables import find_delimiter, read_rows, read_text
 from labeltui.sources import Source, SourceOptions, encode, open_source
 from labeltui.sources.base import faults
-from labeltui.sources.rows import find_delimiter, read_rows, read_text
-from labeltui.store import replacing, sync_directory
 from labeltui.text import safe, unescape
 
 FORMAT = 1

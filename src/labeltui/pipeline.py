@@ -27,10 +27,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from labeltui import csg, detect, duplicates, graph, head, store
+from labeltui import csg, detect, duplicates, graph, head
 from labeltui.errors import Cancelled, UsageError
 from labeltui.graph.build import BACKENDS
 from labeltui.head import HeadSpec
+from labeltui.io.h5_writer import Attribute, pack_matrix
 from labeltui.metric import METRICS, choose_metric, uncentred
 from labeltui.options import option
 from labeltui.parallel import Cancel, Progress, StageProgress
@@ -43,7 +44,7 @@ HUNDREDTHS = 100  # total of the stages that only know the fraction done
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
-Attrs = dict[str, dict[str, store.Attribute]]
+Attrs = dict[str, dict[str, Attribute]]
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int32]
 Compute = Callable[[], tuple[Mapping[str, Array], Mapping[str, Any]]]
@@ -241,7 +242,7 @@ class Scored:
     csg: float | None = None
     notes: list[str] = field(default_factory=list)
 
-    def add(self, arrays: Mapping[str, Array], attrs: Mapping[str, Mapping[str, store.Attribute]]) -> None:
+    def add(self, arrays: Mapping[str, Array], attrs: Mapping[str, Mapping[str, Attribute]]) -> None:
         """Add arrays and attributes; attributes of a path are merged.
 
         Parameters
@@ -551,9 +552,9 @@ def measure_classes(
     measured = solve(counts, sizes, k, threads=threads)
     scored.add(
         {
-            **store.pack_matrix("csg/T", counts),
-            **store.pack_matrix("csg/S", measured.S),
-            **store.pack_matrix("csg/W", measured.W),
+            **pack_matrix("csg/T", counts),
+            **pack_matrix("csg/S", measured.S),
+            **pack_matrix("csg/W", measured.W),
             "csg/overlap": measured.overlap,
             "csg/self_similarity": measured.self_similarity,
             "csg/present": measured.present,

@@ -20,6 +20,9 @@ from labeltui import journal, paths, store
 from labeltui.audit import Audit, QueueSpec
 from labeltui.errors import UsageError
 from labeltui.export import COLUMNS, export, write
+from labeltui.io.atomic import write_json
+from labeltui.io.h5_writer import write_h5
+from labeltui.io.names import pack_names
 from labeltui.text import escape, is_utf8, unescape
 from tests.factories import make_audit
 
@@ -240,10 +243,10 @@ def write_audit(path: Path, ids: list[bytes], classes: list[bytes]) -> None:
     path.mkdir()
     empty = np.zeros((n, 0), np.int32)
     arrays = {
-        **store.pack_names("samples/id", ids),
-        **store.pack_names("classes/id", classes),
-        **store.pack_names("classes/name", classes),
-        **store.pack_names("splits/name", []),
+        **pack_names("samples/id", ids),
+        **pack_names("classes/id", classes),
+        **pack_names("classes/name", classes),
+        **pack_names("splits/name", []),
         "samples/split": np.full(n, -1, np.int16),
         "samples/sha256": np.zeros((n, 32), np.uint8),
         "samples/status": np.zeros(n, np.uint8),
@@ -265,7 +268,7 @@ def write_audit(path: Path, ids: list[bytes], classes: list[bytes]) -> None:
         "graph/e": {"csg_k": 1},
         "csg": {"k": 1},
     }
-    store.write_h5(path / paths.AUDIT_FILE, arrays, attrs)
+    write_h5(path / paths.AUDIT_FILE, arrays, attrs)
     with store.Store.open(path) as opened:
         journal.create(path, opened.uuid)
 
@@ -296,7 +299,7 @@ def test_the_source_table_is_never_replaced(audit: Audit, tmp_path: Path, how: s
         "root": str(tmp_path / "data"),
         "source": {"kind": "table", "image_store": "files", "file": "labels.csv"},
     }
-    store.write_json(audit.path / "scan.json", scan)
+    write_json(audit.path / "scan.json", scan)
     out = table if how == "itself" else tmp_path / "out.csv"
     if how == "symlink":
         out.symlink_to(table)

@@ -19,6 +19,7 @@ import pytest
 from labeltui import store
 from labeltui.audit import Audit
 from labeltui.errors import JobError, UsageError
+from labeltui.io.h5_reader import H5
 from labeltui.train import child, curves, dynamics, jobs
 from labeltui.train.predictions import Predictions
 from labeltui.train.spec import HELD_OUT, TRAIN, BackboneSpec, TrainSpec
@@ -53,7 +54,7 @@ def resumed(directory: Path) -> str:
 
 
 def arrays_of(directory: Path, file: str = "result.h5") -> dict[str, bytes]:
-    with store.H5(directory / file) as opened:
+    with H5(directory / file) as opened:
         names = (
             ["scores/blend", "scores/tuned", "suggest/label", "suggest/p", "trained/p"]
             if file == "result.h5"
@@ -171,7 +172,7 @@ def test_a_class_without_training_samples_is_never_predicted(tmp_path: Path) -> 
     job = finished(directory)
     assert any("no training sample of class3" in note for note in job.result["notes"])
     assert (Predictions.read(directory).predicted < 3).all()
-    with store.H5(directory / "result.h5") as result:
+    with H5(directory / "result.h5") as result:
         assert (result["trained/p"][:, 3] == 0).all()
 
 
@@ -186,7 +187,7 @@ def test_lost_images_are_left_out_and_named(tmp_path: Path) -> None:
     assert job.result["lost"] == 3
     assert any("changed since the scan" in note and "3 of" in note for note in job.result["notes"])
     assert np.array_equal(Predictions.read(directory).rows, np.arange(3, 240))
-    with store.H5(directory / "result.h5") as result:
+    with H5(directory / "result.h5") as result:
         assert (result["trained/p"][:3] == 0.25).all()  # nothing is known of them
     again = prepared(path, replace(TINY, reembed=True), folds=0)
     assert child.run(again) == "failed"

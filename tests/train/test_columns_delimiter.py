@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labeltui.store import Names
+from labeltui.io.names import Names
 from labeltui.train.columns import read_column
 
 

@@ -20,6 +20,7 @@ import pytest
 from labeltui import paths, store
 from labeltui.audit import Audit
 from labeltui.errors import JobError, UsageError
+from labeltui.io.h5_reader import H5
 from labeltui.journal import identity
 from labeltui.train import child, curves, jobs
 from labeltui.train.dynamics import read_dynamics
@@ -112,7 +113,7 @@ def test_the_same_spec_gives_the_same_bytes(tmp_path: Path) -> None:
         directory = prepared(path, threads=number + 1)
         assert child.run(directory) == "done", jobs.read(directory).message
         results.append(directory / "result.h5")
-    with store.H5(results[0]) as a, store.H5(results[1]) as b:
+    with H5(results[0]) as a, H5(results[1]) as b:
         for name in ("scores/blend", "scores/head", "suggest/label", "suggest/p"):
             assert a[name].tobytes() == b[name].tobytes(), name
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from labeltui.embed import Transform
 from labeltui.errors import ModelError, UsageError
+from labeltui.io.names import Names
 from labeltui.sources.images import ArrayImages
-from labeltui.store import Names
 from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
 from labeltui.train.images import Augmenter, TrainingImages

@@ -12,6 +12,7 @@ from labeltui import store
 from labeltui.audit import Audit
 from labeltui.errors import UsageError
 from labeltui.head import HeadSpec
+from labeltui.io.h5_reader import H5
 from labeltui.train import child, jobs
 from labeltui.train.dynamics import read_dynamics
 from labeltui.train.plan import Request, prepare
@@ -74,7 +75,7 @@ def test_a_backbone_is_taught_them_too(tmp_path: Path) -> None:
     recorded = read_dynamics(directory)
     train_labels = np.where(injected >= 0, injected, np.load(directory / "labels.npy"))
     np.testing.assert_array_equal(recorded.labels, train_labels)
-    with store.H5(directory / "result.h5") as result:
+    with H5(directory / "result.h5") as result:
         score = np.array(result["scores/dynamics"])
     assert (score[injected >= 0] == 0.5).all()
     assert (score[injected < 0] != 0.5).mean() > 0.9

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from labeltui import paths, store
+from labeltui.io.atomic import write_json
+from labeltui.io.h5_writer import Attribute, write_h5
+from labeltui.io.names import pack_names
 from labeltui.journal import create
 
 NAMES = ("cat", "dog", "bird", "[red]x", "漢字", "a very long name of a class")
@@ -36,10 +39,10 @@ def draw_audit(directory: Path, n: int = 90) -> Path:
     names = [name.encode() for name in NAMES]
     ids = [f"train/{NAMES[given[i]]}/{i:05}.png".encode() for i in range(n)]
     arrays = {
-        **store.pack_names("samples/id", ids),
-        **store.pack_names("classes/id", names),
-        **store.pack_names("classes/name", names),
-        **store.pack_names("splits/name", [b"train"]),
+        **pack_names("samples/id", ids),
+        **pack_names("classes/id", names),
+        **pack_names("classes/name", names),
+        **pack_names("splits/name", [b"train"]),
         "samples/split": np.zeros(n, np.int16),
         "samples/sha256": np.stack(digests),
         "samples/pixels": np.zeros((n, 32), np.uint8),
@@ -68,7 +71,7 @@ def draw_audit(directory: Path, n: int = 90) -> Path:
         "suggest/label": labels,
         "suggest/p": np.tile(np.array([0.81, 0.1, 0.05, 0.03, 0.01], np.float32), (n, 1)),
     }
-    attrs: dict[str, dict[str, store.Attribute]] = {
+    attrs: dict[str, dict[str, Attribute]] = {
         "": store.audit_attrs(),
         "embeddings": {"default": "drawn"},
         "embeddings/drawn": {"model": "drawn"},
@@ -77,10 +80,10 @@ def draw_audit(directory: Path, n: int = 90) -> Path:
     }
     audit = directory / "drawn.audit"
     audit.mkdir()
-    digest = store.write_h5(audit / paths.AUDIT_FILE, arrays, attrs)
+    digest = write_h5(audit / paths.AUDIT_FILE, arrays, attrs)
     np.save(directory / "images.npy", images)
     source = {"kind": "arrays", "file": "images.npy", "image_store": "array", "array_key": None}
-    store.write_json(
+    write_json(
         audit / paths.SCAN_FILE,
         {"version": "test", "sha256": digest, "root": str(directory), "source": source},
     )

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from labeltui import files, paths
+from labeltui import paths
 from labeltui.errors import AuditError
+from labeltui.io import files
+from labeltui.io.atomic import sha256
 from labeltui.journal import GenerationRow
-from labeltui.store import Store, sha256
+from labeltui.store import Store
 from labeltui.text import safe
 
 

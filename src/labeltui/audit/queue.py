@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from labeltui.audit.decisions import KINDS
 from labeltui.errors import InputError
+from labeltui.io.names import Names
 from labeltui.paths import OK
-from labeltui.store import Names
 from labeltui.text import safe
 
 if TYPE_CHECKING:

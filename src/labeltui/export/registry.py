@@ -28,7 +28,7 @@ from labeltui.export import (
     webdataset,
 )
 from labeltui.export.corrections import Corrections, Exported, correct
-from labeltui.store import replacing, sync_directory, sync_file
+from labeltui.io.atomic import replacing, sync_directory, sync_file
 from labeltui.text import safe
 
 

@@ -26,9 +26,10 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeltui import files, paths
+from labeltui import paths
 from labeltui.graphics.answers import Answers, Reader, question, without_mode
 from labeltui.graphics.capabilities import Capabilities, Cell, choose, from_environment
+from labeltui.io import files
 
 if TYPE_CHECKING:
     from textual.driver import Driver

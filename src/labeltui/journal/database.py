@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labeltui.errors import AuditBusy, AuditError, AuditExists, DamagedAudit, NewerFormat, NotAnAudit
+from labeltui.io.atomic import replacing
 from labeltui.journal.lock import OwnerLock, on_shared_file_system, utc_now
 from labeltui.paths import JOURNAL_FILE, JOURNAL_LOCK
-from labeltui.store import replacing
 from labeltui.text import safe
 
 FORMAT = 1

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labeltui import files
 from labeltui.errors import AuditBusy, AuditError
+from labeltui.io import files
 from labeltui.locks import LocksUnsupported, try_lock
 from labeltui.text import safe
 

@@ -32,8 +32,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import files, paths, store
+from labeltui import paths
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, UsageError
+from labeltui.io import files
+from labeltui.io.atomic import sweep, sync_directory, write_json
+from labeltui.io.h5_reader import H5
+from labeltui.io.h5_writer import Attribute, write_h5
 from labeltui.locks import try_lock
 from labeltui.pipeline import Expected, as_expected
 from labeltui.text import safe
@@ -127,7 +131,7 @@ class Checkpoint:
             raise AuditBusy(
                 "only one scan may write an audit", "another process has just finished it", "look at it"
             )
-        store.sweep(self.path)
+        sweep(self.path)
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -208,7 +212,7 @@ class Checkpoint:
         self._log = files.open_own(self.path / "log.jsonl", os.O_RDWR)
         self._open.append(self._log)
         if found is None:
-            store.write_json(self.path / "recipe.json", recipe)
+            write_json(self.path / "recipe.json", recipe)
         else:
             self._read_log()
 
@@ -356,13 +360,13 @@ class Checkpoint:
             arrays, remembered = compute()
             facts = json.dumps(dict(remembered))
             attrs = {"key": digest, "facts": facts, "sha256": _digest([facts, *_items(arrays)])}
-            store.write_h5(path, arrays, {"": attrs})
-            with store.H5(path) as file:
+            write_h5(path, arrays, {"": attrs})
+            with H5(path) as file:
                 found = {entry: file[entry] for entry in file.names()}, json.loads(facts)
         return found
 
     def finish(
-        self, arrays: Mapping[str, Array], attrs: Mapping[str, Mapping[str, store.Attribute]]
+        self, arrays: Mapping[str, Array], attrs: Mapping[str, Mapping[str, Attribute]]
     ) -> tuple[str, str]:
         """Write audit.h5 for `publish`.
 
@@ -381,14 +385,14 @@ class Checkpoint:
             Of the audit.
         """
         path = self.path / paths.AUDIT_FILE
-        digest = store.write_h5(path, arrays, attrs)
-        with store.H5(path) as file:
+        digest = write_h5(path, arrays, attrs)
+        with H5(path) as file:
             return digest, str(file.attrs()["uuid"])
 
     def publish(self) -> None:
         """Move audit.h5 to its place in one step, then forget the unfinished scan."""
         os.replace(self.path / paths.AUDIT_FILE, self.path.parent / paths.AUDIT_FILE)
-        store.sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
         self.discard()
 
     def discard(self) -> None:
@@ -411,7 +415,7 @@ def _read_step(
 ) -> tuple[dict[str, Array], dict[str, Any]] | None:
     """Return what a step's file holds, if it was made from the same inputs and is still what was written."""
     try:
-        with store.H5(path) as file:
+        with H5(path) as file:
             attrs = file.attrs()
             if attrs.get("key") != digest:
                 return None

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from labeltui import journal, paths, sources, store
 from labeltui.errors import AuditError, AuditExists, Cancelled, SourceError, UsageError
+from labeltui.io.atomic import sweep, sync_directory, write_json
 from labeltui.parallel import Cancel, StageProgress
 from labeltui.pipeline import Scored, score
 from labeltui.scanning.checkpoint import Checkpoint, Rows
@@ -148,7 +149,7 @@ def _make_directory(out: Path, shared: bool) -> None:
     if missing:
         out.mkdir(0o700, parents=True)
         for each in missing:
-            store.sync_directory(each.parent)
+            sync_directory(each.parent)
     if shared:
         # Set-group-id: files created inside belong to the directory's group.
         out.chmod(0o2770)
@@ -260,7 +261,7 @@ def _write(
     out = checkpoint.path.parent
     with run.stage("write"):
         digest, uuid = checkpoint.finish(scored.arrays, scored.attrs)
-        store.sweep(out)
+        sweep(out)
         # No audit.h5, no decisions: a journal here is the remains of a run killed at this very place.
         for leftover in out.glob(f"{paths.JOURNAL_FILE}*"):
             leftover.unlink()
@@ -278,7 +279,7 @@ def _write(
         seconds=round(time.monotonic() - run.begun, 3),
         stages=run.seconds,
     )
-    store.write_json(
+    write_json(
         out / paths.SCAN_FILE,
         record(
             summary,

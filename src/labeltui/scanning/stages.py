@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from labeltui import embed, sources, store
 from labeltui.errors import Cancelled, SourceError
+from labeltui.io.names import pack_names
 from labeltui.pipeline import Scored, Stages
 from labeltui.scanning.checkpoint import Checkpoint, Rows
 from labeltui.scanning.label_table import LabelTable, packed
@@ -132,14 +133,14 @@ def add_table(scored: Scored, table: LabelTable, rows: Rows) -> None:
     rows : Rows
     """
     scored.arrays |= {
-        **store.pack_names("samples/id", table.ids),
+        **pack_names("samples/id", table.ids),
         "samples/split": table.split,
         "samples/sha256": rows.sha256,
         "samples/pixels": rows.pixels,
         "samples/status": rows.status,
         "labels/given": table.given,
-        **store.pack_names("classes/id", table.class_ids),
-        **store.pack_names("classes/name", packed(table.class_names)),
-        **store.pack_names("splits/name", packed(table.split_names)),
+        **pack_names("classes/id", table.class_ids),
+        **pack_names("classes/name", packed(table.class_names)),
+        **pack_names("splits/name", packed(table.split_names)),
     }
     scored.attrs[""] = store.audit_attrs()

@@ -11,12 +11,12 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import files
 from labeltui.errors import SourceError
+from labeltui.io import files
+from labeltui.io.tables import read_text
 from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
 from labeltui.sources.images import ArrayImages, FileImages, Images, NoImages, load_array
 from labeltui.sources.probabilities import check_probabilities, read_probabilities
-from labeltui.sources.rows import read_text
 from labeltui.sources.table import SUFFIXES as TABLES
 from labeltui.sources.table import encode, read_columns
 from labeltui.text import safe

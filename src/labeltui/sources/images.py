@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from labeltui import files
 from labeltui.errors import ChangedImage, MissingImage, SourceError, UnreadableImage
+from labeltui.io import files
 from labeltui.sources.decode import decode, from_array, pixel_hash, read_file
 from labeltui.text import safe
 

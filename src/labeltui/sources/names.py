@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from labeltui.errors import SourceError
+from labeltui.io.tables import read_rows, read_text
 from labeltui.sources.base import faults
-from labeltui.sources.rows import read_rows, read_text
 from labeltui.text import safe
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui.errors import SourceError
+from labeltui.io.tables import find_delimiter, read_rows, read_text
 from labeltui.sources.base import SourceOptions, faults, listed
 from labeltui.sources.images import load_array
-from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.text import safe
 
 LEAST_LABELS = 50  # fewer say nothing of an order

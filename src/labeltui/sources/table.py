@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
+from labeltui.io.tables import find_delimiter, read_rows, read_text
 from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
 from labeltui.sources.images import FileImages, Images
 from labeltui.sources.probabilities import read_probabilities
-from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.text import safe
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")

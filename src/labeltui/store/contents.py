@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from labeltui.errors import DamagedAudit
-from labeltui.store.h5 import BLOCK, H5, Array
+from labeltui.io.h5_reader import H5
+from labeltui.io.h5_writer import BLOCK, Array
 from labeltui.text import safe
 
 

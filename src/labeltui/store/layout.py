@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from labeltui import files, paths
+from labeltui import paths
 from labeltui.errors import AuditError, DamagedAudit, NewerFormat, NotAnAudit
-from labeltui.store.atomic import replacing, sha256, sweep, sync_directory
+from labeltui.io import files
+from labeltui.io.atomic import replacing, sha256, sweep, sync_directory
+from labeltui.io.h5_reader import H5
+from labeltui.io.h5_writer import FROM_CONTENT, Array, Attribute
+from labeltui.io.names import Names
 from labeltui.store.contents import damaged, require_complete, shape_faults, value_faults
-from labeltui.store.h5 import FROM_CONTENT, H5, Array, Attribute, Names
 from labeltui.text import safe
 
 FORMAT = 1

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import csg, files, noise, paths, store
+from labeltui import csg, noise, paths, store
 from labeltui.errors import InputError, UsageError
+from labeltui.io import files
+from labeltui.io.atomic import replacing, sync_directory, write_json
+from labeltui.io.tables import find_delimiter, read_rows, read_text
 from labeltui.parallel import StageProgress
-from labeltui.sources.rows import find_delimiter, read_rows, read_text
 from labeltui.text import safe
 from labeltui.train.plan import named_labels
 
@@ -400,7 +402,7 @@ def write_table(injected: Injected, out: Path, *, force: bool = False) -> None:
         writer.writerow([os.fsdecode(name), names[label], names[truth], wrong])
     content = rows.getvalue().encode("utf-8", "surrogateescape")
     try:
-        with store.replacing(Path(os.path.realpath(out))) as temporary:
+        with replacing(Path(os.path.realpath(out))) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
         raise UsageError("the output must be writable", f"{safe(str(out))}: {error.strerror}") from None
@@ -444,7 +446,7 @@ def write_audit(
         "labels": np.array([classes[label].encode("utf-8", "surrogateescape") for label in injected.labels]),
         "paths" if injected.images else "ids": np.array(injected.ids),
     }
-    with store.replacing(arrays) as temporary, open(temporary, "wb") as file:
+    with replacing(arrays) as temporary, open(temporary, "wb") as file:
         np.savez(file, **content)
     write_table(injected, table)
     options = ScanOptions(
@@ -456,9 +458,9 @@ def write_audit(
     )
     scan(arrays, hidden, options, progress)
     recorded = files.read_json(hidden / paths.SCAN_FILE)
-    store.write_json(hidden / paths.SCAN_FILE, {**recorded, "synthetic": injected.record})
+    write_json(hidden / paths.SCAN_FILE, {**recorded, "synthetic": injected.record})
     os.rename(hidden, out)
-    store.sync_directory(out.parent)
+    sync_directory(out.parent)
 
 
 def require_new(out: Path, force: bool = False) -> None:

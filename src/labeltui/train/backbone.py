@@ -25,12 +25,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labeltui import head, parallel, paths, store
+from labeltui import head, parallel, paths
 from labeltui.embed import EmbedSpec
 from labeltui.embed.backbone import choose_device, load_model, preprocessing, triple
 from labeltui.embed.memory import retain_heap
 from labeltui.embed.spec import slug
 from labeltui.errors import Cancelled, JobError, UsageError
+from labeltui.io.atomic import replacing
 from labeltui.sources import Images, ScannedImages
 from labeltui.text import safe, tell_apart
 from labeltui.train import checkpoints, dynamics
@@ -310,7 +311,7 @@ class _BackboneJob:
         path = self._path(part)
         path.parent.mkdir(exist_ok=True)
         known = ~np.isin(part.predict, list(images.lost))
-        with store.replacing(path) as temporary, open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, rows=part.predict[known], p=p[known])
 
     def _validation_sample(self, part: FoldModel) -> Rows:

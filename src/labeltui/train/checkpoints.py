@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from labeltui import store
 from labeltui.errors import JobError
+from labeltui.io.atomic import replacing
 from labeltui.text import safe
 
 LAST = "last.safetensors"
@@ -41,7 +41,7 @@ def write(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, A
     """
     path.parent.mkdir(exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with store.replacing(path) as temporary:
+    with replacing(path) as temporary:
         try:
             save_file(plain, temporary, {_STATE: json.dumps(state or {}, sort_keys=True)})
         except SafetensorError as error:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from labeltui import paths, store
 from labeltui.errors import Cancelled, JobError, LabeltuiError
+from labeltui.io.atomic import sweep
 from labeltui.locks import LocksUnsupported, try_lock
 from labeltui.train import device
 from labeltui.train.jobs import Job, list_jobs, require_no_links
@@ -47,7 +48,7 @@ def _run(directory: Path) -> str:
         print(error, flush=True)
         return "failed"
     for folder in (directory, *(each for each in directory.iterdir() if each.is_dir())):
-        store.sweep(folder)  # temporary files of a killed process
+        sweep(folder)  # temporary files of a killed process
     job = Run(directory)
     with job.heartbeat():
         more: dict[str, Any] = {}

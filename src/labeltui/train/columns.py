@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
-from labeltui.sources.rows import find_delimiter, read_rows, read_text
-from labeltui.store import Names
+from labeltui.io.names import Names
+from labeltui.io.tables import find_delimiter, read_rows, read_text
 from labeltui.text import safe, unescape
 
 PATH_COLUMN = "path"

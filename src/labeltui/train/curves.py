@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from labeltui import files, paths
+from labeltui import paths
+from labeltui.io import files
 
 MOST_BYTES = 64 << 20  # far more than a run writes
 BLOCKS = "▁▂▃▄▅▆▇█"

@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import paths, store
+from labeltui import paths
 from labeltui.head import Dynamics
+from labeltui.io.atomic import replacing
+from labeltui.io.h5_reader import H5
+from labeltui.io.h5_writer import Blocks, write_h5
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +111,7 @@ class Recorder:
         arrays = dict(zip(("log_p", "margin", "top_p", "sum_squares"), values, strict=True))
         folder = directory / paths.EPOCHS
         folder.mkdir(exist_ok=True)
-        with store.replacing(folder / f"{name}{number:05}.npz") as temporary, open(temporary, "wb") as file:
+        with replacing(folder / f"{name}{number:05}.npz") as temporary, open(temporary, "wb") as file:
             np.savez(file, rows=self.rows.astype(np.int32), top=self._top[:-1].cpu().numpy(), **arrays)
         self._values.fill_(torch.nan)
         self._top.fill_(-1)
@@ -154,11 +157,11 @@ def consolidate(
                     line[epoch["rows"]] = epoch[field]
             yield line[None]
 
-    arrays: dict[str, npt.NDArray[Any] | store.Blocks] = {
-        field: store.Blocks(shape, np.dtype(dtype), lambda field=field, dtype=dtype: rows(field, dtype))  # type: ignore[misc]
+    arrays: dict[str, npt.NDArray[Any] | Blocks] = {
+        field: Blocks(shape, np.dtype(dtype), lambda field=field, dtype=dtype: rows(field, dtype))  # type: ignore[misc]
         for field, dtype in FIELDS.items()
     }
-    store.write_h5(directory / f"{name}{paths.DYNAMICS_FILE}", {**arrays, "labels": labels, "fold": fold}, {})
+    write_h5(directory / f"{name}{paths.DYNAMICS_FILE}", {**arrays, "labels": labels, "fold": fold}, {})
 
 
 def clear(directory: Path) -> None:
@@ -178,10 +181,10 @@ def write_dynamics(directory: Path, dynamics: Dynamics, fold: npt.NDArray[np.int
     fold : ndarray of int8, shape (N,)
     """
     arrays = {field: getattr(dynamics, field) for field in FIELDS}
-    store.write_h5(directory / paths.DYNAMICS_FILE, {**arrays, "labels": dynamics.labels, "fold": fold}, {})
+    write_h5(directory / paths.DYNAMICS_FILE, {**arrays, "labels": dynamics.labels, "fold": fold}, {})
 
 
 def read_dynamics(directory: Path) -> Dynamics:
     """Read a finished run's dynamics."""
-    with store.H5(directory / paths.DYNAMICS_FILE) as file:
+    with H5(directory / paths.DYNAMICS_FILE) as file:
         return Dynamics(**{field: np.array(file[field]) for field in (*FIELDS, "labels")})

@@ -20,9 +20,9 @@ from torchvision.transforms.v2 import functional
 
 from labeltui.embed import Transform
 from labeltui.errors import Cancelled, ChangedImage, MissingImage, UnreadableImage
+from labeltui.io.names import Names
 from labeltui.parallel import Progress
 from labeltui.sources import Images
-from labeltui.store import Names
 
 RESIDENT_BYTES = 4 << 30  # decoded images that may stay in memory
 AHEAD = 2

@@ -26,8 +26,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import files, paths, store
+from labeltui import paths
 from labeltui.errors import JobError
+from labeltui.io import files
+from labeltui.io.atomic import sync_directory
 from labeltui.journal import lives_here
 from labeltui.parallel import StageProgress
 from labeltui.progress import span
@@ -299,10 +301,10 @@ def create(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> 
             content = io.BytesIO()
             np.save(content, array)
             files.write_own(hidden / f"{name}.npy", content.getvalue())
-        store.sync_directory(hidden)
+        sync_directory(hidden)
         made = hidden.rename(runs / f"{stamp}-{tail}")
-        store.sync_directory(runs)
-        store.sync_directory(audit)
+        sync_directory(runs)
+        sync_directory(audit)
     except OSError as error:
         shutil.rmtree(hidden, ignore_errors=True)
         raise _unusable(runs, error) from None

@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from labeltui import files, paths
+from labeltui import paths
 from labeltui.errors import JobError, UsageError
+from labeltui.io import files
+from labeltui.io.atomic import write_json
 from labeltui.journal import identity
-from labeltui.store import write_json
 from labeltui.text import safe
 
 ASK_SECONDS = 5.0

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import files, paths
+from labeltui import paths
 from labeltui.errors import JobError
-from labeltui.store import replacing, write_json
+from labeltui.io import files
+from labeltui.io.atomic import replacing, write_json
 from labeltui.text import safe
 
 MOST_BYTES = 1 << 30

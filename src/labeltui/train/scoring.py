@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from labeltui import detect, head, paths, store
 from labeltui.errors import Cancelled
+from labeltui.io.h5_writer import write_h5
 from labeltui.parallel import Progress
 from labeltui.pipeline import Scored, flag
 from labeltui.train.dynamics import read_dynamics, write_dynamics
@@ -151,7 +152,7 @@ def rescore(
         more["metrics"] = metrics.summary()
         if result.dynamics is not None:
             write_dynamics(job.directory, result.dynamics, fold)
-    store.write_h5(job.directory / paths.RESULT_FILE, scored.arrays, scored.attrs)
+    write_h5(job.directory / paths.RESULT_FILE, scored.arrays, scored.attrs)
     return more
 
 

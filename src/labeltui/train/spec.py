@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui import files
 from labeltui.embed import parse_model_args
 from labeltui.errors import JobError, UsageError
 from labeltui.head import HeadSpec
+from labeltui.io import files
 from labeltui.options import option, split_names
 from labeltui.text import safe
 

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeltui import files, paths, store
+from labeltui import paths, store
+from labeltui.io import files
+from labeltui.io.atomic import write_json
 from labeltui.journal import identity
 from labeltui.train.jobs import HEARTBEAT_SECONDS
 from labeltui.train.spec import TrainSpec
@@ -57,7 +59,7 @@ class Run:
         with contextlib.suppress(OSError):
             files.write_own(self.directory / RESERVE, bytes(RESERVE_BYTES))
         beat = {**identity(), "time": time.time()}
-        store.write_json(self.directory / paths.HEARTBEAT_FILE, beat)
+        write_json(self.directory / paths.HEARTBEAT_FILE, beat)
         thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         thread.start()
         try:
@@ -121,7 +123,7 @@ class Run:
             JSON values: metrics, flags and so on.
         """
         (self.directory / RESERVE).unlink(missing_ok=True)
-        store.write_json(
+        write_json(
             self.directory / paths.EXIT_FILE,
             {"state": state, "message": message, "time": time.time(), "notes": self.notes, **more},
         )

@@ -8,8 +8,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeltui import files
 from labeltui.audit import CLASS_ORDERS, DROP, KINDS, ORDERS, QueueSpec
+from labeltui.io import files
 from labeltui.paths import state_dir
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from labeltui import files
 from labeltui.errors import SourceError
+from labeltui.io import files
 from labeltui.text import safe
 
 csv.field_size_limit(min(sys.maxsize, 1 << 31 - 1))
