@@ -182,8 +182,7 @@ def find_label_issues(
     extra = [] if classes is None else [sources.encode(str(name)) for name in classes]
     class_ids = sources.order_classes(names, extra)
     notes = sources.check_labels(names, "the array")
-    number = {name: index for index, name in enumerate(class_ids)}
-    given = np.fromiter((-1 if name is None else number[name] for name in names), np.int32, len(names))
+    given = sources.number_labels(names, class_ids)
     probabilities = None
     if pred_probs is not None:
         columns = extra or class_ids

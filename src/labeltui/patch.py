@@ -27,7 +27,7 @@ from labeltui.errors import SourceError, UsageError
 from labeltui.export.corrections import correct, text
 from labeltui.io import files
 from labeltui.io.atomic import replacing, sync_directory
-from labeltui.io.tables import find_delimiter, read_rows, read_text
+from labeltui.io.tables import read_table
 from labeltui.sources import Source, SourceOptions, encode, open_source
 from labeltui.sources.base import faults
 from labeltui.text import safe, unescape
@@ -394,17 +394,13 @@ def _rewrite(
     drop: set[tuple[bytes, bytes | None]],
 ) -> None:
     """Write the table with other labels; columns, their order and all other fields stay."""
-    content = read_text(path)
-    delimiter = options.delimiter or find_delimiter(
-        path, content, {options.path_column, options.label_column}
-    )
-    rows = (fields for _, fields in read_rows(content, delimiter) if not isinstance(fields, str))
-    header = next(rows)
+    table = read_table(path, {options.path_column, options.label_column}, options.delimiter)
+    header = table.header
     path_at, label_at = header.index(options.path_column), header.index(options.label_column)
     text_file = io.StringIO()
-    writer = csv.writer(text_file, delimiter=delimiter, lineterminator="\n")
+    writer = csv.writer(text_file, delimiter=table.delimiter, lineterminator="\n")
     writer.writerow(header)
-    for fields in rows:
+    for _, fields in table.rows:
         key = (os.path.normpath(encode(fields[path_at])), encode(fields[label_at]) or None)
         if key in drop:
             continue

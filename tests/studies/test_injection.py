@@ -111,7 +111,7 @@ def test_a_synthetic_audit_says_so_and_keeps_its_images(audit_path: Path, tmp_pa
         assert opened.scan["synthetic"]["model"] == "pair-flip"
         np.testing.assert_array_equal(noisy.given, made.labels)
         assert status_of(noisy)["synthetic"]["rate"] == 0.2
-        assert noisy.image(0).size == (16, 16)
+        assert noisy.images.image(0).size == (16, 16)
     assert sum(row["injected"] == "True" for row in rows_of(tmp_path / "noisy.truth.csv")) == 48
 
 

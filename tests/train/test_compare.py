@@ -98,7 +98,7 @@ def test_a_table_is_matched_by_name(tmp_path: Path) -> None:
         with pytest.raises(JobError, match="two classes"):
             prepare(audit, Request(labels=f"{table}:label"))
         table.write_text(f"path,label\n{name},class0\n{name},class1\nnobody.png,class1\n")
-        with pytest.raises(SourceError, match="a second time; line 4: no sample"):
+        with pytest.raises(SourceError, match="a second time\nline 4: no sample"):
             prepare(audit, Request(labels=f"{table}:label"))
         table.write_text(f"path,w\n{name},0.25\n")
         _, arrays = prepare(audit, Request(weights=f"{table}:w"))

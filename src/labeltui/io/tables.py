@@ -1,4 +1,4 @@
-"""Reading text files that people and spreadsheets wrote."""
+"""Reading text files that people and spreadsheets wrote: encoding, delimiter, quotes, faults with their lines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import csv
 import io
 import sys
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from labeltui.errors import SourceError
@@ -97,3 +98,61 @@ def find_delimiter(path: Path, text: str, wanted: Collection[str]) -> str:
         return 0 if isinstance(header, str) else len(set(wanted).intersection(header))
 
     return max((usual, *DELIMITERS), key=matches)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A delimited text with a header.
+
+    Attributes
+    ----------
+    header : list of str
+    rows : list of (int, list of str)
+        Line, counted from 1, and fields; each has as many fields as the header.
+    faults : list of str
+        What is wrong with the other rows, each with its line.
+    delimiter : str
+    """
+
+    header: list[str]
+    rows: list[tuple[int, list[str]]]
+    faults: list[str]
+    delimiter: str
+
+
+def read_table(path: Path, wanted: Collection[str], delimiter: str | None = None) -> Table:
+    """Read a table.
+
+    Parameters
+    ----------
+    path : Path
+    wanted : collection of str
+        Columns by which the delimiter is recognised.
+    delimiter : str, optional
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read, or has no header.
+    """
+    text = read_text(path)
+    delimiter = delimiter or find_delimiter(path, text, wanted)
+    lines = read_rows(text, delimiter)
+    _, header = next(lines, (1, ""))
+    if isinstance(header, str):
+        what = f"{safe(path.name)}, line 1: {header}" if header else f"{safe(path.name)} is empty"
+        raise SourceError("a table has a header and rows", what)
+    rows: list[tuple[int, list[str]]] = []
+    faults: list[str] = []
+    for line, fields in lines:
+        if isinstance(fields, str):
+            faults.append(f"line {line}: {fields}")
+        elif len(fields) != len(header):
+            faults.append(f"line {line}: {len(fields)} fields, not {len(header)}")
+        else:
+            rows.append((line, fields))
+    return Table(header, rows, faults, delimiter)

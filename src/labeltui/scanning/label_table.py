@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui.errors import UsageError
-from labeltui.sources import Source, order_classes, read_class_names, read_classes
+from labeltui.sources import Source, number_labels, order_classes, read_class_names, read_classes
 from labeltui.sources.base import listed
 from labeltui.text import is_utf8, safe
 
@@ -83,8 +83,7 @@ def read_label_table(
             f"WARNING: no label is one of the {len(more)} classes of --classes (labels such as {listed(class_ids, 3)}, "
             f"classes such as {listed(more, 3)}): --class-names gives class ids names"
         )
-    number = {name: index for index, name in enumerate(class_ids)}
-    given = np.fromiter((-1 if label is None else number[label] for label in source.labels), np.int32)
+    given = number_labels(source.labels, class_ids)
     names = read_class_names(class_names) if class_names else {}
     if class_names and (unnamed := sum(name not in names for name in class_ids)):
         other = (

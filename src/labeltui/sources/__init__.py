@@ -28,7 +28,14 @@ imports it when it opens.
 from __future__ import annotations
 
 from labeltui.sources.arrays import to_bytes
-from labeltui.sources.base import INTEGER, Source, SourceOptions, check_labels, order_classes
+from labeltui.sources.base import (
+    INTEGER,
+    Source,
+    SourceOptions,
+    check_labels,
+    number_labels,
+    order_classes,
+)
 from labeltui.sources.images import Images, ScannedImages
 from labeltui.sources.kinds import KINDS, open_source, reopen_source
 from labeltui.sources.names import read_class_names, read_classes
@@ -47,6 +54,7 @@ __all__ = [
     "check_labels",
     "check_probabilities",
     "encode",
+    "number_labels",
     "open_source",
     "order_classes",
     "read_class_names",

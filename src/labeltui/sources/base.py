@@ -238,6 +238,25 @@ def faults(message: str, found: Sequence[str], hint: str) -> SourceError:
     return SourceError(message, "\n".join(lines), hint)
 
 
+def number_labels(labels: Sequence[bytes | None], class_ids: Sequence[bytes]) -> npt.NDArray[np.int32]:
+    """Return labels as positions in a list of classes.
+
+    Parameters
+    ----------
+    labels : sequence of bytes or None
+        None = no label.
+    class_ids : sequence of bytes
+        All classes that occur, see `order_classes`.
+
+    Returns
+    -------
+    ndarray of int32, shape (N,)
+        -1 = none.
+    """
+    number = {name: index for index, name in enumerate(class_ids)}
+    return np.fromiter((-1 if name is None else number[name] for name in labels), np.int32, len(labels))
+
+
 def check_labels(labels: Sequence[bytes | None], what: str) -> list[str]:
     """Return notes on a list of labels.
 

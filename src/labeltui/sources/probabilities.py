@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui.errors import SourceError
-from labeltui.io.tables import find_delimiter, read_rows, read_text
+from labeltui.io.tables import read_table
 from labeltui.sources.base import SourceOptions, faults, listed
 from labeltui.sources.images import load_array
 from labeltui.text import safe
@@ -259,25 +259,15 @@ def _read_table(
     path: Path, options: SourceOptions, ids: Sequence[bytes]
 ) -> tuple[npt.NDArray[np.float64], list[bytes], bool]:
     """Return (values, classes, whether the rows were matched by path)."""
-    text = read_text(path)
-    delimiter = options.delimiter or find_delimiter(path, text, {options.path_column})
-    rows = read_rows(text, delimiter)
-    _, header = next(rows, (1, "it is empty"))
-    if isinstance(header, str):
-        raise SourceError(
-            "pred_probs must have a header that names the classes", f"{safe(path.name)}: {header}"
-        )
+    table = read_table(path, {options.path_column}, options.delimiter)
+    header = table.header
     column = header.index(options.path_column) if options.path_column in header else None
     classes = [_bytes(name) for position, name in enumerate(header) if position != column]
     values = np.full((len(ids), len(classes)), np.nan)
     where = {name: row for row, name in enumerate(ids)}
     seen: dict[int, int] = {}
-    found = []
-    for number, (line, fields) in enumerate(rows):
-        if isinstance(fields, str) or len(fields) != len(header):
-            wrong = fields if isinstance(fields, str) else f"{len(fields)} fields, not {len(header)}"
-            found.append(f"line {line}: {wrong}")
-            continue
+    found = list(table.faults)
+    for number, (line, fields) in enumerate(table.rows):
         row = number if column is None else where.get(_bytes(fields[column]), -1)
         if not 0 <= row < len(ids):
             of = "more rows than samples" if column is None else f"no sample {safe(fields[column])}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
-from labeltui.io.tables import find_delimiter, read_rows, read_text
+from labeltui.io.tables import read_table
 from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
 from labeltui.sources.images import FileImages, Images
 from labeltui.sources.probabilities import read_probabilities
@@ -152,15 +152,9 @@ def read_columns(path: Path, options: SourceOptions, need_path: bool) -> Columns
     UsageError
         The delimiter is no single character.
     """
-    text = read_text(path)
     name = safe(path.name)
-    delimiter = _delimiter(path, text, options)
-    rows = read_rows(text, delimiter)
-    _, header = next(rows, (1, None))
-    if header is None:
-        raise SourceError("a table has a header and rows", f"{name} is empty")
-    if isinstance(header, str):
-        raise SourceError("a table has a header and rows", f"{name}, line 1: {header}")
+    table = read_table(path, {options.path_column, options.label_column}, _delimiter(options))
+    header = table.header
     path_at = _find(header, options.path_column, "--path-column", name, need_path)
     label_at = _find(header, options.label_column, "--label-column", name, True)
     split_at = None
@@ -169,28 +163,17 @@ def read_columns(path: Path, options: SourceOptions, need_path: bool) -> Columns
         split_at = _find(header, options.split_column, "--split-column", name, asked)
     assert label_at is not None
 
-    kept: list[list[str]] = []
-    lines: list[int] = []
-    found = []
-    for line, fields in rows:
-        if isinstance(fields, str):
-            found.append(f"line {line}: {fields}")
-        elif len(fields) != len(header):
-            found.append(f"line {line}: {len(fields)} fields, not {len(header)}")
-        else:
-            kept.append(fields)
-            lines.append(line)
-    if found:
+    if table.faults:
         raise faults(
             f"each row of {name} must have the fields of its header",
-            found,
+            table.faults,
             'put "..." around fields that hold the delimiter, a quote or a line break; double the quotes inside',
         )
     return Columns(
-        None if path_at is None else [fields[path_at] for fields in kept],
-        [fields[label_at] for fields in kept],
-        None if split_at is None else [fields[split_at] for fields in kept],
-        lines,
+        None if path_at is None else [fields[path_at] for _, fields in table.rows],
+        [fields[label_at] for _, fields in table.rows],
+        None if split_at is None else [fields[split_at] for _, fields in table.rows],
+        [line for line, _ in table.rows],
     )
 
 
@@ -213,13 +196,11 @@ def _find(header: Sequence[str], column: str, option: str, name: str, needed: bo
     )
 
 
-def _delimiter(path: Path, text: str, options: SourceOptions) -> str:
-    """Return the delimiter: the one given, or the one whose header has the wanted columns."""
-    if options.delimiter is not None:
-        if len(options.delimiter) != 1 or options.delimiter in '"\r\n':
-            raise UsageError(
-                "the delimiter must be one character, no quote and no line break",
-                f"got {safe(options.delimiter)!r}",
-            )
-        return options.delimiter
-    return find_delimiter(path, text, {options.path_column, options.label_column})
+def _delimiter(options: SourceOptions) -> str | None:
+    """Return the delimiter that was chosen, None where the header decides."""
+    if options.delimiter is not None and (len(options.delimiter) != 1 or options.delimiter in '"\r\n'):
+        raise UsageError(
+            "the delimiter must be one character, no quote and no line break",
+            f"got {safe(options.delimiter)!r}",
+        )
+    return options.delimiter

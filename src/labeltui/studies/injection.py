@@ -17,7 +17,7 @@ from labeltui import csg, noise, paths, store
 from labeltui.errors import InputError, UsageError
 from labeltui.io import files
 from labeltui.io.atomic import replacing, sync_directory, write_json
-from labeltui.io.tables import find_delimiter, read_rows, read_text
+from labeltui.io.tables import read_table
 from labeltui.parallel import StageProgress
 from labeltui.text import safe
 from labeltui.train.plan import named_labels
@@ -340,18 +340,15 @@ def read_matrix(path: Path, class_ids: list[bytes]) -> NDArray[np.float64]:
         It has other classes, or what is not a number, or a row of zeros.
     """
     shown = safe(str(path))
-    text = read_text(path)
-    (_, header), *rows = [*read_rows(text, find_delimiter(path, text, set()))] or [(1, "it is empty")]
-    faults = [f"line {line}: {safe(cells)}" for line, cells in [(1, header), *rows] if isinstance(cells, str)]
+    table = read_table(path, ())
+    faults = [safe(fault) for fault in table.faults]
     number = {name: index for index, name in enumerate(class_ids)}
     matrix = np.full((len(class_ids), len(class_ids)), np.nan)
-    columns = [number.get(cell.encode("utf-8", "surrogateescape")) for cell in header[1:]]
-    for line, cells in rows:
-        if isinstance(cells, str):
-            continue
-        at = number.get(cells[0].encode("utf-8", "surrogateescape")) if cells else None
-        if at is None or len(cells) != len(header):
-            faults.append(f"line {line}: no class, or not {len(header)} fields")
+    columns = [number.get(cell.encode("utf-8", "surrogateescape")) for cell in table.header[1:]]
+    for line, cells in table.rows:
+        at = number.get(cells[0].encode("utf-8", "surrogateescape"))
+        if at is None:
+            faults.append(f"line {line}: {safe(cells[0])} is no class")
             continue
         for column, cell in zip(columns, cells[1:], strict=True):
             if column is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from labeltui.errors import SourceError, UsageError
 from labeltui.io.names import Names
-from labeltui.io.tables import find_delimiter, read_rows, read_text
+from labeltui.io.tables import read_table
+from labeltui.sources.base import faults
 from labeltui.text import safe, unescape
 
 PATH_COLUMN = "path"
-SHOWN = 3
 
 
 def split_name(reference: str) -> tuple[Path, str]:
@@ -54,11 +56,8 @@ def read_column(table: Path, column: str, ids: Names) -> list[str | None]:
         There is no such file or column, or a row is broken, unknown, or repeated.
     """
     name = safe(str(table))
-    text = read_text(table)
-    rows = read_rows(text, find_delimiter(table, text, {PATH_COLUMN, column}))
-    _, header = next(rows, (1, []))
-    if isinstance(header, str):
-        raise SourceError(f"{name} must be a table", f"line 1: {safe(header)}")
+    content = read_table(table, {PATH_COLUMN, column})
+    header = content.header
     missing = [wanted for wanted in (PATH_COLUMN, column) if wanted not in header]
     if missing:
         raise SourceError(
@@ -67,29 +66,25 @@ def read_column(table: Path, column: str, ids: Names) -> list[str | None]:
             "name another one: TABLE:COLUMN",
         )
     path_at, value_at = header.index(PATH_COLUMN), header.index(column)
-    index = {ids[i]: i for i in range(len(ids))}
+    raw = [fields[path_at].encode("utf-8", "surrogateescape") for _, fields in content.rows]
+    found = ids.indices(raw)
+    escaped = np.flatnonzero(found < 0)
+    found[escaped] = ids.indices(unescape(raw[row]) for row in escaped)
     values: list[str | None] = [None] * len(ids)
     seen = bytearray(len(ids))
-    faults: list[str] = []
-    for line, fields in rows:
-        if isinstance(fields, str):
-            faults.append(f"line {line}: {safe(fields)}")
-            continue
-        if len(fields) != len(header):
-            faults.append(f"line {line}: {len(fields)} fields, not {len(header)}")
-            continue
-        raw = fields[path_at].encode("utf-8", "surrogateescape")
-        found = index.get(raw, index.get(unescape(raw)))
-        if found is None:
-            faults.append(f"line {line}: no sample {safe(fields[path_at])}")
-        elif seen[found]:
-            faults.append(f"line {line}: {safe(fields[path_at])} a second time")
+    wrong = list(content.faults)
+    for (line, fields), i in zip(content.rows, found.tolist(), strict=True):
+        if i < 0:
+            wrong.append(f"line {line}: no sample {safe(fields[path_at])}")
+        elif seen[i]:
+            wrong.append(f"line {line}: {safe(fields[path_at])} a second time")
         else:
-            seen[found] = 1
-            values[found] = fields[value_at] or None
-    if faults:
-        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise SourceError(
-            f"each row of {name} must name one sample of the audit, once", "; ".join(faults[:SHOWN]) + more
+            seen[i] = 1
+            values[i] = fields[value_at] or None
+    if wrong:
+        raise faults(
+            f"each row of {name} must name one sample of the audit, once",
+            wrong,
+            "correct or remove these rows",
         )
     return values
