@@ -178,7 +178,7 @@ def _look(path: Path) -> Report:
                 actions, decisions, rows = journal.read()
                 checked["actions"], checked["decisions"] = len(actions), len(decisions)
                 faults = list(journal.faults())
-                replay(opened, actions, decisions)
+                replay(opened, actions, decisions, *journal.read_sharing())
         except LabeltuiError as error:
             faults = ["; ".join(filter(None, (error.message, error.got)))]
         advice = "restore journal.db from a backup (with its journal.db-wal, if there is one)"

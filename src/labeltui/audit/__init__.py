@@ -22,7 +22,7 @@ Decisions take effect at once in memory and are written by the journal's thread.
 
 from __future__ import annotations
 
-from labeltui.audit.decisions import KINDS
+from labeltui.audit.decisions import KINDS, Foreign
 from labeltui.audit.evidence import Evidence, Neighbour, Vote
 from labeltui.audit.overview import status
 from labeltui.audit.queue import DROP, ORDERS, QueueSpec
@@ -51,6 +51,7 @@ __all__ = [
     "ClassTable",
     "Decision",
     "Evidence",
+    "Foreign",
     "Neighbour",
     "Opinion",
     "PairRow",

@@ -6,7 +6,7 @@ own rows only. Memory: 5 bytes per sample and about 30 bytes per row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeltui.errors import DamagedAudit
-from labeltui.journal import Action, StoredRow
+from labeltui.journal import Action, StoredAssignment, StoredOpinion, StoredRow
 from labeltui.store import Store
 from labeltui.text import safe
 
@@ -73,6 +73,37 @@ class _Rows:
     notes: dict[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A decision that a merge brought: who decided a sample how, and when.
+
+    `kind` is a position in `KINDS`, `how` one in `HOW`; `final` says whether it was in effect where it came from (an
+    earlier one by somebody else may stand beside it).
+    """
+
+    sample: int
+    kind: int
+    label: int
+    second: int
+    note: str | None
+    reviewer: str
+    time: str
+    how: int
+    final: bool
+
+    @property
+    def definite(self) -> bool:
+        """Whether it decides something: neither unsure nor skip."""
+        return self.kind not in (UNDECIDED, UNSURE, SKIP)
+
+    def agrees(self, kind: int, label: int, second: int) -> bool:
+        """Whether another decision says the same; a keep and a relabel do where their labels are one."""
+        kinds = {RELABEL if each == KEEP else each for each in (self.kind, kind)}
+        if len(kinds) > 1:
+            return False
+        return EXCLUDE in kinds or (self.label, self.second) == (label, second)
+
+
 class DecisionLog:
     """The decisions of one audit in memory.
 
@@ -97,6 +128,9 @@ class DecisionLog:
         self._done: list[int] = []
         self._undone: list[int] = []
         self._undo_of: dict[int, str] = {}  # entry on the redo stack -> uuid of its undo
+        self._foreign: dict[int, list[Foreign]] = {}  # entry of a merge -> what it brought
+        self._authors: dict[int, dict[int, Foreign]] = {}  # the same by sample, of those in effect
+        self._assigned: dict[int, dict[str, Index]] = {}  # entry of a split -> samples by reviewer
 
     # one action at a time
 
@@ -108,6 +142,8 @@ class DecisionLog:
         labels: NDArray[np.int32],
         seconds: NDArray[np.int32],
         notes: Sequence[str | None],
+        foreign: Sequence[Foreign] = (),
+        assigned: Mapping[str, Index] | None = None,
     ) -> None:
         """Add and apply an action; clears the redo stack.
 
@@ -122,11 +158,23 @@ class DecisionLog:
             Label after the decision, and the second possible one; -1 = none.
         notes : sequence of str or None
             The note after the decision.
+        foreign : sequence of Foreign
+            Of a merge: all decisions that it brought.
+        assigned : mapping of str to (m,) int64, optional
+            Of a split: samples by reviewer.
         """
         self._undone.clear()
         self._undo_of.clear()
+        self._share(len(self._entries), foreign, assigned or {})
         self._done.append(self._add(action, samples, kinds, labels, seconds, notes))
         self._apply(self._entries[-1])
+
+    def _share(self, number: int, foreign: Sequence[Foreign], assigned: Mapping[str, Index]) -> None:
+        if foreign:
+            self._foreign[number] = list(foreign)
+            self._authors[number] = {each.sample: each for each in foreign if each.final}
+        if assigned:
+            self._assigned[number] = dict(assigned)
 
     def to_undo(self) -> Action | None:
         """The action to undo next."""
@@ -146,6 +194,8 @@ class DecisionLog:
             if stack and self._entries[stack[-1]].action is action
         )
         rows = self._entries[number].rows
+        if action.kind in ("merge", "assign"):
+            return self._rows.sample.values[rows].astype(np.int64), action.kind
         kinds = self._rows.kind.values[rows]
         # A bulk relabel keeps samples that have the label already: the others name it.
         kind = (
@@ -208,6 +258,8 @@ class DecisionLog:
         actions: Sequence[Action],
         stored: Sequence[StoredRow],
         class_index: Callable[[bytes | None], int],
+        foreign: Mapping[int, Sequence[Foreign]] | None = None,
+        assigned: Mapping[int, Mapping[str, Index]] | None = None,
     ) -> None:
         """Replay a journal; called once, on an empty log.
 
@@ -221,6 +273,8 @@ class DecisionLog:
             Rows of the decisions.
         class_index : callable
             Maps a class id to its index; -1 for None.
+        foreign, assigned : mapping, optional
+            What merges and splits brought, by the `seq` of their action.
 
         Raises
         ------
@@ -247,9 +301,13 @@ class DecisionLog:
         stops = np.searchsorted(seqs, [action.seq for action in actions], side="right").tolist()
         numbers: dict[str, int] = {}  # uuid of an action, or of the undo of one -> its entry
         for action, start, stop in zip(actions, starts, stops, strict=True):
-            # One without rows decides nothing.
-            if action.kind in ("decide", "bulk", "check", "note") and start < stop:
+            # One without rows decides nothing, but for those that share.
+            if (action.kind in ("decide", "bulk", "check", "note") and start < stop) or action.kind in (
+                "merge",
+                "assign",
+            ):
                 number = numbers[action.uuid] = len(self._entries)
+                self._share(number, (foreign or {}).get(action.seq, ()), (assigned or {}).get(action.seq, {}))
                 self._entries.append(Entry(action, slice(start, stop)))
                 self._done.append(number)
                 self._undone.clear()
@@ -276,6 +334,8 @@ class DecisionLog:
         place[self._done] = np.arange(len(self._done))
         of_row = place[self._rows.entry.values]
         rows = np.flatnonzero(of_row >= 0)
+        if not len(rows):
+            return
         if self._done != sorted(self._done):  # only after a merge
             rows = rows[np.argsort(of_row[rows], kind="stable")]
         samples = self._rows.sample.values[rows]
@@ -323,10 +383,14 @@ class DecisionLog:
         """The action that decided a sample; a note written later does not count as deciding."""
         row = int(self.row[sample])
         while row >= 0:
-            action = self._entries[int(self._rows.entry.values[row])].action
+            number = int(self._rows.entry.values[row])
+            action = self._entries[number].action
             before = int(self._rows.before.values[row])
             if action.kind != "note" or before < 0:
-                return action
+                author = self._authors.get(number, {}).get(sample)
+                return (
+                    action if author is None else action._replace(reviewer=author.reviewer, time=author.time)
+                )
             row = before
         return None
 
@@ -349,45 +413,68 @@ class DecisionLog:
         """`how` of one sample."""
         row = int(self.row[sample]) if self.kind[sample] else -1
         while row >= 0:
-            how = _how(self._entries[int(self._rows.entry.values[row])])
+            number = int(self._rows.entry.values[row])
+            author = self._authors.get(number, {}).get(sample)
+            how = _how(self._entries[number]) if author is None else author.how
             if how:
                 return how
             row = int(self._rows.before.values[row])
         return 0
 
-    def opinions(self) -> Iterator[tuple[int, str, int, int, int, str | None, str]]:
-        """Yield the latest decision of each reviewer on each sample, by sample and time.
-
-        Yields
-        ------
-        sample : int
-        reviewer : str
-        kind : int
-            Position in `KINDS`; never 0.
-        label, second : int
-            Class indices, -1 = none.
-        note : str or None
-        time : str
-        """
-        rows = self._rows
-        latest: dict[tuple[int, str], tuple[int, Action]] = {}
+    def opinions(self) -> Iterator[Foreign]:
+        """Yield the latest decision of each reviewer on each sample, by sample, then in order."""
+        latest: dict[tuple[int, str], Foreign] = {}
         for number in self._done:
-            entry = self._entries[number]
-            if entry.action.kind == "note":
-                continue
+            for each in self._decided_by(number):
+                latest.pop(key := (each.sample, each.reviewer), None)
+                latest[key] = each
+        for each in sorted(latest.values(), key=lambda each: each.sample):
+            yield each
+
+    def _decided_by(self, number: int) -> Iterator[Foreign]:
+        """What one entry decided, with authors; a merge decides what it brought."""
+        entry, rows = self._entries[number], self._rows
+        if number in self._foreign:
+            yield from self._foreign[number]
+        elif entry.action.kind != "note":
+            how = _how(entry)
             for row in range(entry.rows.start, entry.rows.stop):
-                latest.pop(key := (int(rows.sample.values[row]), entry.action.reviewer), None)
-                latest[key] = row, entry.action
-        for (sample, reviewer), (row, action) in sorted(latest.items(), key=lambda item: item[0][0]):
-            yield (
-                sample,
-                reviewer,
-                int(rows.kind.values[row]),
-                int(rows.label.values[row]),
-                int(rows.second.values[row]),
-                rows.notes.get(row),
-                action.time,
-            )
+                yield Foreign(
+                    int(rows.sample.values[row]),
+                    int(rows.kind.values[row]),
+                    int(rows.label.values[row]),
+                    int(rows.second.values[row]),
+                    rows.notes.get(row),
+                    entry.action.reviewer,
+                    entry.action.time,
+                    how,
+                    True,
+                )
+
+    def disagreements(self) -> dict[int, list[Foreign]]:
+        """Decisions that merges brought and that the ones in effect contradict, by sample.
+
+        A sample that was decided again after the merge is settled; unsure and skip contradict nothing.
+        """
+        found: dict[int, list[Foreign]] = {}
+        rows = self._rows
+        for number in self._done:
+            for each in self._foreign.get(number, ()):
+                row = int(self.row[each.sample])
+                if not each.definite or not each.final or row < 0:
+                    continue
+                kind = int(rows.kind.values[row])
+                settled = int(rows.entry.values[row]) > number
+                same = each.agrees(kind, int(rows.label.values[row]), int(rows.second.values[row]))
+                if not settled and not same and kind not in (UNDECIDED, UNSURE, SKIP):
+                    found.setdefault(each.sample, []).append(each)
+        return found
+
+    def assigned(self) -> dict[str, Index]:
+        """Samples by reviewer as the newest split says; empty where there is none."""
+        return next(
+            (self._assigned[number] for number in reversed(self._done) if number in self._assigned), {}
+        )
 
     def relabels_after(self, seq: int) -> int:
         """Number of relabelled samples whose decision is younger than action `seq`."""
@@ -399,7 +486,13 @@ class DecisionLog:
         return int(np.count_nonzero(young[place]))
 
 
-def replay(store: Store, actions: Sequence[Action], rows: Sequence[StoredRow]) -> DecisionLog:
+def replay(
+    store: Store,
+    actions: Sequence[Action],
+    rows: Sequence[StoredRow],
+    opinions: Sequence[StoredOpinion] = (),
+    assignments: Sequence[StoredAssignment] = (),
+) -> DecisionLog:
     """Return the decision log of a journal.
 
     Parameters
@@ -410,6 +503,8 @@ def replay(store: Store, actions: Sequence[Action], rows: Sequence[StoredRow]) -
         In order.
     rows : sequence of StoredRow
         Their decisions, in order.
+    opinions, assignments : sequence
+        What merges and splits brought.
 
     Raises
     ------
@@ -431,8 +526,55 @@ def replay(store: Store, actions: Sequence[Action], rows: Sequence[StoredRow]) -
             ) from None
 
     decision_log = DecisionLog(store.n)
-    decision_log.load(actions, _by_id(store, rows), label_index)
+    decision_log.load(
+        actions,
+        _by_id(store, rows),
+        label_index,
+        _foreign(store, opinions, label_index),
+        _assigned(store, assignments),
+    )
     return decision_log
+
+
+def _foreign(
+    store: Store, opinions: Sequence[StoredOpinion], label_index: Callable[[bytes | None], int]
+) -> dict[int, list[Foreign]]:
+    found: dict[int, list[Foreign]] = {}
+    places = _by_id(store, [row[:7] for row in opinions])
+    for (seq, sample, kind, label, second, note, _), row in zip(places, opinions, strict=True):
+        if kind not in KINDS:
+            raise DamagedAudit(
+                f"a decision is one of {', '.join(KINDS[1:])}",
+                f"the journal holds {safe(kind, 40)}",
+                "put back the journal that was made with this audit",
+            )
+        found.setdefault(seq, []).append(
+            Foreign(
+                sample,
+                KINDS.index(kind),
+                label_index(label),
+                label_index(second),
+                note,
+                row[7],
+                row[8],
+                HOW.index(row[9]),
+                bool(row[10]),
+            )
+        )
+    return found
+
+
+def _assigned(store: Store, assignments: Sequence[StoredAssignment]) -> dict[int, dict[str, Index]]:
+    rows: list[StoredRow] = [
+        (seq, sample, "", None, None, None, name) for seq, sample, name, _ in assignments
+    ]
+    found: dict[int, dict[str, list[int]]] = {}
+    for row, (*_, reviewer) in zip(_by_id(store, rows), assignments, strict=True):
+        found.setdefault(row[0], {}).setdefault(reviewer, []).append(row[1])
+    return {
+        seq: {reviewer: np.array(samples, np.int64) for reviewer, samples in by.items()}
+        for seq, by in found.items()
+    }
 
 
 def _by_id(store: Store, rows: Sequence[StoredRow]) -> Sequence[StoredRow]:
@@ -459,8 +601,8 @@ def _by_id(store: Store, rows: Sequence[StoredRow]) -> Sequence[StoredRow]:
 
 
 def _how(entry: Entry) -> int:
-    """Position in `HOW` of what an action decided; 0 for a note."""
-    if entry.action.kind == "note":
+    """Position in `HOW` of what an action decided; 0 for a note, and for a merge, whose decisions differ in it."""
+    if entry.action.kind in ("note", "merge"):
         return 0
     if entry.action.kind == "bulk" or entry.rows.stop - entry.rows.start > 1:
         return BULK

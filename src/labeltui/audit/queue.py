@@ -61,6 +61,10 @@ class QueueSpec:
         Whether the scan could not use the sample: unreadable, not finite, or zero. These are never flagged.
     seed : int
         Of the order ``random``.
+    disputed : bool
+        Only samples on which reviewers disagree since a merge; they are decided, so `decided` must let them pass.
+    assigned : bool
+        Of an audit that was split among reviewers, only the samples of whoever reviews it.
     """
 
     given: int | None = None
@@ -76,6 +80,8 @@ class QueueSpec:
     decision: str | None = None
     unusable: bool | None = None
     seed: int = 0
+    disputed: bool = False
+    assigned: bool = True
 
 
 class Queues:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labeltui.audit import calibration, generations
+from labeltui.audit import calibration, generations, merging
 from labeltui.audit import evidence as evidence_
 from labeltui.audit.checks import CheckPlan
 from labeltui.audit.counts import Counter
 from labeltui.audit.deciding import DecisionRows, Index, check_decision, what_if
-from labeltui.audit.decisions import ALONE, CHECK, EXCLUDE, HOW, KEEP, KINDS, RELABEL, replay
+from labeltui.audit.decisions import ALONE, CHECK, EXCLUDE, HOW, KEEP, KINDS, RELABEL, Foreign, replay
 from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.audit.images import AuditImages
 from labeltui.audit.live_csg import LiveComplexity
@@ -83,7 +83,7 @@ class Audit:
         self._check_plan: CheckPlan | None = None
         actions, rows, self._generations = journal.read()
         self._read_seq = actions[-1].seq if actions else 0
-        self._decision_log = replay(store, actions, rows)
+        self._decision_log = replay(store, actions, rows, *journal.read_sharing())
         self._current = store.given.copy()
         changed = self._decision_log.touched()
         self._current[changed] = self._labels_after(store, changed)
@@ -267,6 +267,19 @@ class Audit:
         """(N,) positions in `split_names`, -1 = none."""
         return self._store.split
 
+    @property
+    def hashes(self) -> NDArray[np.uint8]:
+        """(N, 32) SHA-256 of the samples' stored bytes at the scan."""
+        return self._store.array("samples/sha256")
+
+    def find(self, names: Sequence[bytes]) -> NDArray[np.int64]:
+        """Return the positions of samples by their ids, -1 = there is none: (m,) int64."""
+        return self._store.ids.indices(names)
+
+    def how(self, i: int) -> int:
+        """How a sample's decision came about: its position in `labeltui.audit.decisions.HOW`."""
+        return self._decision_log.how_of(i)
+
     def sha256(self, i: int) -> bytes:
         """SHA-256 of the sample's stored bytes at the scan: of its file, or of the row of an array."""
         found: bytes = self._store.array("samples/sha256")[i].tobytes()
@@ -396,11 +409,17 @@ class Audit:
         )
 
     def opinions(self) -> list[Opinion]:
-        """The latest decision of each reviewer on each sample, by sample, then by time."""
-        return [
-            Opinion(sample, reviewer, KINDS[kind], label, second, note, time)
-            for sample, reviewer, kind, label, second, note, time in self._decision_log.opinions()
-        ]
+        """The latest decision of each reviewer on each sample, by sample, then in order."""
+        return [merging.opinion(each) for each in self._decision_log.opinions()]
+
+    def disagreements(self) -> dict[int, list[Opinion]]:
+        """Decisions that merges brought and that contradict the ones in effect, by sample."""
+        found = self._decision_log.disagreements()
+        return {sample: [merging.opinion(each) for each in found[sample]] for sample in sorted(found)}
+
+    def assigned(self) -> dict[str, Index]:
+        """Samples by reviewer as `labeltui split` dealt them; empty where it did not."""
+        return self._decision_log.assigned()
 
     def note_of(self, i: int) -> str | None:
         """The note on a sample, decided or not."""
@@ -551,8 +570,16 @@ class Audit:
         return self._complexity.W() if by == "overlap" else self._complexity.S()
 
     def queue(self, spec: QueueSpec | None = None) -> Index:
-        """The samples of a queue, in order: (m,) int64; see `QueueSpec`."""
-        return self._queues.select(spec or QueueSpec())
+        """The samples of a queue, in order: (m,) int64; see `QueueSpec`.
+
+        Of an audit that was split, only the samples assigned to whoever reviews it.
+        """
+        spec = spec or QueueSpec()
+        found = self._queues.select(spec)
+        if spec.disputed:
+            found = merging.only(found, self._decision_log.disagreements())
+        mine = self._decision_log.assigned().get(self.reviewer) if spec.assigned else None
+        return found if mine is None else merging.only(found, mine)
 
     def conflicts(self) -> list[Index]:
         """Groups of (near-)identical samples whose current labels disagree; excluded samples do not count."""
@@ -728,6 +755,64 @@ class Audit:
         self._follow(samples, before)
         return Step(action.seq, action.uuid, command, kind, samples)
 
+    def merge(self, decisions: Sequence[Foreign]) -> Step | None:
+        """Take over decisions of other reviewers, as one action with one undo; authors and times stay.
+
+        A sample that nobody decided here, or of which nobody was sure, takes the decision. On others both stay known:
+        `disagreements` lists those that contradict each other. What is known already is left out.
+
+        Parameters
+        ----------
+        decisions : sequence of Foreign
+            At most one is final for each sample.
+
+        Returns
+        -------
+        Step or None
+            None when nothing is new.
+
+        Raises
+        ------
+        AuditError
+            The audit is open for reading only.
+        """
+        log = self._decision_log
+        new = merging.plan(log, decisions)
+        if new is None:
+            return None
+        rows = new.rows(self._store, self.class_ids, self._current)
+        action = self._journal.append("merge", rows, opinions=new.opinions(self._store, self.class_ids))
+        before = log.kind[new.samples].copy()
+        log.push(action, new.samples, new.kinds, new.labels, new.seconds, new.notes, new.brought)
+        self._follow(new.samples, before)
+        return Step(action.seq, action.uuid, "merge", "merge", new.samples)
+
+    def assign(self, samples: Mapping[str, ArrayLike]) -> Step:
+        """Say who reviews which sample; it replaces what was said before, as one action with one undo.
+
+        Parameters
+        ----------
+        samples : mapping of str to (m,) int
+            By reviewer. Queues then hold only the samples of whoever reviews; others see all.
+
+        Raises
+        ------
+        InputError
+            A sample is not there.
+        AuditError
+            The audit is open for reading only.
+        """
+        checked = {name: self._check(given, "keep", None)[0] for name, given in samples.items()}
+        ids = self._store.ids
+        action = self._journal.append(
+            "assign",
+            assignments=[(i, ids[i], name) for name, found in checked.items() for i in found.tolist()],
+        )
+        none = np.zeros(0, np.int64)
+        empty = none.astype(np.int32)
+        self._decision_log.push(action, none, none.astype(np.int8), empty, empty, [], assigned=checked)
+        return Step(action.seq, action.uuid, "assign", "assign", none)
+
     def undo(self) -> Step | None:
         """Undo the latest action in effect, whoever made it; None if there is none."""
         target = self._decision_log.to_undo()
@@ -874,7 +959,7 @@ class Audit:
         actions, rows, self._generations = self._journal.read()
         self._read_seq = actions[-1].seq
         old = self._decision_log
-        self._decision_log = replay(self._store, actions, rows)
+        self._decision_log = replay(self._store, actions, rows, *self._journal.read_sharing())
         changed = np.union1d(old.touched(), self._decision_log.touched())
         self._current[changed] = self._labels_after(self._store, changed)
         self._show(self._store)

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from labeltui import __version__
-from labeltui.cli import exchange, export, inspection, noise, review, scan, training, upkeep
+from labeltui.cli import exchange, export, inspection, noise, review, scan, sharing, training, upkeep
 from labeltui.errors import LabeltuiError, SystemRefused, UsageError
 from labeltui.text import safe
 
@@ -29,6 +29,10 @@ COMMANDS = (
     export.export,
     exchange.diff,
     exchange.apply,
+    sharing.split,
+    sharing.merge,
+    sharing.agreement,
+    sharing.import_,
     inspection.status,
     inspection.explain,
     upkeep.check,

@@ -6,11 +6,15 @@
     action(seq, uuid, time, reviewer, host, kind, undoes)
     decision(action, sample_index, sample_id, kind, old_label, new_label, second_label, note)
     generation(seq, n, sha256, run)
+    opinion(action, sample_index, sample_id, kind, label, second_label, note, reviewer, time, how, final)
+    assignment(action, sample_index, sample_id, reviewer)
 
 An action is one key press: a decision, a bulk of decisions, a note, an undo, a redo, or the adoption of a
 generation. Nothing is ever changed or deleted: an *undo* is an action whose `undoes` is the uuid of the
-undone action, a *redo* one whose `undoes` is the uuid of the undo. Labels are stored as class ids and samples as
-names with their indices, so that two journals can be merged.
+undone action, a *redo* one whose `undoes` is the uuid of the undo. A *merge* brings the decisions of other reviewers,
+each with its author and time, as opinions; those that take effect are its decisions as well. An *assign* says who
+reviews which sample. The tables of both are there from the first of them on. Labels are stored as class ids and
+samples as names with their indices, so that two journals can be merged.
 
 Who writes
     One process at a time: it holds an advisory lock on ``journal.lock``, which records the process (`lock`).
@@ -31,9 +35,13 @@ from __future__ import annotations
 from labeltui.journal.database import (
     FORMAT,
     Action,
+    AssignmentRow,
     GenerationRow,
     Journal,
+    OpinionRow,
     Row,
+    StoredAssignment,
+    StoredOpinion,
     StoredRow,
     create,
 )
@@ -44,9 +52,13 @@ __all__ = [
     "FORMAT",
     "JOURNAL_LOCK",
     "Action",
+    "AssignmentRow",
     "GenerationRow",
     "Journal",
+    "OpinionRow",
     "Row",
+    "StoredAssignment",
+    "StoredOpinion",
     "StoredRow",
     "create",
     "identity",

@@ -55,6 +55,29 @@ CREATE TABLE generation (
     run TEXT NOT NULL
 );
 """
+# What is there from the first merge or split on.
+SHARING = """
+CREATE TABLE IF NOT EXISTS opinion (
+    action INTEGER NOT NULL REFERENCES action(seq),
+    sample_index INTEGER NOT NULL,
+    sample_id BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    label BLOB,
+    second_label BLOB,
+    note TEXT,
+    reviewer TEXT NOT NULL,
+    time TEXT NOT NULL,
+    how TEXT NOT NULL,
+    final INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS assignment (
+    action INTEGER NOT NULL REFERENCES action(seq),
+    sample_index INTEGER NOT NULL,
+    sample_id BLOB NOT NULL,
+    reviewer TEXT NOT NULL
+);
+"""
+_SHARING_OBJECTS = {("table", "opinion"), ("table", "assignment")}
 _SCHEMA_OBJECTS = {
     ("table", "meta"),
     ("table", "action"),
@@ -66,6 +89,13 @@ _ACTIONS = "SELECT seq, uuid, time, reviewer, host, kind, undoes FROM action WHE
 _DECISIONS = (
     "SELECT action, sample_index, kind, new_label, second_label, note, sample_id FROM decision"
     " WHERE action > ? ORDER BY action, rowid"
+)
+_OPINIONS = (
+    "SELECT action, sample_index, kind, label, second_label, note, sample_id, reviewer, time, how, final"
+    " FROM opinion WHERE action > ? ORDER BY action, rowid"
+)
+_ASSIGNMENTS = (
+    "SELECT action, sample_index, sample_id, reviewer FROM assignment WHERE action > ? ORDER BY action, rowid"
 )
 _GENERATIONS = "SELECT seq, n, sha256, run FROM generation WHERE seq > ? ORDER BY seq"
 
@@ -82,6 +112,17 @@ SELECT 'generation', seq FROM generation WHERE typeof(n) <> 'integer' OR n < 0 O
     OR typeof(run) <> 'text'
 LIMIT 1
 """
+_MISTYPED_SHARING = """
+SELECT 'opinion', rowid FROM opinion WHERE typeof(action) <> 'integer' OR typeof(sample_index) <> 'integer'
+    OR typeof(sample_id) <> 'blob' OR typeof(kind) <> 'text' OR typeof(label) NOT IN ('null', 'blob')
+    OR typeof(second_label) NOT IN ('null', 'blob') OR typeof(note) NOT IN ('null', 'text')
+    OR typeof(reviewer) <> 'text' OR typeof(time) <> 'text' OR how NOT IN ('alone', 'bulk', 'check')
+    OR final NOT IN (0, 1)
+UNION ALL
+SELECT 'assignment', rowid FROM assignment WHERE typeof(action) <> 'integer' OR typeof(sample_index) <> 'integer'
+    OR typeof(sample_id) <> 'blob' OR typeof(reviewer) <> 'text'
+LIMIT 1
+"""
 
 # Contradictions that no writer produces, each with a query that counts them.
 _CONTRADICTIONS = {
@@ -90,7 +131,7 @@ _CONTRADICTIONS = {
     "actions undo or redo one that is not there": "SELECT count(*) FROM action AS a WHERE kind IN ('undo', 'redo') AND"
     " NOT EXISTS (SELECT 1 FROM action AS b WHERE b.uuid = a.undoes AND b.seq < a.seq)",
     "actions are of a kind that does not exist": "SELECT count(*) FROM action"
-    " WHERE kind NOT IN ('decide', 'check', 'bulk', 'note', 'undo', 'redo', 'generation')",
+    " WHERE kind NOT IN ('decide', 'check', 'bulk', 'note', 'undo', 'redo', 'generation', 'merge', 'assign')",
     "actions hold no decision": "SELECT count(*) FROM action WHERE kind IN ('decide', 'check', 'bulk', 'note')"
     " AND seq NOT IN (SELECT action FROM decision)",
     "actions are missing": "SELECT coalesce(max(seq), 0) - count(*) FROM action",
@@ -115,7 +156,8 @@ class Action(NamedTuple):  # faster to create than a dataclass: a journal has te
         Who, and where.
     kind : str
         ``decide``, ``check`` (decided as a random check), ``bulk`` (many decided at once, not looked at one by one),
-        ``note``, ``undo``, ``redo`` or ``generation``.
+        ``note``, ``undo``, ``redo``, ``generation``, ``merge`` (decisions of other reviewers, in the table
+        ``opinion``) or ``assign`` (who reviews which sample).
     undoes : str or None
         For undo and redo: the uuid of the undone action or undo.
     """
@@ -143,6 +185,14 @@ class GenerationRow:
 Row = tuple[int, bytes, str, bytes | None, bytes | None, bytes | None, str | None]
 # action, sample_index, kind, new_label, second_label, note, sample_id
 StoredRow = tuple[int, int, str, bytes | None, bytes | None, str | None, bytes]
+# sample_index, sample_id, kind, label, second_label, note, reviewer, time, how, final
+OpinionRow = tuple[int, bytes, str, bytes | None, bytes | None, str | None, str, str, str, int]
+# action, sample_index, kind, label, second_label, note, sample_id, reviewer, time, how, final
+StoredOpinion = tuple[int, int, str, bytes | None, bytes | None, str | None, bytes, str, str, str, int]
+# sample_index, sample_id, reviewer
+AssignmentRow = tuple[int, bytes, str]
+# action, sample_index, sample_id, reviewer
+StoredAssignment = tuple[int, int, bytes, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +200,8 @@ class _Pending:
     action: Action
     rows: Iterable[Row]
     generation: GenerationRow | None
+    opinions: Sequence[OpinionRow] = ()
+    assignments: Sequence[AssignmentRow] = ()
 
 
 def create(path: Path, audit_uuid: str, mode: int = 0o600) -> Path:
@@ -306,6 +358,14 @@ class Journal:
             self.last_seq = self.saved_seq = actions[-1].seq
         return actions, rows, generations
 
+    def read_sharing(self, after: int = 0) -> tuple[list[StoredOpinion], list[StoredAssignment]]:
+        """Read what merges and splits after action `after` brought."""
+        with self._reading() as db:
+            if not _has_sharing(db):
+                return [], []
+            db.execute("BEGIN")
+            return db.execute(_OPINIONS, (after,)).fetchall(), db.execute(_ASSIGNMENTS, (after,)).fetchall()
+
     def faults(self) -> Iterator[str]:
         """Read the whole journal and yield a description of each contradiction.
 
@@ -384,7 +444,8 @@ class Journal:
         foreign = [
             f"{kind} {safe(name)}"
             for kind, name in db.execute("SELECT type, name FROM sqlite_master ORDER BY name")
-            if (kind, name) not in _SCHEMA_OBJECTS and not name.startswith("sqlite_autoindex_")
+            if (kind, name) not in _SCHEMA_OBJECTS | _SHARING_OBJECTS
+            and not name.startswith("sqlite_autoindex_")
         ]
         missing = _SCHEMA_OBJECTS - set(db.execute("SELECT type, name FROM sqlite_master"))
         if foreign or missing:
@@ -396,7 +457,10 @@ class Journal:
                 "restore it from a copy",
             )
         where = safe(str(self.path))
-        if mistyped := db.execute(_MISTYPED).fetchone():
+        mistyped = db.execute(_MISTYPED).fetchone()
+        if mistyped is None and _has_sharing(db):
+            mistyped = db.execute(_MISTYPED_SHARING).fetchone()
+        if mistyped:
             raise DamagedAudit(
                 "a journal's columns hold what labeltui writes into them",
                 f"{where}: row {mistyped[1]} of {mistyped[0]} holds something else",
@@ -425,6 +489,8 @@ class Journal:
         *,
         undoes: str | None = None,
         generation: tuple[int, str, str] | None = None,
+        opinions: Sequence[OpinionRow] = (),
+        assignments: Sequence[AssignmentRow] = (),
     ) -> Action:
         """Append an action in memory and save it in the background.
 
@@ -439,6 +505,10 @@ class Journal:
             The uuid of the action that it takes back.
         generation : (n, sha256, run), optional
             The generation that it makes current.
+        opinions : sequence of OpinionRow
+            Of a merge: the decisions of others, each with its author and time.
+        assignments : sequence of AssignmentRow
+            Of a split: who reviews which sample.
 
         Raises
         ------
@@ -455,7 +525,7 @@ class Journal:
         action = Action(self.last_seq, str(uuids.uuid4()), utc_now(), self.reviewer, self.host, kind, undoes)
         made = None if generation is None else GenerationRow(action.seq, *generation)
         with self._wake:
-            self._queue.append(_Pending(action, rows, made))
+            self._queue.append(_Pending(action, rows, made, opinions, assignments))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
                 self._thread.start()
@@ -625,6 +695,8 @@ class Journal:
                 )
                 rows = ((a.seq, *row) for row in item.rows)
                 db.executemany("INSERT INTO decision VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                if item.opinions or item.assignments:
+                    _add_sharing(db, a.seq, item)
                 if item.generation is not None:
                     g = item.generation
                     db.execute("INSERT INTO generation VALUES (?, ?, ?, ?)", (g.seq, g.n, g.sha256, g.run))
@@ -679,6 +751,19 @@ class Journal:
             with suppress(sqlite3.Error):
                 self._db.close()
             self._db = None
+
+
+def _has_sharing(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'opinion'").fetchone() is not None
+
+
+def _add_sharing(db: sqlite3.Connection, seq: int, item: _Pending) -> None:
+    for statement in SHARING.split(";"):
+        db.execute(statement)
+    db.executemany(
+        "INSERT INTO opinion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", ((seq, *row) for row in item.opinions)
+    )
+    db.executemany("INSERT INTO assignment VALUES (?, ?, ?, ?)", ((seq, *row) for row in item.assignments))
 
 
 def _require_plain(path: Path) -> None:
