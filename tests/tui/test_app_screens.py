@@ -16,6 +16,7 @@ from labeltui.audit import Audit, QueueSpec
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
 from labeltui.scanning import ScanOptions, scan
+from labeltui.sharing import merge
 from labeltui.text import probability
 from labeltui.tui import state
 from labeltui.tui.checks import AT_A_TIME, Checks, clopper_pearson
@@ -42,6 +43,38 @@ def copies(tmp_path: Path) -> Path:
     audit = tmp_path / "copies.audit"
     scan(data, audit, ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0), head=HEAD))
     return audit
+
+
+async def test_reviewers_who_disagree_are_conflicts_too(tmp_path: Path) -> None:
+    first = make_audit(tmp_path, n=120, classes=3)
+    shutil.copytree(first, tmp_path / "bob.audit")
+    for path, name, kinds in (
+        (first, "ada", ("keep", "exclude")),
+        (tmp_path / "bob.audit", "bob", ("exclude", "keep")),
+    ):
+        with Audit.open(path, reviewer=name) as audit:
+            for sample, kind in enumerate(kinds):
+                audit.decide([sample], kind)
+    merge([first, tmp_path / "bob.audit"])
+    async with at_desk(first) as desk:
+        await desk.do("conflicts")
+        assert "2 of 2 left" in desk.screen[0]
+        assert "ada: class0; bob: exclude" in desk.text
+        assert "[2] bob: exclude" in desk.text
+        await desk.do("resolve-2")
+        decision = desk.audit.decision(0)
+        assert decision is not None
+        assert decision.kind == "exclude"
+        assert "1 of 2 left" in desk.screen[0]
+        await desk.do("resolve-9")
+        assert "there are 2 decisions" in desk.status
+        await desk.do("resolve-2")
+        assert not desk.audit.disagreements()
+        assert "0 of 2 left" in desk.screen[0]
+        for _ in range(3):
+            await desk.do("undo")  # the third one is the merge
+        assert not desk.audit.disagreements()
+        assert "merge" in desk.status
 
 
 async def test_conflicts_are_resolved_by_one_key_each(copies: Path) -> None:

@@ -48,7 +48,14 @@ class Merge:
             Labels before.
         """
         return DecisionRows(
-            store, class_ids, self.samples, self.kinds, current[self.samples], self.labels, self.seconds, self.notes
+            store,
+            class_ids,
+            self.samples,
+            self.kinds,
+            current[self.samples],
+            self.labels,
+            self.seconds,
+            self.notes,
         )
 
     def opinions(self, store: Store, class_ids: list[bytes]) -> list[OpinionRow]:

@@ -390,9 +390,11 @@ class Session:
         if step is None:
             return None
         self.load_classes()
-        sample = int(step.samples[0])
         keep_left = self.audit.queue(self.spec)
         self.left = len(keep_left)
+        if not len(step.samples):  # a split, or a merge in which all decisions were known
+            return Outcome(f"{'undone' if command == 'undo' else 'redone'}: {step.kind}", "link")
+        sample = int(step.samples[0])
         self.visit(sample)
         more = f" and {len(step.samples) - 1:,} more" if len(step.samples) > 1 else ""
         did = "undone" if command == "undo" else "redone"

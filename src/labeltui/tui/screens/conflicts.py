@@ -1,4 +1,7 @@
-"""Duplicates of one image whose labels disagree, or that lie in several splits: side by side, one key resolves them."""
+"""Duplicates whose labels disagree or that lie in several splits, and samples on which reviewers disagree.
+
+They stand side by side; one key resolves them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from numpy.typing import NDArray
 from textual.containers import Vertical
 from textual.widget import Widget
 
+from labeltui.audit import Opinion
 from labeltui.graphics import Thumb, Thumbnails
+from labeltui.text import safe
 from labeltui.tui.actions import Keymap
 from labeltui.tui.requirements import Context
 from labeltui.tui.screens.opened import WithRows
@@ -38,7 +43,11 @@ class GroupList(Rows):
     def pieces(self, row: int, width: int) -> list[Piece]:
         audit = self.session.audit
         members = self.groups[row]
-        if self.across:
+        if len(members) == 1:
+            names = "; ".join(
+                who_said(self.session, each) for each in opinions(self.session, int(members[0]))
+            )
+        elif self.across:
             names = ", ".join(
                 dict.fromkeys(audit.split_of(sample) or "no split" for sample in members.tolist())
             )
@@ -50,6 +59,33 @@ class GroupList(Rows):
 
     def heading(self, width: int) -> list[Piece]:
         return [(fit("  images  " + ("splits" if self.across else "labels"), width), "faint")]
+
+
+def opinions(session: Session, sample: int) -> list[Opinion]:
+    """What reviewers decided of a disputed sample: first what is in effect, then what contradicts it.
+
+    Parameters
+    ----------
+    session : Session
+    sample : int
+    """
+    theirs = session.audit.disagreements().get(sample, [])
+    now = session.audit.decision(sample)
+    if now is None:
+        return theirs
+    return [Opinion(sample, now.reviewer, now.kind, now.label, now.second, now.note, now.time), *theirs]
+
+
+def who_said(session: Session, each: Opinion) -> str:
+    """Say who decided what.
+
+    Parameters
+    ----------
+    session : Session
+    each : Opinion
+    """
+    what = session.name(each.label) if each.kind in ("keep", "relabel") else each.kind
+    return f"{safe(each.reviewer)}: {what}"
 
 
 class ConflictsScreen(WithRows):
@@ -78,7 +114,9 @@ class ConflictsScreen(WithRows):
 
     def _unresolved(self) -> list[NDArray[np.int64]]:
         audit = self.session.audit
-        return audit.across_splits() if self.list.across else audit.conflicts()
+        if self.list.across:
+            return audit.across_splits()
+        return [*(np.array([sample]) for sample in audit.disagreements()), *audit.conflicts()]
 
     def do_across_splits(self) -> None:
         self.list.across = not self.list.across
@@ -97,7 +135,7 @@ class ConflictsScreen(WithRows):
         self.list.open = {
             row
             for row, group in enumerate(self.list.groups)
-            if tuple(group.tolist()) in unresolved and not (kinds[group] != 0).all()
+            if tuple(group.tolist()) in unresolved and (len(group) == 1 or not (kinds[group] != 0).all())
         }
 
     @property
@@ -127,7 +165,7 @@ class ConflictsScreen(WithRows):
         left = len(self.list.open)
         title = "DUPLICATES ACROSS SPLITS  " if self.list.across else "LABEL CONFLICTS  "
         if not self.group:
-            none = "no duplicates of one image have different labels"
+            none = "no duplicates have different labels, and no reviewers disagree"
             if self.list.across:
                 none = "no image lies in several splits"
             self.entitle((title, "title"), (none, "good"), (self._others(), "faint"))
@@ -159,6 +197,15 @@ class ConflictsScreen(WithRows):
             split = audit.split_of(sample)
             where = audit.sample_name(sample) + (f"  {split}" if split else "")
             lines.append([(f"[{number}] ", "key"), (fit(label, 16), "strong"), (where, "faint"), done])
+        if len(self.group) == 1:
+            lines = [
+                [
+                    (f"[{number}] ", "key"),
+                    (who_said(session, each), "strong"),
+                    (f"  {safe(each.note or '')}", "faint"),
+                ]
+                for number, each in enumerate(opinions(session, self.group[0])[:9], 1)
+            ]
         self.facts.styles.height = len(lines)
         self.facts.show(lines)
 
@@ -183,14 +230,31 @@ class ConflictsScreen(WithRows):
                 break
         self.paint()
 
-    def _resolve(self, kind: str, label: int | None = None, samples: Sequence[int] = ()) -> None:
-        outcome = self.session.decide(samples or self.group, kind, label)
+    def _resolve(
+        self, kind: str, label: int | None = None, samples: Sequence[int] = (), second: int | None = None
+    ) -> None:
+        outcome = self.session.decide(samples or self.group, kind, label, second)
         self.decided()
         done = "No group is left" if self.list.across else "No conflict is left"
         self.say(outcome.words if self.list.open else f"{outcome.words}. {done}", outcome.style)
         self.labeltui.decided()
 
+    def _choose(self, number: int) -> None:
+        """Resolve a disputed sample as the reviewer of that number decided."""
+        found = opinions(self.session, self.group[0])
+        if number > len(found):
+            self.say(f"there are {len(found)} decisions", "warn")
+            return
+        each = found[number - 1]
+        if each.kind in ("keep", "relabel"):
+            self._resolve("relabel", each.label)
+        else:
+            self._resolve(each.kind, second=each.second if each.second >= 0 else None)
+
     def do_resolve(self, number: int) -> None:
+        if len(self.group) == 1:
+            self._choose(number)
+            return
         if number > len(self.group):
             self.say(f"there are {len(self.group)} duplicates", "warn")
             return
