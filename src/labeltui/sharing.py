@@ -25,7 +25,7 @@ from labeltui.audit.agreement import Agreement, agreements
 from labeltui.audit.decisions import ALONE
 from labeltui.backup import backup
 from labeltui.errors import SourceError, UsageError
-from labeltui.files import JSON_BYTES, read_regular
+from labeltui.io.files import JSON_BYTES, read_regular
 from labeltui.sources.base import faults, listed
 from labeltui.text import safe, unescape
 
