@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from labeltui.cli._common import PATH, print_json
+from labeltui.cli._common import PATH, Numbers, names, print_json
 from labeltui.progress import ProgressLine
 
 
@@ -104,3 +105,144 @@ def estimate(audit: Path, as_json: bool, **given: Any) -> None:
         print_json(made.as_json())
     else:
         click.echo("\n".join(made.lines()))
+
+
+@noise.command()
+@click.argument("study", type=click.Choice(["dilution", "structure", "batch", "correction"]))
+@click.argument("audit", type=PATH)
+@click.option(
+    "--networks", help="Of linear, mlp, cnn, with commas; correction: timm names too.  [default: linear,mlp]"
+)
+@click.option("--seeds", type=Numbers(), help="With commas.  [default: 0,1,2]")
+@click.option("--steps", type=int, help="Of each training.  [default: 800]")
+@click.option("--batch-size", "batch", type=int, help="Samples of a step.  [default: 128]")
+@click.option("--learning-rate", type=float, help="Peak.  [default: 0.001]")
+@click.option(
+    "--alphas", type=Numbers(), help="Noisy labels per clean one, with commas.  [default: by study]"
+)
+@click.option(
+    "--fractions", type=Numbers(), help="dilution: fractions of the samples, with commas.  [default: 1]"
+)
+@click.option("--deltas", type=Numbers(), help="structure: strengths of the skew, with commas.")
+@click.option("--batches", type=Numbers(), help="batch: sizes, with commas; 0 is the infinite batch.")
+@click.option("--learning-rates", type=Numbers(), help="batch: with commas.")
+@click.option("--noises", help="correction: none or MODEL:RATE, with commas.  [default: symmetric:0.2]")
+@click.option("--reviews", type=int, help="correction: simulated reviews.  [default: 1000]")
+@click.option(
+    "--clean", is_flag=True, default=None, help="correction: --labels are clean, the given ones noisy."
+)
+@click.option(
+    "--second", type=PATH, help="correction: an audit of the same samples, another embedding, for CSG."
+)
+@click.option("--other", type=PATH, help="structure: an audit of other data, for out-of-vocabulary samples.")
+@click.option("--checkpoint", type=PATH, help="correction: initial weights of timm networks.")
+@click.option("--epochs", type=int, help="correction: of timm networks.  [default: 5]")
+@click.option("--image-size", type=int, help="Of networks on images.  [default: 32]")
+@click.option("--limit", type=int, help="Most training samples.")
+@click.option(
+    "--labels", default="current", show_default=True, help="Taken for right: current, given, TABLE:COLUMN."
+)
+@click.option("--held-out", default="0.2", show_default=True, help="A split or a fraction, to measure on.")
+@click.option("--splits", help="Train only on these splits, with commas.")
+@click.option("--background", is_flag=True, help="Start it and return; it survives this terminal.")
+@click.option("--queue", is_flag=True, help="Wait for runs that are active, instead of refusing.")
+@click.option("--minutes", type=float, default=0.0, help="Pause after so many minutes, to be resumed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def study(
+    study: str,
+    audit: Path,
+    labels: str,
+    held_out: str,
+    splits: str | None,
+    background: bool,
+    queue: bool,
+    minutes: float,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Repeat a published study of label noise on AUDIT, in the background; its labels are taken for right.
+
+    \b
+    dilution    accuracy against noisy labels per clean one
+    structure   accuracy against how far noise leans toward overlapping classes; strange and random images
+    batch       batch size and learning rate against noise, and the infinite batch
+    correction  original, noisy, and corrected labels: by an oracle, blindly, with reviews; CSG of each
+
+    A study that was interrupted is resumed by `labeltui train AUDIT --resume RUN`; finished cells are not repeated.
+    """
+    from labeltui import config
+    from labeltui.audit import Audit
+    from labeltui.studies import job as studies
+    from labeltui.studies import report
+    from labeltui.studies.plan import StudySpec
+    from labeltui.train import jobs
+
+    values = {name: value for name, value in given.items() if value is not None}
+    for name in ("networks", "noises"):
+        if name in values:
+            values[name] = tuple(names(values[name]) or ())
+    for name in ("seeds", "alphas", "batches"):
+        if name in values:
+            values[name] = tuple(int(value) for value in values[name])
+    for name in ("second", "other", "checkpoint"):
+        if name in values:
+            values[name] = str(values[name].absolute())
+    spec = StudySpec(study, **values)
+    with Audit.open(audit, read_only=True) as opened:
+        run = studies.start(
+            opened,
+            spec,
+            labels=labels,
+            held_out=held_out,
+            splits=tuple(names(splits) or ()),
+            launcher=config.load().train.launcher,
+            minutes=minutes,
+            queue=queue,
+        )
+    click.echo(f"run {run.id}", err=True)
+    if run.warning:
+        click.echo(f"warning: {run.warning}", err=True)
+    if background:
+        shown = shlex.quote(str(audit))
+        click.echo(
+            f"follow it: labeltui jobs {shown} --follow {run.number}; then labeltui noise report {shown} {run.number}",
+            err=True,
+        )
+        return
+    progress = ProgressLine()
+    try:
+        run = jobs.wait(run, progress)
+    except KeyboardInterrupt:
+        jobs.cancel(run)
+        raise
+    finally:
+        progress.finish()
+    if run.state == "paused":
+        click.echo("\n".join(jobs.result_lines(run)))
+        return
+    found = report.read(run.directory)
+    if as_json:
+        print_json(report.summary(found))
+    else:
+        click.echo("\n".join([*jobs.result_lines(run), *report.lines(found)]))
+
+
+@noise.command("report")
+@click.argument("audit", type=PATH)
+@click.argument("run")
+@click.option("--plot", type=PATH, help="Draw it: .svg, .png or .pdf.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def report_(audit: Path, run: str, plot: Path | None, as_json: bool) -> None:
+    """Show the finished study RUN of AUDIT again, or draw it."""
+    from labeltui.store import Store
+    from labeltui.studies import report
+    from labeltui.train import jobs
+
+    Store.open(audit).close()  # an audit, or a clear error
+    found = report.read(jobs.find(audit, run).directory)
+    if plot is not None:
+        report.plot(found, plot)
+    if as_json:
+        print_json(report.summary(found))
+    else:
+        click.echo("\n".join(report.lines(found)))

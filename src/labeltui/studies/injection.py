@@ -181,8 +181,7 @@ def class_overlap(
     k : int
     """
     near = np.ascontiguousarray(indices[:, :k])
-    counts = csg.pooled_counts(near, labels, n_classes, near.shape[1])
-    W: Any = csg.overlap(csg.similarity(counts, csg.class_sizes(near, labels, n_classes)))
+    W = csg.measure(near, labels, n_classes, near.shape[1]).W
     return np.asarray(W.toarray() if hasattr(W, "toarray") else W, dtype=np.float64)
 
 

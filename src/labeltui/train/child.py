@@ -9,6 +9,7 @@ import stat
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,20 @@ from labeltui.train.jobs import Job, list_jobs, require_no_links
 from labeltui.train.spec import OUT, TRAIN, TrainSpec, array_hash, label_hash
 from labeltui.train.task import Paused, Run, Task
 
+Train = Callable[[Task], dict[str, Any]]
 QUEUE_SECONDS = 1.0  # between two checks of the earlier jobs
 
 
-def run(directory: Path) -> str:
-    """Run the job of `directory` and return its final state."""
+def run(directory: Path, train: Train | None = None) -> str:
+    """Run the job of `directory` and return its final state.
+
+    Parameters
+    ----------
+    directory : Path
+        ``runs/<id>``.
+    train : callable, optional
+        Does the work of a `Task`, and returns what goes into exit.json; by default `train_network`.
+    """
     lock = os.open(directory, os.O_RDONLY)
     try:
         # Two people may resume one run at once; a second process would write over the first one's files.
@@ -36,12 +46,12 @@ def run(directory: Path) -> str:
             if not try_lock(lock):
                 print("another process works on this run", flush=True)
                 return "running"
-        return _run(directory)
+        return _run(directory, train or train_network)
     finally:
         os.close(lock)
 
 
-def _run(directory: Path) -> str:
+def _run(directory: Path, train: Train) -> str:
     try:
         require_no_links(directory)
     except JobError as error:
@@ -54,7 +64,7 @@ def _run(directory: Path) -> str:
         more: dict[str, Any] = {}
         try:
             _wait_for_turn(job)
-            more = _train(job)
+            more = _train(job, train)
             state, message = "done", ""
         except Cancelled:
             state, message = "cancelled", "stopped on request"
@@ -105,7 +115,7 @@ def _before(job: Run) -> Job | None:
     return next((each for each in jobs if each.active and each.turn < own.turn), None)
 
 
-def _train(job: Run) -> dict[str, Any]:
+def _train(job: Run, train: Train) -> dict[str, Any]:
     spec = TrainSpec.read(job.directory / paths.SPEC_FILE)
     labels = _load(job, "labels", spec.label_sha256, "<i4")
     with store.Store.open(job.directory.parent.parent, spec.generation) as audit:
@@ -125,15 +135,20 @@ def _train(job: Run) -> dict[str, Any]:
         roles = _roles(audit, labels) if roles is None else roles
         task = Task(job, spec, audit, labels, roles, weights, checked, injected)
         with device.held(spec.device, lambda: job.event("waiting for the GPU", 0.0), job.cancelled):
-            if spec.kind == "head":
-                from labeltui.train.head_job import train_head
+            return train(task)
 
-                return train_head(task)
-            if spec.kind == "backbone" and spec.backbone is not None:
-                from labeltui.train.backbone import train_backbone
 
-                return train_backbone(task)
-    raise JobError("a run trains a head or a backbone", f"got {spec.kind!r}", "start a new run")
+def train_network(task: Task) -> dict[str, Any]:
+    """Train the head or the backbone that the spec names."""
+    if task.spec.kind == "head":
+        from labeltui.train.head_job import train_head
+
+        return train_head(task)
+    if task.spec.kind == "backbone" and task.spec.backbone is not None:
+        from labeltui.train.backbone import train_backbone
+
+        return train_backbone(task)
+    raise JobError("a run trains a head or a backbone", f"got {task.spec.kind!r}", "start a new run")
 
 
 def _roles(audit: store.Store, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
@@ -156,9 +171,14 @@ def _load(job: Run, name: str, digest: str, dtype: str) -> npt.NDArray[Any]:
     return values
 
 
-if __name__ == "__main__":
+def main(train: Train) -> None:
+    """Run the job whose directory is the first argument, and exit."""
     # What the run writes is for those who may read the audit.
     os.umask(0o777 & ~stat.S_IMODE(os.stat(Path(sys.argv[1]).parent.parent).st_mode))
     with contextlib.suppress(OSError):
         os.nice(10)  # the terminal UI and other people come first
-    sys.exit(0 if run(Path(sys.argv[1])) == "done" else 1)
+    sys.exit(0 if run(Path(sys.argv[1]), train) == "done" else 1)
+
+
+if __name__ == "__main__":
+    main(train_network)

@@ -220,7 +220,7 @@ def _differences(rows: list[Row], right: list[NDArray[np.bool_]]) -> list[Differ
                 ]
             )
             if len(seeds) > 1:
-                low, high = _t_interval(gaps)
+                low, high = t_interval(gaps)
                 method = "t over seeds"
             elif measure == "accuracy":
                 ours, theirs = right[runs[seeds[0]]], right[base[seeds[0]]]
@@ -236,7 +236,13 @@ def _differences(rows: list[Row], right: list[NDArray[np.bool_]]) -> list[Differ
     return made
 
 
-def _t_interval(gaps: NDArray[np.float64]) -> tuple[float, float]:
+def t_interval(gaps: NDArray[np.float64]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean of two or more values.
+
+    Parameters
+    ----------
+    gaps : ndarray of float64, shape (n,)
+    """
     from scipy.special import stdtrit  # slow to import
 
     half = float(stdtrit(len(gaps) - 1, 0.975)) * float(gaps.std(ddof=1)) / math.sqrt(len(gaps))

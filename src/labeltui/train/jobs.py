@@ -67,7 +67,7 @@ class Job:
     number : int
         Counted from 1 by age.
     what : str
-        What is trained: ``head``, or a backbone's name.
+        What is trained: ``head``, a backbone's name, or ``study dilution``.
     labels : str
         On which labels: ``current``, ``given``, or a table and its column.
     seed : int
@@ -497,7 +497,9 @@ def _before_its_start(directory: Path, launched: float) -> tuple[str, str]:
 
 
 def _what(spec: dict[str, Any]) -> str:
-    backbone = spec.get("backbone")
+    backbone, study = spec.get("backbone"), spec.get("study")
+    if isinstance(study, dict):
+        return f"study {study.get('study')}"
     return str(backbone.get("model", "")) if isinstance(backbone, dict) else str(spec.get("kind", ""))
 
 

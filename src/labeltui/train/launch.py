@@ -21,6 +21,8 @@ from labeltui.journal import identity
 from labeltui.text import safe
 
 ASK_SECONDS = 5.0
+CHILDREN = {"study": "labeltui.studies.child"}
+"""Modules that run the jobs of a kind, where it is not `labeltui.train.child`."""
 LIBRARIES = ("labeltui", "numpy", "torch", "timm", "torchvision", "scikit-learn")
 LAUNCHER = (
     "launcher.json"  # the process that was started: the child itself, or a launcher that starts it later
@@ -82,7 +84,7 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
     prefix, warning = launcher_words(launcher), ""
     if not prefix:
         prefix, warning = scope()
-    command = [*prefix, sys.executable, "-P", "-m", "labeltui.train.child", str(directory)]
+    command = [*prefix, sys.executable, "-P", "-m", _child(directory), str(directory)]
     try:
         write_json(
             directory / paths.LAUNCH_FILE,
@@ -116,6 +118,14 @@ def launch(directory: Path, launcher: str = "", **options: Any) -> str:
     with contextlib.suppress(OSError):  # it runs anyway, and its heartbeat shows it
         files.write_own(directory / LAUNCHER, json.dumps(identity(process.pid)).encode())
     return warning
+
+
+def _child(directory: Path) -> str:
+    try:
+        kind = str(files.read_json(directory / paths.SPEC_FILE).get("kind"))
+    except (OSError, ValueError):  # the child says what is wrong with it
+        kind = ""
+    return CHILDREN.get(kind, "labeltui.train.child")
 
 
 def launcher_words(launcher: str) -> list[str]:

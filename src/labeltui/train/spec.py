@@ -151,6 +151,7 @@ class TrainSpec:
     ----------
     kind : str
         ``head``: a classifier head on the stored embeddings, out of fold. ``backbone``: a network on the images.
+        ``study``: a study of label noise, see `labeltui.studies`.
     audit_uuid : str
         The audit it belongs to.
     generation : int
@@ -180,6 +181,8 @@ class TrainSpec:
         How heads on the embedding are trained.
     backbone : BackboneSpec, optional
         For the kind ``backbone``.
+    study : mapping, optional
+        For the kind ``study``: `labeltui.studies.plan.StudySpec` as JSON.
     """
 
     kind: str
@@ -200,11 +203,14 @@ class TrainSpec:
     source_root: str = ""
     head: HeadSpec = field(default_factory=HeadSpec)
     backbone: BackboneSpec | None = None
+    study: Mapping[str, Any] | None = None
     format: int = FORMAT
 
     @property
     def what(self) -> str:
-        """What is trained, for people: ``head``, or the backbone's name."""
+        """What is trained, for people: ``head``, the backbone's name, or ``study dilution``."""
+        if self.study is not None:
+            return f"study {self.study.get('study')}"
         return self.kind if self.backbone is None else self.backbone.model
 
     def write(self, path: Path) -> None:
