@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from labeltui.cli._common import PATH, Numbers, names, print_json
+from labeltui.cli._common import PATH, print_json
+from labeltui.cli._options import OptionsCommand, given
+from labeltui.options import build, split_names
 from labeltui.progress import ProgressLine
 
 
@@ -18,19 +20,15 @@ def noise() -> None:
     """Inject label noise, estimate it, and repeat published studies of it on your data."""
 
 
-@noise.command()
+@noise.command(
+    cls=OptionsCommand,
+    options="labeltui.studies.injection:NoiseSpec",
+    examples={"Model": "noise inject my.audit --model cluster --rate 0.3 -o noisy.csv"},
+)
 @click.argument("audit", type=PATH)
-@click.option("--model", required=True, help="symmetric, pair-flip, confusable, class-dependent, feature-dependent, "
-              "cluster or out-of-vocabulary.")  # fmt: skip
-@click.option("--rate", type=float, help="Fraction of the labels that becomes wrong.")
 @click.option(
     "-o", "--out", type=PATH, required=True, help="labels.csv, or a new directory for a synthetic audit."
 )
-@click.option("--seed", default=0, show_default=True)
-@click.option(
-    "--delta", "strength", default=1.0, show_default=True, help="Of confusable: 0 uniform, 1 by overlap."
-)
-@click.option("--group", default=20, show_default=True, help="Of cluster: samples that err together.")
 @click.option("--matrix", type=PATH, help="Of class-dependent: a table, true classes by given ones.")
 @click.option("--matrix-from", type=PATH, help="Of class-dependent: an audit whose estimate to use.")
 @click.option("--other", type=PATH, help="Of out-of-vocabulary: an audit of other data, same backbone.")
@@ -48,7 +46,7 @@ def inject(
     other: Path | None,
     threads: int | None,
     force: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Write AUDIT's labels with noise, the truth beside them. AUDIT itself is only read.
 
@@ -58,7 +56,7 @@ def inject(
     from labeltui.audit import Audit
     from labeltui.studies import injection
 
-    spec = injection.NoiseSpec(**given)
+    spec = build(injection.NoiseSpec, given(options))
     as_table = out.suffix.lower() == ".csv"
     injection.require_new(out, force and as_table)
     with ExitStack() as stack:
@@ -94,51 +92,29 @@ def inject(
 @click.option("--learning-rate", default=1e-3, show_default=True, help="Of your training on clean labels.")
 @click.option("--label-smoothing", default=0.1, show_default=True, help="Of your training on clean labels.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def estimate(audit: Path, as_json: bool, **given: Any) -> None:
+def estimate(audit: Path, as_json: bool, **training: Any) -> None:
     """Say how noisy AUDIT's labels are, what training should make of it, and when to stop reviewing."""
     from labeltui.audit import Audit
     from labeltui.studies import estimation
 
     with Audit.open(audit, read_only=True) as opened:
-        made = estimation.estimate(opened, **given)
+        made = estimation.estimate(opened, **training)
     if as_json:
         print_json(made.as_json())
     else:
         click.echo("\n".join(made.lines()))
 
 
-@noise.command()
+@noise.command(
+    cls=OptionsCommand,
+    options="labeltui.studies.plan:StudySpec",
+    examples={
+        "Model": "noise study dilution my.audit --networks linear,mlp,cnn",
+        "Scoring": "noise study correction my.audit --noises cluster:0.3,symmetric:0.4",
+    },
+)
 @click.argument("study", type=click.Choice(["dilution", "structure", "batch", "correction"]))
 @click.argument("audit", type=PATH)
-@click.option(
-    "--networks", help="Of linear, mlp, cnn, with commas; correction: timm names too.  [default: linear,mlp]"
-)
-@click.option("--seeds", type=Numbers(), help="With commas.  [default: 0,1,2]")
-@click.option("--steps", type=int, help="Of each training.  [default: 800]")
-@click.option("--batch-size", "batch", type=int, help="Samples of a step.  [default: 128]")
-@click.option("--learning-rate", type=float, help="Peak.  [default: 0.001]")
-@click.option(
-    "--alphas", type=Numbers(), help="Noisy labels per clean one, with commas.  [default: by study]"
-)
-@click.option(
-    "--fractions", type=Numbers(), help="dilution: fractions of the samples, with commas.  [default: 1]"
-)
-@click.option("--deltas", type=Numbers(), help="structure: strengths of the skew, with commas.")
-@click.option("--batches", type=Numbers(), help="batch: sizes, with commas; 0 is the infinite batch.")
-@click.option("--learning-rates", type=Numbers(), help="batch: with commas.")
-@click.option("--noises", help="correction: none or MODEL:RATE, with commas.  [default: symmetric:0.2]")
-@click.option("--reviews", type=int, help="correction: simulated reviews.  [default: 1000]")
-@click.option(
-    "--clean", is_flag=True, default=None, help="correction: --labels are clean, the given ones noisy."
-)
-@click.option(
-    "--second", type=PATH, help="correction: an audit of the same samples, another embedding, for CSG."
-)
-@click.option("--other", type=PATH, help="structure: an audit of other data, for out-of-vocabulary samples.")
-@click.option("--checkpoint", type=PATH, help="correction: initial weights of timm networks.")
-@click.option("--epochs", type=int, help="correction: of timm networks.  [default: 5]")
-@click.option("--image-size", type=int, help="Of networks on images.  [default: 32]")
-@click.option("--limit", type=int, help="Most training samples.")
 @click.option(
     "--labels", default="current", show_default=True, help="Taken for right: current, given, TABLE:COLUMN."
 )
@@ -158,7 +134,7 @@ def study(
     queue: bool,
     minutes: float,
     as_json: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Repeat a published study of label noise on AUDIT, in the background; its labels are taken for right.
 
@@ -177,24 +153,14 @@ def study(
     from labeltui.studies.plan import StudySpec
     from labeltui.train import jobs
 
-    values = {name: value for name, value in given.items() if value is not None}
-    for name in ("networks", "noises"):
-        if name in values:
-            values[name] = tuple(names(values[name]) or ())
-    for name in ("seeds", "alphas", "batches"):
-        if name in values:
-            values[name] = tuple(int(value) for value in values[name])
-    for name in ("second", "other", "checkpoint"):
-        if name in values:
-            values[name] = str(values[name].absolute())
-    spec = StudySpec(study, **values)
+    spec = build(StudySpec, {"study": study, **given(options)})
     with Audit.open(audit, read_only=True) as opened:
         run = studies.start(
             opened,
             spec,
             labels=labels,
             held_out=held_out,
-            splits=tuple(names(splits) or ()),
+            splits=split_names(splits) if splits else (),
             launcher=config.load().train.launcher,
             minutes=minutes,
             queue=queue,

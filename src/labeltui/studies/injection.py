@@ -18,6 +18,7 @@ from labeltui.errors import InputError, UsageError
 from labeltui.io import files
 from labeltui.io.atomic import replacing, sync_directory, write_json
 from labeltui.io.tables import read_table
+from labeltui.options import option
 from labeltui.parallel import StageProgress
 from labeltui.text import safe
 from labeltui.train.plan import named_labels
@@ -47,16 +48,10 @@ class NoiseSpec:
 
     Attributes
     ----------
-    model : str
-        One of `MODELS`.
     rate : float, optional
-        Fraction of the labelled samples whose label becomes wrong; of out-of-vocabulary samples their fraction of the
-        whole. None, for a matrix alone: as the matrix says.
-    seed : int
+        Of out-of-vocabulary samples their fraction of the whole. None, for a matrix alone: as the matrix says.
     strength : float
-        Of `confusable`, delta: 0 draws other classes uniformly, 1 by class overlap alone.
-    group : int
-        Samples of a group of `cluster`.
+        Delta of `confusable`.
 
     Raises
     ------
@@ -64,11 +59,13 @@ class NoiseSpec:
         A value is out of range.
     """
 
-    model: str
-    rate: float | None = None
-    seed: int = 0
-    strength: float = 1.0
-    group: int = 20
+    model: str = option("symmetric", "Of the noise.", "Model", choices=MODELS)
+    rate: float | None = option(
+        None, "Fraction of the labels that becomes wrong.", "Model", shown="none; of a matrix, as it says"
+    )
+    seed: int = option(0, "Of the noise.", "Model", shown="0")
+    strength: float = option(1.0, "confusable: 0 draws uniformly, 1 by overlap.", "Model", flag="--delta")
+    group: int = option(20, "cluster: samples that err together.", "Model")
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:

@@ -80,7 +80,7 @@ def start(
     if not (roles == HELD_OUT).any():
         raise JobError("a study needs samples to measure on", "none are held out", "give --held-out 0.2")
     # What the child would find out is said now.
-    if ("cnn" in spec.networks or set(spec.networks) - set(NETWORKS)) and not audit.has_images:
+    if ("cnn" in spec.networks or set(spec.networks) - set(NETWORKS)) and not audit.images.present:
         raise UsageError(
             "networks on images need images",
             f"got {safe(', '.join(spec.networks))}; this audit has none",
@@ -342,7 +342,7 @@ def _backbone(task: Task, spec: StudySpec, data: StudyData) -> Any:
         measured[data.test] = data.labels[data.test]
         asked = BackboneSpec(
             network,
-            weights=str(Path(spec.checkpoint).absolute()) if spec.checkpoint else "pretrained",
+            checkpoint=spec.checkpoint or None,
             image_size=spec.image_size if spec.image_size >= 32 else 32,
             **{**PRESETS.get(network, {}), "epochs": spec.epochs},
         )
@@ -363,10 +363,10 @@ def _backbone(task: Task, spec: StudySpec, data: StudyData) -> Any:
         try:
             done = fine_tune(asked)
         except ModelError as error:
-            if asked.weights != "pretrained":
+            if asked.checkpoint is not None:
                 raise
             note = f" ({error.message})"
-            done = fine_tune(replace(asked, weights="scratch"))
+            done = fine_tune(replace(asked, pretrained=False))
         predictions = Predictions.read(directory)
         at = np.searchsorted(predictions.rows, data.test)
         shutil.rmtree(directory)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Any
 
 from labeltui.errors import UsageError
+from labeltui.options import option, split_names, split_numbers
 from labeltui.studies.injection import MODELS, NoiseSpec
 from labeltui.studies.networks import NETWORKS
 from labeltui.text import safe
@@ -21,6 +23,10 @@ Cell = dict[str, Any]
 """Parameters of a cell, JSON values."""
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(value) for value in split_numbers(text))
+
+
 @dataclass(frozen=True)
 class StudySpec:
     """Parameters of a study; those that it has no use for are ignored.
@@ -29,40 +35,14 @@ class StudySpec:
     ----------
     study : str
         One of `STUDIES`.
-    networks : tuple of str
-        Of `labeltui.studies.networks.NETWORKS`; for `correction` also timm names, fine-tuned on the images.
-    seeds : tuple of int
-        Of noise, weights and batches.
-    steps, batch, learning_rate : int, int, float
-        Of each training; of `dilution` a batch is so many *samples*, each with its 1 + alpha labels.
-    alphas : tuple of int, optional
-        Noisy labels beside each clean one; by default 0 to 100 for `dilution`, 20 for `structure`, 0, 5 and 20 for
-        `batch`.
-    fractions : tuple of float
-        Of `dilution`: fractions of the training samples to train on, to see how many alpha demands.
+    batch : int
+        Of `dilution` a batch is so many *samples*, each with its 1 + alpha labels.
     deltas : tuple of float
-        Of `structure`: 0 is uniform noise; at 1 the most frequent wrong label is as frequent as the right one.
-    batches, learning_rates : tuple of int, tuple of float
-        Of `batch`; batch `INFINITE` is the infinite one. Every batch size sees as many labels as
-        `steps` steps of `batch`.
-    noises : tuple of str
-        Of `correction`: ``none`` (the labels as they are against `truth`) or MODEL:RATE.
-    reviews : int
-        Of `correction`: simulated reviews of the condition `reviewed`; at most a tenth of the training samples.
-    checkpoint : str
-        Of `correction`: initial weights of timm networks, in place of the published ones.
-    epochs : int
-        Of `correction`: of timm networks.
-    limit : int
-        Most training samples; 0 = all.
-    image_size : int
-        Side to which images are resized for the convolutional net.
+        0 is uniform noise; at 1 the most frequent wrong label is as frequent as the right one.
+    batches : tuple of int
+        `INFINITE` is the infinite batch. Every size sees as many labels as `steps` steps of `batch`.
     clean : bool
-        Of `correction` with noise ``none``: the run's labels are clean ones, and the audit's given labels the noisy.
-    second : str
-        Of `correction`: an audit of the same samples with another embedding, for CSG.
-    other : str
-        Of `structure`: an audit of other data with the same embedding, for out-of-vocabulary samples.
+        With the noise ``none``: the run's labels are clean ones, and the audit's given labels the noisy.
 
     Raises
     ------
@@ -71,25 +51,60 @@ class StudySpec:
     """
 
     study: str
-    networks: tuple[str, ...] = ("linear", "mlp")
-    seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 800
-    batch: int = 128
-    learning_rate: float = 1e-3
-    alphas: tuple[int, ...] = ()
-    fractions: tuple[float, ...] = (1.0,)
-    deltas: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
-    batches: tuple[int, ...] = (32, 64, 128, 256, INFINITE)
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    noises: tuple[str, ...] = ("symmetric:0.2",)
-    reviews: int = 1000
-    checkpoint: str = ""
-    epochs: int = 5
-    limit: int = 0
-    image_size: int = 32
-    clean: bool = False
-    second: str = ""
-    other: str = ""
+    networks: tuple[str, ...] = option(
+        ("linear", "mlp"),
+        "Of linear, mlp and cnn, with commas; correction: timm names too.",
+        "Model",
+        parse=split_names,
+    )
+    seeds: tuple[int, ...] = option(
+        (0, 1, 2), "Of noise, weights and batches, with commas.", "Training", parse=_counts
+    )
+    steps: int = option(800, "Of each training.", "Training")
+    batch: int = option(128, "Samples of a step.", "Training", flag="--batch-size")
+    learning_rate: float = option(1e-3, "Peak.", "Training")
+    alphas: tuple[int, ...] = option(
+        (), "Noisy labels beside each clean one, with commas.", "Scoring", shown="by study", parse=_counts
+    )
+    fractions: tuple[float, ...] = option(
+        (1.0,), "dilution: fractions of the training samples, with commas.", "Scoring", parse=split_numbers
+    )
+    deltas: tuple[float, ...] = option(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2), "structure: strengths of the skew, with commas.", "Scoring",
+        parse=split_numbers,
+    )  # fmt: skip
+    batches: tuple[int, ...] = option(
+        (32, 64, 128, 256, INFINITE),
+        "batch: sizes, with commas; 0 is the infinite batch.",
+        "Scoring",
+        parse=_counts,
+    )
+    learning_rates: tuple[float, ...] = option(
+        (3e-4, 1e-3, 3e-3), "batch: with commas.", "Scoring", parse=split_numbers
+    )
+    noises: tuple[str, ...] = option(
+        ("symmetric:0.2",), "correction: none or MODEL:RATE, with commas.", "Scoring", parse=split_names
+    )
+    reviews: int = option(1000, "correction: simulated reviews; at most a tenth of the samples.", "Scoring")
+    checkpoint: str = option(
+        "", "correction: initial weights of timm networks.", "Model", shown="published", parse=os.path.abspath
+    )
+    epochs: int = option(5, "correction: of timm networks.", "Training")
+    limit: int = option(0, "Most training samples.", "Source", shown="all")
+    image_size: int = option(32, "Side in pixels, for networks on images.", "Model")
+    clean: bool = option(False, "correction: --labels are clean, the given ones noisy.", "Source")
+    second: str = option(
+        "",
+        "correction: an audit of the same samples, another embedding, for CSG.",
+        "Source",
+        parse=os.path.abspath,
+    )
+    other: str = option(
+        "",
+        "structure: an audit of other data, same embedding, for strange samples.",
+        "Source",
+        parse=os.path.abspath,
+    )
 
     def __post_init__(self) -> None:
         if not self.alphas:
@@ -113,9 +128,9 @@ class StudySpec:
             (self.limit >= 0, "--limit", "0 or more", self.limit),
             (8 <= self.image_size <= 512, "--image-size", "from 8 to 512", self.image_size),
         ]  # fmt: skip
-        for holds, option, requirement, got in checks:
+        for holds, name, requirement, got in checks:
             if not holds:
-                raise UsageError(f"{option} must be {requirement}", f"got {safe(str(got))}")
+                raise UsageError(f"{name} must be {requirement}", f"got {safe(str(got))}")
         if self.study == "correction":
             for name in self.noises:
                 noise_of(name, 0)
