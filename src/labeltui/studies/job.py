@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labeltui import files, parallel, paths, store
+from labeltui import parallel, paths, store
 from labeltui.errors import Cancelled, JobError, ModelError, UsageError
+from labeltui.io import files
+from labeltui.io.atomic import replacing, sweep, write_json
 from labeltui.sources import Images, ScannedImages
 from labeltui.studies import report
 from labeltui.studies.cells import Arrays, run_cell
@@ -116,7 +118,7 @@ def run_study(task: Task) -> dict[str, Any]:
         "embedding": task.audit.embedding_name,
         "cells": cells,
     }
-    store.write_json(job.directory / STUDY_FILE, content)
+    write_json(job.directory / STUDY_FILE, content)
     try:
         report.plot(content, job.directory / "study.svg")
     except UsageError as error:  # matplotlib is an extra
@@ -170,7 +172,7 @@ def run_cells(
     """
     folder = directory / CELLS
     files.make_directory(folder)
-    store.sweep(folder)
+    sweep(folder)
     wanted = spec.cells()
     number = {
         (c["noise"], c["seed"]): i for i, c in enumerate(wanted) if "noise" in c and "condition" not in c
@@ -192,10 +194,10 @@ def run_cells(
             )
             content: dict[str, Any] = dict(arrays)
             if content:
-                with store.replacing(path.with_suffix(".npz")) as temporary, open(temporary, "wb") as file:
+                with replacing(path.with_suffix(".npz")) as temporary, open(temporary, "wb") as file:
                     np.savez(file, **content)
             found = {"cell": cell, "result": result}
-            store.write_json(path, found)
+            write_json(path, found)
         done.append(found)
     return done
 

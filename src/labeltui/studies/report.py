@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from labeltui import files, store
 from labeltui.errors import JobError, UsageError
+from labeltui.io import files
+from labeltui.io.atomic import replacing
 from labeltui.studies.plan import CONDITIONS, INFINITE
 from labeltui.studies.summary import Figure, Fraction, figures, fraction_of_gap, mean_of, needed_samples
 from labeltui.text import safe, safe_json
@@ -146,7 +147,7 @@ def plot(study: Study, out: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
         try:
-            with store.replacing(out) as temporary:
+            with replacing(out) as temporary:
                 clean = {"Date": None} if out.suffix == ".svg" else None
                 canvas.savefig(temporary, format=out.suffix.removeprefix(".") or "svg", metadata=clean)
         except (OSError, ValueError) as error:
