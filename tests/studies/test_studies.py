@@ -222,7 +222,9 @@ def test_a_killed_study_resumes_with_the_same_bytes(audit_path: Path, tmp_path: 
     while jobs.read(killed.directory).active:
         time.sleep(0.01)
     assert jobs.read(killed.directory).state == "lost"
-    assert child.run(killed.directory, studies.run_study) == "done"
+    while (state := child.run(killed.directory, studies.run_study)) == "running":
+        time.sleep(0.01)  # the killed process still holds its lock
+    assert state == "done"
     with Audit.open(audit_path, read_only=True) as audit:
         made, arrays = prepare(audit, Request(held_out="0.2", seed=0))
     whole = jobs.create(audit_path, replace(made, kind="study", study=spec.as_json()), arrays)
