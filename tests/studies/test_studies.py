@@ -258,6 +258,20 @@ def test_a_timm_network_is_fine_tuned_and_its_weights_are_named(
     assert not (directory / "network").exists()
 
 
+def test_strange_images_come_from_the_other_audit(audit_path: Path, tmp_path: Path) -> None:
+    other = make_audit(tmp_path, seed=1)
+    spec = StudySpec(
+        "structure", ("cnn",), (0,), steps=30, alphas=(1,), deltas=(0.0,), image_size=8, other=str(other)
+    )
+    with Audit.open(audit_path, read_only=True) as audit:
+        made, arrays = prepare(audit, Request(held_out="0.2", seed=0))
+    directory = jobs.create(audit_path, replace(made, kind="study", study=spec.as_json()), arrays)
+    assert child.run(directory, studies.run_study) == "done", jobs.read(directory).message
+    strange = report.read(directory)["cells"][1]
+    assert strange["cell"]["kind"] == "out-of-vocabulary"
+    assert strange["result"]["accuracy"] > 0.3
+
+
 def test_what_a_study_cannot_do_is_said_before_it_starts(
     tmp_path: Path, audit_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

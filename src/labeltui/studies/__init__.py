@@ -7,6 +7,7 @@
     audit --job--> runs/<id>/cells/*.json --report--> table, plots, JSON
                |
                +-- data       labels, embedding, images, what is trained on and what is measured on
+                   inputs     reads them from audits
                    plan       which cells a study has
                    cells      one cell: noise, training, measures; from data and parameters alone
                    networks   small networks and their training

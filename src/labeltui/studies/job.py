@@ -7,24 +7,21 @@ the end. Neither has a clock in it, so a study that was interrupted ends with th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from labeltui import parallel, paths, store
+from labeltui import parallel
 from labeltui.errors import Cancelled, JobError, ModelError, UsageError
 from labeltui.io import files
 from labeltui.io.atomic import replacing, sweep, write_json
-from labeltui.sources import Images, ScannedImages
 from labeltui.studies import report
 from labeltui.studies.cells import Arrays, run_cell
 from labeltui.studies.data import StudyData
+from labeltui.studies.inputs import matched, strangers, study_data
 from labeltui.studies.networks import NETWORKS
 from labeltui.studies.plan import Cell, StudySpec
 from labeltui.text import safe
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
 CELLS = "cells"
 STUDY_FILE = "study.json"
-_LIMIT = 17
 
 
 def start(
@@ -89,8 +85,8 @@ def start(
             "choose linear or mlp",
         )
     ids = list(audit.sample_ids(np.arange(audit.n)))
-    _matched(spec.second, ids)
-    _strangers(spec.other, audit.embedding_name)
+    matched(spec.second, ids)
+    strangers(spec.other, audit.embedding_name)
     job = replace(made, kind="study", study=spec.as_json())
     return jobs.start(audit.path, job, arrays, launcher=launcher, minutes=minutes, queue=queue)
 
@@ -212,100 +208,6 @@ def _finished(path: Path, cell: Cell) -> dict[str, Any] | None:
     if found.get("cell") != cell or not isinstance(found.get("result"), dict):
         raise JobError("a cell must be of its study", f"{safe(str(path))} is of another", "start a new run")
     return found
-
-
-def study_data(task: Task, spec: StudySpec) -> StudyData:
-    """Read what the cells work on.
-
-    Parameters
-    ----------
-    task : Task
-    spec : StudySpec
-
-    Raises
-    ------
-    UsageError
-        An audit that the study names does not fit.
-    """
-    audit, labels = task.audit, task.labels
-    features = np.asarray(audit.embedding(), dtype=np.float32)
-    usable = (audit.status == paths.OK) & (labels >= 0)
-    train = np.flatnonzero((task.roles == TRAIN) & usable)
-    test = np.flatnonzero((task.roles == HELD_OUT) & usable)
-    given = None
-    if spec.clean:
-        given = np.asarray(audit.given)
-        train = train[given[train] >= 0]
-    if spec.limit and len(train) > spec.limit:
-        train = np.sort(np.random.default_rng(_LIMIT).permutation(train)[: spec.limit])
-    used = np.concatenate([train, test])
-    return StudyData(
-        labels=labels,
-        n_classes=len(audit.class_ids),
-        train=train,
-        test=test,
-        features=features,
-        images=_images(task, used, spec.image_size),
-        second=_matched(spec.second, list(audit.names("samples/id"))),
-        strangers=_strangers(spec.other, audit.embedding_name),
-        given=given,
-    )
-
-
-def _images(task: Task, rows: NDArray[np.int64], side: int) -> Callable[[], NDArray[np.uint8]] | None:
-    description = task.audit.scan.get("source")
-    if not isinstance(description, Mapping) or description.get("image_store") in (None, "none"):
-        return None
-    root = Path(task.spec.source_root or str(task.audit.scan.get("root", "")))
-
-    def read() -> NDArray[np.uint8]:
-        audit = task.audit
-        images = ScannedImages(
-            Images.open(description, root), audit.array("samples/sha256"), audit.array("samples/pixels")
-        )
-        ids = audit.names("samples/id")
-        out = np.zeros((len(task.labels), 3, side, side), dtype=np.uint8)
-
-        def one(i: int) -> None:
-            image = images.image(ids[i], i).resize((side, side), Image.Resampling.BILINEAR)
-            out[i] = np.asarray(image).transpose(2, 0, 1)
-
-        with ThreadPoolExecutor(task.spec.threads) as pool:
-            list(pool.map(one, rows.tolist()))
-        return out
-
-    return read
-
-
-def _matched(path: str, ids: list[bytes]) -> NDArray[np.float32] | None:
-    """Return the embedding of another audit of the same samples, in the order of `ids`."""
-    if not path:
-        return None
-    with store.Store.open(Path(path)) as other:
-        place = {name: i for i, name in enumerate(other.names("samples/id"))}
-        missing = [name for name in ids if name not in place]
-        if missing:
-            raise UsageError(
-                "--second must be an audit of the same samples",
-                f"{safe(path)} has no {safe(missing[0])}",
-                "scan the same data with another --model",
-            )
-        rows = np.array([place[name] for name in ids])
-        return np.asarray(other.embedding()[rows], dtype=np.float32)
-
-
-def _strangers(path: str, embedding: str) -> NDArray[np.float32] | None:
-    """Return the embedding of the usable samples of an audit of other data."""
-    if not path:
-        return None
-    with store.Store.open(Path(path)) as other:
-        if other.embedding_name != embedding:
-            raise UsageError(
-                "--other must be an audit with the same embedding",
-                f"it has {safe(other.embedding_name)}, not {safe(embedding)}",
-                "scan the other data with the same --model",
-            )
-        return np.asarray(other.embedding()[np.flatnonzero(other.status == paths.OK)], dtype=np.float32)
 
 
 # --- timm networks ---------------------------------------------------------------------------------------------------
