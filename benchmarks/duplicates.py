@@ -2,25 +2,24 @@
 
 The rule that sets the defaults uses no label. Images that are distinct by construction (tiles of the two photographs
 and the handwritten digits that come with scikit-learn, noise with the spectrum of photographs, and such noise over one
-common image) give pairs that are no copies; copies made of some of them (encoded again, resized, shifted, mirrored,
+common image) give pairs that are no duplicates; those made of some of them (encoded again, resized, shifted, mirrored,
 brighter, flatter, grey) give pairs that are.
 
 * RATIO is the smallest whole number at which no set has more than 1 % of its distinct images joined with another,
   whatever the cosine.
-* MIN_COSINE is the largest multiple of .05 that loses, of the copies which RATIO joins, at most 5 % of any kind in any
-  set;
-  mirrored ones aside, which the `pixels` embedder does not know.
+* MIN_COSINE is the largest multiple of .05 that loses, of the duplicates which RATIO joins, at most 5 % of any kind in
+  any set; mirrored ones aside, which the `pixels` embedder does not know.
 
-Then made data again, by the defaults: copies are mixed in; a good rule joins each with its original and no two
+Then made data again, by the defaults: duplicates are mixed in; a good rule joins each with its original and no two
 originals. Made images are embedded by the `pixels` embedder.
 
 Real data: --images DIR --truth FILE.csv --embeddings FILE.npy (columns path, given, clean and perhaps split; rows in
 the same order). Its own near-duplicates are counted: of two images joined wrongly the clean labels would often differ,
-as they do among neighbours at large. With --model and --checkpoint, which made those embeddings, copies are mixed in
-too.
+as they do among neighbours at large. With --model and --checkpoint, which made those embeddings, duplicates are mixed
+in too.
 
 --docs FILE writes the tables into a page, between the lines <!-- rule --> and <!-- end of rule --> and the same for
-`copies` and, with real data, `natural`.
+`duplicates` and, with real data, `natural`.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ from labeltui.embed import Embedder, EmbedSpec, load_embedder
 
 OURS = (Path(labeltui.__file__).parent / "duplicates.py",)
 TOLERATED = 0.01  # share of distinct images joined
-LOST = 0.05  # share of copies with a cosine below MIN_COSINE
+LOST = 0.05  # fraction of duplicates with a cosine below MIN_COSINE
 RATIOS = range(1, 21)
 PIXELS = Namespace(model="pixels", checkpoint=None)
 COSINES = (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -79,7 +78,7 @@ def shifted(image: Image.Image) -> Image.Image:
     return Image.fromarray(moved[: image.height, by:])
 
 
-COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+VARIANTS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "encoded q90": encoded(90),
     "encoded q50": encoded(50),
     "3/4 the size": scaled(0.75),
@@ -160,8 +159,8 @@ def embed(images: Images, options: Namespace) -> NDArray[np.float32]:
 def margins(originals: Images, X: NDArray[np.float32]) -> dict[str, Any]:
     """What the rule needs to know of one set of distinct images.
 
-    By how much closer than usual copies must be: the share of distinct images joined. For each kind of copy that is
-    found among the ten nearest: how much closer than usual it is, and its cosine.
+    By how much closer than usual duplicates must be: the fraction of distinct images joined. For each kind of
+    duplicate that is found among the ten nearest: how much closer than usual it is, and its cosine.
     """
     n = len(originals)
     found = graph.build(X, k=min(duplicates.COLUMNS, n - 1))
@@ -181,15 +180,15 @@ def margins(originals: Images, X: NDArray[np.float32]) -> dict[str, Any]:
     kinds = {}
     chosen = np.arange(0, n, 4)
     own = np.stack([duplicates.thumbnail(originals[i]) for i in chosen])
-    for kind, copy in COPIES.items():
-        copies = [copy(originals[i]) for i in chosen]
-        both = np.concatenate([X, embed(copies, PIXELS)])
+    for kind, change in VARIANTS.items():
+        changed = [change(originals[i]) for i in chosen]
+        both = np.concatenate([X, embed(changed, PIXELS)])
         found = graph.build(both, k=duplicates.COLUMNS)
         place = np.arange(n, n + len(chosen))
         listed = (found.indices[chosen] == place[:, None]).any(axis=1)
         listed |= (found.indices[place] == chosen[:, None]).any(axis=1)
         unit = both / np.linalg.norm(both, axis=1, keepdims=True)
-        distance = duplicates.image_distance(own, np.stack([duplicates.thumbnail(c) for c in copies]))
+        distance = duplicates.image_distance(own, np.stack([duplicates.thumbnail(c) for c in changed]))
         kinds[kind] = {
             "closer": (near.background / np.maximum(distance[listed], 1e-6)).round(3).tolist(),
             "cosine": (unit[place] * unit[chosen]).sum(axis=1)[listed].round(4).tolist(),
@@ -221,8 +220,8 @@ def derive(report: Report, options: Namespace) -> None:
     closer = min(c for c in RATIOS if all(shares[c] <= TOLERATED for shares in joined.values()))
     kept = []
     for cell in cells.values():
-        for kind, copies in cell["kinds"].items():
-            cosines = np.array(copies["cosine"])[np.array(copies["closer"]) >= closer]
+        for kind, found in cell["kinds"].items():
+            cosines = np.array(found["cosine"])[np.array(found["closer"]) >= closer]
             if kind != "mirrored" and len(cosines):
                 kept.append(float(np.quantile(cosines, LOST)))
     if options.docs is not None:
@@ -238,7 +237,7 @@ def derive(report: Report, options: Namespace) -> None:
         },
     )
     report.add(
-        f"derive: MIN_COSINE, at most {LOST:.0%} of copies lost",
+        f"derive: MIN_COSINE, at most {LOST:.0%} of duplicates lost",
         float(np.floor(min(kept) / 0.05 + 1e-9) * 0.05),
         "cosine",
         target=duplicates.MIN_COSINE,
@@ -271,12 +270,12 @@ def injected(
 ) -> dict[str, Any]:
     """For each kind of copy: the share joined with its original, with images and by cosine alone.
 
-    Also which distinct originals that joined, and the cosines of copies with their originals.
+    Also which distinct originals that joined, and the cosines of duplicates with their originals.
     """
     n = len(originals)
-    result: dict[str, Any] = {"samples": n, "copies": len(chosen), "kinds": {}}
-    for kind, copy in COPIES.items():
-        images = originals + [copy(originals[i]) for i in chosen]
+    result: dict[str, Any] = {"samples": n, "duplicates": len(chosen), "kinds": {}}
+    for kind, change in VARIANTS.items():
+        images = originals + [change(originals[i]) for i in chosen]
         both = np.concatenate([X, embed(images[n:], options)])
         looked, found = join(both, images.__getitem__)
         unit = both / np.linalg.norm(both, axis=1, keepdims=True)
@@ -298,7 +297,7 @@ def injected(
 
 
 def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
-    """Near copies that the data set has of itself, within each split and across."""
+    """Near-duplicates that the data set has of itself, within each split and across."""
     looked, found = join(X, lambda i: Image.open(folder / rows[i]["path"]).convert("RGB"))
     labels = {
         name: np.unique([row[name] for row in rows], return_inverse=True)[1] for name in ("given", "clean")
@@ -347,7 +346,7 @@ def natural(X: NDArray[np.float32], rows: list[dict[str, str]], folder: Path) ->
 def show(report: Report, name: str, cell: dict[str, Any]) -> None:
     """One row for each kind of copy, one for distinct images, two for what the cosine alone would do."""
     for kind, figures in cell["kinds"].items():
-        report.add(f"{name}: copies joined, {kind}", 100 * figures["joined"], "%", detail=figures)
+        report.add(f"{name}: duplicates joined, {kind}", 100 * figures["joined"], "%", detail=figures)
     distinct = {
         key: cell[key] for key in ("samples", "limit", "background", "distinct_joined_by_cosine_alone")
     }
@@ -360,7 +359,7 @@ def show(report: Report, name: str, cell: dict[str, Any]) -> None:
     )
     key = str(duplicates.THRESHOLD)
     alone = np.mean([figures["by_cosine_alone"][key] for figures in cell["kinds"].values()])
-    report.add(f"{name}: copies joined by cosine >= {key} alone, all kinds", 100 * float(alone), "%")
+    report.add(f"{name}: duplicates joined by cosine >= {key} alone, all kinds", 100 * float(alone), "%")
     report.add(
         f"{name}: distinct images with a neighbour at cosine >= {key}",
         100 * cell["distinct_joined_by_cosine_alone"][key] / cell["samples"],
@@ -370,7 +369,7 @@ def show(report: Report, name: str, cell: dict[str, Any]) -> None:
 
 
 def table(cells: dict[str, dict[str, Any]]) -> str:
-    """What copies become, as Markdown: a line a kind, a column a set."""
+    """What duplicates become, as Markdown: a line a kind, a column a set."""
     key = str(duplicates.THRESHOLD)
 
     def line(what: str, share: Callable[[dict[str, Any]], float]) -> list[str]:
@@ -383,7 +382,7 @@ def table(cells: dict[str, dict[str, Any]]) -> str:
         markdown(
             ("joined with its original, %", *cells),
             [
-                *(line(kind, lambda cell, kind=kind: cell["kinds"][kind]["joined"]) for kind in COPIES),
+                *(line(kind, lambda cell, kind=kind: cell["kinds"][kind]["joined"]) for kind in VARIANTS),
                 line("distinct originals joined", lambda cell: cell["distinct_joined"] / cell["samples"]),
                 line(f"by cosine >= {key} alone: all kinds together", alone),
                 line(
@@ -431,7 +430,7 @@ def write(page: Path, mark: str, text: str) -> None:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--model", help="what embedded the real images, and embeds copies of them")
+    arguments.add_argument("--model", help="what embedded the real images, and embeds duplicates of them")
     arguments.add_argument("--checkpoint", type=Path, help="weights of --model")
     arguments.add_argument("--images", type=Path, help="directory of real images")
     arguments.add_argument("--truth", type=Path, help="CSV with path, given, clean")
@@ -485,7 +484,7 @@ def main() -> None:
             chosen = np.sort(np.random.default_rng(0).choice(len(rows), 800, replace=False))
             images = [Image.open(options.images / rows[i]["path"]).convert("RGB") for i in chosen]
             cell = report.cell(
-                "real, copies",
+                "real, duplicates",
                 lambda: injected(images, X[chosen], np.arange(0, 800, 2), options),
                 *OURS,
                 options.truth,
@@ -498,7 +497,7 @@ def main() -> None:
     elif not options.quick:
         report.cannot("real: groups of near-duplicates", "give --images, --truth and --embeddings", "groups")
     if options.docs is not None:
-        write(options.docs, "copies", table(cells))
+        write(options.docs, "duplicates", table(cells))
     report.finish()
 
 

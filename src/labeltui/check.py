@@ -1,6 +1,6 @@
 """Whether an audit is whole: every file read, every checksum compared, the decisions replayed.
 
-Nothing is guessed: what is repaired is either restored byte for byte, or set aside where it lies. What cannot be
+Nothing is guessed: what is repaired is either restored byte for byte, or set aside in place. What cannot be
 repaired is named, and stays as it is.
 """
 
@@ -42,7 +42,7 @@ RUN_ARRAYS = (
 )
 
 Repair = Callable[[Journal], str]
-"""Mends one thing while the audit is open for writing, and says what was done."""
+"""Repairs one fault while the audit is open for writing, and returns a description."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def check(path: Path, repair: bool = False) -> Report:
     path : Path
         The audit directory. It may be open elsewhere.
     repair : bool
-        Mend what can be mended without guessing; nobody else may have the audit open for writing then.
+        Repair what can be repaired without guessing; no other process may have the audit open for writing.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def _look(path: Path) -> Report:
             faults = ["; ".join(filter(None, (error.message, error.got)))]
         advice = "restore journal.db from a backup (with its journal.db-wal, if there is one)"
         findings += [Finding(paths.JOURNAL_FILE, "damaged", fault, advice) for fault in faults]
-        # Without the journal nobody knows which generation is current, and nothing is repaired.
+        # Without the journal the current generation is unknown, and nothing is repaired.
         findings += _generation_findings(opened, rows)
         checked["generations"] = len(opened.generations()) - 1
         jobs = list_jobs(path)

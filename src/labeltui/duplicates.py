@@ -55,7 +55,7 @@ BLOCK = 2048  # pairs per batch
 
 
 def duplicate_groups(rows: NDArray[Any], ok: NDArray[np.bool_] | None = None) -> Groups:
-    """Number samples so that exactly those with identical rows share a number.
+    """Number samples so that two have the same number exactly if their rows are identical.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class NearDuplicates:
     Attributes
     ----------
     groups : (N,) int32
-        Exact and near-duplicates share a number.
+        Exact and near-duplicates have the same number.
     first, second : (P,) int32
         Near-duplicate pairs, first < second, most similar first.
     similarity : (P,) float32

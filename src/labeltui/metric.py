@@ -2,7 +2,7 @@
 
 Backbones are trained so that the direction of their features separates classes; for other features this is unknown.
 Two-dimensional points on a line through the origin, for example, are all alike to the cosine. So both metrics are tried
-on a sample, and the one by which neighbours share their labels clearly more often is taken.
+on a sample, and the one by which neighbours have the same label clearly more often is taken.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from labeltui import graph
 METRICS = {"cosine": "cosine", "euclidean": "euclidean", "inner": "inner_product"}
 TRIED = 3_000  # rows
 MARGIN = 0.02  # of the agreement, below which the cosine stays
-UNCENTRED = 0.9  # fraction of the mean squared length that lies in the common mean
+UNCENTRED = 0.9  # fraction of the mean squared length that is due to the common mean
 
 Array = npt.NDArray[Any]
 
@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 def choose_metric(
     features: Array, labels: npt.NDArray[np.int32], inside: npt.NDArray[np.bool_], k: int, threads: int | None
 ) -> tuple[str, str]:
-    """Return the metric by which `k` neighbours share their labels more often, and a note about it.
+    """Return the metric by which `k` neighbours have the same label more often, and a note about it.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ def choose_metric(
         agreement[metric] = float((labels[rows][made.indices] == labels[rows][:, None]).mean())
     best = "euclidean" if agreement["euclidean"] > agreement["cosine"] + MARGIN else "cosine"
     other = "cosine" if best == "euclidean" else "euclidean"
-    shares = np.bincount(labels[rows]) / len(rows)
-    chance = float((shares**2).sum())
+    proportions = np.bincount(labels[rows]) / len(rows)
+    chance = float((proportions**2).sum())
     if len(rows) >= 50 and agreement[best] <= chance + 3 * np.sqrt(chance * (1 - chance) / len(rows)):
         return best, (
             f"WARNING: {agreement[best]:.0%} of the neighbours share a sample's label, as many as by chance "
@@ -81,12 +81,12 @@ def uncentred(features: Array, inside: npt.NDArray[np.bool_]) -> str:
     """
     some = features[_sample(np.flatnonzero(inside))].astype(np.float64)
     length = float((some**2).sum(axis=1).mean()) if len(some) else 0.0
-    share = float((some.mean(axis=0) ** 2).sum()) / length if length else 0.0
-    if share <= UNCENTRED:
+    fraction = float((some.mean(axis=0) ** 2).sum()) / length if length else 0.0
+    if fraction <= UNCENTRED:
         return ""
     return (
-        f"the embeddings are not centred: their common mean makes up {share:.0%} of their squared length, which hides "
-        "differences from the cosine; subtract it, or try --metric euclidean"
+        f"the embeddings are not centred: their common mean makes up {fraction:.0%} of their squared length, which "
+        "hides differences from the cosine; subtract it, or try --metric euclidean"
     )
 
 

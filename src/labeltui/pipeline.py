@@ -113,7 +113,7 @@ class Expected(NamedTuple):
     ----------
     dtype : str
     shape : tuple of int or str
-        A name stands for one length, whatever it is.
+        A name stands for any length, the same wherever it occurs.
     low, high : float, optional
         Least and largest value; where they are given, values are finite as well.
     """
@@ -159,7 +159,7 @@ class Cache(Protocol):
         compute : callable
             Returns the arrays of the step, and text and numbers.
         expected : mapping of str to Expected
-            What the arrays are; a stored result that is anything else is computed anew.
+            What the arrays are; a stored result that is anything else is recomputed.
 
         Returns
         -------
@@ -169,7 +169,7 @@ class Cache(Protocol):
 
 
 class NoCache:
-    """Computes every step anew."""
+    """Computes every step."""
 
     def step(
         self, name: str, key: Iterable[object], compute: Compute, expected: Mapping[str, Expected]
@@ -400,7 +400,7 @@ def build_graph(
     ok : ndarray of bool, shape (N,)
     options : ScoringOptions
     name : str
-        Of the embedding; the arrays stand below ``graph/<name>``.
+        Of the embedding; the arrays go below ``graph/<name>``.
     scored : Scored
     progress : callable, optional
         Called with the fraction done.

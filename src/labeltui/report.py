@@ -137,7 +137,7 @@ def demo_lines(demo: Demo, status: Mapping[str, Any]) -> list[str]:
 
 
 def explanation(audit: Audit, sample: str) -> dict[str, Any]:
-    """Return what every detector says of one sample.
+    """Return the evidence of every detector on one sample.
 
     Parameters
     ----------

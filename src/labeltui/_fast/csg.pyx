@@ -18,7 +18,7 @@ cdef extern from "minsum.h" nogil:
                          const int32_t *level, const int32_t *column, int64_t rows)
 
 
-# Up to this many classes rows are counted into four interleaved small tables: neighbours mostly share one class,
+# Up to this many classes rows are counted into four interleaved small tables: neighbours are mostly of one class,
 # and adding to one and the same cell again and again waits for the store before it. Labels are then read as bytes,
 # and "no label" is one class more, so that the loop does not branch on it.
 cdef enum:
@@ -31,7 +31,7 @@ cdef enum:
 
 FIXED_ONE = ONE
 
-# Up to this many classes W lies in near caches: writing a whole column is cheaper than guessing which entries move.
+# Up to this many classes W fits the near caches: writing a whole column is cheaper than guessing which entries move.
 cdef enum:
     NEAR = 256
 
@@ -418,7 +418,7 @@ cdef class LiveCounts:
             self.U[c, row] = <int32_t> (counts[c] * scale + 0.5) if counts[c] else 0
 
     cdef void _sum_row(self, Py_ssize_t row, bint mirror) noexcept nogil:
-        """W[row] anew from U, and what it changes in the overlaps of all classes."""
+        """Recompute W[row] from U, and what it changes in the overlaps of all classes."""
         cdef Py_ssize_t c, x, rows = 0
         cdef int64_t own = 0
         cdef int32_t change

@@ -26,7 +26,7 @@ cdef Py_ssize_t ballot(
 ) noexcept nogil:
     """Columns of the first k neighbours that may vote, into places; their number, or -1 for something out of range.
 
-    One that has no label says nothing. One of the row's own duplicate group would only confirm what was copied, and
+    One without a label does not count. One of the row's own duplicate group would only confirm what was copied, and
     of another group only the nearest labelled member counts, since the others carry no evidence of their own.
     """
     cdef Py_ssize_t c, v, found = 0

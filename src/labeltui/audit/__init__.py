@@ -5,7 +5,7 @@
     store (arrays, memory-mapped) --+
                                     +--> session.Audit --> terminal UI, command line, export
     journal.db --> decisions -------+         |
-                                              +-- images       where they lie now, and whether they changed
+                                              +-- images       where they are now, and whether they changed
                                               +-- counts       by class: samples, flags, decisions
                                               +-- deciding     what may be decided, and what it would change
                                               +-- queue        which samples, in which order

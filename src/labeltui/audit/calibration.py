@@ -47,7 +47,7 @@ def checked(
 def report(
     scores: NDArray[np.float32], verdict: NDArray[np.int8], store: Store, wrong: NumberWrong
 ) -> dict[str, Any]:
-    """What ``labeltui status --json`` says of the calibration.
+    """Return the calibration as ``labeltui status --json`` prints it.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def report(
         bound (``low`` is 0); ``expected``; ``checks``, ``wrong_checks``; ``of`` so many samples. ``fitted_on``: the
         decisions that the probabilities shown were calibrated by. ``decided``: those that were looked at, now.
         ``bins``: of those, in up to five groups of equal size, least trusted first, ``stated`` mean P(label right),
-        ``found`` share of right labels and ``decided``; none below 30 decisions. People decide on the worst first:
+        ``found`` fraction of correct labels and ``decided``; none below 30 decisions. People decide on the worst first:
         the groups speak of samples with such probabilities, not of all.
     """
     known = (store.status == OK) & (store.given >= 0)

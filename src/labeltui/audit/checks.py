@@ -73,7 +73,7 @@ class CheckPlan:
         verdict : (N,) int8
             1 = a person found the given label right, 0 = wrong, -1 = neither.
         looked : (N,) bool
-            Whether somebody looked at the sample and decided.
+            Whether a person looked at the sample and decided.
         scores : (N,) float32
             P(given label right) now, for the bound while nothing is checked.
         trust : float

@@ -60,7 +60,7 @@ class Counter:
         kinds: tuple[NDArray[np.int8], NDArray[np.int8]],
         labels: tuple[NDArray[np.int32], NDArray[np.int32]],
     ) -> None:
-        """Count distinct samples anew.
+        """Update the counts for distinct samples.
 
         Parameters
         ----------

@@ -34,7 +34,7 @@ UNKNOWN = 0.5
 
 @dataclass(frozen=True)
 class Vote:
-    """What one detector says of a sample.
+    """The verdict of one detector on a sample.
 
     Attributes
     ----------

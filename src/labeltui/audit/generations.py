@@ -45,7 +45,7 @@ def _reopen(store: Store, n: int) -> Store:
 
 
 def listing(path: Path) -> list[str]:
-    """Names of the generations' files, to see whether somebody changed them."""
+    """Names of the generations' files, to detect changes by other processes."""
     try:
         return sorted(os.listdir(path / paths.DERIVED))
     except OSError:

@@ -1,4 +1,4 @@
-"""The images of an audit: where they lie now, and whether they are the ones that were scanned."""
+"""The images of an audit: where they are now, and whether they are still those that were scanned."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class AuditImages:
     store : Store
         Open for as long as images are read.
     root : Path, optional
-        Where the images lie now; by default where the scan saw them.
+        Directory of the images now; by default the one that was scanned.
 
     Attributes
     ----------
     root : Path or None
         Where they are looked for; None where the scan named no place.
     present : bool
-        Whether the samples are images, wherever they lie; False for a source of embeddings alone.
+        Whether the samples are images, found or not; False for a source of embeddings alone.
     """
 
     def __init__(self, store: Store, root: Path | None) -> None:

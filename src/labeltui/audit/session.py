@@ -238,7 +238,7 @@ class Audit:
         return self._store.ids[i]
 
     def sample_ids(self, samples: Index) -> list[bytes]:
-        """Names of many ascending samples, read in one piece where they lie together."""
+        """Names of many ascending samples; consecutive ones are read at once."""
         ids = self._store.ids
         if not len(samples) or samples[-1] - samples[0] != len(samples) - 1:
             return [ids[i] for i in samples.tolist()]
@@ -287,7 +287,7 @@ class Audit:
 
     @property
     def source_kind(self) -> str:
-        """What the audit was made from, a key of `labeltui.sources.KINDS`; empty where nobody knows."""
+        """What the audit was made from, a key of `labeltui.sources.KINDS`; empty if unknown."""
         description = self._store.scan.get("source")
         return str(description.get("kind", "")) if isinstance(description, dict) else ""
 
@@ -314,7 +314,7 @@ class Audit:
     def scorable(self) -> NDArray[np.bool_]:
         """(N,) samples whose given label can be scored; the `scores` of others carry no information.
 
-        Others have no label, could not be used by the scan or lie in splits that it left out, or belong to a class
+        Others have no label, were unusable or in splits that the scan left out, or belong to a class
         that no sample but their own duplicates has.
         """
         if self._scorable is None:
@@ -351,7 +351,7 @@ class Audit:
 
     @property
     def looked(self) -> NDArray[np.bool_]:
-        """(N,) samples that somebody looked at and decided; a decision in bulk is no look."""
+        """(N,) samples that a person looked at and decided; bulk decisions do not count."""
         how = self._decision_log.how()
         found: NDArray[np.bool_] = (how == ALONE) | (how == CHECK)
         return found
@@ -586,7 +586,7 @@ class Audit:
         return self._duplicates.disagreeing(self._labels_in_s())
 
     def across_splits(self) -> list[Index]:
-        """Groups of (near-)identical samples that lie in more than one split; excluded samples do not count."""
+        """Groups of (near-)identical samples that are in more than one split; excluded samples do not count."""
         return self._duplicates.disagreeing(np.where(self.excluded, -1, self._store.split))
 
     def decisions(self) -> dict[str, int]:
@@ -604,7 +604,7 @@ class Audit:
 
     @property
     def smoke_test(self) -> bool:
-        """Whether the scores come from a scan without a named model, which says little of photographs."""
+        """Whether the scores come from a scan without a named model, which are a poor guide for photographs."""
         return self.generation == 0 and bool(self._store.scan.get("smoke_test"))
 
     @property
@@ -705,8 +705,8 @@ class Audit:
             raise InputError(
                 f"a decision comes about in one of the ways {', '.join(HOW[1:])}", f"got {safe(how)}"
             )
-        verb = "bulk" if len(samples) > 1 or how == "bulk" else "check" if how == "check" else "decide"
-        return self._act(verb, kind, samples, kinds, new, seconds, notes)
+        command = "bulk" if len(samples) > 1 or how == "bulk" else "check" if how == "check" else "decide"
+        return self._act(command, kind, samples, kinds, new, seconds, notes)
 
     def note(self, i: int, text: str) -> Step:
         """Set the note of a sample, decided or not; empty text removes it.

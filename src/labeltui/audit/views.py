@@ -134,7 +134,7 @@ class ClassRow:
     overlap, self_similarity : float or None
         Complexity (summed overlap with the other classes), and S[i, i]; None where no sample of the class counts.
     spectral_contribution : float or None
-        Signed share in CSG as last solved.
+        Signed contribution to the CSG as last solved.
     reviewed : int
         Samples given this label that have a decision.
     reliable : bool
@@ -212,7 +212,7 @@ class ClassTable(Sequence[ClassRow]):
         return np.argsort(self._places)
 
     def row_of(self, label: int) -> int:
-        """Return where a class stands."""
+        """Return the rank of a class."""
         return int(self._rows[label])
 
     @property
@@ -235,7 +235,7 @@ class ClassTable(Sequence[ClassRow]):
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """Two classes: their overlap `W`, and `S_ab`, the share of b among the neighbours of a."""
+    """Two classes: their overlap `W`, and `S_ab`, the proportion of b among the neighbours of a."""
 
     a: int
     b: int

@@ -1,4 +1,4 @@
-"""What several commands share: the type of paths, JSON output, the status of an audit."""
+"""Helpers of several commands: the type of paths, JSON output, the status of an audit."""
 
 from __future__ import annotations
 

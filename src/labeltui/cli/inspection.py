@@ -1,4 +1,4 @@
-"""``labeltui status`` and ``explain``: what an audit says, as text or JSON."""
+"""``labeltui status`` and ``explain``: the state of an audit, and of one sample, as text or JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labeltui.cli._common import PATH, audit_status, print_json
 @click.argument("audit", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def status(audit: Path, as_json: bool) -> None:
-    """Say where AUDIT stands: classes by overlap, flags, decisions, runs."""
+    """Show the state of AUDIT: classes by overlap, flags, decisions, runs."""
     from labeltui import report
 
     value = audit_status(audit)
@@ -28,7 +28,7 @@ def status(audit: Path, as_json: bool) -> None:
 @click.argument("sample")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def explain(audit: Path, sample: str, as_json: bool) -> None:
-    """Say what every detector proposes for SAMPLE, and P(given label).
+    """Show what every detector proposes for SAMPLE, and P(given label).
 
     SAMPLE is a path as in exports, a name as the review's queue shows it, or a row of exports, counted from 0.
     """
@@ -36,8 +36,8 @@ def explain(audit: Path, sample: str, as_json: bool) -> None:
     from labeltui.audit import Audit
 
     with Audit.open(audit, read_only=True) as opened:
-        said = report.explanation(opened, sample)
+        explanation = report.explanation(opened, sample)
     if as_json:
-        print_json(said)
+        print_json(explanation)
     else:
-        click.echo("\n".join(report.explanation_lines(said)))
+        click.echo("\n".join(report.explanation_lines(explanation)))

@@ -43,8 +43,8 @@ def open_review(
     options : mapping, optional
         Settings of `labeltui.config.Review` that replace those of the settings file.
     """
-    # What is made until the first screen stands (modules, classes, styles) lives as long as the program: looking
-    # through it for garbage takes a tenth of the start. The first screen switches it on again.
+    # Modules, classes and styles made before the first screen live as long as the program: collecting garbage among
+    # them takes a tenth of the start. The first screen switches it on again.
     gc.disable()
     from labeltui import config
     from labeltui.tui import app

@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 Attribute = str | int | float
 
-UNKNOWN = np.float32(0.5)  # the score of a sample about whose label nothing can be said
+UNKNOWN = np.float32(0.5)  # the score of a sample without evidence about its label
 _BLOCK_VALUES = 4_000_000  # probabilities at a time: 16 MB for each detector
 
 
@@ -41,7 +41,7 @@ class DetectorInputs:
     similarity : ndarray of float32, shape (N, k), optional
         Their cosine similarities.
     groups : ndarray of int32, shape (N,), optional
-        Duplicates share a number.
+        Duplicates have the same number.
     p_head : ndarray of float32, shape (N, K), optional
         Out-of-fold probabilities of the head.
     p_tuned : ndarray of float32, shape (N, K), optional
@@ -55,7 +55,7 @@ class DetectorInputs:
         The labels in doubt, which scores and flags speak of, where a person has since changed some of
         `labels`.
     checked : ndarray of int8, shape (N,), optional
-        What people found: 1 = the given_labels label is right, 0 = wrong, -1 = nobody looked.
+        What people found: 1 = the given label is correct, 0 = wrong, -1 = not reviewed.
     weights : ndarray of float32, shape (N,), optional
         Sample weights for heads that detectors train.
     head : HeadSpec, optional

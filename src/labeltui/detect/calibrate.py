@@ -43,7 +43,7 @@ class Calibration:
         return np.asarray(1.0 / (1.0 + np.exp(-t)), dtype=np.float32)
 
     def distribution(self, p: Floats, labels: Ints) -> Floats:
-        """Return distributions over labels whose entry for the label is calibrated; the others share the rest.
+        """Return distributions over labels whose entry for the label is calibrated; the others are scaled to the rest.
 
         Parameters
         ----------
@@ -70,18 +70,20 @@ def fit(right: npt.NDArray[np.floating], checked: npt.NDArray[np.integer]) -> Ca
     right : ndarray, shape (n,)
         The blend's P(label right).
     checked : ndarray of int, shape (n,)
-        1 = a person found the given label right, 0 = wrong, -1 = nobody looked.
+        1 = a person found the given label correct, 0 = wrong, -1 = not reviewed.
     """
     known = checked != UNCHECKED
     if not known.any():
         return Calibration()
-    z, share = log_odds(right[known]), (checked[known] == 1).astype(np.float64)
+    z, target = log_odds(right[known]), (checked[known] == 1).astype(np.float64)
 
     def loss(v: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         a, b = v
         t = a + np.exp(b) * z
-        slope = 1.0 / (1.0 + np.exp(-t)) - share
-        value = (np.logaddexp(0.0, t) - share * t).sum() + 0.5 * (a / _SHIFT) ** 2 + 0.5 * (b / _STRETCH) ** 2
+        slope = 1.0 / (1.0 + np.exp(-t)) - target
+        value = (
+            (np.logaddexp(0.0, t) - target * t).sum() + 0.5 * (a / _SHIFT) ** 2 + 0.5 * (b / _STRETCH) ** 2
+        )
         return float(value), np.array(
             [slope.sum() + a / _SHIFT**2, (slope * np.exp(b) * z).sum() + b / _STRETCH**2]
         )
@@ -120,7 +122,7 @@ def calibration_error(right: npt.NDArray[np.floating], truth: Mask, bins: int = 
 
 
 def brier_skill(right: npt.NDArray[np.floating], truth: Mask) -> float:
-    """Return the Brier skill over always answering with the base rate; 1 is perfect, 0 knows nothing.
+    """Return the Brier skill over always answering with the base rate; 1 is perfect, 0 no better than the base rate.
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ def threshold_for(precision: float, chance: npt.NDArray[np.floating]) -> tuple[f
     Parameters
     ----------
     precision : float
-        Wanted share of right changes, 0..1.
+        Wanted fraction of correct changes, 0..1.
     chance : ndarray, shape (n,)
         Calibrated probability of the suggested label, of the samples that would be changed.
 

@@ -44,7 +44,7 @@ class Ensemble:
     ----------
     inputs : DetectorInputs
     detectors : sequence of Detector
-        Fitted ones that predict the *given* label; without any the ensemble knows nothing.
+        Fitted ones that predict the *given* label; without any all samples score one half.
     noise_aware : sequence of Detector, optional
         Fitted ones that predict the *correct* label (`NoiseAwareDetector`).
 
@@ -286,7 +286,7 @@ def fit_trust(pooled: Floats, labels: Ints, found: Disagreements) -> float:
     """Return the fraction of the anchors' disagreements that makes the labels most probable, as even mistakes.
 
     Near 0 where the pool explains the labels by the confusion of classes alone, near 1 where it does not. The pool's
-    sharpness is fitted anew for each fraction.
+    sharpness is refitted for each fraction.
 
     Parameters
     ----------

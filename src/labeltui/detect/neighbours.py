@@ -65,7 +65,7 @@ class Neighbours(_Votes):
 
 @register
 class Nearest(_Votes):
-    """Plain vote of the 10 nearest: the share of them that has the label, with one pseudo-vote for all classes."""
+    """Plain vote of the 10 nearest: the proportion with the label, with one pseudo-vote for all classes."""
 
     name = "nearest"
     title = "vote of 10 neighbours"

@@ -221,8 +221,8 @@ def top_k(p: Floats, count: int) -> Ints:
     edge = -np.partition(-p, count - 1, axis=1)[:, count - 1 : count]
     above = p > edge
     at_edge = p == edge
-    room = count - above.sum(axis=1, keepdims=True)
-    keep = above | (at_edge & (np.cumsum(at_edge, axis=1) <= room))
+    places = count - above.sum(axis=1, keepdims=True)
+    keep = above | (at_edge & (np.cumsum(at_edge, axis=1) <= places))
     columns = np.nonzero(keep)[1].reshape(len(p), count)
     order = np.argsort(-np.take_along_axis(p, columns, axis=1), axis=1, kind="stable")
     return np.take_along_axis(columns, order, axis=1).astype(np.int32)

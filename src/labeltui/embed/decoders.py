@@ -181,28 +181,28 @@ class _Process:
     """One decoding process and the connection to it."""
 
     def __init__(self, buffer: SharedBuffer) -> None:
-        ours, theirs = socket.socketpair()
+        parent_end, child_end = socket.socketpair()
         # -P: a directory of images may be the working directory, and may hold a numpy.py.
         home = str(Path(labeltui.__file__).parent.parent)
         path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
-        with theirs:
+        with child_end:
             self._child = subprocess.Popen(
                 [
                     sys.executable,
                     "-P",
                     "-c",
                     SERVE,
-                    str(theirs.fileno()),
+                    str(child_end.fileno()),
                     str(buffer.descriptor),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                pass_fds=(theirs.fileno(), buffer.descriptor),
+                pass_fds=(child_end.fileno(), buffer.descriptor),
                 env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
-        self._connection = Connection(ours.detach())
+        self._connection = Connection(parent_end.detach())
 
     def greet(self, hello: object, stopped: threading.Event) -> None:
         """Send the initial state and wait until the process is ready."""

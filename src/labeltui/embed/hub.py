@@ -30,7 +30,7 @@ def offline_if_unreachable() -> Iterator[None]:
 
 
 def reachable(address: str) -> bool:
-    """Return whether a server accepts connections; True without a trial where a proxy stands between."""
+    """Return whether a server accepts connections; True, untested, behind a proxy."""
     parts = urllib.parse.urlsplit(address)
     if not parts.hostname or parts.scheme in urllib.request.getproxies():
         return True

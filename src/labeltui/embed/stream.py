@@ -118,12 +118,12 @@ def stream(
     ModelError
         The model fails, for example out of memory on a single image.
     InputError
-        A range lies outside the source.
+        A range is outside the source.
     """
     for start, stop in batch_ranges:
         if not 0 <= start < stop <= len(source.ids):
             raise InputError(
-                "blocks must lie inside the source",
+                "blocks must be inside the source",
                 f"got block {start}..{stop} of {len(source.ids):,} samples",
             )
     if embedder.transform is None:

@@ -16,7 +16,7 @@ Backends::
       "cuda"         torch on one GPU: half-precision filter with the same kind of bound; same bytes again.
       "approximate"  pynndescent (optional extra): recall measured on sampled rows and stored in the graph.
 
-``build`` never switches backends silently; `recommend_backend` says when another one would be faster.
+``build`` never switches backends silently; `recommend_backend` tells when another would be faster.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ def relative_similarity(graph: Graph) -> npt.NDArray[np.float32]:
     nearest = np.float32(0) if graph.metric == "euclidean" else graph.similarity[:, :1]
     gap = np.where(valid, nearest - graph.similarity, np.float32(0))
     span = gap.max(axis=1, keepdims=True, initial=0)
-    share = np.divide(gap, span, out=np.zeros_like(gap), where=span > 0)
-    return np.where(valid, np.float32(1) - SPREAD * share**2, np.float32(0)).astype(np.float32)
+    relative = np.divide(gap, span, out=np.zeros_like(gap), where=span > 0)
+    return np.where(valid, np.float32(1) - SPREAD * relative**2, np.float32(0)).astype(np.float32)
 
 
 def affinity(graph: Graph, weight: str = "binary", symmetrise: str | None = None) -> sparse.csr_matrix:

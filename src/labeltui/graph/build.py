@@ -240,7 +240,7 @@ def expand(graph: Graph, rows: npt.NDArray[Any], n: int) -> Graph:
     Returns
     -------
     Graph
-        Of n samples; the others have indices -1 and similarity 0 and are nobody's neighbours.
+        Of n samples; the others have indices -1 and similarity 0, and are neighbours of none.
     """
     rows = np.asarray(rows, np.int64)
     if rows.shape != (len(graph.indices),) or (len(rows) and (rows[0] < 0 or rows[-1] >= n)):

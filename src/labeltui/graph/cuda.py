@@ -2,7 +2,7 @@
 
 The steps are those of the compiled filter (docs/kernels.md) in torch: rows are centred and stored in float16, products
 of a block of rows with all others give upper bounds of the similarities, the `n_ranked` largest are ranked exactly,
-and a row is certified when its k-th exact similarity lies above the best bound among the rest. So the result has the
+and a row is certified when its k-th exact similarity is above the best bound among the rest. So the result has the
 same bytes as that of the exact backend; the caller searches uncertified rows again.
 """
 

@@ -1,4 +1,4 @@
-"""Files from untrusted origins: read as data, never waited for, and never written through a link.
+"""Untrusted files: read as data, without waiting, and never written through a link.
 
 An audit may come from anybody. So what is read must be a regular file (a pipe would be waited for, a device never
 ends), and what is written is opened without following a link, with the permissions of its directory.
@@ -166,7 +166,7 @@ def write_own(path: Path, data: bytes) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory inside an audit with the permissions of the one it lies in, unless it is there.
+    """Make a directory inside an audit, unless it exists, with the permissions of its parent.
 
     Raises
     ------
@@ -177,6 +177,6 @@ def make_directory(path: Path) -> None:
         path.mkdir(0o700)
     except FileExistsError:
         if not stat.S_ISDIR(path.lstat().st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, "a link or a file stands there", str(path)) from None
+            raise NotADirectoryError(errno.ENOTDIR, "a link or a file is in its place", str(path)) from None
         return
     path.chmod(stat.S_IMODE(path.parent.stat().st_mode))

@@ -1,4 +1,4 @@
-"""Reading HDF5 files of unknown origin: arrays are views of the file, and damage is an error of ours."""
+"""Reading HDF5 files of unknown origin: arrays are views of the file, and damage raises `DamagedAudit`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class H5:
         self._attrs: dict[str, dict[str, Any]] = {}
         self._names: dict[str, list[str]] = {}
         try:
-            # A pipe would be waited for; and mapped at once, the file stays readable when somebody deletes it.
+            # Opening a pipe would block; and once mapped, the file stays readable when it is deleted.
             descriptor = files.open_regular(path)
         except OSError as error:
             raise DamagedAudit(
@@ -150,7 +150,7 @@ class H5:
     def read_ahead(self, name: str) -> None:
         """Ask the system to bring one mapped array into memory, without waiting for it.
 
-        Any thread may call this, also while the file is closed; what is damaged is said when it is read.
+        Thread-safe, also while the file is closed; damage is reported by the read itself.
         """
         with contextlib.suppress(DamagedAudit, KeyError):
             view, mapped = self[name], self._map
@@ -196,11 +196,11 @@ class H5:
                 )
 
     def _refuse_foreign(self, name: str, found: h5py.Dataset) -> None:
-        """See that an array's bytes lie in this file, and are not far more than the file has."""
+        """Check that an array's bytes are in this file, and not far more than the file has."""
         if found.is_virtual or found.external:
             raise DamagedAudit(
                 f"{safe(self.path.name)} must hold its own arrays",
-                f"{name} lies in other files",
+                f"{name} is stored in other files",
                 "scan again",
             )
         declared = math.prod(found.shape) * found.dtype.itemsize

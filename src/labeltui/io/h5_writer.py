@@ -142,7 +142,7 @@ def _bytes(array: Array | Blocks) -> int:
 
 
 def _reserve(path: Path, size: int) -> None:
-    """See that the disk has room for a file: when it fills up under HDF5, that may end the whole process."""
+    """Reserve disk space for a file: a disk that fills up under HDF5 may end the whole process."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         if hasattr(os, "posix_fallocate"):

@@ -500,7 +500,7 @@ class Journal:
             See `Action`.
         rows : iterable of Row
             Its decisions. They are iterated in the journal's thread, and again after a failure: give a
-            sequence, or an object whose ``__iter__`` starts anew.
+            sequence, or an object that can be iterated again.
         undoes : str, optional
             The uuid of the action that it takes back.
         generation : (n, sha256, run), optional
@@ -718,7 +718,7 @@ class Journal:
         """Flush the whole log and the file, after a flush that failed.
 
         The kernel forgets pages whose write-back failed, so that the next flush of the same file succeeds without
-        them. Moving the log into the file writes every page of it anew.
+        them. Moving the log into the file rewrites every page of it.
         """
         if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             busy, in_log, moved = db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()

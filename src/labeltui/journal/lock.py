@@ -89,12 +89,12 @@ class OwnerLock:
         AuditBusy
             It was deleted or replaced, and another process has a lock of its own since.
         """
-        ours = os.fstat(self._descriptor)
+        held = os.fstat(self._descriptor)
         try:
             there = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
             there = None
-        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+        if there is None or (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
             again = OwnerLock(self._path, self._reviewer)
             os.close(self._descriptor)
             self._descriptor = again._descriptor
@@ -147,7 +147,7 @@ def utc_now() -> str:
 
 
 def on_shared_file_system(path: Path, mounts: str | None = None) -> bool:
-    """Whether a path lies on a network or FUSE file system, by ``/proc/self/mountinfo``.
+    """Whether a path is on a network or FUSE file system, by ``/proc/self/mountinfo``.
 
     Parameters
     ----------

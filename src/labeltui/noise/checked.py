@@ -1,11 +1,11 @@
 """How many labels are wrong: at most, from features alone; as an interval, from random checks by a person.
 
 **Without checks.** The sum of P(wrong) holds what the features show. Where classes look alike it counts their
-confusion as errors; of people's errors, which lie where classes look alike too, it misses some. So the number stated
+confusion as errors; of people's errors, which are also among classes that look alike, it misses some. So the number
 is a bound, the sum times a factor that covered the truth wherever it could be measured (`AT_MOST`).
 
 **With checks.** Samples are drawn by strata of P(wrong), more often where it is uncertain (`check_keys`): between the
-share of all samples that a stratum holds and the share that would be best if P were right. In each stratum the checks
+fraction of all samples in a stratum and the fraction that would be best if P were right. In each stratum the checks
 are a simple random sample, so what they show holds whatever P is worth. The fraction of wrong labels in a stratum has
 a beta posterior whose prior is the stratum's mean P, with the weight of `PRIOR_CHECKS`; the sum over strata is the mean
 of P plus the (slightly shrunk) mean of wrong - P over the checks: a prediction-powered estimate (Angelopoulos et al.,
@@ -112,8 +112,8 @@ def check_keys(
     size = np.bincount(strata, minlength=STRATA)
     spread = np.bincount(strata, weights=np.sqrt(p * (1.0 - p)), minlength=STRATA)
     best = spread / max(float(spread.sum()), 1e-12)
-    share = _EVEN * size / max(len(p), 1) + (1.0 - _EVEN) * best
-    rate = share / np.maximum(size, 1)
+    fraction = _EVEN * size / max(len(p), 1) + (1.0 - _EVEN) * best
+    rate = fraction / np.maximum(size, 1)
     return np.asarray(uniform / np.maximum(rate, 1e-12)[strata])
 
 

@@ -2,7 +2,7 @@
 
 The anchors of class t, the samples that look most like it, disagree with it for two reasons: their label is wrong, or
 they are of another class that looks like t. Where wrong labels are rarer than such confusion, a transition matrix that
-is copied from the anchors describes the confusion, and calls every sample that lies between two classes wrong. Three
+is copied from the anchors describes the confusion, and calls every sample between two classes wrong. Three
 facts tell them apart, none of which needs a clean label:
 
 *Direction.*

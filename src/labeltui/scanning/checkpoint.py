@@ -164,7 +164,7 @@ class Checkpoint:
             return None
         except ValueError:
             raise DamagedAudit(
-                "an unfinished scan says what it was doing",
+                "an unfinished scan must hold its recipe",
                 f"{safe(str(self.path / 'recipe.json'))} is damaged",
                 f"delete {safe(str(self.path))}; its work is lost",
             ) from None
@@ -296,7 +296,7 @@ class Checkpoint:
             "sha256": digest.hexdigest(),
         }
         self._waiting.append(json.dumps(entry))
-        # On a slow disk several batches share one flush.
+        # On a slow disk several batches are flushed together.
         if time.monotonic() - self._flushed >= self._cost / FLUSH_SHARE:
             self._flush()
 

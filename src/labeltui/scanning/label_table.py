@@ -18,7 +18,7 @@ from labeltui.text import is_utf8, safe
 
 @dataclass(frozen=True)
 class LabelTable:
-    """What the source says of each of its N samples.
+    """Ids, labels and splits of the N samples of a source.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class LabelTable:
     split : (N,) int16
         Split index, -1 = none.
     inside : (N,) bool
-        Whether the sample lies in the splits that were named; all do when none was.
+        Whether the sample is in one of the chosen splits; True for all if none was chosen.
     notes : list of str
         What was assumed, one printable line each.
     """

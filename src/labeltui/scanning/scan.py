@@ -68,7 +68,7 @@ def scan(
     Raises
     ------
     AuditExists
-        An audit stands there already.
+        There is an audit already.
     SourceError
         The data cannot be read, or fewer than two samples can be used.
     UsageError

@@ -1,12 +1,12 @@
 """Where samples come from.
 
-A *source* names its samples, says which label each one has, and hands out their bytes::
+A *source* gives the ids, labels and bytes of its samples::
 
     path given by a person
        |  open_source: the first kind that recognises it, or the one that was named
        v
     folder   an ImageFolder tree                         ids = paths below it
-    table    CSV or TSV with path, label, split          ids = paths as they stand there
+    table    CSV or TSV with path, label, split          ids = paths as written
     arrays   .npy, .npz: images or ready embeddings      ids = keys, paths or row numbers
        |
        v

@@ -1,4 +1,4 @@
-"""What every source has, and what the kinds share."""
+"""The protocol of sources, and helpers of all kinds."""
 
 from __future__ import annotations
 

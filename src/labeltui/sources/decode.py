@@ -56,7 +56,7 @@ def read_file(path: bytes) -> bytes:
         It is no regular file, is larger than `MAX_FILE_BYTES`, or cannot be read.
     """
     try:
-        # Not blocking: a name may belong to a pipe that nobody writes to.
+        # Non-blocking: a name may belong to a pipe without a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingImage("there is no such file") from None
@@ -222,7 +222,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """Return the transposition that puts an image upright; damaged EXIF data says nothing."""
+    """Return the transposition that puts an image upright; damaged EXIF data is ignored."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:

@@ -15,7 +15,7 @@ HASHED = 256 << 20  # bytes; of larger files size and time of change must do
 
 
 def record_files(paths: Iterable[Path]) -> list[dict[str, object]]:
-    """Return what is to be remembered of files, as JSON values; what is no file or cannot be read is left out."""
+    """Return size, time and hash of files as JSON values; what is no readable file is left out."""
     found: list[dict[str, object]] = []
     for path in paths:
         with suppress(OSError, ValueError):
@@ -33,9 +33,9 @@ def record_files(paths: Iterable[Path]) -> list[dict[str, object]]:
 
 
 def changed_files(recorded: object, root: Path | None) -> list[str]:
-    """Return the names of files, fit to be shown, that hold something else than when they were recorded.
+    """Return the names of files, for display, whose content differs from when they were recorded.
 
-    A file that is gone is none of them: nothing says that its content would be another.
+    A missing file does not count: its content is unknown.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def _changed(entry: Mapping[str, object], root: Path | None) -> bool:
                 return True
             if status.st_mtime_ns == entry.get("mtime_ns"):
                 return False
-            # Copied or touched: only the content tells.
+            # Copied or touched: compare the content.
             return bool(entry.get("sha256")) and status.st_size <= HASHED and _hash(path) != entry["sha256"]
     return False
 

@@ -64,7 +64,7 @@ def open_folder(path: Path, options: SourceOptions) -> Folder:
     Raises
     ------
     SourceError
-        The tree holds no class directory or no image, or is not as `options.split_level` says.
+        The tree holds no class directory or no image, or does not match `options.split_level`.
     """
     root = os.fsencode(path)
     walk = _Walk(root)
@@ -191,7 +191,7 @@ class _Walk:
         return found
 
     def beside(self, files: list[bytes]) -> None:
-        """Count files that lie beside the class directories."""
+        """Count files beside the class directories."""
         self.outside += len(files)
 
     @property

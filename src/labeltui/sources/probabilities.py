@@ -46,7 +46,7 @@ def read_probabilities(
     Raises
     ------
     SourceError
-        The file cannot be read, its shape or its rows are invalid, or nobody says which column is which
+        The file cannot be read, its shape or its rows are invalid, or the classes of its columns are unknown
         class.
     """
     name = safe(path.name)
@@ -108,7 +108,7 @@ def check_probabilities(
     if classes is not None and order is not None and classes != order:
         raise SourceError(
             "the class order given must be the one in the file",
-            f"{name} says {listed(classes)}; --class-order says {listed(order)}",
+            f"{name} has {listed(classes)}; --class-order has {listed(order)}",
             "leave --class-order out",
         )
     columns = classes if classes is not None else order

@@ -67,7 +67,7 @@ def find_splits(below: Mapping[bytes, Sequence[bytes]], wanted: bool | None) -> 
         taken = f"top directories taken as splits: {listed(deep)} (--no-split-level if they are classes)"
         return deep, [taken, *beside]
     if all(SPLIT.fullmatch(name) for name in shared) and not set(deep) & set(named):
-        return [], []  # nothing is shared, or the splits lie below the classes
+        return [], []  # no common names, or the splits are below the classes
     held = [top for top in deep if set(below[top]) & set(shared)]
     if not shared:
         if not (set(deep) <= set(named) and len(count) > 1):
@@ -86,6 +86,6 @@ def find_splits(below: Mapping[bytes, Sequence[bytes]], wanted: bool | None) -> 
     raise SourceError(
         "it must be clear whether the top directories of an image tree are classes or splits",
         got,
-        f"--split-level if {listed(held, NAMES_SHOWN)} are splits and the classes lie below them; "
+        f"--split-level if {listed(held, NAMES_SHOWN)} are splits and the classes are below them; "
         "--no-split-level if they are classes",
     )

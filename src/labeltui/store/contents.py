@@ -27,7 +27,7 @@ class Rule:
     low : float or None
         Least value. Values of a float dataset are finite as well.
     high : str
-        Upper bound: an index lies below the number of N, K or S, any other value is at most the number given.
+        Upper bound: an index is below N, K or S, any other value is at most the number given.
     used : bool
         Whether the values are used as indices or probabilities as soon as an audit is open; others are only checked
         where everything is (they are read where they are used, or checked there).
@@ -139,7 +139,7 @@ def datasets(file: H5) -> Iterator[tuple[str, Rule]]:
 
 
 def _matches(file: H5, parts: list[str]) -> Iterator[str]:
-    """Yield the paths that a pattern fits; a star stands for one part."""
+    """Yield the paths that match a pattern; a star matches one part."""
     group = ""
     for position, part in enumerate(parts):
         if "*" in part:

@@ -200,7 +200,7 @@ class Store:
 
     @property
     def scan(self) -> dict[str, Any]:
-        """What scan.json says; empty when the file was lost, since nothing in it is needed to review."""
+        """The content of scan.json; empty when the file was lost, since reviewing does not need it."""
         if self._scan is None:
             try:
                 self._scan = files.read_json(self.path / paths.SCAN_FILE)
@@ -309,7 +309,7 @@ class Store:
         return gone
 
     def validate(self) -> None:
-        """See that everything in view can be used as it is: indices lie inside the audit, probabilities are numbers.
+        """Check that everything in view can be used: indices are within the audit, probabilities are numbers.
 
         Costs some 30 ms for a million samples. What is larger (the graph, the embeddings) is checked where it is used.
 
@@ -430,9 +430,7 @@ def _require_audit(path: Path) -> None:
         )
     inside = sorted(path.glob(f"*/{paths.AUDIT_FILE}"))
     if inside:
-        raise NotAnAudit(
-            requirement, "the audit lies one level deeper", f"name {safe(str(inside[0].parent))}"
-        )
+        raise NotAnAudit(requirement, "the audit is one level deeper", f"name {safe(str(inside[0].parent))}")
     raise NotAnAudit(
         requirement,
         "it is another directory",
@@ -486,5 +484,5 @@ def _damaged_generation(name: int | str, got: str) -> DamagedAudit:
     return DamagedAudit(
         f"generation {name} must fit its audit",
         got,
-        "labeltui check says what can be done, or run the job again",
+        "labeltui check tells what can be done, or run the job again",
     )

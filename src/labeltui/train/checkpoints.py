@@ -68,7 +68,7 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise JobError(
             "a run resumes from a readable checkpoint",
             f"{safe(path.name)}: {safe(str(error), 200)}",
-            "delete it to begin anew, then resume",
+            "delete it to start over, then resume",
         ) from None
 
 
@@ -129,6 +129,6 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, torch
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     for parameter, values in optimiser.state.items():
         for key, value in values.items():
-            # Moments lie in memory as their parameter does (channels last), which the file does not keep.
+            # Moments have the memory layout of their parameter (channels last), which the file does not keep.
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.ndim == 4:
                 values[key] = torch.empty_like(parameter).copy_(value)

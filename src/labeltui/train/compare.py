@@ -223,8 +223,8 @@ def _differences(rows: list[Row], right: list[NDArray[np.bool_]]) -> list[Differ
                 low, high = t_interval(gaps)
                 method = "t over seeds"
             elif measure == "accuracy":
-                ours, theirs = right[runs[seeds[0]]], right[base[seeds[0]]]
-                low, high = _bootstrap(ours.astype(np.float64) - theirs)
+                correct, baseline = right[runs[seeds[0]]], right[base[seeds[0]]]
+                low, high = _bootstrap(correct.astype(np.float64) - baseline)
                 method = "bootstrap over samples"
             else:
                 continue
@@ -252,7 +252,7 @@ def t_interval(gaps: NDArray[np.float64]) -> tuple[float, float]:
 def _bootstrap(gaps: NDArray[np.float64]) -> tuple[float, float]:
     """Percentile bootstrap of the mean of differences that are -1, 0 or 1: by their counts alone."""
     n = len(gaps)
-    shares = np.array([(gaps == value).sum() for value in (-1, 0, 1)]) / n
-    drawn = np.random.default_rng(0).multinomial(n, shares, size=REDRAWS)
+    proportions = np.array([(gaps == value).sum() for value in (-1, 0, 1)]) / n
+    drawn = np.random.default_rng(0).multinomial(n, proportions, size=REDRAWS)
     low, high = np.percentile((drawn[:, 2] - drawn[:, 0]) / n, [2.5, 97.5])
     return float(low), float(high)

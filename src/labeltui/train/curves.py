@@ -73,7 +73,7 @@ def _mean(values: Sequence[float]) -> float:
 def sparkline(values: Sequence[float], width: int) -> str:
     """Draw values as a line of blocks, scaled to their range.
 
-    More values than cells are averaged. Equal values lie in the middle.
+    More values than cells are averaged. Constant series are drawn in the middle.
 
     Parameters
     ----------

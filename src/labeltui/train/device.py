@@ -62,7 +62,7 @@ def turn(
     cancelled : callable
         Whether to stop waiting.
     folder : Path, optional
-        Where the lock lies; by default the system's temporary directory, which all users share.
+        Directory of the lock; by default the system's temporary directory, common to all users.
     """
     path = (folder or Path(tempfile.gettempdir())) / f"labeltui-{name}.lock"
     # Read-only where it exists: under fs.protected_regular no user may open another one's file with O_CREAT in a

@@ -168,7 +168,7 @@ def start(
         The audit directory.
     spec : TrainSpec
     arrays : mapping of str to ndarray
-        ``labels`` and, as the spec says, ``roles`` and ``weights``; see `labeltui.train.plan`.
+        ``labels`` and, as in the spec, ``roles`` and ``weights``; see `labeltui.train.plan`.
     launcher : str
         Words put before the child's command line, split as a shell does.
     minutes : float
@@ -285,7 +285,7 @@ def create(audit: Path, spec: TrainSpec, arrays: Mapping[str, NDArray[Any]]) -> 
     JobError
         The directory cannot be written.
     """
-    # Ids sort by age: a clock that stands still or goes back must not put a new run before an old one.
+    # Ids sort by age: a clock that stops or is set back must not put a new run before an old one.
     moments = [_started(run.name) for run in _directories(audit)]
     moment = max([time.time(), *(m + 1 for m in moments)])
     stamp = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -227,7 +227,7 @@ def _weights(audit: Audit, opened: store.Store, name: str, labels: NDArray[np.in
                 "this audit has none",
                 "train the head first: labeltui train",
             )
-        # They speak of the given label; of another one, a person or a table has said that it is right.
+        # They rate the given label; any other label was confirmed by a person or a table.
         sure = audit.touched | (labels != opened.given)
         weight = np.maximum(opened.array(WEIGHTS[name]), 0.0)
         return np.where(sure, 1.0, weight).astype(np.float32)

@@ -193,7 +193,7 @@ class Predictions:
         return measure(labels[self.rows[known]], self.predicted[known], self.confidence[known], n_classes)
 
     def _require_sound(self) -> None:
-        """Raise ValueError unless the three arrays are what their docstring says."""
+        """Raise ValueError unless the three arrays are as documented."""
         kinds = (self.rows.dtype.kind, self.predicted.dtype.kind, self.confidence.dtype.kind)
         shapes = {self.rows.shape, self.predicted.shape, self.confidence.shape}
         if kinds != ("i", "i", "f") or len(shapes) > 1 or self.rows.ndim != 1:

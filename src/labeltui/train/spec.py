@@ -176,7 +176,7 @@ class TrainSpec:
     roles_sha256, weights_sha256, checked_sha256, injected_sha256 : str
         Hashes of roles.npy, weights.npy, checked.npy and injected.npy; empty where there is no such file.
     source_root : str
-        Where the images lie; empty = where the scan saw them.
+        Directory of the images; empty = as scanned.
     head : HeadSpec
         How heads on the embedding are trained.
     backbone : BackboneSpec, optional

@@ -28,7 +28,7 @@ def layers(model: Any) -> list[list[str]]:
         groups = [[name for name in names if name not in classifier]]
     groups = [group for group in groups if group]
     left = set(names) - set(classifier) - {name for group in groups for name in group}
-    if left:  # the matcher knows nothing of them: they belong to the last stage
+    if left:  # not matched: they belong to the last stage
         groups[-1] += [name for name in names if name in left]
     return [*groups, classifier]
 

@@ -17,7 +17,7 @@
 enum { KNN_COSINE = 0, KNN_DOT = 1, KNN_EUCLIDEAN = 2 };
 enum { KNN_ISA_C = 0, KNN_ISA_AVX2 = 1, KNN_ISA_AVX512 = 2 };
 
-/* The rows that take part. Row i of n lies at x + row(i) * stride and has d elements. */
+/* The rows that take part. Row i of n is at x + row(i) * stride and has d elements. */
 typedef struct {
     const char *x;
     ptrdiff_t stride;      /* bytes between rows */
@@ -64,7 +64,7 @@ void knn_sort(uint64_t *keys, int64_t n);
 int knn_best_isa(void);
 /* Products (or squared distances) of x and four rows, with the instructions of `isa`. */
 void knn_four(int isa, const float *x, const float *const y[4], int64_t d, int distance, double out[4]);
-/* Row i as float32: where it lies, or converted into buffer (d). */
+/* Row i as float32: in place, or converted into buffer (d). */
 const float *knn_load(const knn_data *data, int64_t i, float *buffer);
 /* Statistics of rows [begin, end): squared length, 64-bit hash of the bytes, and whether all values are finite. */
 void knn_row_stats(const knn_data *data, int64_t begin, int64_t end, double *squared, uint64_t *hash, uint8_t *finite);
@@ -207,7 +207,7 @@ typedef struct {
 KNN_INLINE int knn_is_int8(int path) { return path >= KNN_INT8_AVXVNNI; }
 
 size_t knn_tile_bytes(const knn_filter *filter); /* what a thread of the second stage allocates */
-void knn_flush(knn_tile *tile); /* hand the hits over and read the thresholds anew */
+void knn_flush(knn_tile *tile); /* hand the hits over and re-read the thresholds */
 
 /* ---- sketch.c ---- */
 

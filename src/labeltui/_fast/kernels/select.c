@@ -56,7 +56,7 @@ void knn_select(uint64_t *keys, int64_t n, int64_t m) {
         int64_t above = partition(keys, n, pick(keys, n, &state));
         if (m <= above) {
             n = above;
-        } else { /* the pivot itself stands at [above] */
+        } else { /* the pivot itself is at [above] */
             keys += above + 1, n -= above + 1, m -= above + 1;
         }
     }

@@ -83,7 +83,7 @@ void knn_sketch_int8(knn_filter *filter, int64_t group, float *line, float *buff
     }
 }
 
-/* The float paths make a residual anew for every tile; a power of two brings its length near 1. */
+/* The float paths recompute a residual for every tile; a power of two brings its length near 1. */
 void knn_sketch_float(knn_filter *filter, int64_t slot, float *line) {
     int64_t i = filter->row[slot];
     filter->factor[slot] = 1.0f, filter->length[slot] = filter->error[slot] = 0.0f;
