@@ -50,8 +50,14 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
 @click.option(
     "-o", "--out", type=PATH, required=True, help="Directory of the new audit, for example my.audit."
 )
+@click.option(
+    "--update",
+    type=PATH,
+    metavar="AUDIT",
+    help="Take embeddings, neighbours and decisions of an earlier audit over; its options hold.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the finished audit's status as one JSON object.")
-def scan(source: Path, out: Path, as_json: bool, **options: Any) -> None:
+def scan(source: Path, out: Path, update: Path | None, as_json: bool, **options: Any) -> None:
     """Audit SOURCE: embed, build the graph, measure the classes, flag labels.
 
     SOURCE is a directory with one directory per class, a .csv/.tsv table with paths and labels, or a .npy/.npz file of
@@ -59,10 +65,14 @@ def scan(source: Path, out: Path, as_json: bool, **options: Any) -> None:
     """
     from labeltui import report, scanning
 
-    asked = scanning.ScanOptions.of(**given(options), command=shlex.join(sys.argv))
+    command = shlex.join(sys.argv)
+    if update is None:
+        asked = scanning.ScanOptions.of(**given(options), command=command)
+    else:
+        asked = scanning.recorded_options(update, **given(options), command=command)
     progress = ProgressLine()
     try:
-        audit = scanning.scan(source, out, asked, progress)
+        audit = scanning.scan(source, out, asked, progress, update=update)
     finally:
         progress.finish()
     if as_json:

@@ -92,6 +92,7 @@ def stream(
     workers: int | None = None,
     cancel: Callable[[], bool] | None = None,
     threads: int | None = None,
+    samples: npt.NDArray[np.int64] | None = None,
 ) -> Iterator[Block]:
     """Yield the finished blocks of a source, in order.
 
@@ -110,6 +111,8 @@ def stream(
         Called several times a second; True cancels.
     threads : int, optional
         Forward passes at a time on a CPU; None is `labeltui.parallel.count_threads`.
+    samples : (n,) int64, optional
+        Embed only these; ranges, blocks and faults then count positions in it.
 
     Raises
     ------
@@ -120,15 +123,18 @@ def stream(
     InputError
         A range is outside the source.
     """
+    samples = np.arange(len(source.ids)) if samples is None else samples
     for start, stop in batch_ranges:
-        if not 0 <= start < stop <= len(source.ids):
+        if not 0 <= start < stop <= len(samples):
             raise InputError(
                 "blocks must be inside the source",
-                f"got block {start}..{stop} of {len(source.ids):,} samples",
+                f"got block {start}..{stop} of {len(samples):,} samples",
             )
     if embedder.transform is None:
-        return _given(source, batch_ranges, cancel)
-    return _embedded(source, embedder, batch_ranges, workers, cancel, parallel.count_threads(threads))
+        return _given(source, samples, batch_ranges, cancel)
+    return _embedded(
+        source, embedder, samples, batch_ranges, workers, cancel, parallel.count_threads(threads)
+    )
 
 
 def validate_rows(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], list[tuple[int, str]]]:
@@ -160,13 +166,19 @@ def validate_rows(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uin
 
 
 def _given(
-    source: Source, batch_ranges: Sequence[tuple[int, int]], cancel: Callable[[], bool] | None
+    source: Source,
+    samples: npt.NDArray[np.int64],
+    batch_ranges: Sequence[tuple[int, int]],
+    cancel: Callable[[], bool] | None,
 ) -> Iterator[Block]:
     assert source.embeddings is not None
+    together = len(samples) == len(source.ids)
     for start, stop in batch_ranges:
         if cancel is not None and cancel():
             raise Cancelled("stopped while embeddings were read")
-        stored = np.ascontiguousarray(source.embeddings[start:stop])
+        stored = np.ascontiguousarray(
+            source.embeddings[slice(start, stop) if together else samples[start:stop]]
+        )
         hashes = [np.frombuffer(hashlib.sha256(row.tobytes()).digest(), np.uint8) for row in stored]
         with np.errstate(over="ignore"):
             features = stored.astype(np.float32)
@@ -186,13 +198,14 @@ def _given(
 def _embedded(
     source: Source,
     embedder: Embedder,
+    samples: npt.NDArray[np.int64],
     batch_ranges: Sequence[tuple[int, int]],
     workers: int | None,
     cancel: Callable[[], bool] | None,
     threads: int,
 ) -> Iterator[Block]:
     # A generator, so that memory and threads are held only while blocks are requested.
-    yield from _Pipeline(source, embedder, batch_ranges, workers, cancel, threads).run()
+    yield from _Pipeline(source, embedder, samples, batch_ranges, workers, cancel, threads).run()
 
 
 @dataclass
@@ -225,6 +238,7 @@ class _Pipeline:
         self,
         source: Source,
         embedder: Embedder,
+        chosen: npt.NDArray[np.int64],
         batch_ranges: Sequence[tuple[int, int]],
         workers: int | None,
         cancel: Callable[[], bool] | None,
@@ -233,6 +247,7 @@ class _Pipeline:
         transform = embedder.transform
         assert transform is not None
         self.source = source
+        self.chosen = chosen
         self.embedder = embedder
         self.cancel = cancel
         self.batch_ranges = deque(batch_ranges)
@@ -335,7 +350,7 @@ class _Pipeline:
                 work.done.set_exception(Cancelled("stopped while images were embedded"))
 
     def _decode(self, work: _PendingBlock, part: _Microbatch, offset: int) -> None:
-        samples = part.samples[offset : offset + DECODE_BATCH]
+        samples = self.chosen[part.samples[offset : offset + DECODE_BATCH]].tolist()
         reasons = self.decoder.decode(
             part.row + offset, [(self.source.ids[index], index) for index in samples]
         )

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from labeltui.graph.affinity import affinity, knn_distances, relative_similarity
 from labeltui.graph.build import Graph, Recommendation, build, expand, memory, recommend_backend
+from labeltui.graph.extend import extend
 
 __all__ = [
     "Graph",
@@ -30,6 +31,7 @@ __all__ = [
     "affinity",
     "build",
     "expand",
+    "extend",
     "knn_distances",
     "memory",
     "recommend_backend",

@@ -148,11 +148,7 @@ def build(
     workers = parallel.count_threads(threads)
     if progress is not None:
         progress = _monotonic(progress)
-    view = _rows(X, metric, rows)
-    stats = knn.RowStats(view)
-    run_task(stats, workers, cancel=cancel)
-    _reject_invalid(stats, metric)
-    view.set_lengths(stats.squared)
+    view, stats = validated_rows(X, metric, rows, workers, cancel)
     k = min(k, view.n - 1)
     indices = np.full((view.n, k), -1, np.int32)
     similarity = np.zeros((view.n, k), np.float32)
@@ -165,6 +161,37 @@ def build(
         searcher = exact.cpu_searcher(exact.choose(path, view.n, view.d), workers, progress, cancel)
     n_fallback = exact.search(view, stats.hash, indices, similarity, searcher, workers, progress, cancel)
     return Graph(indices, similarity, metric, k, backend, True, view.n - n_fallback, n_fallback)
+
+
+def validated_rows(
+    X: npt.NDArray[Any], metric: str, rows: npt.NDArray[Any] | None, threads: int, cancel: Cancel | None
+) -> tuple[knn.Rows, knn.RowStats]:
+    """Wrap an array for searching and check that every row can be.
+
+    Parameters
+    ----------
+    X, metric, rows
+        As for `build`.
+    threads : int
+    cancel : callable or None
+
+    Returns
+    -------
+    view : Rows
+        With lengths set.
+    stats : RowStats
+
+    Raises
+    ------
+    InputError
+        A row is not finite, or zero where the metric needs a direction.
+    """
+    view = _rows(X, metric, rows)
+    stats = knn.RowStats(view)
+    run_task(stats, threads, cancel=cancel)
+    _reject_invalid(stats, metric)
+    view.set_lengths(stats.squared)
+    return view, stats
 
 
 def _monotonic(progress: Progress) -> Progress:

@@ -14,7 +14,7 @@ import uuid as uuids
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -204,8 +204,53 @@ class _Pending:
     assignments: Sequence[AssignmentRow] = ()
 
 
-def create(path: Path, audit_uuid: str, mode: int = 0o600) -> Path:
-    """Write an empty journal.
+@dataclass
+class History:
+    """Actions that a new journal begins with, each with its own author and time; they are numbered anew."""
+
+    actions: list[Action] = field(default_factory=list)
+    decisions: list[tuple[int, *Row]] = field(default_factory=list)
+    opinions: list[tuple[int, *OpinionRow]] = field(default_factory=list)
+    assignments: list[tuple[int, *AssignmentRow]] = field(default_factory=list)
+
+    def add(
+        self,
+        action: Action,
+        decisions: Iterable[Row],
+        opinions: Iterable[OpinionRow],
+        assignments: Iterable[AssignmentRow],
+    ) -> None:
+        """Add an action with its rows.
+
+        Parameters
+        ----------
+        action : Action
+        decisions : iterable of Row
+        opinions : iterable of OpinionRow
+        assignments : iterable of AssignmentRow
+        """
+        seq = len(self.actions) + 1
+        self.actions.append(action._replace(seq=seq))
+        self.decisions += ((seq, *row) for row in decisions)
+        self.opinions += ((seq, *row) for row in opinions)
+        self.assignments += ((seq, *row) for row in assignments)
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Insert everything.
+
+        Parameters
+        ----------
+        db : Connection
+            Inside a transaction.
+        """
+        db.executemany("INSERT INTO action VALUES (?, ?, ?, ?, ?, ?, ?)", self.actions)
+        db.executemany("INSERT INTO decision VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self.decisions)
+        if self.opinions or self.assignments:
+            _add_sharing(db, self.opinions, self.assignments)
+
+
+def create(path: Path, audit_uuid: str, mode: int = 0o600, history: History | None = None) -> Path:
+    """Write a journal: an empty one, or one that begins with the history of an earlier audit.
 
     Parameters
     ----------
@@ -215,6 +260,7 @@ def create(path: Path, audit_uuid: str, mode: int = 0o600) -> Path:
         The audit the journal belongs to.
     mode : int
         Permissions of the file; SQLite gives the files beside it the same.
+    history : History, optional
 
     Returns
     -------
@@ -239,6 +285,8 @@ def create(path: Path, audit_uuid: str, mode: int = 0o600) -> Path:
             db.executescript("BEGIN;" + SCHEMA)
             meta = {"format": str(FORMAT), "audit_uuid": audit_uuid}
             db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            if history is not None:
+                history.write(db)
             db.execute("COMMIT")
             hidden.chmod(mode)
     except (OSError, sqlite3.Error) as error:
@@ -696,7 +744,8 @@ class Journal:
                 rows = ((a.seq, *row) for row in item.rows)
                 db.executemany("INSERT INTO decision VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
                 if item.opinions or item.assignments:
-                    _add_sharing(db, a.seq, item)
+                    opinions = ((a.seq, *row) for row in item.opinions)
+                    _add_sharing(db, opinions, ((a.seq, *row) for row in item.assignments))
                 if item.generation is not None:
                     g = item.generation
                     db.execute("INSERT INTO generation VALUES (?, ?, ?, ?)", (g.seq, g.n, g.sha256, g.run))
@@ -757,13 +806,15 @@ def _has_sharing(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'opinion'").fetchone() is not None
 
 
-def _add_sharing(db: sqlite3.Connection, seq: int, item: _Pending) -> None:
+def _add_sharing(
+    db: sqlite3.Connection,
+    opinions: Iterable[tuple[int, *OpinionRow]],
+    assignments: Iterable[tuple[int, *AssignmentRow]],
+) -> None:
     for statement in SHARING.split(";"):
         db.execute(statement)
-    db.executemany(
-        "INSERT INTO opinion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", ((seq, *row) for row in item.opinions)
-    )
-    db.executemany("INSERT INTO assignment VALUES (?, ?, ?, ?)", ((seq, *row) for row in item.assignments))
+    db.executemany("INSERT INTO opinion VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", opinions)
+    db.executemany("INSERT INTO assignment VALUES (?, ?, ?, ?)", assignments)
 
 
 def _require_plain(path: Path) -> None:

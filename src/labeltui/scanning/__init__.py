@@ -17,5 +17,6 @@ from labeltui.scanning.options import ScanOptions
 from labeltui.scanning.record import Fault, ScanSummary, summary
 from labeltui.scanning.scan import scan
 from labeltui.scanning.stages import STAGES
+from labeltui.scanning.update import recorded_options
 
-__all__ = ["STAGES", "Fault", "ScanOptions", "ScanSummary", "scan", "summary"]
+__all__ = ["STAGES", "Fault", "ScanOptions", "ScanSummary", "recorded_options", "scan", "summary"]

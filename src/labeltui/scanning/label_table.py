@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,11 @@ class LabelTable:
 
 
 def read_label_table(
-    source: Source, splits: tuple[str, ...] | None, classes: Path | None, class_names: Path | None
+    source: Source,
+    splits: tuple[str, ...] | None,
+    classes: Path | None,
+    class_names: Path | None,
+    also: Sequence[bytes] = (),
 ) -> LabelTable:
     """Number the classes and splits of a source.
 
@@ -67,6 +72,8 @@ def read_label_table(
         A list of further classes. It adds classes and forbids none.
     class_names : Path, optional
         A table of class ids and display names; classes that it does not name show their id.
+    also : sequence of bytes
+        Classes that there are as well, after those of `classes`.
 
     Raises
     ------
@@ -77,7 +84,7 @@ def read_label_table(
     """
     notes = list(source.notes)
     more = read_classes(classes) if classes else []
-    class_ids = order_classes(source.labels, more)
+    class_ids = order_classes(source.labels, [*more, *also])
     if more and not set(more) & set(source.labels):
         notes.append(
             f"WARNING: no label is one of the {len(more)} classes of --classes (labels such as {listed(class_ids, 3)}, "

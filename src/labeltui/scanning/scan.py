@@ -18,12 +18,21 @@ from labeltui import journal, paths, sources, store
 from labeltui.errors import AuditError, AuditExists, Cancelled, SourceError, UsageError
 from labeltui.io.atomic import sweep, sync_directory, write_json
 from labeltui.parallel import Cancel, StageProgress
-from labeltui.pipeline import Scored, score
+from labeltui.pipeline import Cache, Scored, score
 from labeltui.scanning.checkpoint import Checkpoint, Rows
 from labeltui.scanning.label_table import LabelTable, read_label_table
 from labeltui.scanning.options import SMALL_IMAGE, ScanOptions
 from labeltui.scanning.record import ScanSummary, count_not_ok, list_faults, record, remarks
 from labeltui.scanning.stages import Run, add_table, embed_rows, require_two
+from labeltui.scanning.update import (
+    Earlier,
+    ExtendingCache,
+    carried_history,
+    content_hashes,
+    count_decisions,
+    decided_classes,
+    described,
+)
 from labeltui.sources.files import record_files
 from labeltui.text import safe
 
@@ -41,6 +50,7 @@ def scan(
     options: ScanOptions | None = None,
     progress: StageProgress | None = None,
     cancel: Cancel | None = None,
+    update: Path | None = None,
 ) -> Path:
     """Turn a labelled data set into an audit.
 
@@ -59,6 +69,9 @@ def scan(
         ``progress(stage, done, total)``, with a stage of `STAGES`; "embed" counts samples, the others hundredths.
     cancel : callable, optional
         Asked often; when it returns True, `Cancelled` is raised.
+    update : Path, optional
+        An earlier audit of the data. Its embeddings, neighbours and decisions are taken over for all samples that are
+        still there, wherever they lie now; the result is the same as without it, but for the decisions.
 
     Returns
     -------
@@ -87,12 +100,29 @@ def scan(
         cancelled=cancel or (lambda: False),
     )
     _check_target(out, options)
+    if update is not None:
+        earlier = Earlier(Path(update))
+        try:
+            return _read_and_scan(run, source_path, out, earlier)
+        finally:
+            earlier.close()
+    return _read_and_scan(run, source_path, out, None)
+
+
+def _read_and_scan(run: Run, source_path: Path, out: Path, earlier: Earlier | None) -> Path:
+    options = run.options
     with run.stage("read"):
         given = options.source.labels, options.source.pred_probs, options.classes, options.class_names
         whole = [source_path, *(path for path in given if path is not None)]
         files = record_files(whole)  # as they are before they are read
         source = sources.open_source(source_path, options.source)
-        table = read_label_table(source, options.splits, options.classes, options.class_names)
+        also = [] if earlier is None else decided_classes(earlier)
+        table = read_label_table(source, options.splits, options.classes, options.class_names, also)
+        if earlier is not None:
+            earlier.match(source.ids, content_hashes(source, options.threads, run.cancelled))
+            run.check()
+            count_decisions(earlier, table.given, table.class_ids)
+            table.notes[:0] = earlier.changes.lines()
         pred_probs = None
         if source.pred_probs is not None and source.pred_probs_classes is not None:
             pred_probs = sources.align_probabilities(
@@ -111,7 +141,7 @@ def scan(
                 unfinished.discard()
         with Checkpoint(out) as checkpoint:
             if not _finished_before(run, source, out, checkpoint):
-                _scan(run, source, table, pred_probs, checkpoint, smoke_test, files)
+                _scan(run, source, table, pred_probs, checkpoint, smoke_test, files, earlier)
     except Cancelled:  # of whichever stage was at work
         raise run.stopped() from None
     except OSError as error:
@@ -194,20 +224,27 @@ def _scan(
     checkpoint: Checkpoint,
     smoke_test: bool,
     files: list[dict[str, object]],
+    earlier: Earlier | None,
 ) -> None:
     scored = Scored()
+    if earlier is not None:
+        scored.metadata["update"] = {**described(earlier.path), **earlier.changes.as_json()}
     scored.metadata["files"] = [
         {"file": os.path.relpath(str(entry["path"]), source.root), **entry} for entry in files
     ]
     if smoke_test:
         scored.metadata["smoke_test"] = True
     with run.stage("embed"):
-        rows = embed_rows(run, source, table, checkpoint, scored)
+        rows = embed_rows(run, source, table, checkpoint, scored, earlier)
     inside = (rows.status == paths.OK) & table.inside
     require_two(table, rows, inside)
     add_table(scored, table, rows)
     if pred_probs is not None:  # kept, so that re-training can weigh them too
         scored.arrays["pred_probs"] = np.ascontiguousarray(pred_probs, dtype=np.float32)
+    name = str(scored.attrs["embeddings"]["default"])
+    cache: Cache = checkpoint
+    if earlier is not None:
+        cache = ExtendingCache(checkpoint, earlier, name, rows.features, run.options.threads)
     score(
         table.given,
         len(table.class_ids),
@@ -218,14 +255,14 @@ def _scan(
         scored,
         pred_probs=pred_probs,
         image=source.image if source.has_images else None,
-        name=str(scored.attrs["embeddings"]["default"]),
+        name=name,
         ready=source.embeddings is not None,
         device=run.options.embed.device,
         stages=run,
-        cache=checkpoint,
+        cache=cache,
     )
     table.notes.extend(scored.notes)
-    _write(run, source, table, rows, checkpoint, scored)
+    _write(run, source, table, rows, checkpoint, scored, earlier)
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
@@ -257,15 +294,19 @@ def _write(
     rows: Rows,
     checkpoint: Checkpoint,
     scored: Scored,
+    earlier: Earlier | None,
 ) -> None:
     out = checkpoint.path.parent
+    history = None
+    if earlier is not None:
+        history = carried_history(earlier, table.ids, table.given, table.class_ids)
     with run.stage("write"):
         digest, uuid = checkpoint.finish(scored.arrays, scored.attrs)
         sweep(out)
         # No audit.h5, no decisions: a journal here is the remains of a run killed at this very place.
         for leftover in out.glob(f"{paths.JOURNAL_FILE}*"):
             leftover.unlink()
-        journal.create(out, uuid, 0o660 if run.options.shared else 0o600)
+        journal.create(out, uuid, 0o660 if run.options.shared else 0o600, history)
     table.notes.extend(remarks(table.ids, rows.status, rows.faults))
     summary = ScanSummary(
         samples=table.n,

@@ -21,6 +21,7 @@ from labeltui.scanning.checkpoint import Checkpoint, Rows
 from labeltui.scanning.label_table import LabelTable, packed
 from labeltui.scanning.options import ScanOptions
 from labeltui.scanning.record import commonest, list_faults
+from labeltui.scanning.update import Earlier, EarlierRows
 
 STAGES = ("read", "embed", "graph", "duplicates", "csg", "head", "score", "write")
 
@@ -44,7 +45,12 @@ class Run(Stages):
 
 
 def embed_rows(
-    run: Run, source: sources.Source, table: LabelTable, checkpoint: Checkpoint, scored: Scored
+    run: Run,
+    source: sources.Source,
+    table: LabelTable,
+    checkpoint: Checkpoint,
+    scored: Scored,
+    earlier: Earlier | None = None,
 ) -> Rows:
     """Embed all samples, resuming from the checkpoint.
 
@@ -56,6 +62,8 @@ def embed_rows(
     checkpoint : Checkpoint
     scored : Scored
         Its attributes of the embedding are set.
+    earlier : Earlier, optional
+        An audit that rows are taken over from.
 
     Returns
     -------
@@ -82,9 +90,11 @@ def embed_rows(
     checkpoint.prepare(recipe, table.n, embedder.dim, dtype, batch_ranges)
     scored.metadata["resumed_samples"] = checkpoint.done
     run.report("embed", checkpoint.done, table.n)
-    blocks = embed.stream(
-        source, embedder, checkpoint.waiting(), spec.workers, run.cancelled, run.options.threads
-    )
+    waiting, workers, threads = checkpoint.waiting(), spec.workers, run.options.threads
+    if earlier is None:
+        blocks = embed.stream(source, embedder, waiting, workers, run.cancelled, threads)
+    else:
+        blocks = EarlierRows(earlier, source, embedder).blocks(waiting, workers, run.cancelled, threads)
     with closing(
         cast("Generator[embed.Block, None, None]", blocks)
     ):  # its processes end here, whatever happens

@@ -1,0 +1,204 @@
+"""Scans of data that was scanned before: the same file as a scan of everything, with the decisions of before."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labeltui import scanning
+from labeltui.audit import Audit
+from labeltui.check import check
+from labeltui.cli import cli
+from labeltui.embed import EmbedSpec
+from labeltui.errors import Cancelled
+from labeltui.scanning import ScanOptions, recorded_options, scan
+from labeltui.sharing import merge
+from tests.factories import HEAD, make_audit
+
+OPTIONS = ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0, batch_size=32), head=HEAD)
+
+
+def digest(audit: Path) -> str:
+    return hashlib.sha256((audit / "audit.h5").read_bytes()).hexdigest()
+
+
+def image(seed: int) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> tuple[Path, Path]:
+    """A reviewed audit, and its data after somebody added, removed, changed and moved images."""
+    data = make_audit(tmp_path / "made", n=240, classes=4).parent / "data"
+    audit = tmp_path / "old.audit"
+    scan(data, audit, OPTIONS)
+    with Audit.open(audit, reviewer="ada") as opened:
+        opened.decide([0], "exclude", note="not a thing")
+        opened.decide([1], "relabel", label=2)
+        opened.decide([2], "keep")
+        opened.decide([3], "relabel", label=3)
+        opened.undo()
+        opened.decide([4], "keep")
+        opened.decide([5], "relabel", label=1)
+        opened.decide([6, 7], "keep")
+        opened.note(8, "look")
+        names = [opened.sample_name(i) for i in range(opened.n)]
+    (data / names[4]).unlink()
+    image(1).save(data / names[5])
+    (data / names[1]).rename(data / "class2" / "moved.png")  # as ada decided
+    (data / names[2]).rename(data / "class3" / "elsewhere.png")  # against ada's decision
+    (data / names[100]).rename(data / Path(names[100]).parent / "aaa.png")
+    for seed in range(2, 6):
+        image(seed).save(data / f"class{seed - 2}" / f"new{seed}.png")
+    return audit, data
+
+
+def test_the_file_is_that_of_a_scan_of_everything(grown: tuple[Path, Path], tmp_path: Path) -> None:
+    audit, data = grown
+    scan(data, tmp_path / "new.audit", OPTIONS, update=audit)
+    scan(data, tmp_path / "fresh.audit", OPTIONS)
+    assert digest(tmp_path / "new.audit") == digest(tmp_path / "fresh.audit")
+    assert check(tmp_path / "new.audit").whole
+
+
+def test_decisions_stay_with_their_image_author_and_time(grown: tuple[Path, Path], tmp_path: Path) -> None:
+    audit, data = grown
+    before = digest(audit)
+    with Audit.open(audit, read_only=True) as old:
+        names = [old.sample_name(i) for i in range(old.n)]
+        decisions = [old.decision(i) for i in range(old.n)]
+    scan(data, tmp_path / "new.audit", OPTIONS, update=audit)
+    assert digest(audit) == before
+    with Audit.open(tmp_path / "new.audit", reviewer="bob") as new:
+        place = {new.sample_name(i): i for i in range(new.n)}
+        kept = new.decision(place[names[0]])
+        assert kept == decisions[0]
+        assert kept is not None and kept.note == "not a thing"  # noqa: PT018
+        moved, elsewhere = (
+            new.decision(place["class2/moved.png"]),
+            new.decision(place["class3/elsewhere.png"]),
+        )
+        assert moved is not None and elsewhere is not None  # noqa: PT018
+        assert (moved.kind, moved.label) == ("keep", 2)  # the label is now the one that ada gave
+        assert (elsewhere.kind, elsewhere.label) == ("relabel", 0)  # ada's word stands
+        assert (elsewhere.reviewer, elsewhere.time) == (decisions[2].reviewer, decisions[2].time)  # type: ignore[union-attr]
+        assert new.decision(place[names[3]]) is None
+        assert new.decision(place[names[5]]) is None  # another image now
+        assert new.note_of(place[names[8]]) == "look"
+        assert int(np.count_nonzero(new.kinds)) == 5
+        assert new.undo() is not None  # the note
+        assert new.undo() is not None  # the two kept together
+        assert int(np.count_nonzero(new.kinds)) == 3
+    record = json.loads((tmp_path / "new.audit" / "scan.json").read_text())["update"]
+    assert record["added"] == 4
+    assert record["gone"] == 1
+    assert record["changed"] == 1
+    assert record["moved"] == 3
+    assert record["relabelled"] == {"ours": 1, "contradicts": 1, "undecided": 0}
+    assert (record["decisions_carried"], record["decisions_left"]) == (6, 2)
+
+
+def test_merged_decisions_stay_merged(grown: tuple[Path, Path], tmp_path: Path) -> None:
+    audit, data = grown
+    shutil.copytree(audit, tmp_path / "bob.audit")
+    with Audit.open(tmp_path / "bob.audit", reviewer="bob") as other:
+        other.decide([0], "keep")  # ada excluded it
+        other.decide([50], "exclude")
+    merge([audit, tmp_path / "bob.audit"])
+    scan(data, tmp_path / "new.audit", OPTIONS, update=audit)
+    with Audit.open(audit, read_only=True) as old, Audit.open(tmp_path / "new.audit") as new:
+        first, second = (new.index_of(old.sample_name(i)) for i in (0, 50))
+        assert list(new.disagreements()) == [first]
+        assert new.decision(second) == old.decision(50)
+        assert new.decision(second).reviewer == "bob"  # type: ignore[union-attr]
+        new.undo()
+        assert not new.disagreements()
+
+
+def test_only_new_images_are_decoded(
+    grown: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streaming = importlib.import_module("labeltui.embed.stream")
+    decoded: list[int] = []
+    original = streaming._Pipeline._decode
+
+    def counting(self: object, work: object, part: object, offset: int) -> None:
+        decoded.extend(self.chosen[part.samples[offset : offset + streaming.DECODE_BATCH]])  # type: ignore[attr-defined]
+        original(self, work, part, offset)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(streaming._Pipeline, "_decode", counting)
+    audit, data = grown
+    scan(data, tmp_path / "new.audit", OPTIONS, update=audit)
+    assert len(decoded) == len(set(decoded)) == 5  # four new and one changed
+
+
+def test_another_model_embeds_everything_anew(grown: tuple[Path, Path], tmp_path: Path) -> None:
+    audit, data = grown
+    other = ScanOptions(embed=EmbedSpec("pixels", image_size=5, workers=0), head=HEAD)
+    scan(data, tmp_path / "new.audit", other, update=audit)
+    scan(data, tmp_path / "fresh.audit", other)
+    assert digest(tmp_path / "new.audit") == digest(tmp_path / "fresh.audit")
+    with Audit.open(tmp_path / "new.audit", read_only=True) as new:
+        assert int(np.count_nonzero(new.kinds)) == 5
+
+
+def test_a_stopped_update_resumes(grown: tuple[Path, Path], tmp_path: Path) -> None:
+    audit, data = grown
+    stages: list[str] = []
+
+    def report(stage: str, done: int, total: int) -> None:
+        stages.append(stage)
+
+    with pytest.raises(Cancelled):
+        scan(data, tmp_path / "new.audit", OPTIONS, report, lambda: "duplicates" in stages, update=audit)
+    scan(data, tmp_path / "new.audit", OPTIONS, update=audit)
+    scan(data, tmp_path / "fresh.audit", OPTIONS)
+    assert digest(tmp_path / "new.audit") == digest(tmp_path / "fresh.audit")
+    with Audit.open(tmp_path / "new.audit", read_only=True) as new:
+        assert int(np.count_nonzero(new.kinds)) == 5
+
+
+def test_ready_embeddings_are_matched_by_their_content(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=600)
+    rows = (rng.normal(size=(3, 8))[labels] * 3 + rng.normal(size=(600, 8))).astype(np.float32)
+    names = np.array(["a", "b", "c"])[labels]
+    chosen = np.arange(600) % 50 != 7  # the others come later, in between
+    options = ScanOptions(head=HEAD)
+    np.savez(tmp_path / "data.npz", embeddings=rows[chosen], labels=names[chosen])
+    scan(tmp_path / "data.npz", tmp_path / "old.audit", options)
+    with Audit.open(tmp_path / "old.audit") as old:
+        old.decide([300], "exclude")
+    np.savez(tmp_path / "data.npz", embeddings=rows, labels=names)
+    scan(tmp_path / "data.npz", tmp_path / "new.audit", options, update=tmp_path / "old.audit")
+    scan(tmp_path / "data.npz", tmp_path / "fresh.audit", options)
+    assert digest(tmp_path / "new.audit") == digest(tmp_path / "fresh.audit")
+    with Audit.open(tmp_path / "new.audit", read_only=True) as new:
+        assert np.flatnonzero(new.excluded).tolist() == [np.flatnonzero(chosen)[300]]
+
+
+def test_the_command_takes_the_options_of_the_earlier_scan(
+    grown: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audit, data = grown
+    assert replace(recorded_options(audit).embed, workers=0) == OPTIONS.embed
+    assert recorded_options(audit).head == HEAD
+    assert recorded_options(audit, k=7).k == 7
+    out = tmp_path / "new.audit"
+    cli.main(["scan", str(data), "-o", str(out), "--update", str(audit)], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "4 samples are new" in said
+    assert "3 samples moved" in said
+    assert "6 decisions and notes taken over, 2 left behind" in said
+    scan(data, tmp_path / "fresh.audit", OPTIONS)
+    assert digest(out) == digest(tmp_path / "fresh.audit")
+    assert scanning.summary(out).samples == 243
