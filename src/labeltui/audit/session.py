@@ -466,6 +466,15 @@ class Audit:
         titles = {name: str(self._store.attrs(f"scores/{name}").get("title", name)) for name in names}
         return {name: safe(title) for name, title in titles.items()} | {"blend": "all detectors combined"}
 
+    def embedding(self) -> NDArray[Any]:
+        """The current embedding: (N, d) float32 or float16, memory-mapped."""
+        return self._store.embedding()
+
+    def spectrum(self) -> NDArray[np.float64] | None:
+        """Eigenvalues of the Laplacian of class overlap by the labels of the scan or run, ascending; None above 10,000
+        classes."""
+        return self._store.array("csg/eigenvalues") if "csg/eigenvalues" in self._store else None
+
     def distance_graph(self) -> sparse.csr_matrix:
         """The stored neighbours as distances: (N, N) float32, each row nearest first; rows without any are empty.
 

@@ -35,6 +35,7 @@ COMMANDS = (
     sharing.import_,
     inspection.status,
     inspection.explain,
+    inspection.report_,
     upkeep.check,
     upkeep.backup,
     upkeep.doctor,

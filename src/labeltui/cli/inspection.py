@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from labeltui.cli._common import PATH, audit_status, print_json
+from labeltui.text import safe
 
 
 @click.command()
@@ -41,3 +42,22 @@ def explain(audit: Path, sample: str, as_json: bool) -> None:
         print_json(explanation)
     else:
         click.echo("\n".join(report.explanation_lines(explanation)))
+
+
+@click.command("report")
+@click.argument("audit", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="The page, for example report.html.")
+@click.option("--source", type=PATH, help="Where the data lies now, if it was moved since the scan.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def report_(audit: Path, out: Path, source: Path | None, force: bool, as_json: bool) -> None:
+    """Write AUDIT's report as one HTML page that needs nothing else: to read, to send, to print."""
+    from labeltui import page
+    from labeltui.audit import Audit
+
+    with Audit.open(audit, read_only=True, source_root=source) as opened:
+        size = page.write(opened, out, force)
+    if as_json:
+        print_json({"out": safe(str(out)), "bytes": size})
+    else:
+        click.echo(f"{safe(str(out))}: {size / 1e6:.1f} MB")
