@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from labeltui import store
+from labeltui import cli, store
 from labeltui.audit import Audit
 from labeltui.backup import backup
 from labeltui.check import check
@@ -317,20 +317,24 @@ def test_an_active_run_is_left_out(path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "copy" / "runs" / run.name).exists()
 
 
-def test_the_commands(path: Path, tmp_path: Path) -> None:
-    def labeltui(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "labeltui", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+def test_the_commands(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def labeltui(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["labeltui", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), capsys.readouterr().out
 
-    done = labeltui("check", path)
-    assert done.returncode == 0
-    assert "whole" in done.stdout
-    assert labeltui("backup", path, "-o", tmp_path / "copy").returncode == 0
+    code, text = labeltui("check", path)
+    assert code == 0
+    assert "whole" in text
+    assert labeltui("backup", path, "-o", tmp_path / "copy")[0] == 0
     os.truncate(path / "derived" / "2.h5", 700)
-    done = labeltui("check", path, "--json")
-    assert done.returncode == 5
-    assert json.loads(done.stdout)["findings"][0]["file"] == "derived/2.h5"
-    done = labeltui("check", path, "--repair")
-    assert done.returncode == 0
-    assert "restored" in done.stdout
-    assert labeltui("check", tmp_path / "no.audit").returncode == 5
+    code, text = labeltui("check", path, "--json")
+    assert code == 5
+    assert json.loads(text)["findings"][0]["file"] == "derived/2.h5"
+    code, text = labeltui("check", path, "--repair")
+    assert code == 0
+    assert "restored" in text
+    assert labeltui("check", tmp_path / "no.audit")[0] == 5

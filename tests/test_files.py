@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_an_audit_is_its_owners_or_a_groups(tmp_path: Path, shared: bool) -> Non
             assert opened.flush(10)
             job = jobs.JobManager(opened, request=Request(head=HEAD)).start()
             while jobs.read(job.directory).active:
-                pass
+                time.sleep(0.05)
             assert opened.refresh() is not None
             assert opened.flush(10)
             found = modes(audit)

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,7 +198,7 @@ def test_the_training_process_imports_nothing_from_the_current_directory(
     with Audit.open(path) as audit:
         job = JobManager(audit, request=Request(head=HEAD)).start()
         while read(job.directory).active:
-            pass
+            time.sleep(0.05)
     assert read(job.directory).state == "done"
     assert not (tmp_path / "ran").exists()
 
