@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import labeltui
 from labeltui import api, config
 from labeltui.cli import cli
 from labeltui.cli._options import OptionsCommand, given
@@ -114,7 +115,7 @@ def test_the_api_shows_its_keywords() -> None:
     for each in options_of(ScanOptions).values():
         assert parameters[each.name].default == each.default
         assert not each.help or f"``{each.name}=" in (api.scan.__doc__ or "")
-    issues = inspect.signature(api.find_label_issues).parameters
+    issues = inspect.signature(labeltui.find_label_issues).parameters
     for name in {"k", "folds", "seed", "backend", "metric", "threads", "duplicate_threshold"}:
         assert issues[name].default == options_of(ScanOptions)[name].default
 

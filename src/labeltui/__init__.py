@@ -12,8 +12,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Audit": "labeltui.api",
     "CumulativeSpectralGradient": "labeltui.estimator",
-    "LabelIssues": "labeltui.api",
-    "find_label_issues": "labeltui.api",
+    "LabelIssues": "labeltui.issues",
+    "find_label_issues": "labeltui.issues",
     "knn_graph": "labeltui.api",
     "open_audit": "labeltui.api",
     "scan": "labeltui.api",
