@@ -266,9 +266,9 @@ class Program:
                 # The title of the queue, and its rows with given and suggested class.
                 if b"QUEUE" in self.tail and self.tail.count("→".encode()) > 5:
                     self.first = now
-                    self.processor = self._processor()
+                    self.processor = self.processor_time()
 
-    def _processor(self) -> float:
+    def processor_time(self) -> float:
         """Return the seconds of processor time spent so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
