@@ -11,6 +11,7 @@ import pytest
 
 from labeltui.audit import Audit
 from labeltui.export import export
+from labeltui.sources import open_source
 
 pytestmark = pytest.mark.libraries
 
@@ -40,6 +41,20 @@ def test_datasets_loads_the_data_set(reviewed: Audit, tmp_path: Path) -> None:
     assert list(loaded["path"]) == samples_of(reviewed)
     assert np.array_equal(np.asarray(loaded[5]["image"].convert("RGB")), np.asarray(reviewed.images.image(5)))
     assert list(loaded["note"]) == [reviewed.note_of(i) for i in range(reviewed.n)]
+
+
+def test_what_datasets_saves_comes_back_as_a_source(reviewed: Audit, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    export(reviewed, tmp_path / "hf", format="huggingface")
+    for path in (tmp_path / "hf", tmp_path / "saved.parquet"):  # ours, and theirs
+        if path.suffix:
+            loaded = datasets.load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))["train"]
+            loaded.to_parquet(str(path))
+        source = open_source(path)
+        assert [name.decode() for name in source.ids] == samples_of(reviewed)
+        labels = np.where(reviewed.excluded, -1, reviewed.current)
+        assert list(source.labels) == [None if c < 0 else b"class%d" % c for c in labels]
+        assert np.array_equal(np.asarray(source.image(7)), np.asarray(reviewed.images.image(7)))
 
 
 def test_webdataset_reads_the_shards(reviewed: Audit, tmp_path: Path) -> None:

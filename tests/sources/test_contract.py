@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import shutil
@@ -67,7 +68,23 @@ def make_compressed(path: Path) -> tuple[Path, SourceOptions]:
     return path / "data.npz", SourceOptions()
 
 
-MAKERS = [make_folder, make_table, make_npy, make_npz, make_compressed]
+def make_parquet(path: Path) -> tuple[Path, SourceOptions]:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    path.mkdir(exist_ok=True)
+    rows = []
+    for number, image in enumerate(pixels()):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "png")
+        rows.append({"bytes": file.getvalue(), "path": f"{number}.png"})
+    for split, part in (("train", slice(0, 3)), ("test", slice(3, 4))):
+        table = pa.table({"image": rows[part], "label": LABELS[part]})
+        pq.write_table(table, path / f"{split}-00000-of-00001.parquet", row_group_size=2)
+    return path, SourceOptions()
+
+
+MAKERS = [make_parquet, make_folder, make_table, make_npy, make_npz, make_compressed]
 
 
 @pytest.fixture(params=MAKERS)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from labeltui.errors import MissingImage, SourceError, UnreadableImage, UsageError
 from labeltui.sources import SourceOptions, open_source
@@ -227,3 +228,11 @@ def test_a_closed_directory_is_said(tmp_path: Path) -> None:
         assert any("cannot be opened" in note for note in open_source(tmp_path).notes)
     finally:
         (tmp_path / "dog").chmod(0o700)
+
+
+def test_a_table_beside_the_classes_makes_no_parquet_of_a_tree(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / label / "0.png")
+    (tmp_path / "labels.parquet").write_bytes(b"PAR1")
+    assert open_source(tmp_path).kind == "folder"

@@ -7,6 +7,7 @@ A *source* gives the ids, labels and bytes of its samples::
        v
     folder   an ImageFolder tree                         ids = paths below it
     table    CSV or TSV with path, label, split          ids = paths as written
+    parquet  images as Hugging Face stores them           ids = paths or rows
     arrays   .npy, .npz: images or ready embeddings      ids = keys, paths or row numbers
        |
        v

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
-from labeltui.sources import arrays, folder, table
+from labeltui.sources import arrays, folder, parquet, table
 from labeltui.sources.base import Source, SourceOptions
 from labeltui.text import safe
 
@@ -25,15 +25,26 @@ class Kind:
         Whether an existing path is of this kind, by a look at most.
     open : callable
         Reads it, or raises SourceError.
+    directory : bool or None
+        Whether it is a directory; None = a file or a directory.
     """
 
     what: str
     recognises: Callable[[Path], bool]
     open: Callable[[Path, SourceOptions], Source]
+    directory: bool | None = False
 
 
 KINDS: dict[str, Kind] = {
-    "folder": Kind("a directory with one directory for each class", Path.is_dir, folder.open_folder),
+    "parquet": Kind(
+        "a .parquet file, or a directory of such, with images as Hugging Face stores them",
+        lambda path: bool(parquet.parquet_files(path)),
+        parquet.open_parquet,
+        directory=None,
+    ),
+    "folder": Kind(
+        "a directory with one directory for each class", Path.is_dir, folder.open_folder, directory=True
+    ),
     "table": Kind(
         "a .csv or .tsv table with the columns path and label",
         lambda path: path.suffix.lower() in table.SUFFIXES,
@@ -89,7 +100,8 @@ def open_source(path: Path, options: SourceOptions | None = None) -> Source:
         )
     for name, kind in KINDS.items():
         if name == options.kind or (options.kind is None and kind.recognises(path)):
-            if (name == "folder") != path.is_dir():
+            misfit = not kind.recognises(path) if kind.directory is None else kind.directory != path.is_dir()
+            if misfit:
                 what = "a directory" if path.is_dir() else "a file"
                 raise SourceError(f"a source of kind {name} is {kind.what}", f"{safe(str(path))} is {what}")
             return kind.open(path, options)
