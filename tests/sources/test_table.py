@@ -186,3 +186,13 @@ def test_probabilities_are_matched_by_path_and_class(tmp_path: Path) -> None:
     source = open_source(path, SourceOptions(pred_probs=probabilities))
     assert source.pred_probs_classes == [b"dog", b"cat"]
     np.testing.assert_array_equal(source.pred_probs, np.float32([[0.5, 0.5], [0.75, 0.25]]))
+
+
+@pytest.mark.parametrize("directory", ["", "a/", "/a/"])
+def test_ids_are_distinct_however_a_table_writes_paths(tmp_path: Path, directory: str) -> None:
+    rows = [f"{directory}./1.png,cat", f"{directory}1.png,dog", f"{directory}././1.png,fox"]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows, ""]))
+    source = open_source(tmp_path / "labels.csv", SourceOptions())
+    assert source.labels == [b"cat", b"dog", b"fox"]
+    assert len(set(source.ids)) == 3
+    assert {os.path.normpath(each) for each in source.ids} == {f"{directory}1.png".encode()}

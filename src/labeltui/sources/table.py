@@ -70,7 +70,7 @@ def open_table(path: Path, options: SourceOptions) -> Table:
     labels: list[bytes | None] = []
     splits: list[str] = []
     found = []
-    rows_of: dict[bytes, set[tuple[str, str]]] = {}
+    rows_of: dict[bytes, dict[tuple[str, str], bytes]] = {}  # file -> label and split -> id
     repeated, conflicts = 0, []
     for text, label, split, line in zip(table.paths, table.labels, given_splits, table.lines, strict=True):
         name = encode(text)
@@ -79,15 +79,17 @@ def open_table(path: Path, options: SourceOptions) -> Table:
                 f"line {line}: " + ("a path cannot hold a NUL character" if name else "the path is empty")
             )
             continue
-        others = rows_of.setdefault(os.path.normpath(name), set())
+        others = rows_of.setdefault(os.path.normpath(name), {})
         if (label, split) in others:
             repeated += 1
             continue
         if others:
             conflicts.append(f"{safe(name)} (line {line})")
             directory, last = os.path.split(os.path.normpath(name))
-            name = os.path.join(directory, b"./" * len(others) + last)
-        others.add((label, split))
+            dots = len(others)
+            while (name := os.path.join(directory, b"./" * dots + last)) in others.values():
+                dots += 1  # the table itself writes a path so
+        others[label, split] = name
         ids.append(name)
         labels.append(encode(label) or None)
         splits.append(split)
