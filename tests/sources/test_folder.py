@@ -205,7 +205,9 @@ def test_a_kind_that_does_not_fit(tmp_path: Path) -> None:
         open_source(tmp_path / "data.xyz")
     with pytest.raises(SourceError, match="is a directory"):
         open_source(tmp_path, SourceOptions(kind="table"))
-    with pytest.raises(UsageError, match="known: folder"):
+    with pytest.raises(UsageError, match="must be known"):
+        open_source(tmp_path, SourceOptions(kind="zarr"))
+    with pytest.raises(SourceError, match="is a directory"):
         open_source(tmp_path, SourceOptions(kind="parquet"))
 
 
