@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import _ours
 import _worlds
 from _common import Report, parser
-from _measures import ranking
+from _measures import f1, ranking
 from _worlds import Images, World
 from labeltui import csg, detect, noise
 from labeltui.noise.checked import at_most
@@ -60,12 +60,16 @@ def worlds(chosen: argparse.Namespace) -> Iterator[World]:
 
 def measure(world: World, report: Report) -> dict[str, Any]:
     found = detect.run(_ours.Stage(world, report.arrays).facts, only=PARTS)
-    p = 1.0 - found.blend
+    p, fitted = 1.0 - found.blend, found.attrs["blend"]
+    flags = found.suggest_label[:, 0] != world.labels
     return {
         "blend": ranking(found.blend, world.wrong)["AP"],
         "parts": {name: ranking(score, world.wrong)["AP"] for name, score in found.scores.items()},
         "expected": float(p.sum(dtype=np.float64)),
-        "at most": at_most(p, float(found.attrs["blend"]["trust"])).high,
+        "at most": at_most(p, fitted["anchor_error_rate"] / max(fitted["error_rate"], 1e-9)).high,
+        "flags": float(flags.sum()),
+        "F1": f1(flags, world.wrong),
+        "F1@k": ranking(found.blend, world.wrong)["F1@k"],
         "wrong": int(world.wrong.sum()),
     }
 

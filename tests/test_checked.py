@@ -71,8 +71,10 @@ def test_any_beginning_of_the_order_is_spread_over_the_strata() -> None:
         assert rate[-1] > 2 * rate[0]  # more where it is uncertain
 
 
-def test_the_bound_follows_the_trust_and_never_passes_the_samples() -> None:
+def test_the_bound_lies_between_likelihood_and_anchors_and_never_passes_the_samples() -> None:
     p = np.full(100, 0.1)
-    assert 10 < at_most(p, 0.0).high < at_most(p, 1.0).high <= 100
-    assert at_most(np.full(10, 0.9), 1.0).high == 10
+    assert 10 < at_most(p).high < at_most(p, 4.0).high <= 100
+    assert at_most(p, 4.0).high == pytest.approx(2 * at_most(p).high)
+    assert at_most(p, 0.5).high == at_most(p).high  # never below what the likelihood says
+    assert at_most(np.full(10, 0.9)).high == 10
     assert at_most(np.zeros(0)).high == 0

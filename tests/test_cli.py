@@ -139,7 +139,7 @@ def test_demo_prints_one_object(run: Run, tmp_path: Path) -> None:
     assert result.out.count("\n") == 1
     assert set(value["injected"]) == {"errors", "precision", "recall"}
     assert value["injected"]["errors"] == round(0.08 * 1797)
-    assert value["injected"]["recall"] > 0.85  # errors toward classes that look alike may be their confusion
+    assert value["injected"]["recall"] > 0.9
     assert value["injected"]["precision"] > 0.9
     assert value["seconds"] > 0
     assert value["samples"] == 1797

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from labeltui import head, noise
 from labeltui.errors import InputError
+from labeltui.noise.estimate import Anchors
+from labeltui.noise.likelihood import NoiseFit, fit_noise
 
 K = 5
 
@@ -267,7 +269,7 @@ def test_confusion_both_ways_is_not_taken_for_mistakes_and_one_way_is() -> None:
         np.fill_diagonal(off, 0.0)
         counts = rng.poisson(off * size).astype(float)
         np.fill_diagonal(counts, size - counts.sum(axis=1))
-        t = Disagreements(counts).transition()
+        t = Disagreements([counts]).transition(0.05)
         np.testing.assert_allclose(t.sum(axis=1), 1.0)
         outside = t[~np.eye(k, dtype=bool)]
         if one_way:
@@ -278,22 +280,73 @@ def test_confusion_both_ways_is_not_taken_for_mistakes_and_one_way_is() -> None:
             assert outside.max() < 1.3 * outside.min()
 
 
-def test_counts_are_followed_as_far_as_they_are_trusted() -> None:
+def test_counts_are_followed_as_far_as_the_structure_says() -> None:
     from labeltui.noise.shrinkage import Disagreements
 
     counts = np.array([[900.0, 90.0, 10.0], [90.0, 900.0, 10.0], [10.0, 10.0, 980.0]])
-    found = Disagreements(counts)
-    ratio = [found.transition(trust)[0, 1] / found.transition(trust)[0, 2] for trust in (0.0, 0.5, 1.0)]
+    found = Disagreements([counts])
+    ratio = [t[0, 1] / t[0, 2] for t in (found.transition(0.1, structure) for structure in (0.0, 0.5, 1.0))]
     assert ratio[0] == pytest.approx(1.0)
     assert ratio[0] < ratio[1] < ratio[2] < 9.0
-    half = found.transition(scale=0.5)
-    assert 1 - np.diag(half).mean() == pytest.approx((1 - np.diag(found.transition()).mean()) / 2)
+    for structure in (0.0, 1.0):  # the level is that of all labels
+        assert 1 - np.diag(found.transition(0.05, structure)).mean() == pytest.approx(0.05, rel=0.01)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_few_anchors_give_a_matrix_all_the_same(k: int) -> None:
     from labeltui.noise.shrinkage import Disagreements
 
-    t = Disagreements(np.zeros((k, k))).transition(1.0)
+    t = Disagreements([np.zeros((k, k))]).transition(0.1, 1.0)
     np.testing.assert_allclose(t.sum(axis=1), 1.0)
     assert (t >= 0).all()
+
+
+# ------------------------------------------------------------------------------- level and structure
+
+
+def fitted(rate: float, n: int, pairs: bool = False, seed: int = 0, k: int = 8) -> NoiseFit:
+    """Fit the noise of labels whose classes look alike two by two, and of which a fraction was made wrong."""
+    rng = np.random.default_rng(seed)
+    sure = rng.beta(4.0, 0.3, n)  # most samples are clear
+    q = np.full((n, k), 1e-4)
+    first = rng.integers(0, k, n)
+    q[np.arange(n), first] = sure
+    q[np.arange(n), first ^ 1] += 1 - sure  # the other class of the pair
+    q /= q.sum(axis=1, keepdims=True)
+    correct = (q.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)  # calibrated
+    wrong = rng.random(n) < rate
+    other = correct ^ 1 if pairs else (correct + rng.integers(1, k, n)) % k
+    labels = np.where(wrong, other, correct).astype(np.int32)
+    half = rng.integers(0, 2, n).astype(np.int8)
+    counts = []
+    for side in (0, 1):
+        anchors = Anchors(np.where(half == side, labels, -1).astype(np.int32), k)
+        anchors.add(0, q.astype(np.float32))
+        counts.append(anchors.counts())
+    return fit_noise(q.astype(np.float32), labels, half, counts)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.1, 0.4])
+def test_the_likelihood_finds_the_level_though_classes_look_alike(rate: float) -> None:
+    found = fitted(rate, 6000)
+    np.testing.assert_allclose(found.transition.sum(axis=1), 1.0)
+    assert rate / 1.7 <= found.level <= max(1.7 * rate, 0.002)
+    assert found.structure < 0.35
+
+
+def test_structure_is_followed_where_labels_confirm_it() -> None:
+    found = fitted(0.15, 6000, pairs=True)
+    assert found.structure > 0.6
+    off = found.transition * (1 - np.eye(8))
+    partner = off[np.arange(8), np.arange(8) ^ 1]
+    assert (partner > 0.6 * off.sum(axis=1)).all()
+
+
+def test_few_labels_leave_the_level_between_what_is_possible() -> None:
+    levels = [fitted(0.1, 120, seed=seed).level for seed in range(8)]
+    assert max(levels) < 3 * min(levels)  # no lottery
+    assert fitted(0.1, 0).level > 0.05  # the prior's
+
+
+def test_equal_data_give_equal_noise() -> None:
+    assert fitted(0.1, 400).transition.tobytes() == fitted(0.1, 400).transition.tobytes()

@@ -199,7 +199,15 @@ def test_scores_and_suggestions_keep_their_promises(
     assert labels.dtype == np.int32
     assert p.dtype == np.float32
     assert labels.shape == p.shape == (facts.n, 5)
-    assert (np.diff(p, axis=1) <= 0).all()
+    flagged = labels[:, 0] != facts.labels
+    assert (np.diff(p[~flagged], axis=1) <= 0).all()
+    rest = np.where(
+        labels[flagged] == facts.labels[flagged, None], 0.0, p[flagged]
+    )  # another label comes first
+    assert (rest[:, :1] >= rest).all()
+    threshold = float(findings.attrs["blend"]["flag_threshold"])
+    assert 1 / 3 <= threshold <= 0.5
+    assert np.array_equal(flagged, 1 - findings.blend > threshold)
     assert all(len(set(row)) == 5 for row in labels)
     inside = labels == facts.labels[:, None]
     np.testing.assert_allclose(p[inside], findings.blend[inside.any(axis=1)])

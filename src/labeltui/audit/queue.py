@@ -42,7 +42,7 @@ class QueueSpec:
     decided : bool, optional
         Whether the sample was reviewed.
     flagged : bool, optional
-        Whether the given label is not the blend's top class.
+        Whether another label is suggested first.
     order : str
         ``score`` (worst first), ``uncertainty`` (score nearest .5 first), ``drop`` (expected drop of the classes'
         overlap, largest first; needs the scores of the detector csg), ``random`` (by `seed`, the same relative
@@ -97,7 +97,7 @@ class Queues:
     Attributes
     ----------
     flagged : (N,) bool
-        Samples whose given label is not the blend's top class; never those without a label or not ok.
+        Samples for which another label is suggested first; never those without a label or not ok.
     """
 
     def __init__(self, store: Store, decision_log: DecisionLog) -> None:

@@ -379,12 +379,15 @@ class Audit:
         order : (m,) int64, optional
             The samples that are meant, in the order of `check_plan`; by default all.
         """
-        trust = float(self._store.attrs("scores/blend").get("trust", 1.0))
+        fitted = self._store.attrs("scores/blend")
+        anchors = float(fitted.get("anchor_error_rate", 1.0)) / max(
+            float(fitted.get("error_rate", 1.0)), 1e-9
+        )
         order = self.check_plan.order(np.arange(self.n)) if order is None else order
-        return self.check_plan.number_wrong(order, self.checked, self.looked, self._scores, trust)
+        return self.check_plan.number_wrong(order, self.checked, self.looked, self._scores, anchors)
 
     def flagged(self, i: int) -> bool:
-        """Whether the given label is not the blend's top class."""
+        """Whether the given label is wrong with more than the chance that makes a flag."""
         return bool(self._queues.flagged[i])
 
     @property

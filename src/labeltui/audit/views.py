@@ -91,7 +91,7 @@ class Summary:
     reviewed, relabelled : int
         Samples that have a decision; whose decision is another label.
     flagged, flags : int
-        Samples whose given label is not the blend's top class: all, and those without a decision.
+        Samples for which another label is suggested first: all, and those without a decision.
     generation : int
     pending : int
         Actions that are not on disk yet.

@@ -316,7 +316,8 @@ class Findings:
     blend : ndarray of float32, shape (N,)
         P(given label correct).
     suggest_label : ndarray of int32, shape (N, 5)
-        Most probable labels, best first; -1 fills up. A sample is flagged when the first is not its label.
+        Most probable labels, best first; -1 fills up. A sample is flagged when the first is not its label: where
+        that is wrong with more than the chance that makes a flag, the most probable other one comes first.
     suggest_p : ndarray of float32, shape (N, 5)
         Their probabilities.
     transition : ndarray of float64, shape (K, K)

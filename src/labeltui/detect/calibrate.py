@@ -177,3 +177,25 @@ def threshold_for(precision: float, chance: npt.NDArray[np.floating]) -> tuple[f
     if not count:
         return 2.0, 0, 0.0
     return float(best[count - 1]), count, float((1.0 - best[:count]).sum())
+
+
+def f1_threshold(chance: npt.NDArray[np.floating]) -> float:
+    """Return the threshold on calibrated probabilities above which the expected F1 is largest.
+
+    It is half of that F1, so never above one half (Lipton, Elkan and Narayanaswamy, ECML 2014, theorem 1).
+
+    Parameters
+    ----------
+    chance : ndarray, shape (n,)
+        P(positive).
+
+    Returns
+    -------
+    float
+        One half without samples.
+    """
+    best = np.sort(np.asarray(chance, dtype=np.float64))[::-1]
+    if not len(best):
+        return 0.5
+    hits = np.cumsum(best)
+    return float((hits / (np.arange(1, len(best) + 1) + hits[-1])).max())

@@ -8,16 +8,18 @@
        P(correct label t | image, given label y)  ~  q_t T_ty.
 
    Its value at t = y is the label score; its largest classes are the suggested labels.
-3. **Fit.** Both parts are learned from the labels as they are. T comes from each class's anchors
-   (`labeltui.noise.estimate.Anchors`), shrunk toward mistakes that strike every class alike, since anchors disagree by
-   the confusion of classes as well (`labeltui.noise.shrinkage`). The weights are those under which the given labels are
-   most probable once they have passed through T: ``sum_t q_t T_ty`` (as in forward correction, Patrini et al., CVPR
-   2017). No clean label is needed, because no detector has seen the label that it predicts.
+3. **Fit.** Both parts are learned from the labels as they are. The weights are those under which the given labels are
+   most probable once they have passed through a transition matrix, ``sum_t q_t T_ty`` (as in forward correction,
+   Patrini et al., CVPR 2017). No clean label is needed, because no detector has seen the label that it predicts. That
+   matrix takes all that the classes' anchors disagree (`labeltui.noise.estimate.Anchors`) for mistakes, evenly spread:
+   so the pool becomes as sure as it can, and follows no wrong label. Anchors disagree by the confusion of classes as
+   well, so the posterior takes the T whose level and structure labels that were held out confirm (`labeltui.noise.likelihood`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ from scipy.optimize import minimize, minimize_scalar
 from labeltui.detect.base import Attribute, Detector, DetectorInputs, Floats, Ints, Mask, label_probability
 from labeltui.noise._validation import Floats as Matrix
 from labeltui.noise.estimate import Anchors
+from labeltui.noise.likelihood import NoiseFit, fit_noise
 from labeltui.noise.shrinkage import Disagreements
 
 Weights = npt.NDArray[np.float64]
@@ -33,8 +36,10 @@ LogProbabilities = npt.NDArray[np.float32]
 
 _FLOOR = np.float32(1e-6)  # so that a detector that is certain does not overrule the others
 _MAX_VALUES = 12_000_000  # log-probabilities held while the weights are fitted: 48 MB
-_TRUSTS = (0.03, 0.06, 0.12, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
-_TRUST_ROWS = 20_000
+CLEAREST = 0.03
+"""Anchors are the clearest samples, whose labels are best: where labels confirm their rate, so much more are wrong."""
+_HALVES = 1905
+_LEVEL_ROWS, _LEVEL_VALUES = 2_000, 400_000  # samples and probabilities that the noise is fitted on
 
 
 class Ensemble:
@@ -57,11 +62,13 @@ class Ensemble:
     transition : ndarray of float64, shape (K, K)
         T of the given labels.
     train_transition : ndarray of float64, shape (K, K)
-        T of the labels that the detectors learned from; another one only where a person has changed some.
-    trust : float
-        How far T follows the anchors' counts (`fit_trust`).
+        For training on the labels that the detectors learned from: all that the anchors disagree, evenly spread.
+    level, structure : float
+        Of the mistakes, see `labeltui.noise.likelihood.NoiseFit`.
     error_rate : float
         Estimated fraction of wrong labels.
+    anchor_error_rate : float
+        The same if all that the anchors disagree were mistakes.
     """
 
     def __init__(
@@ -72,8 +79,8 @@ class Ensemble:
         self.weights: Weights = np.zeros(0)
         self.transition: Matrix = np.eye(inputs.n_classes)
         self.train_transition = self.transition
-        self.trust = 0.0
-        self.error_rate = 0.0
+        self.level = self.structure = 0.0
+        self.error_rate = self.anchor_error_rate = 0.0
         if self.detectors:
             self._fit(len(detectors))
 
@@ -98,7 +105,10 @@ class Ensemble:
         """Return what was fitted, for the record."""
         return {
             "method": "weighted geometric mean of class probabilities, then the noise posterior",
-            "trust": self.trust,
+            "noise_level": self.level,
+            "noise_structure": self.structure,
+            "error_rate": self.error_rate,
+            "anchor_error_rate": self.anchor_error_rate,
             **{f"weight_{d.name}": float(w) for d, w in zip(self.detectors, self.weights, strict=True)},
         }
 
@@ -117,40 +127,71 @@ class Ensemble:
         scorable = np.where(inputs.scorable, inputs.given_labels, -1).astype(np.int32)
 
         starts = [fit_weights(logs, inputs.labels[rows])]
-        both_kinds = 0 < n_plain < m
-        if both_kinds:
+        if 0 < n_plain < m:
             # Where two classes are given for each other almost as often as for themselves, detectors of the given
             # label lead the weights astray; a second start leaves them out.
             starts.append(np.where(np.arange(m) >= n_plain, 1.0 / (m - n_plain), 0.0))
         fits = []
-        for weights, found in zip(starts, self._disagreements(starts, scorable), strict=True):
-            transition = found.transition()
+        for weights, halves in zip(starts, self._anchor_counts(starts, scorable), strict=True):
+            found = Disagreements(halves)
+            transition = found.transition(found.rate)
             sharpened = weights * fit_sharpness(geometric_pool(logs, weights), labels, transition)
             weights = fit_weights(logs, labels, transition, sharpened)
-            fits.append((round(nll(logs, weights, labels, transition), 5), weights, found))
-        _, self.weights, found = min(fits, key=lambda fit: fit[0])
-        if both_kinds:  # the better pool has the better anchors
-            (found,) = self._disagreements([self.weights], scorable)
-        self.trust = fit_trust(geometric_pool(logs, self.weights), labels, found)
-        self.transition = found.transition(self.trust)
-        self.weights = fit_weights(logs, labels, self.transition, self.weights)
-        self.train_transition = self.transition
+            fits.append((round(nll(logs, weights, labels, transition), 5), weights))
+        _, self.weights = min(fits, key=lambda fit: fit[0])
+        (halves,) = self._anchor_counts([self.weights], scorable)  # the better pool has the better anchors
+        found = Disagreements(halves)
+        even = found.transition(found.rate)
+        fit = self._fit_noise(logs, labels, rows, halves)
+        confirmed = min(1.0, fit.level / found.rate)
+        sure = found.transition(min(found.rate + CLEAREST * confirmed, 1.0), fit.structure)
+        self.weights = fit_weights(logs, labels, sure, self.weights)
+        fit = self._fit_noise(logs, labels, rows, halves)
+        self.transition, self.level, self.structure = fit.transition, fit.level, fit.structure
+        self.train_transition = even
         if inputs.given is not None:
             current = np.where(learnable, inputs.labels, -1).astype(np.int32)
-            (found,) = self._disagreements([self.weights], current)
-            self.train_transition = found.transition(self.trust)
+            (halves,) = self._anchor_counts([self.weights], current)
+            found = Disagreements(halves)
+            self.train_transition = found.transition(found.rate)
         if len(rows):
-            p = noise_posterior(geometric_pool(logs, self.weights), labels, self.transition)
-            self.error_rate = float((1.0 - label_probability(p, labels)).mean(dtype=np.float64))
+            pooled = geometric_pool(logs, self.weights)
+            self.error_rate, self.anchor_error_rate = (
+                float((1.0 - label_probability(noise_posterior(pooled, labels, t), labels)).mean())
+                for t in (self.transition, even)
+            )
 
-    def _disagreements(self, weights: list[Weights], labels: Ints) -> list[Disagreements]:
-        """Count the `labels` (-1 = none) of the anchors of each pool."""
-        anchors = [Anchors(labels, self.inputs.n_classes) for _ in weights]
+    @cached_property
+    def _half(self) -> npt.NDArray[np.int8]:
+        """Each sample's half, 0 or 1, the same for duplicates."""
+        inputs = self.inputs
+        groups = np.arange(inputs.n, dtype=np.int32) if inputs.groups is None else inputs.groups
+        rng = np.random.default_rng([inputs.seed, _HALVES])  # unlike what else is drawn by the same seed
+        return rng.integers(0, 2, int(groups.max(initial=0)) + 1).astype(np.int8)[groups]
+
+    def _fit_noise(
+        self,
+        logs: LogProbabilities,
+        labels: Ints,
+        rows: npt.NDArray[np.int64],
+        counts: Sequence[Matrix],
+    ) -> NoiseFit:
+        wanted = max(_LEVEL_ROWS, _LEVEL_VALUES // self.inputs.n_classes)
+        step = max(1, -(-len(rows) // wanted))
+        pooled = geometric_pool(logs[:, ::step], self.weights)
+        return fit_noise(pooled, labels[::step], self._half[rows[::step]], counts)
+
+    def _anchor_counts(self, weights: list[Weights], labels: Ints) -> list[list[Matrix]]:
+        """Count the `labels` (-1 = none) of the anchors of each pool, by half."""
+        halves = [np.where(self._half == side, labels, -1).astype(np.int32) for side in (0, 1)]
+        anchors = [[Anchors(half, self.inputs.n_classes) for half in halves] for _ in weights]
         for start, stop in self.inputs.blocks():
             logs = log_probabilities(self._probabilities(start, stop))
-            for each, exponents in zip(anchors, weights, strict=True):
-                each.add(start, geometric_pool(logs, exponents))
-        return [Disagreements(each.counts()) for each in anchors]
+            for both, exponents in zip(anchors, weights, strict=True):
+                pooled = geometric_pool(logs, exponents)
+                for each in both:
+                    each.add(start, pooled)
+        return [[each.counts() for each in both] for both in anchors]
 
 
 # ------------------------------------------------------------------------------ pool
@@ -280,37 +321,6 @@ def fit_sharpness(pooled: Floats, labels: Ints, transition: Matrix) -> float:
 
     best = minimize_scalar(loss, bounds=(0.5, 4.0), method="bounded", options={"xatol": 1e-3})
     return round(float(best.x), 3)
-
-
-def fit_trust(pooled: Floats, labels: Ints, found: Disagreements) -> float:
-    """Return the fraction of the anchors' disagreements that makes the labels most probable, as even mistakes.
-
-    Near 0 where the pool explains the labels by the confusion of classes alone, near 1 where it does not. The pool's
-    sharpness is refitted for each fraction.
-
-    Parameters
-    ----------
-    pooled : ndarray of float32, shape (n, K)
-    labels : ndarray of int32, shape (n,)
-        0..K-1.
-    found : Disagreements
-
-    Returns
-    -------
-    float
-        One of a few values in 0..1; 0 without data.
-    """
-    if not len(labels):
-        return 0.0
-    step = max(1, len(labels) // _TRUST_ROWS)
-    pooled, labels = pooled[::step], labels[::step]
-    logs = np.log(np.maximum(pooled, _FLOOR))[None]
-    losses = []
-    for trust in _TRUSTS:
-        transition = found.transition(scale=trust)
-        sharpness = fit_sharpness(pooled, labels, transition)
-        losses.append(round(nll(logs, np.array([sharpness]), labels, transition), 5))
-    return _TRUSTS[int(np.argmin(losses))]
 
 
 def nll(logs: LogProbabilities, weights: Weights, labels: Ints, transition: Matrix) -> float:

@@ -27,6 +27,8 @@ from labeltui.errors import Cancelled, InputError, UsageError
 from labeltui.parallel import Progress
 
 SUGGESTIONS = 5
+LEAST_CHANCE = 1 / 3
+"""P(given label wrong) of a flag, at least: of three that a person looks at, one is wrong."""
 _TRAINING_FRACTION = 0.9  # of the time, where detectors train
 
 
@@ -122,9 +124,24 @@ def run(
                 inputs, findings, start, stop, calibration.distribution(p, inputs.given_labels[start:stop])
             )
         report(done + (1.0 - done) * stop / n)
+    if ensemble.detectors:
+        findings.attrs["blend"]["flag_threshold"] = _flag(inputs, findings)
     findings.arrays.update({each.name: arrays for each in detectors if (arrays := each.arrays())})
     _mark(inputs, findings)
     return findings
+
+
+def _flag(inputs: DetectorInputs, findings: Findings) -> float:
+    """Put another label first where the given one is wrong with more than the chance that makes a flag."""
+    wrong = 1.0 - findings.blend[inputs.scorable].astype(np.float64)
+    threshold = max(LEAST_CHANCE, calibrate.f1_threshold(wrong))
+    first = findings.suggest_label[:, 0] == inputs.given_labels
+    rows = np.flatnonzero(inputs.scorable & first & (1.0 - findings.blend > threshold))
+    if findings.suggest_label.shape[1] > 1:
+        rows = rows[findings.suggest_label[rows, 1] >= 0]
+        for array in (findings.suggest_label, findings.suggest_p):
+            array[rows, :2] = array[rows, 1::-1]
+    return threshold
 
 
 def _report_part(report: Progress, number: int, count: int, fraction: float) -> None:

@@ -11,9 +11,9 @@ decision              keep, relabel, exclude, ambiguous, unsure, skip, auto, or 
 exclude               True for samples reviewed as belonging to no class
 second_label          class id: the other possible label of an ambiguous sample
 note                  free text
-is_label_issue        True where the given label is not the blend's top class; empty = nothing is known
+is_label_issue        True where the sample is flagged: its given label is probably wrong; empty = nothing is known
 label_score           P(given label right), low = bad; empty = nothing is known
-predicted_label       class id: the blend's top class; empty = nothing is known
+predicted_label       class id: the given label, the most probable other one where flagged; empty = nothing is known
 reviewer, decided_at  who decided, and when (ISO 8601, UTC); ``auto`` for automatic corrections
 ====================  ========================================================================================
 

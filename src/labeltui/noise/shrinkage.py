@@ -11,15 +11,16 @@ facts tell them apart, none of which needs a clean label:
     by confusion alone, and how many are more than that, is estimated from all pairs (two groups, empirical Bayes;
     Efron, Large-Scale Inference, 2010, chapter 2).
 *Fit.*
-    Mistakes that strike every class alike make the given labels more probable under ``sum_t q_t T_ty``; confusion does
-    not, since q already holds it. The fraction of the anchors' disagreements that the labels' likelihood wants
-    (`labeltui.detect.ensemble.fit_trust`) is the trust in everything else that the anchors show.
+    Mistakes make the given labels more probable under ``sum_t q_t T_ty``; confusion does not, since q already holds
+    it. The likelihood of labels decides how many mistakes there are besides the directed ones, and how far they follow
+    the anchors' counts (`labeltui.noise.likelihood`).
 *Counts.*
-    A pair of classes is drawn toward the mean pair with the weight of `PSEUDO_COUNTS` anchors, and departs from it as
-    far as counts and trust allow.
+    A pair of classes is drawn toward the mean pair with the weight of `PSEUDO_COUNTS` anchors.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,6 @@ from scipy.special import betaln
 from labeltui.noise._validation import Floats
 
 PSEUDO_COUNTS = 0.5  # as Jeffreys' prior of a proportion
-CLEAREST = 0.03
-"""Anchors are the clearest samples, whose labels are best: so much of all labels is wrong beyond their rate."""
 _LEAST_CONCENTRATION, _MOST_CONCENTRATION = 3.0, 300.0  # of the lopsidedness that confusion alone may have
 _MOST_WRONG = 0.95  # of a class
 
@@ -39,48 +38,57 @@ class Disagreements:
 
     Parameters
     ----------
-    counts : ndarray of float64, shape (K, K)
-        counts[t, y]: anchors of class t that are labelled y.
+    parts : sequence of ndarray of float64, shape (K, K)
+        ``part[t, y]``: anchors of class t that are labelled y, of one part of the samples or of several. What is true
+        of the data shows in each part.
 
     Attributes
     ----------
-    rate : float
-        Fraction of the anchors whose label is another one, without the directed mistakes.
     directed : ndarray of float64, shape (K, K)
         P(given y | correct t) of mistakes that go one way; zeros on the diagonal.
+    rate : float
+        Fraction of the anchors whose label is another one, without the directed mistakes; a tenth without anchors.
     """
 
-    def __init__(self, counts: Floats) -> None:
+    def __init__(self, parts: Sequence[Floats]) -> None:
+        counts = np.sum(parts, axis=0)
+        k = len(counts)
         self._size = np.maximum(counts.sum(axis=1), 1.0)
-        self._off = counts * (1.0 - np.eye(len(counts)))
-        total = max(float(counts.sum()), 1.0)
-        excess = directed_probability(self._off) * np.maximum(self._off - self._off.T, 0.0)
+        off = counts * (1.0 - np.eye(k))
+        likely = np.min([directed_probability(part * (1.0 - np.eye(k))) for part in parts], axis=0)
+        excess = likely * np.maximum(off - off.T, 0.0)
         self.directed: Floats = excess / self._size[:, None]
-        self._rest = self._off - excess
-        self.rate = (float(self._rest.sum()) + 0.5) / (total + 1.0)
+        self._rest = off - excess
+        self.rate = (float(self._rest.sum()) + 1.0) / (float(counts.sum()) + 10.0)
 
-    def transition(self, trust: float = 0.0, scale: float = 1.0) -> Floats:
+    def transition(self, level: float, structure: float = 0.0, directions: float = 1.0) -> Floats:
         """Return T_ty = P(given y | correct t).
 
         Parameters
         ----------
-        trust : float
-            0 = mistakes that are not directed strike every class alike, 1 = as the counts say.
-        scale : float
-            Fraction of `rate` that is taken for mistakes.
+        level : float
+            Fraction of labels that are wrong by mistakes that are not directed, 0..1.
+        structure : float
+            0 = these strike every class alike, 1 = they are spread as the counts are.
+        directions : float
+            Fraction of the directed mistakes that is believed.
 
         Returns
         -------
         ndarray of float64, shape (K, K)
             Rows sum to 1.
         """
-        k = len(self._off)
+        k = len(self._rest)
         if k < 2:
             return np.eye(k)
-        expected = self.rate * self._size[:, None] / (k - 1)
-        rate = self.rate * scale + CLEAREST * trust
-        ratio = ((self._rest + PSEUDO_COUNTS) / (expected + PSEUDO_COUNTS)) ** trust
-        off = rate / (k - 1) * ratio * (1.0 - np.eye(k)) + self.directed
+        even = (1.0 - np.eye(k)) / (k - 1)
+        mean = float(self._rest.sum() / self._size.sum())
+        expected = mean * self._size[:, None] * even
+        spread = even * ((self._rest + PSEUDO_COUNTS) / (expected + PSEUDO_COUNTS)) ** structure
+        off = (
+            spread * (level * self._size.sum() / float(self._size @ spread.sum(axis=1)))
+            + directions * self.directed
+        )
         wrong = off.sum(axis=1, keepdims=True)
         off *= np.minimum(1.0, _MOST_WRONG / np.maximum(wrong, 1e-12))
         return np.asarray(off + np.diag(1.0 - off.sum(axis=1)))

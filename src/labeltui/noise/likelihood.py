@@ -1,0 +1,129 @@
+"""How many labels are wrong, and how far mistakes follow the anchors: by the likelihood of labels that were held out.
+
+A matrix copied from the anchors explains the anchors' own labels best, whatever they show. So the samples are split in
+two: the anchors of one half propose transition matrices (`labeltui.noise.shrinkage`), over a grid of levels and
+structures, with directed mistakes and without. The labels of the other half say how probable they are,
+``prod_i sum_t q_t T_ty`` (as in forward correction, Patrini et al., CVPR 2017), with the pool's sharpness fitted anew
+for each. A pool that knows which classes look alike explains their confusion by itself, and a level above that of the
+mistakes makes the many right labels improbable.
+
+The matrix returned is the mean over the grid by posterior probability (Bayesian model averaging; Hoeting et al.,
+Statistical Science 1999): on large data that is one of them, on a hundred samples many, so that a few labels more or
+less do not turn the result over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from labeltui.noise._validation import Floats, Labels
+from labeltui.noise.shrinkage import Disagreements
+
+LEVELS = tuple(float(odds / (1 + odds)) for odds in np.geomspace(0.0005, 10.0, 18).round(5))
+STRUCTURES = (0.0, 1 / 3, 2 / 3, 1.0)
+DIRECTIONS = (0.0, 1.0)
+COST = 0.0005
+"""Nats per sample and class that it costs to follow the anchors' structure, or directions, wholly. Pool and anchors
+err alike between classes that look alike, on many samples as on few: so much likelihood is no proof of mistakes. On
+text, whose errors were drawn evenly, .0001 was too little."""
+DOUBT = 3.0
+"""Nats that each factor e costs by which the odds of the level depart from those of an anchor's having another label.
+They decide where the labels do not: on few, or where most are wrong."""
+SHARPNESS = tuple(float(power) for power in np.geomspace(0.5, 8.0, 12).round(4))
+_LEAST = np.float32(1e-12)
+_MOST_OF_CHANCE = 0.95  # beyond (K - 1) / K wrong, another label would be the usual one
+
+
+@dataclass(frozen=True)
+class NoiseFit:
+    """Which mistakes the labels show.
+
+    Attributes
+    ----------
+    transition : ndarray of float64, shape (K, K)
+        T_ty = P(given y | correct t).
+    level : float
+        Fraction of labels that are wrong by undirected mistakes, posterior mean.
+    structure : float
+        0 = these strike every class alike, 1 = as the anchors' counts say; posterior mean.
+    """
+
+    transition: Floats
+    level: float
+    structure: float
+
+
+def fit_noise(
+    pooled: npt.NDArray[np.float32],
+    labels: Labels,
+    half: npt.NDArray[np.int8],
+    counts: Sequence[Floats],
+) -> NoiseFit:
+    """Fit level and structure of the mistakes.
+
+    Parameters
+    ----------
+    pooled : ndarray of float32, shape (n, K)
+        The pool's distributions q, formed without the samples' own labels.
+    labels : ndarray of int32, shape (n,)
+        0..K-1.
+    half : ndarray of int8, shape (n,)
+        0 or 1.
+    counts : sequence of two ndarray, shape (K, K)
+        Labels among the anchors of each class, by half (`labeltui.noise.estimate.Anchors`).
+
+    Returns
+    -------
+    NoiseFit
+        Without samples, that of the prior.
+    """
+    k = len(counts[0])
+    levels = np.array([level for level in LEVELS if level < _MOST_OF_CHANCE * (1 - 1 / max(k, 2))])
+    grid = list(product(DIRECTIONS, STRUCTURES, levels))
+    losses = np.zeros((len(SHARPNESS), len(grid)))
+    logs = np.log(np.maximum(pooled, np.float32(1e-6)))
+    for side, own in enumerate(counts):
+        rows = np.flatnonzero(half != side)
+        if not len(rows):
+            continue
+        found = Disagreements([own])
+        columns = [_transition(found, point).T.astype(np.float32) for point in grid]
+        y = labels[rows]
+        for at, sharpness in enumerate(SHARPNESS):
+            q = _power(logs[rows], sharpness)
+            for place, column in enumerate(columns):
+                p = np.einsum("ij,ij->i", q, column[y])
+                losses[at, place] -= float(np.log(np.maximum(p, _LEAST)).sum(dtype=np.float64))
+    found = Disagreements(counts)
+    directions, structure, level = np.array(grid).T
+    loss = losses.min(axis=0) + COST * k * len(labels) * (structure + directions)
+    loss += DOUBT * np.abs(_log_odds(level) - _log_odds(found.rate))
+    weight = np.exp(loss.min() - loss)
+    weight = np.round(weight / weight.sum(), 6)  # a machine's last bits decide nothing
+    weight /= weight.sum()
+    transition = np.zeros((k, k))
+    for place in np.flatnonzero(weight).tolist():
+        transition += weight[place] * _transition(found, grid[place])
+    return NoiseFit(transition, float((weight * level).sum()), float((weight * structure).sum()))
+
+
+def _transition(found: Disagreements, point: tuple[float, float, float]) -> Floats:
+    directions, structure, level = point
+    return found.transition(level, structure, directions)
+
+
+def _log_odds(p: npt.ArrayLike) -> Floats:
+    return np.asarray(np.log(p) - np.log1p(-np.asarray(p, dtype=np.float64)))
+
+
+def _power(logs: npt.NDArray[np.float32], exponent: float) -> npt.NDArray[np.float32]:
+    z = logs * np.float32(exponent)
+    z -= z.max(axis=1, keepdims=True)
+    np.exp(z, out=z)
+    z /= z.sum(axis=1, keepdims=True)
+    return z
