@@ -13,7 +13,8 @@
    Patrini et al., CVPR 2017). No clean label is needed, because no detector has seen the label that it predicts. That
    matrix takes all that the classes' anchors disagree (`labeltui.noise.estimate.Anchors`) for mistakes, evenly spread:
    so the pool becomes as sure as it can, and follows no wrong label. Anchors disagree by the confusion of classes as
-   well, so the posterior takes the T whose level and structure labels that were held out confirm (`labeltui.noise.likelihood`).
+   well, so the posterior takes the T whose level and structure labels that were held out confirm
+   (`labeltui.noise.likelihood`).
 """
 
 from __future__ import annotations
