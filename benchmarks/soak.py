@@ -181,7 +181,7 @@ def main() -> None:
     full = not given.quick
     if report.wanted("keys"):
         n, classes = LARGE if full else (5_000, 10)
-        audit = make_audit(CACHE / "soak", n, classes)
+        audit = make_audit(CACHE / "soak", n, classes, WARM_UP + KEYS)
         found = keys(audit, given.keys or (KEYS if full else 200), WARM_UP if full else 100)
         print(json.dumps(found))
         for what, first, last in (

@@ -95,7 +95,7 @@ Bare().run()
 """A program that does nothing but import what ours needs and paint a line: what no start can be faster than."""
 
 
-def make_audit(directory: Path, n: int, classes: int) -> Path:
+def make_audit(directory: Path, n: int, classes: int, shown: int = 5_000) -> Path:
     """Write an audit of made-up samples: uniform classes, a tenth flagged, images of smooth noise where one looks."""
     audit = directory / f"{n}x{classes}.audit"
     # A copied cache names images that are not there: then the program shows a message instead, and that is cheap.
@@ -124,7 +124,7 @@ def make_audit(directory: Path, n: int, classes: int) -> Path:
     labels = (top[:, None] + np.arange(5)[None, :] * 3) % classes
     score = np.where(flagged, rng.random(n) * 0.5, 0.5 + rng.random(n) * 0.5).astype(np.float32)
     worst = np.flatnonzero(flagged)
-    hashes = _images(directory, n, worst[np.argsort(score[worst], kind="stable")][:5000], rng)
+    hashes = _images(directory, n, worst[np.argsort(score[worst], kind="stable")][:shown], rng)
     ids = [b"class%04d/%07d.png" % (label, i) for i, label in enumerate(given.tolist())]
     names = [b"class%04d" % label for label in range(classes)]
     arrays: dict[str, Any] = {
