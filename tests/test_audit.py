@@ -755,16 +755,16 @@ def test_relabels_since_the_newest_run(path: Path) -> None:
         new = [(int(a.given[i]) + 1) % a.K for i in q]
         a.decide([q[3]], "keep")
         a.decide(q[:3], "relabel", label=new[:3])
-        assert a.relabels_since_run == 3
+        assert a.relabels_after(a.newest_run_seq()) == 3
         add_run(a, "20261120T140000Z-aaaa", np.zeros(a.n), a.given, seq=a.journal_seq)
-        assert a.relabels_since_run == 0
+        assert a.relabels_after(a.newest_run_seq()) == 0
         a.decide([q[4]], "relabel", label=new[4])
         a.decide(
             [q[0]], "relabel", label=(new[0] + 1) % a.K if (new[0] + 1) % a.K != a.given[q[0]] else new[0]
         )
-        assert a.relabels_since_run == 2
+        assert a.relabels_after(a.newest_run_seq()) == 2
         a.undo()
-        assert a.relabels_since_run == 1
+        assert a.relabels_after(a.newest_run_seq()) == 1
 
 
 def test_training_labels(audit: Audit) -> None:

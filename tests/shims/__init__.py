@@ -37,6 +37,10 @@ class Faults:
         """Let call number `at` (-1: all) of some kinds fail on files whose path contains `path`."""
         self._library.faults_arm(kinds, os.fsencode(path), at, error)
 
+    def delay(self, path: str, milliseconds: int) -> None:
+        """Let opening and looking up files whose path contains `path` take longer."""
+        self._library.faults_delay(os.fsencode(path), milliseconds)
+
     def disarm(self) -> int:
         """Let all calls through; returns how many were counted."""
         counted = int(self._library.faults_count())

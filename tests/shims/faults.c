@@ -3,12 +3,14 @@
    faults_arm(kind, path, at, error)   the calls of a kind on files whose path contains `path` are counted from 1;
                                        call number `at` fails with `error` (0: never), and with at = -1 all of them
    faults_count()                      how many were counted since
+   faults_delay(path, ms)              opening and looking up files whose path contains `path` takes that much longer
    faults_trace(path, log)             calls that change files whose path contains `path` are written into `log`
 
    Kinds: 1 open, 2 write and pwrite, 4 fsync and fdatasync, 8 rename, 16 unlink, 32 ftruncate, 64 a write of which
    half arrives before it fails. A record of the log: kind (1 byte), descriptor's path and second path (length as
    4 bytes, text), offset and length (8 bytes each), data. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,13 +20,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 enum { OPEN = 1, WRITE = 2, SYNC = 4, RENAME = 8, UNLINK = 16, TRUNCATE = 32, TORN = 64 };
 
 static int kinds, at, failure, counted, log_fd = -1;
-static char part[512], traced[512];
+static char part[512], traced[512], delayed[512];
+static int delay; /* milliseconds */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define REAL(type, name, ...) \
@@ -34,6 +38,15 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 void faults_arm(int new_kinds, const char *path, int number, int error) {
     kinds = new_kinds, at = number, failure = error, counted = 0;
     snprintf(part, sizeof part, "%s", path);
+}
+
+void faults_delay(const char *path, int milliseconds) {
+    snprintf(delayed, sizeof delayed, "%s", path);
+    delay = milliseconds;
+}
+
+static void linger(const char *path) {
+    if (delay && path && strstr(path, delayed)) usleep(delay * 1000);
 }
 
 int faults_count(void) { return counted; }
@@ -96,6 +109,7 @@ static int opened(const char *path, int flags, int fd) {
         int mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, int) : 0; \
         va_end(more); \
         REAL(int, #name, const char *, int, ...); \
+        linger(path); \
         return struck(OPEN, path) ? -1 : opened(path, flags, real(path, flags, mode)); \
     }
 OPENING(open)
@@ -107,10 +121,26 @@ OPENING(open64)
         int mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, int) : 0; \
         va_end(more); \
         REAL(int, #name, int, const char *, int, ...); \
+        linger(path); \
         return struck(OPEN, path) ? -1 : opened(path, flags, real(directory, path, flags, mode)); \
     }
 OPENING_AT(openat)
 OPENING_AT(openat64)
+
+DIR *opendir(const char *path) {
+    REAL(DIR *, "opendir", const char *);
+    linger(path);
+    return real(path);
+}
+
+#define LOOKING_UP(name) \
+    int name(const char *path, struct stat *found) { \
+        REAL(int, #name, const char *, struct stat *); \
+        linger(path); \
+        return real(path, found); \
+    }
+LOOKING_UP(stat)
+LOOKING_UP(lstat)
 
 ssize_t write(int fd, const void *data, size_t size) {
     char full[4096];

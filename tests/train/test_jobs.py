@@ -81,7 +81,7 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
             )  # it looks when the others have looked
             first_steps = opened.attrs("scores/cleannet")["steps"]
             cosine = opened.array("detectors/cleannet/cosine")
-        assert audit.relabels_since_run == 0
+        assert audit.relabels_after(audit.newest_run_seq()) == 0
         # The scores of the run speak of the given labels still, and of the relabelled samples too.
         assert all(audit.flagged(int(sample)) for sample in wrong[:10])
         assert np.mean([audit.score(int(sample)) for sample in wrong]) < 0.3

@@ -145,8 +145,11 @@ class Program:
 
 
 @contextmanager
-def review(fresh: Path, place: Path, slow: bool, ahead: str = "") -> Iterator[Program]:
-    """Run the review on a copy of the audit `fresh`, in a directory of its own; `ahead` is typed while it starts."""
+def review(fresh: Path, place: Path, slow: bool, ahead: str = "", **more: str) -> Iterator[Program]:
+    """Run the review on a copy of the audit `fresh`, in a directory of its own; `ahead` is typed while it starts.
+
+    `more` goes into its environment.
+    """
     path = place / "small.audit"
     shutil.copytree(fresh, path)
     terminal = Terminal(answer=PLAIN)
@@ -154,7 +157,7 @@ def review(fresh: Path, place: Path, slow: bool, ahead: str = "") -> Iterator[Pr
     os.makedirs(env["XDG_STATE_HOME"] + "/labeltui/audits")  # not the first start: no greeting
     try:
         script = PROGRAM.format(path=str(path), mark=MARK, slow=slow)
-        with child(script, terminal, place, **env) as process:
+        with child(script, terminal, place, **env, **more) as process:
             program = Program(terminal, process, slow)
             terminal.answered(1)
             terminal.type(ahead)

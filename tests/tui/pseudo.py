@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -55,6 +56,11 @@ class Terminal:
 
     def type(self, keys: str) -> None:
         os.write(self.master, keys.encode())
+
+    def resize(self, columns: int, rows: int, pid: int) -> None:
+        """Change the size, and tell the program in the foreground as the kernel would."""
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        os.kill(pid, signal.SIGWINCH)
 
     def answered(self, questions: int, seconds: float = 20.0) -> bool:
         """got Wait until so many questions and every answer went out whole: a key would break into it."""

@@ -167,7 +167,7 @@ async def test_training_starts_by_itself_and_ends_in_new_scores(tmp_path: Path) 
         await desk.until(lambda: desk.audit.generation == 1, 90)
         await desk.until(lambda: "the queue is re-ranked" in desk.status)
         assert desk.sample == sample
-        assert desk.audit.relabels_since_run == 1
+        assert desk.audit.relabels_after(desk.audit.newest_run_seq()) == 1
         assert len(list_jobs(path)) == 1
 
 
@@ -305,7 +305,7 @@ async def test_training_asked_for_before_its_program_is_loaded_starts_then(tmp_p
             assert "is running" in desk.status
             loaded.set()
             await desk.until(lambda: "no-program-of-this-name" in desk.text)  # it was started, once
-            await desk.until(lambda: not app.training)
+            await desk.until(lambda: not app.training.active)
 
 
 def test_reviewing_never_loads_torch(tmp_path: Path) -> None:

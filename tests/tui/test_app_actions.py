@@ -564,6 +564,7 @@ async def goes_on_with_a_lost_run_and_cancels_it(desk: Desk) -> None:
     os.utime(job.directory / "heartbeat.json", (0, 0))
     await desk.until(lambda: "? lost" in desk.text)
     assert "its process ended unexpectedly" in desk.text
+    await desk.until(lambda: desk.status.startswith("run 1 lost"))
     await desk.do("cancel-run")
     assert desk.status == "this run is lost already"
     await desk.do("resume-run")
@@ -707,10 +708,10 @@ async def changes_colours(desk: Desk) -> None:
 
 @trial("redraw")
 async def paints_everything_anew(desk: Desk) -> None:
-    desk.app.wire.forget(120, 40)
-    desk.app.wire.squeeze("\x1b[1;1Hx")
+    desk.app.differ.forget(120, 40)
+    desk.app.differ.difference("\x1b[1;1Hx")
     await desk.do("redraw")
-    assert desk.app.wire.squeeze("\x1b[1;1Hx") == "\x1b[1;1Hx"
+    assert desk.app.differ.difference("\x1b[1;1Hx") == "\x1b[1;1Hx"
 
 
 @trial("quit")

@@ -10,7 +10,7 @@ import pytest
 from textual._compositor import ChopsUpdate, Compositor, LayoutUpdate
 from textual.strip import Strip
 
-from labeltui.tui.compositor import Sparing
+from labeltui.frames.compositor import LineCompositor
 from labeltui.tui.widgets.paint import Lines
 from tests.factories import make_audit
 from tests.tui.desk import at_desk
@@ -40,15 +40,15 @@ def lines(update: LayoutUpdate) -> list[list[tuple[str, object]]]:
 
 
 async def test_frames_are_textuals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, whole = Sparing.render_partial_update, Sparing.render_full_update
+    own, whole = LineCompositor.render_partial_update, LineCompositor.render_full_update
     frames: list[object] = []
 
-    def full(self: Sparing, simplify: bool = False) -> LayoutUpdate:
+    def full(self: LineCompositor, simplify: bool = False) -> LayoutUpdate:
         update = whole(self, simplify)
         assert lines(update) == lines(Compositor.render_full_update(self, simplify))
         return update
 
-    def both(self: Sparing) -> ChopsUpdate | None:
+    def both(self: LineCompositor) -> ChopsUpdate | None:
         regions = self._dirty_regions.copy()
         update = own(self)
         self._dirty_regions = regions
@@ -57,8 +57,8 @@ async def test_frames_are_textuals(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         frames.append(update)
         return update
 
-    monkeypatch.setattr(Sparing, "render_partial_update", both)
-    monkeypatch.setattr(Sparing, "render_full_update", full)
+    monkeypatch.setattr(LineCompositor, "render_partial_update", both)
+    monkeypatch.setattr(LineCompositor, "render_full_update", full)
     dice = random.Random(5)
     async with at_desk(make_audit(tmp_path, n=120), size=(110, 34)) as desk:
         for _ in range(60):

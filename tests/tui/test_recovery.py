@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -22,11 +24,13 @@ from textual.geometry import Size
 
 from labeltui.audit import Audit
 from labeltui.errors import AuditError
+from labeltui.frames.differ import DifferedUpdate, FrameDiffer
 from labeltui.train.jobs import JobManager
-from labeltui.tui.wire import Squeezed, Wire
+from tests import shims
 from tests.factories import make_audit
 from tests.tui.desk import at_desk
 from tests.tui.pseudo import KITTY, PLAIN, XTERM, Terminal, child, line
+from tests.tui.terminal import Screen
 
 PROGRAM = """
     from pathlib import Path
@@ -42,6 +46,9 @@ PROGRAM = """
         attach(app, caps, None)
         app.run()
 """
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def wait(holds: Callable[[], object], seconds: float = 20.0) -> None:
@@ -95,6 +102,63 @@ def test_redraw_and_resume_show_everything_again(answer: str, tmp_path: Path) ->
         terminal.close()
 
 
+RESIZES = 500
+LARGEST = 200, 60
+STORM = PROGRAM.replace(
+    "    with Audit",
+    """
+    from labeltui.frames.differ import FrameDiffer
+    difference = FrameDiffer.difference
+
+    def report(self, frame):  # what goes wrong here is mended by sending the whole frame
+        try:
+            return difference(self, frame)
+        except Exception as error:
+            print(json.dumps(repr(error)), file=OUT)
+            raise
+
+    FrameDiffer.difference = report
+    with Audit""",
+    1,
+)
+
+
+def corner(terminal: Terminal) -> tuple[list[str], int]:
+    """Return what `seen` would, of the part that 80x24 cells take."""
+    screen = terminal.screen
+    return [screen.row(y)[:80] for y in range(24)], int(screen.has_pixels()[:24, :80].sum())
+
+
+@pytest.mark.timeout(400)  # seconds, on a machine of its own
+@pytest.mark.parametrize("answer", [PLAIN, XTERM, KITTY], ids=["blocks", "sixel", "kitty"])
+def test_any_number_of_resizes_at_any_speed_is_survived(answer: str, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    path = make_audit(tmp_path, n=60)
+    terminal = Terminal(answer=answer)
+    try:
+        with child(STORM.format(path=str(path)), terminal, tmp_path) as process:
+            line(process)
+            wait(lambda: "QUEUE" in "\n".join(seen(terminal)[0]))
+            before = settled(terminal)
+            # Large enough for every size: frames that are on their way at a change of size do not run out of it.
+            images, placements = terminal.screen.images, terminal.screen.placements
+            terminal.screen = Screen(*LARGEST, images=images, placements=placements)
+            for number in range(RESIZES):
+                terminal.resize(rng.randrange(10, LARGEST[0]), rng.randrange(4, LARGEST[1]), process.pid)
+                if number % 10 == 0:
+                    terminal.type(rng.choice("jk"))
+                time.sleep(rng.choice((0, 0.001, 0.01)))
+            terminal.resize(80, 24, process.pid)
+            settled(terminal)
+            terminal.type("k" * RESIZES + "\x0c")
+            wait(lambda: corner(terminal) == before, 60)
+            terminal.type("q")
+            assert process.wait(60) == 0
+            assert process.lines.read() == "", "a frame could not be compared"
+    finally:
+        terminal.close()
+
+
 class Frame(CompositorUpdate):
     def __init__(self, text: str) -> None:
         self.text = text
@@ -104,20 +168,20 @@ class Frame(CompositorUpdate):
 
 
 def test_a_frame_for_a_wider_terminal_is_no_error() -> None:
-    wire = Wire()
-    wire.forget(10, 2)
+    differ = FrameDiffer()
+    differ.forget(10, 2)
     mark = "\x1b^4\x1b\\▀▀▀▀\x1b^\x1b\\"
-    assert wire.squeeze(f"\x1b[1;31H{mark}") is not None
-    assert "▀" not in wire.squeeze(f"\x1b[1;31H{mark}")
+    assert differ.difference(f"\x1b[1;31H{mark}") is not None
+    assert "▀" not in differ.difference(f"\x1b[1;31H{mark}")
 
 
 def test_a_frame_that_cannot_be_compared_goes_out_as_it_is() -> None:
-    wire = Wire()
-    wire.forget(10, 2)
-    wire._styles.clear()  # whatever the reason is
-    sent = Squeezed(wire, Frame("\x1b[1;1Habc\x1b^2\x1b\\▀▀\x1b^\x1b\\")).render_segments(Console())
+    differ = FrameDiffer()
+    differ.forget(10, 2)
+    differ._styles.clear()  # whatever the reason is
+    sent = DifferedUpdate(differ, Frame("\x1b[1;1Habc\x1b^2\x1b\\▀▀\x1b^\x1b\\")).render_segments(Console())
     assert sent == "\x1b[1;1Habc▀▀"
-    assert "abc" in Squeezed(wire, Frame("\x1b[1;1Habc")).render_segments(Console())
+    assert "abc" in DifferedUpdate(differ, Frame("\x1b[1;1Habc")).render_segments(Console())
 
 
 async def test_training_that_cannot_start_ends_nothing(tmp_path: Path) -> None:
@@ -150,10 +214,10 @@ async def test_training_waits_until_a_bulk_decision_can_be_undone(tmp_path: Path
         await desk.press("v", "v", "v", "v", "b")
         await desk.press("enter")
         assert desk.audit.summary().relabelled == 4
-        assert not desk.app.training
+        assert not desk.app.training.active
         await desk.do("undo")
         assert desk.audit.summary().relabelled == 0
-        assert not desk.app.training
+        assert not desk.app.training.active
         await desk.do("redo", "suggestion-1")
         await desk.until(lambda: "started after" in desk.status, 60)
 
@@ -216,6 +280,82 @@ def audit_id(path: Path, sample: int) -> bytes:
         return audit.sample_id(sample)
 
 
+TRAINS = PROGRAM.replace("train_after=0", "later=lambda: JobManager(audit), train_after=3").replace(
+    "    with Audit",
+    """
+    from labeltui.train.jobs import JobManager
+    from tests.shims import Faults
+    Faults().delay("/runs", {delay})
+    with Audit""",
+)
+SLOW = 6.0
+"""Seconds that each look at the runs takes, in the test of a file system that hardly answers."""
+
+
+def test_decisions_do_not_wait_for_a_slow_directory_of_runs(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    try:
+        shim = shims.build(tmp_path_factory.mktemp("shim"))
+    except OSError:
+        pytest.skip("needs a C compiler")
+    path = make_audit(tmp_path, n=240)
+    (path / "runs" / "20260101T000000Z-abcd").mkdir(parents=True)
+    terminal = Terminal(answer=PLAIN)
+    environment = {"LD_PRELOAD": str(shim), "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    try:
+        script = TRAINS.format(path=str(path), delay=round(SLOW * 1000))
+        with child(script, terminal, tmp_path, **environment) as process:
+            line(process)
+            wait(lambda: "QUEUE" in "\n".join(seen(terminal)[0]))
+            for number in range(1, 7):  # a run is started behind the third
+                terminal.type("1")
+                wait(lambda n=number: f"reviewed {n} " in " ".join(seen(terminal)[0]), SLOW - 1)
+            terminal.type("?")  # screens open meanwhile, too
+            wait(lambda: "Help" in "\n".join(seen(terminal)[0]), SLOW - 1)
+    finally:
+        terminal.close()
+    with Audit.open(path, read_only=True) as audit:
+        assert audit.summary().relabelled == 6
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "none", place], capture_output=True
+    )
+    if not made or made.returncode:
+        pytest.skip("only an administrator can mount a file system")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+async def test_a_full_disk_ends_nothing_and_what_was_decided_meanwhile_is_saved_later(
+    small_disk: Path,
+) -> None:
+    path = make_audit(small_disk, n=240)
+    filling = small_disk / "filling"
+    async with at_desk(path, size=(120, 40), trains=True, train_after=20) as desk:
+        await desk.do("suggestion-1")
+        await desk.until(lambda: not desk.audit.pending)
+        with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"0" * 4096)
+        for _ in range(22):  # training starts by itself behind the twentieth
+            await desk.do("suggestion-1")
+        await desk.until(lambda: desk.audit.failed is not None)
+        await desk.until(lambda: "NOT SAVED" in desk.text)
+        assert desk.app.is_running
+        filling.unlink()
+        await desk.until(lambda: not desk.audit.pending, 60)
+        assert "NOT SAVED" not in desk.text
+    with Audit.open(path, read_only=True) as audit:
+        assert audit.summary().relabelled == 23
+
+
 @pytest.mark.parametrize("size", [(59, 24), (80, 14)])
 async def test_nothing_is_decided_on_a_screen_that_is_too_small(
     tmp_path: Path, size: tuple[int, int]
@@ -255,9 +395,9 @@ async def test_a_trainer_that_cannot_be_loaded_leaves_the_review_as_it_is(tmp_pa
 
     async with at_desk(path, later=broken) as desk:
         await desk.until(lambda: "no such library" in desk.status)
-        assert not desk.app.trains
+        assert not desk.app.training.possible
         await desk.do("train", "suggestion-1")
-        assert not desk.app.training
+        assert not desk.app.training.active
         assert desk.audit.summary().reviewed == 1
 
 

@@ -909,10 +909,16 @@ class Audit:
         labels[self._store.status != 0] = -1
         return labels
 
-    @property
-    def relabels_since_run(self) -> int:
-        """Samples relabelled since the labels of the newest training run were taken."""
-        return self._decision_log.relabels_after(generations.newest_run_seq(self.path))
+    def newest_run_seq(self) -> int:
+        """Return the last action that the labels of the newest training run contain; 0 without any run.
+
+        The files of runs are read: on a network file system that may take seconds.
+        """
+        return generations.newest_run_seq(self.path)
+
+    def relabels_after(self, seq: int) -> int:
+        """Return the number of relabelled samples whose decision is younger than action `seq`."""
+        return self._decision_log.relabels_after(seq)
 
     def prepare(self) -> int:
         """Copy the results of finished runs into the audit; returns how many are ready for `refresh`.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from textual.strip import Strip
 
 from labeltui._fast import blocks as kernel
+from labeltui.frames import usable
 from labeltui.graphics.base import WHOLE, Crop, TextImage, centred, plain, shrunk, text_size
 from labeltui.graphics.capabilities import Cell
 from labeltui.graphics.strips import HalfBlocks
@@ -62,7 +64,7 @@ class BlocksEncoder:
             area=(columns, rows),
             box=centred(columns, rows, width, len(strips)),
             pixels=(width * self.cell.width, height * self.cell.height // 2),
-            strips=tuple(strips),
+            strips=tuple(strips) if usable() else tuple(Strip(strip.segments(), width) for strip in strips),
             sent=sent,
         )
 

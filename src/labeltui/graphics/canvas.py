@@ -3,9 +3,6 @@
 Textual sends one string a frame. The canvas stands between Textual and the driver: each frame is followed,
 within the same synchronised update, by the escape data of the pixels that are missing after it. So pixels are
 never half wiped on show, and a frame that does not touch an image sends nothing of it.
-
-Used of Textual's inside, and checked by tests that fail when it moves: ``App._display``, ``CompositorUpdate``
-and its two kinds, ``Compositor.visible_widgets`` (front to back).
 """
 
 from __future__ import annotations
@@ -17,11 +14,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rich.console import Console
-from textual._compositor import CompositorUpdate
 from textual.app import App, ScreenStackError
 from textual.geometry import Region
 
-from labeltui.graphics.answers import Answers, question
+from labeltui import frames
+from labeltui.frames.internals import CompositorUpdate
+from labeltui.graphics.answers import Answers, Reader, question
 from labeltui.graphics.ascii import AsciiEncoder
 from labeltui.graphics.base import Encoded, Encoder, PixelImage
 from labeltui.graphics.blocks import BlocksEncoder
@@ -37,7 +35,7 @@ from labeltui.graphics.layer import (
     touched,
     visible,
 )
-from labeltui.graphics.probe import cache_file, decide, identity, listening, remember, window_size
+from labeltui.graphics.probe import cache_file, decide, identity, remember, window_size
 from labeltui.graphics.sixel import SixelEncoder
 from labeltui.graphics.studio import Studio
 
@@ -49,6 +47,7 @@ LINE_SHARE = 0.5
 """Seconds that one image may occupy a line whose speed was given."""
 TMUX_LIMIT = 900_000
 """tmux drops escape sequences of more than about 1 MB."""
+PIXEL_KINDS = ("sixel", "kitty")
 EXPECT = 10.0
 """Seconds for which an answer from the terminal is looked for among the keys."""
 
@@ -112,6 +111,7 @@ class Canvas:
 
     def __init__(self, app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> None:
         self.app = app
+        caps = _drawable(caps)
         self.caps = caps
         self.budget = None if max_kbps is None else max(64, int(max_kbps * 1000 / 8 * LINE_SHARE))
         self.studio = Studio(encoder_for(caps, self._light), self.budget)
@@ -131,9 +131,11 @@ class Canvas:
         self._covers: dict[Widget, list[Region]] = {}
         self._kept: dict[Hashable, Target] = {}
         if caps.source != "environment":
-            app.driver_class = listening(
+            reader = Reader(inside=True)
+            app.driver_class = frames.listening(
                 app.driver_class,
-                self._hear,
+                reader,
+                lambda: self._hear(reader.answers),
                 lambda: self._open_questions > 0 and time.monotonic() < self._expected_until,
                 caps.typed,
             )
@@ -173,6 +175,7 @@ class Canvas:
         """Go on with other capabilities: everything is drawn anew."""
         if self._painter is not None:
             self._write(self._painter.reset())
+        caps = _drawable(caps)
         self.caps = caps
         self._drawn_light = self._light
         self._painter = _painter(caps)
@@ -204,8 +207,8 @@ class Canvas:
 
     def ask(self) -> None:
         """Ask the terminal once more; the answer changes what is drawn, if it differs from what was known."""
-        if self.caps.source == "environment" or self.app.is_headless:
-            return
+        if self.caps.source == "environment" or self.app.is_headless or not frames.usable():
+            return  # nobody would take the answers out of the keys
         if time.monotonic() > self._expected_until:
             self._open_questions = 0  # those were never answered
         self._open_questions += 1
@@ -229,7 +232,7 @@ class Canvas:
             self.change(caps)
 
     def _write(self, data: str) -> None:
-        driver = self.app._driver
+        driver = frames.driver_of(self.app)
         if data and driver is not None and not self.app.is_headless:
             driver.write(data)
             driver.flush()
@@ -237,7 +240,7 @@ class Canvas:
     # Frames
 
     def _hook(self) -> None:
-        driver = self.app._driver
+        driver = frames.driver_of(self.app)
         if self._hooked or not self.pixels or driver is None:
             return
         self._hooked = True
@@ -299,7 +302,7 @@ class Canvas:
         return before + text + pixels
 
     def _targets(self, update: CompositorUpdate | None) -> dict[Hashable, Target]:
-        shown = self.app.screen._compositor.visible_widgets
+        shown = frames.visible_widgets(self.app.screen)
         if shown is not self._map:
             self._map = shown
             self._covers = self._find_covers(shown)
@@ -341,6 +344,11 @@ class _Frame(CompositorUpdate):
 
     def render_segments(self, console: Console) -> str:
         return self._canvas.frame(self._update, console)
+
+
+def _drawable(caps: Capabilities) -> Capabilities:
+    """Return what of the capabilities can be used: pixels follow frames, and Textual's own frames take none."""
+    return caps if frames.usable() or caps.kind not in PIXEL_KINDS else replace(caps, kind="blocks")
 
 
 def _drawing(caps: Capabilities) -> tuple[object, ...]:

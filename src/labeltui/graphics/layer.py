@@ -20,10 +20,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
+from labeltui.frames.internals import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from labeltui.graphics.base import Box, PixelImage
 from labeltui.graphics.kitty import KittyImage, delete, remove
 from labeltui.graphics.strips import Joined

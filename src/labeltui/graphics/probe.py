@@ -3,8 +3,8 @@
 The queries go out together and the last is one that every terminal answers (primary device attributes), so
 the wait ends after one round trip, however long the line; 1.2 s at most. The answers are kept for this
 terminal and this host, and the next start does not wait. A program that starts from kept answers, or that got
-none in time, asks once more behind its first frame (see `listening`): whatever comes is taken out of the keys
-and corrects the image kind.
+none in time, asks once more behind its first frame (see `labeltui.frames.listening`): whatever comes is taken out of
+the keys and corrects the image kind.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import contextlib
 import json
 import os
 import platform
-import re
 import select
 import struct
 import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +31,7 @@ from labeltui.graphics.capabilities import Capabilities, Cell, choose, from_envi
 from labeltui.io import files
 
 if TYPE_CHECKING:
-    from textual.driver import Driver
-    from textual.message import Message
+    pass
 
 BUDGET = 1.2
 """Longest wait for the terminal, in seconds."""
@@ -43,8 +41,6 @@ IDENTITY = (
 )  # fmt: skip
 PRESENCE = ("TMUX", "KITTY_WINDOW_ID", "WT_SESSION", "STY")  # their values differ from window to window
 REMEMBERED = 50
-MOMENT, LATEST = 0.3, 10.0
-"""Seconds after which what may begin an answer is taken for a key: nobody types more than two of its characters."""
 COMPLETE = ("kitty", "ghostty")
 """Terminals whose kitty protocol is preferred to their sixel."""
 MOST_REGISTERS = 256  # one byte a pixel; more is not seen
@@ -313,118 +309,3 @@ def remember(name: str, answers: Answers, file: Path) -> None:
         os.replace(out.name, file)
     except OSError:
         return
-
-
-# While the program runs
-
-_ESCAPE = re.compile(
-    r"\x1b\[20(?P<paste>[01])~"
-    r"|(?P<colour>\x1b\]\d+;rgba?:[\da-fA-F/]*(?:\x07|\x1b\\))"
-    r"|(?P<open>\x1b(?:\](?:\d+(?:;(?:r?g?b?|rgba?:[\da-fA-F/]*\x1b?))?)?)?\Z)"
-    r"|\x1b(?![\[OP_^X])"
-)
-"""Begin and end of pasted text; a colour that an earlier program asked for; what may still become one; and an Escape
-that begins none of the sequences that terminals send."""
-
-
-def listening(
-    base: type[Driver], heard: Callable[[Answers], None], expecting: Callable[[], bool], ahead: str = ""
-) -> type[Driver]:
-    """Return a driver class that takes the terminal's answers out of the keys.
-
-    Parameters
-    ----------
-    base : type
-        Textual's driver for POSIX terminals; any other is returned unchanged.
-    heard : callable
-        Called with the answers, in the input thread, when a batch of them is complete.
-    expecting : callable
-        Tells whether answers may still come; otherwise the keys are left alone.
-    ahead : str
-        What arrived before the driver listened; read before all other keys.
-    """
-    from textual import constants, events
-    from textual._xterm_parser import XTermParser
-    from textual.drivers import linux_driver
-
-    if not issubclass(base, linux_driver.LinuxDriver):
-        return base
-    module: Any = linux_driver
-
-    class Parser(XTermParser):
-        """Textual's parser of keys, behind a reader of answers."""
-
-        def __init__(self, debug: bool = False) -> None:
-            super().__init__(debug)
-            self._reader = Reader(inside=True)
-            self._since = 0.0
-            self._held, self._held_since = "", 0.0  # an Escape that something may still follow
-            self._pasting = False
-            self._ahead = ahead
-
-        def feed(self, data: str) -> Iterable[Message]:
-            data, self._ahead = self._ahead + data, ""
-            if data and (expecting() or self._reader.held):
-                data = self._reader.feed(data)
-                self._since = time.monotonic()
-                if self._reader.done:
-                    heard(self._reader.answers)
-                    self._reader.renew()
-                if not data:
-                    return
-            elif not data and (held := self._reader.release()):
-                yield from self._keys(held)
-            if data:
-                yield from self._keys(data)
-            else:
-                yield from super().feed(data)
-
-        def _keys(self, data: str) -> Iterable[Message]:
-            """Read keys; an Escape that begins no sequence is a key, whatever arrives together with it.
-
-            Textual takes Escape and the key behind it for Alt and that key, or for a character such as ¡ (Escape 1),
-            and so loses both.
-            """
-            data, self._held = self._held + data, ""
-            position = 0
-            for match in _ESCAPE.finditer(data):
-                yield from super().feed(data[position : match.start()]) if match.start() > position else ()
-                position = match.start()
-                if match["paste"]:
-                    self._pasting = match["paste"] == "0"
-                elif not self._pasting:
-                    position = match.end()
-                    if match["open"]:
-                        self._held, self._held_since = match[0], time.monotonic()
-                    elif not match["colour"]:
-                        yield events.Key("escape", "\x1b")
-            if position < len(data):
-                yield from super().feed(data[position:])
-
-        def tick(self) -> Iterable[Message]:
-            if self._ahead:
-                yield from self.feed("")
-            # Escape, alone or with one key (Alt), looks like the beginning of an answer; after a moment it is a key.
-            held = self._reader.held
-            patience = MOMENT if len(held) <= 2 else LATEST
-            if held and time.monotonic() - self._since > patience:
-                yield from self._keys(self._reader.release())
-            if self._held and time.monotonic() - self._held_since > constants.ESCAPE_DELAY:
-                held, self._held = self._held, ""
-                yield events.Key("escape", "\x1b")
-                yield from super().feed(held[1:]) if held[1:] else ()
-            yield from super().tick()
-
-    class Listening(base):  # type: ignore[misc,valid-type]
-        """Textual's driver with that parser."""
-
-        def run_input_thread(self) -> None:
-            def once(debug: bool = False) -> Parser:
-                module.XTermParser = XTermParser
-                return Parser(debug)
-
-            # The driver makes its parser here, from its module's name for it, and nowhere else.
-            module.XTermParser = once
-            super().run_input_thread()
-
-    return Listening

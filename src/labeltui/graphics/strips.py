@@ -16,31 +16,17 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from labeltui.frames import usable
+from labeltui.frames.strips import LazyStrip
+
 UPPER = "▀"
 
 
-class LazyStrip(Strip):
-    """A strip whose segments are made when they are asked for."""
-
-    __slots__ = ()
-
-    def __init__(self, cell_length: int) -> None:
-        super().__init__((), cell_length)
-
-    def segments(self) -> list[Segment]:
-        """Return what the strip is made of."""
-        raise NotImplementedError
-
-    @property
-    def _segments(self) -> list[Segment]:
-        return self.segments()
-
-    @_segments.setter
-    def _segments(self, value: list[Segment]) -> None:
-        """Ignore the empty list that Textual begins with."""
-
-    def __bool__(self) -> bool:
-        return bool(self.cell_length)
+def joined(parts: Sequence[Strip]) -> Strip:
+    """Return strips side by side as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Joined(parts) if usable() else Strip.join(parts)
 
 
 class Joined(LazyStrip):
@@ -66,7 +52,7 @@ class HalfBlocks(LazyStrip):
     Textual makes ordinary ones from the segments, and the image looks the same.
 
     A privacy message, which terminals ignore, names its cells and stands at its end: there is nothing to gain from
-    taking it apart again, so `labeltui.tui.wire` sends it as it is, or not at all.
+    taking it apart again, so `labeltui.frames` sends it as it is, or not at all.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from textual.widgets import Static
 
 from labeltui.graphics.base import WHOLE, Crop, Encoded, PixelImage, TextImage
 from labeltui.graphics.canvas import Canvas, canvas_of
-from labeltui.graphics.strips import Joined
+from labeltui.graphics.strips import joined
 from labeltui.graphics.studio import Failure, Load, Order, Result
 
 PATIENCE = 0.12
@@ -251,7 +251,7 @@ def _splice(base: Strip, line: Strip, left: int, crop: Region) -> Strip:
         line = line.crop(start - left, end - left)
     parts = [base.crop(0, start - crop.x), line, base.crop(end - crop.x)]
     parts = [part for part in parts if part.cell_length]
-    return parts[0] if len(parts) == 1 else Joined(parts)
+    return joined(parts)
 
 
 def _constant(image: Image.Image) -> Load:

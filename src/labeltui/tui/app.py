@@ -8,40 +8,36 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import events, work
-from textual._compositor import CompositorUpdate
-from textual.app import App
 from textual.widget import Widget
 from textual.worker import Worker
 
-from labeltui.errors import AuditError, JobError, LabeltuiError, UsageError
+from labeltui.errors import AuditError, LabeltuiError, UsageError
+from labeltui.frames import FrameApp
 from labeltui.graphics import canvas_of
 from labeltui.text import safe
 from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
-from labeltui.tui.screens.base import TableScreen, parts_of
+from labeltui.tui.host import JobChanged, Notice, ScoresChanged
+from labeltui.tui.screens.base import TableScreen
 from labeltui.tui.screens.headlines import new_scores
 from labeltui.tui.screens.review import ReviewScreen
 from labeltui.tui.session import Session
 from labeltui.tui.theme import DARK, THEMES
+from labeltui.tui.training import Training
 from labeltui.tui.widgets.over import Item
-from labeltui.tui.wire import Squeezed, Wire
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from textual.geometry import Region
     from textual.screen import Screen
 
     from labeltui.audit import Audit
     from labeltui.export import Exported
-    from labeltui.train.curves import Curve
-    from labeltui.train.jobs import Job, JobManager
-
-BUSY_POLL, IDLE_POLL = 0.5, 5.0
-"""Seconds between two looks at a running job's files, and at the directory of jobs while none runs."""
+    from labeltui.train.jobs import JobManager
 
 PLACE_EVERY = 2.0
 """Seconds between two looks at the place in the queue; a new one is remembered, for the terminal may be lost."""
@@ -59,7 +55,7 @@ SOLVE_AFTER = 0.4
 """Seconds after a decision at which CSG of many classes is worked out."""
 
 
-class LabeltuiApp(App[None], inherit_bindings=False):
+class LabeltuiApp(FrameApp, inherit_bindings=False):
     """The application; audit and jobs stay its caller's.
 
     Parameters
@@ -97,13 +93,10 @@ class LabeltuiApp(App[None], inherit_bindings=False):
     ) -> None:
         super().__init__()
         self.audit = audit
-        self.jobs = None if audit.read_only else jobs
-        self._later = None if audit.read_only else later
         self.keymap = Keymap(keys)
-        self.train_after = train_after
         self.welcome = welcome
         self.session = Session(audit, self.keymap)
-        self.wire = Wire()
+        self.training = Training(self, self.session, jobs, later, train_after)
         for known in THEMES:
             self.register_theme(known)
         if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
@@ -112,15 +105,13 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.returning = state.restore(self.session, remembered)
         if theme == DARK.name:
             theme = state.theme() or theme
-        self._begin_with(theme if theme in self.available_themes else DARK.name)
+        self.begin_with_theme(theme if theme in self.available_themes else DARK.name)
         self.review = ReviewScreen(self.session, self.keymap)
-        self._brought = asyncio.Event()  # the trainer is there
-        self._starting = False
         self._place: object = None  # as last remembered
         self._early: list[events.Key | events.Paste] | None = []  # typed before the first screen stood
+        self._was_too_small = False
         self._settled: Screen[Any] | None = None  # the screen that got the last key
         self._pressed: Widget | None = None  # where the mouse button went down
-        self._asked_at = 0  # relabels since the last run when a job was last started by itself
 
     def get_default_screen(self) -> ReviewScreen:
         return self.review
@@ -129,18 +120,6 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         self.call_after_refresh(self._first_screen)
         self.app_resume_signal.subscribe(self, lambda app: self.redraw())  # after SIGTSTP and SIGCONT
         self.set_interval(PLACE_EVERY, self._keep_place)
-        if self.jobs is not None:
-            self._watch_jobs()
-
-    def _begin_with(self, theme: str) -> None:
-        """Take a theme before anything is painted: set as usual, all styles would be worked out twice at the start."""
-        self.set_reactive(App.theme, theme)
-        dark = self.current_theme.dark
-        names = [name for name in self.classes if name.startswith("-theme-")]
-        classes = {**dict.fromkeys(names, False), f"-theme-{theme}": True}
-        self.update_classes({**classes, "-dark-mode": dark, "-light-mode": not dark}, update=False)
-        self._refresh_truecolor_filter(self.ansi_theme)
-        self.stylesheet.set_variables(self.get_css_variables())
 
     async def _first_screen(self) -> None:
         """Do what can wait until the first screen stands."""
@@ -157,8 +136,7 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             ):  # a line that breaks must not lose the place in the queue
                 asyncio.get_running_loop().add_signal_handler(cut, self.exit)
         self.audit.warm()
-        if self._later is not None:
-            self._bring_jobs(self._later)
+        self.training.bring()
         await self.review.bring_panels()
         self.call_after_refresh(self._greet)
 
@@ -254,173 +232,56 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         return self.size.width < SMALLEST[0] or self.size.height < SMALLEST[1]
 
     def on_resize(self, event: events.Resize) -> None:
+        was, self._was_too_small = self._was_too_small, self.too_small
         if self.too_small:
             self.top.say(f"too small: {SMALLEST[0]}x{SMALLEST[1]} at least", "bad")
+        elif was:
+            self.top.say("")
 
-    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
-        # All of Textual's frames pass here; what the terminal shows already is taken out of them.
-        if not isinstance(renderable, CompositorUpdate):
-            super()._display(screen, renderable)
-            return
-        if (self.wire.width, self.wire.height) != self.size:
-            self.wire.forget(*self.size)
-        super()._display(screen, Squeezed(self.wire, renderable))
+    def pixel_regions(self) -> Iterable[Region]:
         canvas = canvas_of(self)
-        if canvas.caps.kind == "sixel":
-            self.wire.doubt(image.region for image in canvas.images)
+        return (image.region for image in canvas.images) if canvas.caps.kind == "sixel" else ()
 
     def redraw(self) -> None:
         """Paint everything anew: something else may have written on the terminal."""
-        self.wire.forget(*self.size)
+        self.forget_frames()
         canvas_of(self).redraw()
         self.refresh(layout=True)
 
-    # Training ---------------------------------------------------------------------------
-
-    @property
-    def trains(self) -> bool:
-        """Whether there is a trainer, or will be in a moment."""
-        return self.jobs is not None or self._later is not None
-
-    @property
-    def training(self) -> bool:
-        """Whether a job runs, as last seen, or is being started."""
-        job = self.jobs.status() if self.jobs is not None else None
-        return self._starting or (job is not None and job.active)
-
-    @work(group="bring", exclusive=True, exit_on_error=False)
-    async def _bring_jobs(self, make: Callable[[], JobManager]) -> None:
-        try:
-            self.jobs = await asyncio.to_thread(make)
-        except BaseException:
-            self._later = None  # nothing can be trained; review goes on
-            raise
-        finally:
-            self._brought.set()
-        self._watch_jobs()
-        self._train_when_due()  # somebody may have been quicker
-
-    @work(group="jobs", exclusive=True, exit_on_error=False)
-    async def _watch_jobs(self) -> None:
-        jobs = self.jobs
-        assert jobs is not None
-        # What finished while nobody looked is adopted first.
-        await self._adopt()
-        before: Job | None = None
-        while True:
-            try:
-                job, ended, curve = await asyncio.to_thread(_look, jobs, before)
-            except (
-                Exception
-            ) as error:  # a network file system that does not answer, a file that is being replaced
-                self.top.complain(error)
-                await asyncio.sleep(IDLE_POLL)
-                continue
-            self.review.show_job(job, curve)
-            if ended is not None and ended.state == "done":
-                await self._adopt()
-            elif ended is not None:
-                self._say_ended(ended)
-            elif before is None and job is not None and job.state in ("lost", "paused"):
-                self._say_ended(job)
-            before = job
-            await asyncio.sleep(BUSY_POLL if job is not None and job.active else IDLE_POLL)
-
-    def _say_ended(self, job: Job) -> None:
-        why = f": {job.message}" if job.message else ""
-        key = self.keymap.hint("runs")
-        self.top.say(f"run {job.number} {job.state}{why}; {key} shows it and can resume it", "warn")
-
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        self.top.on_worker_state_changed(event)
+    # What the screens and the training ask for --------------------------------------------
 
     @property
     def top(self) -> TableScreen[Any]:
         """The screen that a person looks at."""
         return self.screen if isinstance(self.screen, TableScreen) else self.review
 
-    async def _adopt(self) -> None:
-        """Show the results of finished runs; the copying is done off the UI thread."""
-        try:
-            ready = await asyncio.to_thread(self.audit.prepare)
-            change = self.session.refresh() if ready else None
-        except (LabeltuiError, OSError) as error:
-            self.top.complain(error)
-            return
-        if change is None:
-            return
-        self.audit.warm()
-        self.review.adopted(change)
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        self.top.on_worker_state_changed(event)
+
+    def on_notice(self, notice: Notice) -> None:
+        if isinstance(notice.what, str):
+            self.top.say(notice.what, notice.style)
+        else:
+            self.top.complain(notice.what)
+
+    def on_job_changed(self, message: JobChanged) -> None:
+        self.review.show_job(message.job, message.curve)
+
+    def on_scores_changed(self, message: ScoresChanged) -> None:
+        self.review.paint_all()
         if self.top is not self.review:
             self.top.paint_all()
-            self.top.say(new_scores(change), "good")
+        self.top.say(new_scores(message.change), "good")
 
-    async def _trainer(self) -> JobManager:
-        if self.jobs is None:
-            await self._brought.wait()
-        if self.jobs is None:
-            raise JobError(
-                "training must be loaded before a run starts", "loading it failed", "see labeltui doctor"
-            )
-        return self.jobs
+    def show_queue(self, given: int | None = None) -> None:
+        """Have the next key go to the first screen's queue; `given`, if it holds that class only."""
+        if given is not None:
+            self.review.class_list.put(given)
+        self.review.enter_pane("queue")
 
-    def start_training(self, why: str = "") -> None:
-        """Start fine-tuning in the background, once the trainer is there; `why`, if nobody asked for it."""
-        if self.training:
-            return
-        if self.jobs is None:
-            self.top.say("training is being loaded; it starts in a moment")
-        self._starting = True
-        self._start_aside(why)
-
-    @work(group="start", exit_on_error=False)
-    async def _start_aside(self, why: str) -> None:
-        try:
-            jobs = await self._trainer()
-            job = await asyncio.to_thread(jobs.start)
-        except (LabeltuiError, OSError) as error:
-            self.top.say(f"training did not start: {'. '.join(parts_of(error))}", "bad")
-            return
-        finally:
-            self._starting = False
-        if self.audit.summary().flags:
-            words = "keep reviewing, the queue is re-ranked when it ends"
-        else:
-            words = f"every flag is reviewed: {self.keymap.hint('export')} exports, or wait for what it finds"
-        self.top.say(f"run {job.number} started {why}".rstrip() + f"; {words}")
-        if job.warning:
-            self.top.say(job.warning, "warn")
-        self.review.show_job(job)
-        self._watch_jobs()
-
-    @work(group="csg", exclusive=True, exit_on_error=False)
-    async def _solve(self) -> None:
-        await asyncio.sleep(SOLVE_AFTER)  # the next decision within it starts anew
-        await asyncio.to_thread(self.audit.solve_csg)
-        self.review.paint_header()
-
-    async def resume_training(self, run_id: str) -> Job:
-        """Go on with a run."""
-        jobs = await self._trainer()
-        job = await asyncio.to_thread(jobs.resume, run_id)
-        self.review.show_job(job)
-        self._watch_jobs()
-        return job
-
-    @work(group="cancel", exit_on_error=False)
-    async def cancel_training(self, run_id: str = "", what: str = "training") -> None:
-        """Request that a run stop, by default the active one.
-
-        Parameters
-        ----------
-        run_id : str
-            Empty = the active run.
-        what : str
-            Its name in the message.
-        """
-        jobs = await self._trainer()
-        await asyncio.to_thread(jobs.cancel, run_id)
-        self.top.say(f"{what} is asked to stop")
+    def say_below(self, text: str, style: str) -> None:
+        """Show feedback on the first screen, which is on top once the screens above it are closed."""
+        self.review.say(text, style)
 
     def decided(self, bulk: bool = False) -> None:
         """Follow a decision: solve for CSG where that takes long, train when enough was relabelled.
@@ -430,17 +291,13 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         if self.audit.summary().csg_stale:
             self._solve()
         if not bulk:
-            self._train_when_due()
+            self.training.start_when_due()
 
-    def _train_when_due(self) -> None:
-        if self.jobs is None or not self.train_after or self.training:
-            return
-        relabels = self.audit.relabels_since_run
-        if relabels < self._asked_at:  # a run took them in
-            self._asked_at = 0
-        if relabels - self._asked_at >= self.train_after:
-            self._asked_at = relabels
-            self.start_training(f"after {relabels:,} relabels")
+    @work(group="csg", exclusive=True, exit_on_error=False)
+    async def _solve(self) -> None:
+        await asyncio.sleep(SOLVE_AFTER)  # the next decision within it starts anew
+        await asyncio.to_thread(self.audit.solve_csg)
+        self.review.paint_header()
 
     # Export -----------------------------------------------------------------------------
 
@@ -527,9 +384,10 @@ class LabeltuiApp(App[None], inherit_bindings=False):
             self._place = place
             self.remember()
 
-    async def _on_exit_app(self) -> None:
+    def exit(self, *arguments: Any, **options: Any) -> None:
+        """End the program; the next one begins where this one was."""
         self.remember()
-        await super()._on_exit_app()
+        super().exit(*arguments, **options)
 
     def farewell(self) -> list[str]:
         """Return what to print after the screen is gone."""
@@ -540,25 +398,9 @@ class LabeltuiApp(App[None], inherit_bindings=False):
         ]
         if summary.reviewed:
             lines.append(f"corrected labels as CSV:  labeltui export {path} -o labels.csv")
-        if self.training:
+        if self.training.active:
             lines.append(f"training continues:       labeltui jobs {path}")
         return lines
-
-
-def _look(jobs: JobManager, before: Job | None) -> tuple[Job | None, Job | None, Curve | None]:
-    """The job that works (else the newest), the one seen before if it has ended since, and how the first learns."""
-    from labeltui.train import curves
-    from labeltui.train.jobs import read
-
-    job = jobs.poll()
-    ended = None
-    if before is not None and before.active:
-        if job is not None and job.id == before.id:
-            now: Job | None = job
-        else:  # a run whose process could not be launched is taken away again
-            now = read(before.directory) if before.directory.is_dir() else None
-        ended = None if now is None or now.active else now
-    return job, ended, curves.read(job.directory) if job is not None and job.active else None
 
 
 def run(

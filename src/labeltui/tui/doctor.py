@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labeltui import parallel
+from labeltui import frames, parallel
 from labeltui.errors import LabeltuiError
 from labeltui.graphics.answers import Answers
 from labeltui.graphics.capabilities import Capabilities, choose, from_environment
@@ -134,6 +134,7 @@ def report(
         _locale(caps, env),
         _line(caps, answers),
         _flicker(caps, answers),
+        _frames(),
     ]
     if caps.tmux:
         findings.append(_tmux(caps))
@@ -249,6 +250,17 @@ def _line(caps: Capabilities, answers: Answers | None) -> Finding:
             "line", text, "note", "on a thin line give its speed: --max-kbps 500 makes images fit it"
         )
     return Finding("line", text)
+
+
+def _frames() -> Finding:
+    if not (problems := frames.problems()):
+        return Finding("frames", "only lines and cells that changed are composed and sent")
+    return Finding(
+        "frames",
+        f"as Textual makes them: {'; '.join(problems)}",
+        "note",
+        "images are blocks, and the screen takes more bytes; install the version of Textual that labeltui asks for",
+    )
 
 
 def _flicker(caps: Capabilities, answers: Answers | None) -> Finding:

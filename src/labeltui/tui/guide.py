@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from labeltui.text import safe
-from labeltui.tui.widgets.paint import Piece, fit
+from labeltui.tui.layout import Piece, fit
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from labeltui.audit import QueueSpec
 from labeltui.tui.actions import Keymap
 from labeltui.tui.checks import Checks
-from labeltui.tui.widgets.paint import fit, fit_end, fit_ends, shared, shared_starts
+from labeltui.tui.layout import fit, fit_end, fit_ends, shared, shared_starts
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit, Change, ClassTable, Step

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import textwrap
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from rich.cells import cell_len
 from textual import events
@@ -15,19 +14,16 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.worker import Worker, WorkerState
 
-from labeltui.errors import LabeltuiError
-from labeltui.text import safe
+from labeltui.frames import install_compositor
 from labeltui.tui import guide
 from labeltui.tui.actions import ALL, BY_ID, Action, Keymap, collapsed, of_screen, show_key
-from labeltui.tui.compositor import Sparing
+from labeltui.tui.host import Host, parts_of
+from labeltui.tui.layout import Piece, fit
 from labeltui.tui.requirements import Context
 from labeltui.tui.synonyms import SYNONYMS
 from labeltui.tui.widgets.over import Entry, Item, Panel, Reader
-from labeltui.tui.widgets.paint import STYLES, Lines, Piece, fit
+from labeltui.tui.widgets.paint import STYLES, Lines
 from labeltui.tui.widgets.rows import Rows
-
-if TYPE_CHECKING:
-    from labeltui.tui.app import LabeltuiApp
 
 T = TypeVar("T")
 
@@ -56,7 +52,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
 
     def __init__(self, keymap: Keymap) -> None:
         super().__init__()
-        self._compositor = Sparing()
+        install_compositor(self)
         self.keymap = keymap
         self.panel = Panel()
         self.reader = Reader()
@@ -67,9 +63,9 @@ class TableScreen(Screen[T], inherit_bindings=False):
         shown."""
 
     @property
-    def labeltui(self) -> LabeltuiApp:
-        """The application, with its type."""
-        return cast("LabeltuiApp", self.app)
+    def host(self) -> Host:
+        """The application."""
+        return cast("Host", self.app)
 
     def context(self) -> Context:
         """Say what holds now."""
@@ -169,7 +165,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
 
     def do_quit(self) -> None:
         """Leave the program, once everything is saved."""
-        self.labeltui.leave()
+        self.host.leave()
 
     def possible(self) -> list[Action]:
         """Return the actions that are valid now."""
@@ -187,7 +183,7 @@ class TableScreen(Screen[T], inherit_bindings=False):
 
     def do_redraw(self) -> None:
         """Paint everything anew."""
-        self.labeltui.redraw()
+        self.host.redraw()
 
     def intercept(self, event: events.Key) -> bool:
         """Handle a key before the panel and the table see it; False leaves it to them."""
@@ -266,16 +262,6 @@ class TableScreen(Screen[T], inherit_bindings=False):
     def chosen(self, rows: Rows) -> object:
         """Act on the row at the cursor of a list: it was clicked once more."""
         return None
-
-
-def parts_of(error: BaseException) -> list[str]:
-    """Return what to say of an error."""
-    if isinstance(error, LabeltuiError):
-        return [safe(part) for part in (error.message, error.got, error.hint) if part]
-    if isinstance(error, OSError):
-        where = f": {safe(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
-        return [f"{error.strerror or type(error).__name__}{where}"]
-    return [f"unexpected {type(error).__name__}: {safe(str(error), 200)}", "your decisions are not affected"]
 
 
 async def _painted(widget: Widget) -> None:

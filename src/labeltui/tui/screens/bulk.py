@@ -13,12 +13,13 @@ from textual import work
 from textual.widget import Widget
 
 from labeltui.tui.actions import Keymap
+from labeltui.tui.layout import Piece, fit
 from labeltui.tui.requirements import Context
 from labeltui.tui.screens.deciding import Deciding
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.over import Item
-from labeltui.tui.widgets.paint import Lines, Piece, fit
+from labeltui.tui.widgets.paint import Lines
 from labeltui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
@@ -178,9 +179,9 @@ class BulkScreen(WithRows):
     def do_confirm(self) -> None:
         choice = self.choices.choices[self.choices.row]
         outcome = self.session.decide(self.samples, choice.kind, self.labels())
-        self.labeltui.decided(bulk=True)
+        self.host.decided(bulk=True)
         self.dismiss(None)
-        self.labeltui.review.say(f"{outcome.words}   {self.keymap.hint('undo')} undoes it", outcome.style)
+        self.host.say_below(f"{outcome.words}   {self.keymap.hint('undo')} undoes it", outcome.style)
 
 
 def _change(what: str, before: float, after: float) -> list[Piece]:

@@ -13,11 +13,11 @@ from textual.widget import Widget
 from labeltui.errors import LabeltuiError
 from labeltui.text import safe
 from labeltui.tui.actions import Keymap
+from labeltui.tui.layout import Piece, fit, fit_end
 from labeltui.tui.requirements import Context
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.over import Text
-from labeltui.tui.widgets.paint import Piece, fit, fit_end
 from labeltui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from labeltui.audit import Opinion
 from labeltui.graphics import Thumb, Thumbnails
 from labeltui.text import safe
 from labeltui.tui.actions import Keymap
+from labeltui.tui.layout import Piece, fit
 from labeltui.tui.requirements import Context
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import WORDS, Session
-from labeltui.tui.widgets.paint import Lines, Piece, fit
+from labeltui.tui.widgets.paint import Lines
 from labeltui.tui.widgets.rows import Rows
 
 
@@ -237,7 +238,7 @@ class ConflictsScreen(WithRows):
         self.decided()
         done = "No group is left" if self.list.across else "No conflict is left"
         self.say(outcome.words if self.list.open else f"{outcome.words}. {done}", outcome.style)
-        self.labeltui.decided()
+        self.host.decided()
 
     def _choose(self, number: int) -> None:
         """Resolve a disputed sample as the reviewer of that number decided."""
@@ -289,4 +290,4 @@ class ConflictsScreen(WithRows):
             self.session.come_from(self.name_in_table)
             self.session.visit(self.group[0])
             self.dismiss(None)
-            self.labeltui.review.enter_pane("queue")
+            self.host.show_queue()

@@ -38,8 +38,8 @@ class Deciding(TableScreen[None]):
             recent=len(session.recent),
             selected=len(session.selected),
             read_only=session.audit.read_only,
-            training=self.labeltui.training,
-            can_train=self.labeltui.trains,
+            training=self.host.training.active,
+            can_train=self.host.training.possible,
             finished=session.finished,
             images=session.audit.images.present,
             key=self.keymap.hint,
@@ -76,7 +76,7 @@ class Deciding(TableScreen[None]):
             self.say(f"{outcome.words}. {self.session.what_next()}", "good")
         else:
             self.say(outcome.words, outcome.style)
-        self.labeltui.decided()
+        self.host.decided()
 
     def do_suggestion(self, number: int) -> None:
         sample = self.looked_at()

@@ -9,9 +9,9 @@ from rich.cells import cell_len
 from labeltui.progress import span
 from labeltui.text import fraction, safe
 from labeltui.train import curves
+from labeltui.tui.layout import Piece, bar, cells, fit
 from labeltui.tui.screens.narrowing import filters_in_words
 from labeltui.tui.session import Session
-from labeltui.tui.widgets.paint import Piece, bar, cells, fit
 
 if TYPE_CHECKING:
     from labeltui.audit import Change

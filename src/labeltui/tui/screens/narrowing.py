@@ -211,7 +211,7 @@ class Narrowing(Deciding):
         def take(name: str) -> None:
             if name.strip():
                 self.session.views[name.strip()] = self.session.spec
-                self.labeltui.remember()
+                self.host.remember()
                 self.say(f"saved as {safe(name.strip())}; {self.keymap.hint('views')} opens it", "good")
 
         self.panel.ask("Name of the view", take)
@@ -219,7 +219,7 @@ class Narrowing(Deciding):
     def _remove_view(self) -> None:
         def take(name: str) -> None:
             del self.session.views[name]
-            self.labeltui.remember()
+            self.host.remember()
             self.say(f"removed the view {safe(name)}")
 
         self.panel.find("Remove which view?", [Item(safe(name), name) for name in self.session.views], take)

@@ -13,11 +13,12 @@ from labeltui.audit import Neighbour
 from labeltui.graphics import ImageView, Thumb, Thumbnails
 from labeltui.text import fraction
 from labeltui.tui.actions import Keymap
+from labeltui.tui.layout import Piece, fit
 from labeltui.tui.screens.opened import Opened
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.choices import choice_lines
 from labeltui.tui.widgets.evidence import evidence_table, neighbour_lines
-from labeltui.tui.widgets.paint import Lines, Piece, fit
+from labeltui.tui.widgets.paint import Lines
 
 STORED = 50
 """Neighbours looked through; an audit stores at most so many."""

@@ -11,11 +11,12 @@ from textual.containers import Container, Horizontal
 from textual.widget import Widget
 
 from labeltui.tui.actions import Keymap
+from labeltui.tui.layout import Piece, cells, fit_end
 from labeltui.tui.screens.base import TableScreen
 from labeltui.tui.screens.deciding import Deciding
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.labels import labels_title
-from labeltui.tui.widgets.paint import Lines, Piece, cells, fit_end
+from labeltui.tui.widgets.paint import Lines
 from labeltui.tui.widgets.rows import Rows
 
 

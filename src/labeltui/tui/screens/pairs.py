@@ -10,12 +10,12 @@ from textual.widget import Widget
 
 from labeltui.text import fraction
 from labeltui.tui.actions import Keymap
+from labeltui.tui.layout import Piece, bar, divide, fit
 from labeltui.tui.requirements import Context
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.heat import Heat
 from labeltui.tui.widgets.over import Item
-from labeltui.tui.widgets.paint import Piece, bar, divide, fit
 from labeltui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
@@ -172,9 +172,8 @@ class PairsScreen(WithRows):
         self.session.come_from(self.name_in_table)
         self.session.pairs_at = self.list.by, self.list.row
         self.session.open_pair(*self.pair)
-        self.labeltui.review.class_list.put(self.pair[0])
         self.dismiss(None)
-        self.labeltui.review.enter_pane("queue")
+        self.host.show_queue(self.pair[0])
 
     def do_swap(self) -> None:
         self.swapped = not self.swapped

@@ -16,6 +16,7 @@ from textual.widget import Widget
 from labeltui.text import safe
 from labeltui.tui import state
 from labeltui.tui.actions import Keymap
+from labeltui.tui.layout import cells
 from labeltui.tui.requirements import Context
 from labeltui.tui.screens.headlines import audit_line, checks_line, new_scores, queue_title, run_line
 from labeltui.tui.screens.narrowing import COLUMNS, Narrowing
@@ -23,7 +24,7 @@ from labeltui.tui.session import Session
 from labeltui.tui.theme import THEMES
 from labeltui.tui.widgets.classes import Classes
 from labeltui.tui.widgets.over import Item
-from labeltui.tui.widgets.paint import Lines, cells
+from labeltui.tui.widgets.paint import Lines
 from labeltui.tui.widgets.preview import Preview
 from labeltui.tui.widgets.queue import Queue
 from labeltui.tui.widgets.rows import Rows
@@ -386,10 +387,10 @@ class ReviewScreen(Narrowing):
     # -- training ------------------------------------------------------------
 
     def do_train(self) -> None:
-        self.labeltui.start_training()
+        self.host.training.start()
 
     def do_cancel_training(self) -> None:
-        self.labeltui.cancel_training()
+        self.host.training.cancel()
 
     def show_job(self, job: Job | None, curve: Curve | None = None) -> None:
         """Show the line of the active training run; hidden without one.
@@ -429,7 +430,7 @@ class ReviewScreen(Narrowing):
 
         def replace(force: bool) -> None:
             if force:
-                self.labeltui.export(out, only_changed, force=True)
+                self.host.export(out, only_changed, force=True)
             else:
                 self.panel.ask("Write to which file?", lambda path: self._export(path, only_changed), path)
 
@@ -437,7 +438,7 @@ class ReviewScreen(Narrowing):
             choices = [Item("choose another name", False), Item("replace it", True)]
             self.panel.find(f"{safe(path)} exists", choices, replace)
         else:
-            self.labeltui.export(out, only_changed, force=False)
+            self.host.export(out, only_changed, force=False)
 
     def do_theme(self) -> None:
         before = self.app.theme

@@ -17,11 +17,12 @@ from labeltui.text import fraction, safe
 from labeltui.train.curves import Curve, read, sparkline
 from labeltui.train.jobs import Job, list_jobs
 from labeltui.tui.actions import Keymap
+from labeltui.tui.layout import Piece, bar, fit, fit_end
 from labeltui.tui.requirements import Context
 from labeltui.tui.screens.comparison import ComparisonScreen
 from labeltui.tui.screens.opened import WithRows
 from labeltui.tui.session import Session
-from labeltui.tui.widgets.paint import Lines, Piece, bar, fit, fit_end
+from labeltui.tui.widgets.paint import Lines
 from labeltui.tui.widgets.rows import Rows
 
 POLL = 0.5
@@ -124,7 +125,7 @@ class RunsScreen(WithRows):
             run=job.state if job is not None else "",
             read_only=self.session.audit.read_only,
             training=any(job.active for job in self.list.jobs),
-            can_train=self.labeltui.trains,
+            can_train=self.host.training.possible,
             key=self.keymap.hint,
         )
 
@@ -278,7 +279,7 @@ class RunsScreen(WithRows):
         job = self.list.job
         assert job is not None
         try:
-            job = await self.labeltui.resume_training(job.id)
+            job = await self.host.training.resume(job.id)
         except LabeltuiError as error:
             self.complain(error)
             return
@@ -291,7 +292,7 @@ class RunsScreen(WithRows):
     def do_cancel(self) -> None:
         job = self.list.job
         assert job is not None
-        self.labeltui.cancel_training(job.id, f"run {job.number}")
+        self.host.training.cancel(job.id, f"run {job.number}")
 
 
 def ago(job: Job) -> str:

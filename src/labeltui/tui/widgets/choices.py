@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.cells import cell_len
 
 from labeltui.text import probability
+from labeltui.tui.layout import Piece, bar, fit
 from labeltui.tui.session import Session
-from labeltui.tui.widgets.paint import Piece, bar, fit
 
 LONGEST = 24
 """Cells that a class's name gets at most."""

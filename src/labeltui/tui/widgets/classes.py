@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from labeltui.tui.layout import Piece, bar, fit
 from labeltui.tui.session import Session
-from labeltui.tui.widgets.paint import Piece, bar, fit
 from labeltui.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:

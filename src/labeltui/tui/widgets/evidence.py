@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from labeltui.text import NO_EVIDENCE, fraction, probability
+from labeltui.tui.layout import Piece, fit, fit_end
 from labeltui.tui.session import Session
-from labeltui.tui.widgets.paint import Piece, fit, fit_end
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit, Evidence, Neighbour, Vote

@@ -11,7 +11,8 @@ from textual.color import Color
 
 from labeltui.graphics import canvas_of
 from labeltui.text import fraction
-from labeltui.tui.widgets.paint import Lines, Piece, fit, shared
+from labeltui.tui.layout import Piece, fit, shared
+from labeltui.tui.widgets.paint import Lines
 
 SHADES = (" ", "░", "▒", "▓", "█")
 """Five steps that are told apart without colour."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.cells import cell_len
 
 from labeltui.text import probability
+from labeltui.tui.layout import Piece, divide
 from labeltui.tui.session import WORDS, Session
-from labeltui.tui.widgets.paint import Piece, divide
 
 
 def labels_title(session: Session, sample: int, width: int) -> list[Piece]:

@@ -15,7 +15,8 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from labeltui.text import fold, safe
-from labeltui.tui.widgets.paint import Lines, Piece, fit
+from labeltui.tui.layout import Piece, fit
+from labeltui.tui.widgets.paint import Lines
 from labeltui.tui.widgets.rows import Rows
 
 V = TypeVar("V")

@@ -13,11 +13,12 @@ from textual.timer import Timer
 
 from labeltui.graphics import ImageView, Thumb, Thumbnails
 from labeltui.text import fraction
+from labeltui.tui.layout import Piece, fit, fit_end
 from labeltui.tui.session import Session
 from labeltui.tui.widgets.choices import choice_lines
 from labeltui.tui.widgets.evidence import evidence_table, neighbour_lines, short_reasons
 from labeltui.tui.widgets.labels import labels_title
-from labeltui.tui.widgets.paint import Lines, Piece, fit, fit_end
+from labeltui.tui.widgets.paint import Lines
 
 if TYPE_CHECKING:
     from labeltui.audit import Evidence, Neighbour

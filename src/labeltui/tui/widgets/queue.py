@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 
 from labeltui.text import probability, short_name
+from labeltui.tui.layout import Piece, divide, fit, fit_end
 from labeltui.tui.session import WORDS, Session
-from labeltui.tui.widgets.paint import Piece, divide, fit, fit_end
 from labeltui.tui.widgets.rows import Rows
 
 

@@ -8,7 +8,8 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from labeltui.tui.widgets.paint import Painted, Piece
+from labeltui.tui.layout import Piece
+from labeltui.tui.widgets.paint import Painted
 
 
 class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):

@@ -1,8 +1,8 @@
 """Fewer bytes to the terminal: of each frame only the cells go out that the terminal does not show already.
 
 Textual repaints whole widgets, and sets and resets the style around every piece of text. Over a slow line that is what
-a person waits for. `Wire` reads a frame as a terminal would, compares it with what the terminal holds, and writes the
-difference with as few style changes and cursor moves as it can::
+a person waits for. `FrameDiffer` reads a frame as a terminal would, compares it with what the terminal holds, and
+writes the difference with as few style changes and cursor moves as it can::
 
     frame ──> cells with styles ──> differ from the buffer? ──> moves, style changes, text
                                         (kept per row)
@@ -10,7 +10,7 @@ difference with as few style changes and cursor moves as it can::
 A line of an image made of characters is sent whole, or not at all while it stands there: of one image nothing can be
 kept for the next, and comparing a thousand cells took 5 ms. What is no text (pixels, modes) passes through in its
 place. Characters wipe sixels that lie on their cells, so whoever
-draws pixels has to `doubt` those cells after each frame: the next text on them is then written whatever it is. And
+draws pixels has to `invalidate` those cells after each frame: the next text on them is then written whatever it is. And
 some fonts draw bars and arrows a dot over the edge of their cell: the cell right of a replaced one is written anew.
 """
 
@@ -23,8 +23,9 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from textual._compositor import CompositorUpdate
 from textual.geometry import Region
+
+from labeltui.frames.internals import CompositorUpdate
 
 _TOKEN = re.compile(
     r"\x1b\[(?P<sgr>[0-9;:]*)m"
@@ -140,7 +141,7 @@ def _shortest(pen: Style, wanted: Style) -> str:
     return f"\x1b[{min(';'.join(steps), ';'.join(['0', *fresh]) if fresh else '', key=len)}m"
 
 
-class Wire:
+class FrameDiffer:
     """What the terminal holds, and how to change it with few bytes."""
 
     def __init__(self) -> None:
@@ -165,7 +166,7 @@ class Wire:
         self._styles = [[PLAIN] * width for _ in range(height)]
         self._drawn = [[] for _ in range(height)]
 
-    def doubt(self, regions: Iterable[Region]) -> None:
+    def invalidate(self, regions: Iterable[Region]) -> None:
         """Name the cells that may hold pixels now."""
         screen = Region(0, 0, self.width, self.height)
         for region in regions:
@@ -174,7 +175,7 @@ class Wire:
                 self._characters[y][seen.x : seen.right] = [None] * seen.width
                 self._drawn[y].clear()
 
-    def squeeze(self, frame: str) -> str:
+    def difference(self, frame: str) -> str:
         """Return what to send so that the terminal shows `frame`."""
         out: list[str] = []
         style = pen = PLAIN
@@ -312,21 +313,21 @@ def _cells(text: str) -> list[str]:
     return cells
 
 
-class Squeezed(CompositorUpdate):
-    """A frame that goes through a `Wire`."""
+class DifferedUpdate(CompositorUpdate):
+    """A frame that goes through a `FrameDiffer`."""
 
-    def __init__(self, wire: Wire, update: CompositorUpdate) -> None:
-        self._wire = wire
+    def __init__(self, differ: FrameDiffer, update: CompositorUpdate) -> None:
+        self._differ = differ
         self._update = update
 
     def render_segments(self, console: Console) -> str:
         frame = self._update.render_segments(console)
         try:
-            return self._wire.squeeze(frame)
+            return self._differ.difference(frame)
         except Exception:
             # Fewer bytes are not worth a crash: the frame goes out as Textual made it, and the next ones are compared
             # with nothing.
-            self._wire.forget(self._wire.width, self._wire.height)
+            self._differ.forget(self._differ.width, self._differ.height)
             return _MARK.sub("", frame)
 
     def __rich_console__(self, *arguments: Any) -> Any:

@@ -2,32 +2,31 @@
 
 Textual renders every widget that touches the rectangle around all changes. A decision changes the line at the top, a
 row of the queue and the image: the rectangle around them is the screen, and all widgets on it are asked for all
-their lines. `Sparing` asks for the changed lines alone, from the front to the back, and stops in each where nothing is
-left to fill; what lies behind (panes, the screen) is never rendered, nor is it in a frame of the whole screen.
-
-Used of Textual's inside, and checked by tests that fail when it moves: ``Compositor._dirty_regions``,
-``_regions_to_spans``, ``cuts``, ``visible_widgets`` (front to back), ``render_full_update``,
-``render_partial_update`` and their updates.
+their lines. `LineCompositor` asks for the changed lines alone, from the front to the back, and stops in each where
+nothing is left to fill; what lies behind (panes, the screen) is never rendered, nor is it in a frame of the whole
+screen.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from textual._compositor import ChopsUpdate, Compositor, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
+from labeltui.frames.internals import ChopsUpdate, Compositor, LayoutUpdate, usable
+
 if TYPE_CHECKING:
+    from textual.screen import Screen
     from textual.widget import Widget
 
 Chops = dict[int, Strip | None]
 """Pieces of one line by the column that they begin in; None = not rendered."""
 
 
-class Sparing(Compositor):
+class LineCompositor(Compositor):
     """Textual's compositor, with frames made line by line."""
 
     def render_full_update(self, simplify: bool = False) -> LayoutUpdate:
@@ -81,6 +80,12 @@ class Sparing(Compositor):
                 if not wanted[y]:
                     del wanted[y]
         return chops
+
+
+def install_compositor(screen: Screen[Any]) -> None:
+    """Let a new screen compose its frames line by line, where that is possible."""
+    if usable():
+        screen._compositor = LineCompositor()
 
 
 def _rendered(widget: Widget, region: Region, seen: Region, lines: list[int]) -> Iterator[tuple[int, Strip]]:

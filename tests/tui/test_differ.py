@@ -22,9 +22,9 @@ import pytest
 from PIL import Image
 
 from labeltui.embed import EmbedSpec
+from labeltui.frames.differ import FrameDiffer
 from labeltui.head import HeadSpec
 from labeltui.scanning import ScanOptions, scan
-from labeltui.tui.wire import Wire
 
 WIDTH, HEIGHT = 30, 8
 TEXTS = (
@@ -106,14 +106,14 @@ def test_the_terminal_ends_up_the_same(seed: int) -> None:
     rng = np.random.default_rng(seed)
     raw, squeezed = pyte.Screen(WIDTH, HEIGHT), pyte.Screen(WIDTH, HEIGHT)
     streams = pyte.Stream(raw), pyte.Stream(squeezed)
-    wire = Wire()
-    wire.forget(WIDTH, HEIGHT)
+    differ = FrameDiffer()
+    differ.forget(WIDTH, HEIGHT)
     sent = given = 0
     for number in range(60):
         data = frame(rng)
         if number % 20 == 7:
-            wire.forget(WIDTH, HEIGHT)
-        less = wire.squeeze(data)
+            differ.forget(WIDTH, HEIGHT)
+        less = differ.difference(data)
         streams[0].feed(MARK.sub("", data))
         streams[1].feed(less)
         assert "\x1b^" not in less
@@ -124,42 +124,42 @@ def test_the_terminal_ends_up_the_same(seed: int) -> None:
 
 
 def test_a_frame_that_changes_nothing_costs_nothing() -> None:
-    wire = Wire()
-    wire.forget(WIDTH, HEIGHT)
+    differ = FrameDiffer()
+    differ.forget(WIDTH, HEIGHT)
     data = frame(np.random.default_rng(1))
-    wire.squeeze(data)
-    assert wire.squeeze(data) == "\x1b[1;1H"
+    differ.difference(data)
+    assert differ.difference(data) == "\x1b[1;1H"
 
 
 def test_a_line_of_a_image_is_sent_again_only_where_it_no_longer_stands() -> None:
-    wire = Wire()
-    wire.forget(WIDTH, HEIGHT)
+    differ = FrameDiffer()
+    differ.forget(WIDTH, HEIGHT)
     drawn = "\x1b[38;5;1;48;5;2m▀▀▀▀\x1b[0m"
     line = f"\x1b[2;3H\x1b^4\x1b\\{drawn}\x1b^\x1b\\\x1b[1;1H"
-    assert wire.squeeze(line) == f"\x1b[2;3H{drawn}\x1b[1;1H"
-    assert wire.squeeze(line) == "\x1b[1;1H"
-    wire.squeeze("\x1b[2;5Hx\x1b[1;1H")
-    assert drawn in wire.squeeze(line)
+    assert differ.difference(line) == f"\x1b[2;3H{drawn}\x1b[1;1H"
+    assert differ.difference(line) == "\x1b[1;1H"
+    differ.difference("\x1b[2;5Hx\x1b[1;1H")
+    assert drawn in differ.difference(line)
     other = line.replace("\x1b[2;3H", "\x1b[2;5H").replace("48;5;2", "48;5;3")
-    assert "48;5;3" in wire.squeeze(other)
-    assert drawn in wire.squeeze(line)  # the other one lies on half of it
+    assert "48;5;3" in differ.difference(other)
+    assert drawn in differ.difference(line)  # the other one lies on half of it
 
 
 def test_pixels_pass_whole_and_in_their_place() -> None:
-    wire = Wire()
-    wire.forget(WIDTH, HEIGHT)
+    differ = FrameDiffer()
+    differ.forget(WIDTH, HEIGHT)
     sixel = "\x1bPq#0~~\x1b\\"
-    first = wire.squeeze(f"\x1b[2;3H\x1b[1mimage\x1b[0m\x1b[4;5H{sixel}\x1b[1;1H")
+    first = differ.difference(f"\x1b[2;3H\x1b[1mimage\x1b[0m\x1b[4;5H{sixel}\x1b[1;1H")
     assert f"\x1b[4;5H{sixel}" in first
-    again = wire.squeeze(f"\x1b[2;3H\x1b[1mimage\x1b[0m\x1b[4;5H{sixel}\x1b[1;1H")
+    again = differ.difference(f"\x1b[2;3H\x1b[1mimage\x1b[0m\x1b[4;5H{sixel}\x1b[1;1H")
     assert again == f"\x1b[4;5H{sixel}\x1b[1;1H"
 
 
 def test_cells_that_a_frame_jumps_over_stay() -> None:
-    wire = Wire()
-    wire.forget(WIDTH, HEIGHT)
-    wire.squeeze("\x1b[2;1Habcdefgh")
-    less = wire.squeeze("\x1b[2;1Hab\x1b[4CgH")
+    differ = FrameDiffer()
+    differ.forget(WIDTH, HEIGHT)
+    differ.difference("\x1b[2;1Habcdefgh")
+    less = differ.difference("\x1b[2;1Hab\x1b[4CgH")
     assert less == "\x1b[2;8HH\x1b[2;9H"[: len(less)]
     assert "H" in less
 
@@ -167,11 +167,11 @@ def test_cells_that_a_frame_jumps_over_stay() -> None:
 def test_cells_that_may_hold_pixels_are_written_again() -> None:
     from textual.geometry import Region
 
-    wire = Wire()
-    wire.forget(WIDTH, HEIGHT)
-    wire.squeeze("\x1b[1;1Habcdef")
-    wire.doubt([Region(2, 0, 2, 1)])
-    assert wire.squeeze("\x1b[1;1Habcdef") == "\x1b[1;3Hcd\x1b[1;7H"
+    differ = FrameDiffer()
+    differ.forget(WIDTH, HEIGHT)
+    differ.difference("\x1b[1;1Habcdef")
+    differ.invalidate([Region(2, 0, 2, 1)])
+    assert differ.difference("\x1b[1;1Habcdef") == "\x1b[1;3Hcd\x1b[1;7H"
 
 
 class Process:
