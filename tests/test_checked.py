@@ -45,6 +45,18 @@ def test_intervals_cover_the_truth_and_are_narrower_than_the_plain_share(rate: f
     assert np.mean(width) < (0.85 if level == 1.0 else 1.0) * np.mean(plain)
 
 
+def test_intervals_cover_the_truth_where_certain_errors_are_thought_unlikely() -> None:
+    rng = np.random.default_rng(0)
+    wrong = (np.arange(240) < 48).astype(np.int8)
+    p = np.where(wrong, 0.5, 0.001) + rng.normal(size=240) * np.where(wrong, 0.3, 0.0005)
+    p = np.clip(p, 0.0005, 0.95)
+    held = []
+    for seed in range(150):
+        known = number_wrong(p, check_strata(p), checked(p, wrong, 40, seed))
+        held.append(known.low <= wrong.sum() <= known.high)
+    assert np.mean(held) >= 0.92
+
+
 def test_checks_correct_a_level_that_is_wrong() -> None:
     p, wrong = world(0.05, level=4.0)
     known = number_wrong(p, check_strata(p), checked(p, wrong, 400, 1))

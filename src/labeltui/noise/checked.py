@@ -8,9 +8,11 @@ their geometric mean times `AT_MOST`.
 **With checks.** Samples are drawn by strata of P(wrong), more often where it is uncertain (`check_keys`): between the
 fraction of all samples in a stratum and the fraction that would be best if P were right. In each stratum the checks
 are a simple random sample, so what they show holds whatever P is worth. The fraction of wrong labels in a stratum has
-a beta posterior whose prior is the stratum's mean P, with the weight of `PRIOR_CHECKS`; the sum over strata is the mean
-of P plus the (slightly shrunk) mean of wrong - P over the checks: a prediction-powered estimate (Angelopoulos et al.,
-Science 2023) that cannot leave 0..1 and does not take a stratum without a found error for one without errors.
+a beta posterior whose prior is the stratum's mean P, of which `DOUBT` is moved toward one half because P itself may be
+far off, with the weight of `PRIOR_CHECKS`; how many of those left are wrong is binomial given the fraction. The sum
+over strata is close to the mean of P plus the mean of wrong - P over the checks: a prediction-powered estimate
+(Angelopoulos et al., Science 2023) that cannot leave 0..1 and does not take a stratum without a found error for one
+without errors.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 STRATA = 6
-PRIOR_CHECKS = 1.5
+PRIOR_CHECKS = 1.0
+DOUBT = 0.1
+"""Without it, where P said a third of what was true, the interval held the truth in half of the draws; set on synthetic
+data (240 samples, 40 checks: 98 % and more), not on labels of people."""
 AT_MOST = 2.0
 """Errors put into text, digits and synthetic tables needed up to 1.2, those of people on CIFAR-10 up to 1.9."""
 _EVEN = 0.5  # of the checks, spread as the samples are
@@ -139,6 +144,7 @@ def number_wrong(
     known = wrong >= 0
     size = np.bincount(strata, minlength=STRATA)
     prior = np.bincount(strata, weights=p, minlength=STRATA) / np.maximum(size, 1)
+    prior += DOUBT * (0.5 - prior)
     checks = np.bincount(strata[known], minlength=STRATA)
     found = np.bincount(strata[known], weights=wrong[known], minlength=STRATA)
     rng = np.random.default_rng(0)  # the same checks always give the same interval
@@ -148,7 +154,7 @@ def number_wrong(
     for h in np.flatnonzero(left):
         a = PRIOR_CHECKS * prior[h] + found[h]
         b = PRIOR_CHECKS * (1.0 - prior[h]) + checks[h] - found[h]
-        total += left[h] * rng.beta(a, b, _DRAWS)
+        total += rng.binomial(left[h], rng.beta(a, b, _DRAWS))  # as many as are left, not a fraction of them
         expected += left[h] * a / (a + b)
     low, high = np.quantile(total, _QUANTILES)
     return NumberWrong(len(p), expected, float(low), float(high), int(known.sum()), int(found.sum()))
