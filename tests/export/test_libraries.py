@@ -83,8 +83,8 @@ def test_torchvision_reads_the_tree(reviewed: Audit, tmp_path: Path) -> None:
 
 
 def test_cleanlab_takes_issues_and_graph(reviewed: Audit, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")  # which cleanlab's Datalab needs
     datalab = pytest.importorskip("cleanlab.datalab.datalab")
-    pytest.importorskip("datasets")
     from scipy import sparse
 
     export(reviewed, tmp_path / "cl", format="cleanlab")

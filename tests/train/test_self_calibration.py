@@ -28,7 +28,7 @@ SMALL = BackboneSpec(
 def test_injected_labels_are_learned_and_recorded_but_never_count_against_a_sample(tmp_path: Path) -> None:
     path = make_audit(tmp_path, n=600, images=False)
     truth = np.load(tmp_path / "truth.npy")
-    directory = prepared(path, head=HeadSpec(), self_calibrate=0.1, folds=2, n_threads=1)
+    directory = prepared(path, head=HeadSpec(), self_calibrate=0.1, folds=2, threads=1)
     labels, injected = np.load(directory / "labels.npy"), np.load(directory / "injected.npy")
     chosen = injected >= 0
     assert abs(int(chosen.sum()) - 60) <= 4
@@ -67,7 +67,7 @@ def test_the_seed_decides_the_injected_labels(tmp_path: Path) -> None:
 
 def test_a_backbone_is_taught_them_too(tmp_path: Path) -> None:
     path = make_audit(tmp_path, n=96)
-    directory = prepared(path, backbone=SMALL, folds=2, self_calibrate=0.2, n_threads=1)
+    directory = prepared(path, backbone=SMALL, folds=2, self_calibrate=0.2, threads=1)
     spec = TrainSpec.read(directory / "spec.json")
     assert spec.injected_sha256
     injected = np.load(directory / "injected.npy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import textwrap
 from inspect import isawaitable
 from typing import Any, TypeVar, cast
@@ -27,8 +28,8 @@ from labeltui.tui.widgets.rows import Rows
 
 T = TypeVar("T")
 
-ROUNDS = 20
-"""Times that `TableScreen.settle` looks at most, should something on the screen move for ever."""
+PATIENCE = 1.0
+"""Seconds that `TableScreen.settle` waits at most: a widget that goes away answers no more, and keys must not stop."""
 
 WHEEL = 3
 """Lines by which one step of the mouse wheel scrolls a list."""
@@ -222,13 +223,16 @@ class TableScreen(Screen[T], inherit_bindings=False):
         Textual moves, makes and resizes widgets by messages and after refreshes, each of which may ask for more.
         """
         before: list[tuple[Widget, Region]] = []
-        for _ in range(ROUNDS):
-            widgets = [widget for widget in self.walk_children(with_self=True) if isinstance(widget, Widget)]
-            await asyncio.gather(*map(_painted, widgets))
-            now = [(widget, widget.region) for widget in widgets]
-            if now == before:
-                return
-            before = now
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    nodes = self.walk_children(with_self=True)
+                    widgets = [widget for widget in nodes if isinstance(widget, Widget)]
+                    await asyncio.gather(*map(_painted, widgets))
+                    now = [(widget, widget.region) for widget in widgets]
+                    if now == before:
+                        return
+                    before = now
 
     async def clicked(self, widget: Widget, y: int) -> None:
         """Handle a click completely.
