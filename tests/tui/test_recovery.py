@@ -102,7 +102,7 @@ def test_redraw_and_resume_show_everything_again(answer: str, tmp_path: Path) ->
         terminal.close()
 
 
-RESIZES = 60
+RESIZES = 500
 LARGEST = 200, 60
 STORM = PROGRAM.replace(
     "    with Audit",

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import events, work
+from textual.geometry import Size
 from textual.widget import Widget
 from textual.worker import Worker
 
@@ -181,6 +183,11 @@ class LabeltuiApp(FrameApp, inherit_bindings=False):
             if self._early is None and not self.too_small:
                 await self._moused(event)
             return
+        if isinstance(event, events.Resize) and not self.is_headless:
+            # Textual reads the size in a signal handler, which the next signal may interrupt before it has sent the
+            # event: the older size would come last and stay.
+            size = Size(*shutil.get_terminal_size())
+            event = events.Resize(size, size)
         await super().on_event(event)
 
     async def _typed(self, event: events.Key | events.Paste) -> None:
@@ -229,11 +236,12 @@ class LabeltuiApp(FrameApp, inherit_bindings=False):
     @property
     def too_small(self) -> bool:
         """Whether the terminal shows too little to decide on."""
-        return self.size.width < SMALLEST[0] or self.size.height < SMALLEST[1]
+        return too_small(self.size)
 
     def on_resize(self, event: events.Resize) -> None:
-        was, self._was_too_small = self._was_too_small, self.too_small
-        if self.too_small:
+        # `size` is still the one before.
+        was, self._was_too_small = self._was_too_small, too_small(event.size)
+        if self._was_too_small:
             self.top.say(f"too small: {SMALLEST[0]}x{SMALLEST[1]} at least", "bad")
         elif was:
             self.top.say("")
@@ -401,6 +409,11 @@ class LabeltuiApp(FrameApp, inherit_bindings=False):
         if self.training.active:
             lines.append(f"training continues:       labeltui jobs {path}")
         return lines
+
+
+def too_small(size: Size) -> bool:
+    """Whether a terminal of this size shows too little to decide on."""
+    return size.width < SMALLEST[0] or size.height < SMALLEST[1]
 
 
 def run(
