@@ -131,6 +131,11 @@ class Corrections:
         found: NDArray[np.int32] = np.where(self.audit.excluded, -1, self.labels).astype(np.int32)
         return found
 
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """Those of the samples that have a corrected label and are not excluded."""
+        return self.samples[self.training_labels[self.samples] >= 0]
+
     def class_name(self, label: int) -> str | None:
         """The id of a class as text, None for -1."""
         return self.class_names[label] if label >= 0 else None

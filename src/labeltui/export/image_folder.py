@@ -30,7 +30,7 @@ def write(corrections: Corrections, directory: Path) -> int:
     audit, labels = corrections.audit, corrections.training_labels
     taken: dict[Path, set[str]] = {}
     lost = 0
-    for i in corrections.samples[labels[corrections.samples] >= 0].tolist():
+    for i in corrections.labelled.tolist():
         split = audit.split_of(i)
         above = directory / component(split) if split else directory
         home = above / component(corrections.class_names[labels[i]])

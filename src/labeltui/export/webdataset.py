@@ -37,7 +37,7 @@ def write(corrections: Corrections, directory: Path) -> int:
         Samples whose image could not be read; they are left out.
     """
     labels = corrections.training_labels
-    samples = corrections.samples[labels[corrections.samples] >= 0]
+    samples = corrections.labelled
     audit, lost = corrections.audit, 0
     for number, start in enumerate(range(0, len(samples), SHARD)):
         block = samples[start : start + SHARD]

@@ -15,10 +15,9 @@ from __future__ import annotations
 from labeltui.frames.app import FrameApp
 from labeltui.frames.compositor import install_compositor
 from labeltui.frames.internals import driver_of, problems, usable, visible_widgets
-from labeltui.frames.keys import MOMENT, listening
+from labeltui.frames.keys import listening
 
 __all__ = [
-    "MOMENT",
     "FrameApp",
     "driver_of",
     "install_compositor",

@@ -9,9 +9,9 @@ writes the difference with as few style changes and cursor moves as it can::
 
 A line of an image made of characters is sent whole, or not at all while it stands there: of one image nothing can be
 kept for the next, and comparing a thousand cells took 5 ms. What is no text (pixels, modes) passes through in its
-place. Characters wipe sixels that lie on their cells, so whoever
-draws pixels has to `invalidate` those cells after each frame: the next text on them is then written whatever it is. And
-some fonts draw bars and arrows a dot over the edge of their cell: the cell right of a replaced one is written anew.
+place. Characters wipe sixels that lie on their cells, so whoever draws pixels has to `invalidate` those cells after
+each frame: the next text on them is then written whatever it is. And some fonts draw bars and arrows a dot over the
+edge of their cell: the cell right of a replaced one is written anew.
 """
 
 from __future__ import annotations

@@ -23,15 +23,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labeltui import paths
 from labeltui.graphics.answers import Answers, Reader, question, without_mode
 from labeltui.graphics.capabilities import Capabilities, Cell, choose, from_environment
 from labeltui.io import files
-
-if TYPE_CHECKING:
-    pass
 
 BUDGET = 1.2
 """Longest wait for the terminal, in seconds."""
