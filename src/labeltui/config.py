@@ -6,6 +6,7 @@ The file is ``config.toml`` in `paths.config_dir()`; every setting has a default
     reviewer = "ada"            # written into every decision; default: the login name
     graphics = "auto"           # auto, kitty, sixel, blocks or ascii
     theme = "labeltui-dark"
+    scaling = "pixels"          # pixels or smooth: how images smaller than their place are enlarged
     max_kbps = 0                # 0 = no limit; else previews shrink to fit a slow line
 
     [train]
@@ -35,6 +36,7 @@ from labeltui.options import Option, option, options_of
 from labeltui.text import safe
 
 MOST_BYTES = 1 << 20
+SCALINGS = ("pixels", "smooth")
 GRAPHICS = ("auto", "kitty", "sixel", "blocks", "ascii")
 
 Section = TypeVar("Section", "Review", "Train")
@@ -47,6 +49,7 @@ class Review:
     reviewer: str = option("", "Signs the decisions.", shown="the login name")
     graphics: str = option("auto", "How images are shown.", choices=GRAPHICS)
     theme: str = option("labeltui-dark", "Colours; the palette of the terminal UI lists them.")
+    scaling: str = option("pixels", "How images smaller than their place are enlarged.", choices=SCALINGS)
     max_kbps: int = option(0, "Shrink previews to fit a slow line; 0: no limit.", least=0)
 
 

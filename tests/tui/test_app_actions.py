@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from labeltui.audit import Audit
+from labeltui.graphics import canvas_of
 from labeltui.train import launch
 from labeltui.train.compare import compare
 from labeltui.train.jobs import list_jobs
@@ -697,13 +698,25 @@ async def changes_colours(desk: Desk) -> None:
     assert desk.app.theme == "labeltui-light"  # seen before it is selected
     await desk.press("escape")
     assert desk.app.theme == "labeltui-dark"
-    assert state.theme() == ""
+    assert state.choice("theme") == ""
     await desk.do("palette")
     await desk.type("colors")
     await desk.press("enter", "down", "enter")
     assert desk.app.theme == "labeltui-light"
-    assert state.theme() == "labeltui-light"  # for every audit of this person
+    assert state.choice("theme") == "labeltui-light"  # for every audit of this person
     assert desk.sample == desk.session.queue[0]
+
+
+@trial("scaling")
+async def enlarges_smoothly_and_back(desk: Desk) -> None:
+    canvas = canvas_of(desk.app)
+    assert not canvas.smooth
+    await desk.do("scaling")
+    assert canvas.smooth
+    assert state.choice("scaling") == "smooth"  # for every audit of this person
+    await desk.do("scaling")
+    assert not canvas.smooth
+    assert state.choice("scaling") == "pixels"
 
 
 @trial("redraw")

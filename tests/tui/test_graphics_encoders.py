@@ -17,7 +17,7 @@ from rich.console import Console
 from labeltui._fast import blocks, reference
 from labeltui._fast import sixel as kernel
 from labeltui.graphics.ascii import AsciiEncoder
-from labeltui.graphics.base import Box, Encoder, PixelImage, TextImage, plain
+from labeltui.graphics.base import Box, Encoder, PixelImage, SmoothEncoder, TextImage, plain
 from labeltui.graphics.blocks import BlocksEncoder
 from labeltui.graphics.capabilities import Cell
 from labeltui.graphics.kitty import KittyEncoder, KittyImage
@@ -33,6 +33,9 @@ ENCODERS = {
     "blocks-256": BlocksEncoder(CELL, "256"),
     "blocks-16": BlocksEncoder(Cell(8, 15), "16"),
     "ascii": AsciiEncoder(CELL),
+    "sixel-smooth": SmoothEncoder(SixelEncoder(CELL), CELL),
+    "kitty-smooth": SmoothEncoder(KittyEncoder(CELL), CELL),
+    "blocks-smooth": SmoothEncoder(BlocksEncoder(CELL), CELL),
 }
 
 
@@ -357,3 +360,20 @@ def test_half_blocks_equal_their_twin(data: st.DataObject, rows: int, width: int
         palette = data.draw(st.lists(st.integers(0, most), min_size=colours, max_size=colours))
         codes = data.draw(arrays(np.int32, (2 * rows, width), elements=st.sampled_from(palette)))
         assert blocks.pack(codes, kind) == reference.half_blocks(codes, kind)
+
+
+class TestSmooth:
+    def test_grows_without_squares_and_shrinks_as_ever(self) -> None:
+        edge = Image.new("RGB", (2, 2), (255, 255, 255))
+        edge.paste((0, 0, 0), (0, 0, 1, 2))
+        squares = SixelEncoder(CELL).encode(edge, 12, 6)
+        smooth = SmoothEncoder(SixelEncoder(CELL), CELL).encode(edge, 12, 6)
+        assert isinstance(squares, SixelImage)
+        assert isinstance(smooth, SixelImage)
+        assert len(squares.palette) == 2
+        assert len(smooth.palette) > 20
+        assert smooth.box == squares.box
+        large = sample(1, 1200)
+        assert payload(SmoothEncoder(SixelEncoder(CELL), CELL).encode(large, 12, 6)) == payload(
+            SixelEncoder(CELL).encode(large, 12, 6)
+        )

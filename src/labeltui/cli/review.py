@@ -63,6 +63,7 @@ def open_review(
         graphics=settings.review.graphics,
         source=source,
         max_kbps=settings.review.max_kbps or None,
+        scaling=settings.review.scaling,
         read_only=read_only,
         keys=settings.keys,
         theme=settings.review.theme,

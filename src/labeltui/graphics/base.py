@@ -114,6 +114,32 @@ class Encoder(Protocol):
         ...
 
 
+class SmoothEncoder:
+    """Enlarges small images smoothly before another encoder draws them; without it a pixel stays a pixel.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    cell : Cell
+        Size of a cell in pixels.
+    """
+
+    def __init__(self, encoder: Encoder, cell: Cell) -> None:
+        self.kind = encoder.kind
+        self._encoder = encoder
+        self.cell = cell
+
+    def encode(
+        self, image: Image.Image, columns: int, rows: int, crop: Crop = WHOLE, budget: int | None = None
+    ) -> Encoded:
+        """See `Encoder.encode`."""
+        image = plain(image, crop)
+        size = fit(*image.size, columns * self.cell.width, rows * self.cell.height)
+        if size > image.size:
+            image = image.resize(size, Image.Resampling.LANCZOS)
+        return self._encoder.encode(image, columns, rows, budget=budget)
+
+
 def fit(width: int, height: int, box_width: int, box_height: int) -> tuple[int, int]:
     """Return the largest size within a box that has the shape of `width` by `height`, at least 1 by 1.
 

@@ -21,7 +21,7 @@ from labeltui import frames
 from labeltui.frames.internals import CompositorUpdate
 from labeltui.graphics.answers import Answers, Reader, question
 from labeltui.graphics.ascii import AsciiEncoder
-from labeltui.graphics.base import Encoded, Encoder, PixelImage
+from labeltui.graphics.base import Encoded, Encoder, PixelImage, SmoothEncoder
 from labeltui.graphics.blocks import BlocksEncoder
 from labeltui.graphics.capabilities import Capabilities, choose, from_environment
 from labeltui.graphics.kitty import KittyEncoder
@@ -52,7 +52,7 @@ EXPECT = 10.0
 """Seconds for which an answer from the terminal is looked for among the keys."""
 
 
-def encoder_for(caps: Capabilities, light: bool = False) -> Encoder:
+def encoder_for(caps: Capabilities, light: bool = False, smooth: bool = False) -> Encoder:
     """Return the encoder for a terminal.
 
     Parameters
@@ -60,11 +60,15 @@ def encoder_for(caps: Capabilities, light: bool = False) -> Encoder:
     caps : Capabilities
     light : bool
         Dark text on a light background.
+    smooth : bool
+        Whether small images are enlarged smoothly.
 
     Returns
     -------
     Encoder
     """
+    if smooth:
+        return SmoothEncoder(encoder_for(caps, light), caps.cell)
     if caps.kind == "sixel":
         return SixelEncoder(caps.cell, caps.registers, caps.geometry, TMUX_LIMIT if caps.tmux else None)
     if caps.kind == "kitty":
@@ -107,14 +111,19 @@ class Canvas:
     caps : Capabilities
     max_kbps : float, optional
         Speed of the line; images get smaller so that one takes at most half a second.
+    smooth : bool
+        Whether small images are enlarged smoothly; else each of their pixels stays one.
     """
 
-    def __init__(self, app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> None:
+    def __init__(
+        self, app: App[Any], caps: Capabilities, max_kbps: float | None = None, smooth: bool = False
+    ) -> None:
         self.app = app
         caps = _drawable(caps)
         self.caps = caps
+        self.smooth = smooth
         self.budget = None if max_kbps is None else max(64, int(max_kbps * 1000 / 8 * LINE_SHARE))
-        self.studio = Studio(encoder_for(caps, self._light), self.budget)
+        self.studio = Studio(encoder_for(caps, self._light, smooth), self.budget)
         self.images: set[Shown] = set()
         self._drawn_light = self._light
         self._forced = caps.kind if caps.forced else "auto"
@@ -179,7 +188,7 @@ class Canvas:
         self.caps = caps
         self._drawn_light = self._light
         self._painter = _painter(caps)
-        self.studio.replace_encoder(encoder_for(caps, self._light))
+        self.studio.replace_encoder(encoder_for(caps, self._light, self.smooth))
         self._hook()
         for image in self.images:
             image.encoded = None
@@ -190,6 +199,11 @@ class Canvas:
         """The theme changed: characters need more ink where the ground is light."""
         if self.caps.kind == "ascii" and self._light != self._drawn_light:
             self.change(self.caps)
+
+    def scale(self, smooth: bool) -> None:
+        """Enlarge small images smoothly from now on, or pixel by pixel."""
+        self.smooth = smooth
+        self.change(self.caps)
 
     def resized(self) -> None:
         """The window may have changed, and with it the size of its cells."""
@@ -365,7 +379,7 @@ def _painter(caps: Capabilities) -> Painter | None:
 KEPT = "_labeltui_canvas"  # the name under which an app carries its canvas
 
 
-def attach(app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> Canvas:
+def attach(app: App[Any], caps: Capabilities, max_kbps: float | None = None, smooth: bool = False) -> Canvas:
     """Tell an app what its terminal can show, before it runs.
 
     Parameters
@@ -376,8 +390,10 @@ def attach(app: App[Any], caps: Capabilities, max_kbps: float | None = None) -> 
     max_kbps : float, optional
         Speed of the line in kilobits per second; images get smaller so that one takes at most half a
         second.
+    smooth : bool
+        Whether small images are enlarged smoothly.
     """
-    canvas = vars(app)[KEPT] = Canvas(app, caps, max_kbps)
+    canvas = vars(app)[KEPT] = Canvas(app, caps, max_kbps, smooth)
     return canvas
 
 

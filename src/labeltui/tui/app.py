@@ -106,7 +106,7 @@ class LabeltuiApp(FrameApp, inherit_bindings=False):
         remembered = state.load(audit.uuid)
         self.returning = state.restore(self.session, remembered)
         if theme == DARK.name:
-            theme = state.theme() or theme
+            theme = state.choice("theme") or theme
         self.begin_with_theme(theme if theme in self.available_themes else DARK.name)
         self.review = ReviewScreen(self.session, self.keymap)
         self._place: object = None  # as last remembered
@@ -423,6 +423,7 @@ def run(
     graphics: str = "auto",
     source: Path | None = None,
     max_kbps: int | None = None,
+    scaling: str = "pixels",
     read_only: bool = False,
     keys: Mapping[str, Sequence[str]] | None = None,
     theme: str = DARK.name,
@@ -443,6 +444,9 @@ def run(
         Where the data lies now, if it was moved since the scan.
     max_kbps : int, optional
         Speed of the line; images get smaller to fit it.
+    scaling : str
+        ``smooth`` enlarges small images smoothly, ``pixels`` shows each of their pixels as a square, unless the user
+        chose otherwise on the screen.
     read_only : bool
         Look only.
     keys, theme, train_after, launcher
@@ -486,7 +490,7 @@ def run(
         app = LabeltuiApp(
             audit, later=jobs, keys=keys, theme=theme, train_after=train_after, welcome=state.first_time()
         )
-        attach(app, caps, max_kbps or None)
+        attach(app, caps, max_kbps or None, (state.choice("scaling") or scaling) == "smooth")
         sys.setswitchinterval(TURN)
         app.run()
         if app.return_code:

@@ -29,23 +29,33 @@ def first_time() -> bool:
     return not (state_dir() / "audits").exists()
 
 
-def theme() -> str:
-    """Return the theme that the user selected last, in any audit; empty when none."""
-    try:
-        name = files.read_json(state_dir() / USER_FILE).get("theme")
-    except (OSError, ValueError):
-        return ""
-    return name if isinstance(name, str) else ""
-
-
-def save_theme(name: str) -> None:
-    """Save the user's theme; errors are ignored.
+def choice(name: str) -> str:
+    """Return what the user chose last, in any audit; empty when nothing.
 
     Parameters
     ----------
     name : str
+        ``theme`` or ``scaling``.
     """
-    _write(state_dir() / USER_FILE, {"format": FORMAT, "theme": name})
+    value = _choices().get(name)
+    return value if isinstance(value, str) else ""
+
+
+def save_choice(name: str, value: str) -> None:
+    """Save a choice of the user's for all audits; errors are ignored.
+
+    Parameters
+    ----------
+    name, value : str
+    """
+    _write(state_dir() / USER_FILE, {**_choices(), "format": FORMAT, name: value})
+
+
+def _choices() -> dict[str, Any]:
+    try:
+        return files.read_json(state_dir() / USER_FILE)
+    except (OSError, ValueError):
+        return {}
 
 
 def save(session: Session) -> None:

@@ -27,6 +27,7 @@ SYNONYMS: Mapping[str, str] = {
     "views": "save filter bookmark preset saved search",
     "order": "sort rank worst random shuffle",
     "sort": "order rank overlap name",
+    "scaling": "interpolation blur sharp pixelated enlarge zoom bilinear nearest resize",
     "checks": "when to stop how many errors left estimate audit quality control sample random",
     "neighbours": "neighbors nearest similar why evidence detectors explain votes reason compare",
     "sheet": "grid thumbnails gallery overview many tiles",

@@ -16,7 +16,8 @@ from textual.widget import Widget
 from textual.worker import Worker, WorkerState
 
 from labeltui.frames import install_compositor
-from labeltui.tui import guide
+from labeltui.graphics import canvas_of
+from labeltui.tui import guide, state
 from labeltui.tui.actions import ALL, BY_ID, Action, Keymap, collapsed, of_screen, show_key
 from labeltui.tui.host import Host, parts_of
 from labeltui.tui.layout import Piece, fit
@@ -181,6 +182,13 @@ class TableScreen(Screen[T], inherit_bindings=False):
             return
         handler = getattr(self, f"do_{action.handler}")
         await _finish(handler() if action.argument is None else handler(action.argument))
+
+    def do_scaling(self) -> None:
+        """Enlarge small images smoothly or pixel by pixel, and remember the choice."""
+        canvas = canvas_of(self.app)
+        canvas.scale(not canvas.smooth)
+        state.save_choice("scaling", "smooth" if canvas.smooth else "pixels")
+        self.say(f"small images are enlarged {'smoothly' if canvas.smooth else 'pixel by pixel'}")
 
     def do_redraw(self) -> None:
         """Paint everything anew."""

@@ -449,7 +449,7 @@ class ReviewScreen(Narrowing):
 
         def take(name: str) -> None:
             show(name)
-            state.save_theme(name)
+            state.save_choice("theme", name)
 
         items = [Item(theme.name, theme.name, "now" if theme.name == before else "") for theme in THEMES]
         items.sort(key=lambda item: item.value != before)
