@@ -123,7 +123,10 @@ def test_the_api_shows_its_keywords() -> None:
 def test_settings_are_the_fields_of_their_dataclasses(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     for section, kind in (("review", config.Review), ("train", config.Train)):
-        values = {each.name: "blocks" if each.kind is str else 7 for each in options_of(kind).values()}
+        values = {
+            each.name: (each.choices or ["blocks"])[-1] if each.kind is str else 7
+            for each in options_of(kind).values()
+        }
         text = "".join(f"{name} = {value!r}\n" for name, value in values.items())
         file.write_text(f"[{section}]\n{text}")
         assert getattr(config.load(file), section) == build(kind, values)
