@@ -150,6 +150,44 @@ def test_where_classes_overlap_more_than_labels_are_wrong_their_overlap_is_not_t
     assert off.max() < 3 * off.min()
 
 
+@pytest.mark.parametrize(("rate", "least"), [(0.8, 0.98), (0.5, 0.99)])
+def test_most_labels_wrong_are_found_by_spreading_labels_and_by_centroids(rate: float, least: float) -> None:
+    x = (DIGITS.data / 16).astype(np.float32)
+    labels, _ = noise.symmetric(TRUTH, rate, 0, 10)
+    g = graph.build(x, k=50)
+    fold = head.folds(labels, None, None, 5, 0)
+    p = head.out_of_fold(x, labels, fold, 10, spec=head.HeadSpec(epochs=4)).p
+    facts = base.DetectorInputs(
+        labels, 10, np.ones(len(x), dtype=bool), g.indices, g.similarity, None, p, embeddings=x, fold=fold
+    )
+    names = ("neighbours", "nearest", "head", "propagation", "centroids")
+    findings = detect.run(facts, only=names)
+    scores = {name: ap(facts, score) for name, score in findings.scores.items()}
+    assert set(scores) == set(names)
+    assert ap(facts, findings.blend) > max(least, *(score - 0.003 for score in scores.values()))
+
+
+@pytest.mark.parametrize("name", ["propagation", "centroids"])
+def test_spread_labels_and_centroids_do_not_see_the_labels_of_the_own_fold(
+    facts: base.DetectorInputs, name: str
+) -> None:
+    def scores(labels: np.ndarray) -> np.ndarray:
+        detector = registry.table()[name](dataclasses.replace(facts, labels=labels, p_head=None))
+        detector.fit_with_noise(np.eye(10), [], lambda share: None, None)
+        return np.log(detector.probabilities(0, facts.n))
+
+    other = facts.labels.copy()
+    mine = facts.fold == 2
+    other[mine] = (other[mine] + 1) % 10
+    before, after = scores(facts.labels), scores(other)
+    spread = [np.ptp(found[mine], axis=1) for found in (before, after)]
+    np.testing.assert_allclose(
+        spread[0] / spread[1], np.median(spread[0] / spread[1]), rtol=1e-3
+    )  # temperature
+    np.testing.assert_array_equal(before[mine].argmax(axis=1), after[mine].argmax(axis=1))
+    assert (before[~mine].argmax(axis=1) != after[~mine].argmax(axis=1)).any()
+
+
 def test_the_corrected_head_learns_right_labels_from_wrong_ones() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 4, size=3000).astype(np.int32)

@@ -23,6 +23,7 @@ from labeltui.detect import (
     neighbours,
     overlap_reduction,
     probabilities,
+    propagation,
 )
 from labeltui.detect.base import Detector, DetectorInputs, Findings, NoiseAwareDetector
 from labeltui.detect.registry import available, register, table
@@ -45,6 +46,7 @@ __all__ = [
     "neighbours",
     "overlap_reduction",
     "probabilities",
+    "propagation",
     "register",
     "run",
     "table",

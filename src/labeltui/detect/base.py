@@ -278,9 +278,25 @@ class NoiseAwareDetector(Detector):
 
     ``order``
         Those with a smaller one are fitted first.
+    ``robust``
+        Whether it holds where most labels are wrong. There the blend pools none but these.
+    ``wanted(error_rate)``
+        Whether to fit it at all, where about so many labels are wrong. Optional.
     """
 
     order: ClassVar[int] = 0
+    robust: ClassVar[bool] = False
+
+    @classmethod
+    def wanted(cls, error_rate: float) -> bool:
+        """Whether the detector is of use where this fraction of the labels is wrong; otherwise it is left out.
+
+        Parameters
+        ----------
+        error_rate : float
+            As the detectors that learn the given labels imply it, 0..1.
+        """
+        return True
 
     @abstractmethod
     def fit_with_noise(

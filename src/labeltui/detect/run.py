@@ -29,6 +29,8 @@ from labeltui.parallel import Progress
 SUGGESTIONS = 5
 LEAST_CHANCE = 1 / 3
 """P(given label wrong) of a flag, at least: of three that a person looks at, one is wrong."""
+MASSIVE = 0.78
+"""Estimated fraction of wrong labels above which detectors that learned from single labels only add noise."""
 _TRAINING_FRACTION = 0.9  # of the time, where detectors train
 
 
@@ -72,15 +74,22 @@ def run(
         detector.fit()
     pooled = [detector for detector in plain if detector.gives_probabilities]
     ensemble = Ensemble(inputs, pooled)
+    noise_aware = [detector for detector in noise_aware if detector.wanted(ensemble.anchor_error_rate)]
     done = 0.0
     if pooled and noise_aware:
-        aware_pooled: list[Detector] = []
+        detectors = [*plain, *noise_aware]
+        aware_pooled: list[NoiseAwareDetector] = []
+        transition = ensemble.train_transition
         for number, detector in enumerate(sorted(noise_aware, key=lambda each: each.order)):
             part = partial(_report_part, report, number, len(noise_aware))
-            detector.fit_with_noise(ensemble.train_transition, [*pooled, *aware_pooled], part, cancel)
+            detector.fit_with_noise(transition, [*pooled, *aware_pooled], part, cancel)
             if detector.gives_probabilities:
                 aware_pooled.append(detector)
-        ensemble = Ensemble(inputs, pooled, aware_pooled)
+        robust = [detector for detector in aware_pooled if detector.robust]
+        if robust and ensemble.anchor_error_rate > MASSIVE:
+            ensemble = Ensemble(inputs, [], robust)
+        else:
+            ensemble = Ensemble(inputs, pooled, aware_pooled)
         done = _TRAINING_FRACTION
     else:
         detectors = plain

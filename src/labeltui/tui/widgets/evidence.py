@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PLAIN = {
     "blend": "combined",
+    "centroids": "centroids",
     "cleannet": "prototypes",
     "confident": "margin",
     "corrected": "corrected",
@@ -26,6 +27,7 @@ PLAIN = {
     "head": "classifier",
     "nearest": "10 nearest",
     "neighbours": "50 nearest",
+    "propagation": "propagated",
     "tuned": "fine-tuned",
 }
 """Names of at most ten cells, for where the titles of detectors do not fit."""
