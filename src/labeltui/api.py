@@ -217,7 +217,7 @@ def open_audit(
 
 @keywords(scanning.ScanOptions)
 def scan(
-    source: PathLike,
+    source: PathLike | Sequence[PathLike],
     out: PathLike,
     *,
     progress: StageProgress | None = None,
@@ -228,8 +228,9 @@ def scan(
 
     Parameters
     ----------
-    source : path-like
-        A directory with one directory a class, a table with paths and labels, or a ``.npy``/``.npz`` file.
+    source : path-like or sequence of path-like
+        A directory with one directory a class, a table with paths and labels, a ``.npy``/``.npz`` file, ``.zip`` or
+        ``.tar`` archives, or Parquet files.
     out : path-like
         The audit's directory: new, empty, or holding an unfinished scan, which is resumed.
     progress : callable, optional
@@ -251,7 +252,10 @@ def scan(
         The data, the backbone, an option or the place of the audit cannot be used.
     Cancelled
     """
-    scanning.scan(Path(source), Path(out), scanning.ScanOptions.of(**options), progress, cancel)
+    given = [source] if isinstance(source, (str, os.PathLike)) else source
+    scanning.scan(
+        [Path(each) for each in given], Path(out), scanning.ScanOptions.of(**options), progress, cancel
+    )
     return open_audit(out)
 
 

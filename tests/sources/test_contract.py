@@ -7,6 +7,8 @@ import io
 import json
 import pickle
 import shutil
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 
 from labeltui.errors import SourceError
-from labeltui.sources import Images, Source, SourceOptions, open_source, reopen_source
+from labeltui.sources import Source, SourceOptions, open_images, open_source, reopen_source
 
 Maker = Callable[[Path], tuple[Path, SourceOptions]]
 COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)]
@@ -84,7 +86,60 @@ def make_parquet(path: Path) -> tuple[Path, SourceOptions]:
     return path, SourceOptions()
 
 
-MAKERS = [make_parquet, make_folder, make_table, make_npy, make_npz, make_compressed]
+def members() -> dict[str, bytes]:
+    """The images as files of a tree, in another order than that of their names."""
+    found = {}
+    for number, (image, label) in enumerate(zip(pixels(), LABELS, strict=True)):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "png")
+        found[f"{label}/{number}.png"] = file.getvalue()
+    return found
+
+
+def make_zip(path: Path) -> tuple[Path, SourceOptions]:
+    path.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path / "data.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members().items():
+            archive.writestr(name, data)
+    return path / "data.zip", SourceOptions()
+
+
+def make_tar(path: Path) -> tuple[Path, SourceOptions]:
+    path.mkdir(exist_ok=True)
+    with tarfile.open(path / "data.tar", "w") as archive:
+        for name, data in members().items():
+            add_member(archive, name, data)
+    return path / "data.tar", SourceOptions()
+
+
+def make_webdataset(path: Path) -> tuple[Path, SourceOptions]:
+    path.mkdir(exist_ok=True)
+    for shard, part in (("train-0.tar", slice(0, 3)), ("test-0.tar", slice(3, 4))):
+        with tarfile.open(path / shard, "w") as archive:
+            for name, data in list(members().items())[part]:
+                label, file = name.split("/")
+                add_member(archive, file, data)
+                add_member(archive, file.replace("png", "json"), json.dumps({"label": label}).encode())
+    return path, SourceOptions()
+
+
+def add_member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+MAKERS = [
+    make_zip,
+    make_tar,
+    make_webdataset,
+    make_parquet,
+    make_folder,
+    make_table,
+    make_npy,
+    make_npz,
+    make_compressed,
+]
 
 
 @pytest.fixture(params=MAKERS)
@@ -127,7 +182,7 @@ def test_it_reopens_where_it_moved_to(opened: tuple[Source, Path], tmp_path: Pat
     assert (again.kind, again.ids, again.labels, again.splits) == (
         source.kind, source.ids, source.labels, source.splits
     )  # fmt: skip
-    assert again.image(1).tobytes() == Images.open(description, root).image(source.ids[1], 1).tobytes()
+    assert again.image(1).tobytes() == open_images(description, root).image(source.ids[1], 1).tobytes()
 
 
 def test_images_survive_a_process_border(opened: tuple[Source, Path]) -> None:
@@ -145,4 +200,4 @@ def test_the_order_is_the_same_each_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("description", [{}, {"image_store": "holograms"}, {"image_store": "array"}])
 def test_descriptions_that_say_too_little(description: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(SourceError):
-        Images.open(description, tmp_path)
+        open_images(description, tmp_path)

@@ -90,6 +90,18 @@ class AuditImages:
         with ThreadPoolExecutor(parallel.count_threads()) as pool:
             return {i: kind for i, kind in zip(usable, pool.map(read, usable), strict=True) if kind}
 
+    @property
+    def are_files(self) -> bool:
+        """Whether each sample's id is the path of a file below `root`."""
+        return self._description is not None and self._description.get("image_store") == "files"
+
+    def file(self, i: int) -> Path | None:
+        """Return the file of a sample if it is there; None where images are rows or members of other files."""
+        if self.root is None or not self.are_files:
+            return None
+        path = Path(os.path.realpath(self.root), os.fsdecode(self._store.ids[i]))
+        return path if path.is_file() else None
+
     def changed_files(self) -> list[str]:
         """Return the names of the tables, arrays and lists that were edited after the scan read them."""
         from labeltui.sources.files import changed_files
@@ -100,8 +112,10 @@ class AuditImages:
         """Return whether an existing file is a part of the source, by whatever name or link."""
         if self.root is None or self._description is None:
             return False
-        for key in ("file", "labels"):
-            part = self.root / str(self._description.get(key) or "")
+        names = self._description.get("files")
+        parts = [self._description.get(key) for key in ("file", "labels")]
+        for each in [*parts, *(names if isinstance(names, list) else [])]:
+            part = self.root / str(each or "")
             if part.is_file() and os.path.samefile(part, path):
                 return True
         try:
@@ -112,7 +126,7 @@ class AuditImages:
 
     def _open(self) -> Images:
         if self._images is None:
-            from labeltui.sources import Images, ScannedImages
+            from labeltui.sources import ScannedImages, open_images
 
             if self.root is None or self._description is None:
                 raise MissingImage(
@@ -121,7 +135,7 @@ class AuditImages:
                     "give its directory with --source DIR",
                 )
             self._images = ScannedImages(
-                Images.open(self._description, self.root),
+                open_images(self._description, self.root),
                 self._store.array("samples/sha256"),
                 self._store.array("samples/pixels"),
             )

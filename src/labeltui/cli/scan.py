@@ -46,7 +46,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
         "Run": "scan photos/ -o my.audit --threads 4 --restart",
     },
 )
-@click.argument("source", type=PATH)
+@click.argument("source", type=PATH, nargs=-1, required=True)
 @click.option(
     "-o", "--out", type=PATH, required=True, help="Directory of the new audit, for example my.audit."
 )
@@ -57,11 +57,12 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
     help="Take embeddings, neighbours and decisions of an earlier audit over; its options hold.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the finished audit's status as one JSON object.")
-def scan(source: Path, out: Path, update: Path | None, as_json: bool, **options: Any) -> None:
+def scan(source: tuple[Path, ...], out: Path, update: Path | None, as_json: bool, **options: Any) -> None:
     """Audit SOURCE: embed, build the graph, measure the classes, flag labels.
 
-    SOURCE is a directory with one directory per class, a .csv/.tsv table with paths and labels, or a .npy/.npz file of
-    images or embeddings. A scan that was interrupted resumes when the same command is given again.
+    SOURCE is a directory with one directory per class, a .csv/.tsv table with paths and labels, a .npy/.npz file of
+    images or embeddings, .zip or .tar archives of images (several may be named), or Parquet files. A scan that was
+    interrupted resumes when the same command is given again.
     """
     from labeltui import report, scanning
 

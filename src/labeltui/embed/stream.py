@@ -21,7 +21,6 @@ from labeltui.embed.memory import retain_heap
 from labeltui.errors import Cancelled, InputError
 from labeltui.paths import NON_FINITE, UNREADABLE, ZERO
 from labeltui.sources import Source
-from labeltui.sources.images import FileImages
 
 # Rows are divided by their length in float32 later: its square must neither vanish nor overflow.
 MIN_LENGTH, MAX_LENGTH = 1e-18, 1e18
@@ -254,7 +253,7 @@ class _Pipeline:
         self.pending: deque[_PendingBlock] = deque()
         self.lock = threading.Lock()
         images = source.images()
-        crashable = isinstance(images, FileImages) and workers != 0
+        crashable = images.encoded and workers != 0
         decoding = (workers or threads) if crashable else threads
         passes = embedder.parallel or threads
         # Enough units to keep every pass running while the next ones are decoded.

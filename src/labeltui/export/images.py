@@ -103,10 +103,9 @@ def place(corrections: Corrections, i: int, target: Path) -> bool:
         False when the image is no longer there.
     """
     audit = corrections.audit
-    root = audit.images.root
-    path = None if root is None else Path(os.path.realpath(root), os.fsdecode(audit.sample_id(i)))
+    path = audit.images.file(i)
     try:
-        if path is None or corrections.copy_images or not path.is_file():
+        if path is None or corrections.copy_images:
             data, extension = stored(audit, i)
             target.with_name(f"{target.name}.{extension}").write_bytes(data)
         else:

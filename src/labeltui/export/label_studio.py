@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -44,11 +43,10 @@ def write(corrections: Corrections, file: BinaryIO) -> int:
         Samples whose image could not be read; their task has an empty one.
     """
     audit, lost, comma = corrections.audit, 0, b"[\n"
-    root = audit.images.root
     for block in corrections.blocks():
         columns = corrections.columns(block)
         for i, *row in zip(block.tolist(), *columns.values(), strict=True):
-            url = _local(root, audit, i)
+            url = _local(audit, i)
             if url is None:
                 try:
                     data, extension = stored(audit, i)
@@ -70,12 +68,11 @@ def write(corrections: Corrections, file: BinaryIO) -> int:
     return lost
 
 
-def _local(root: Any, audit: Audit, i: int) -> str | None:
+def _local(audit: Audit, i: int) -> str | None:
     """The address of a sample's file, None where it has none of its own."""
-    name = audit.sample_id(i)
-    if root is None or not os.path.isfile(os.path.join(os.fsencode(root), name)):
+    if audit.images.file(i) is None:
         return None
-    return "/data/local-files/?d=" + quote(name)
+    return "/data/local-files/?d=" + quote(audit.sample_id(i))
 
 
 def _prediction(label: str, score: float) -> dict[str, Any]:

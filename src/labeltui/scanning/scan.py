@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ Array = npt.NDArray[Any]
 
 
 def scan(
-    source_path: Path,
+    source_path: Path | Sequence[Path],
     out: Path,
     options: ScanOptions | None = None,
     progress: StageProgress | None = None,
@@ -60,8 +60,8 @@ def scan(
 
     Parameters
     ----------
-    source_path : Path
-        The data, see `labeltui.sources`.
+    source_path : Path or sequence of Path
+        The data, see `labeltui.sources`; several paths are archives of one directory.
     out : Path
         The audit's directory: new, empty, or holding an unfinished scan.
     options : ScanOptions, optional
@@ -93,7 +93,10 @@ def scan(
     Cancelled
     """
     options = options or ScanOptions()
-    source_path, out = Path(source_path), Path(out)
+    given = (source_path,) if isinstance(source_path, (str, Path)) else tuple(source_path)
+    source_path, shards = sources.gather(tuple(map(Path, given)))
+    options = replace(options, source=replace(options.source, shards=shards))
+    out = Path(out)
     run = Run(
         options=options,
         report=progress or (lambda stage, done, total: None),
@@ -113,7 +116,8 @@ def _read_and_scan(run: Run, source_path: Path, out: Path, earlier: Earlier | No
     options = run.options
     with run.stage("read"):
         given = options.source.labels, options.source.pred_probs, options.classes, options.class_names
-        whole = [source_path, *(path for path in given if path is not None)]
+        whole = [source_path / name for name in options.source.shards or ("",)]
+        whole += [*(path for path in given if path is not None)]
         files = record_files(whole)  # as they are before they are read
         source = sources.open_source(source_path, options.source)
         also = [] if earlier is None else decided_classes(earlier)

@@ -7,6 +7,7 @@ A *source* gives the ids, labels and bytes of its samples::
        v
     folder   an ImageFolder tree                         ids = paths below it
     table    CSV or TSV with path, label, split          ids = paths as written
+    archive  zip or tar: WebDataset's shards, or trees    ids = names of members
     parquet  images as Hugging Face stores them           ids = paths or rows
     arrays   .npy, .npz: images or ready embeddings      ids = keys, paths or row numbers
        |
@@ -18,7 +19,7 @@ allows. What is assumed (a split level, a delimiter, files that are left out) is
 for printing. A sample that cannot be read stays in the source: it is marked when it is read, and stops
 nothing.
 
-`Images` is the light half: it finds one image from what `Source.describe` returned, without walking the
+`Images` is the light half: `open_images` finds one image from what `Source.describe` returned, without walking the
 tree or parsing the table again. The terminal UI and the decoding worker processes use it.
 
 A new kind is a class with the attributes of `Source`, an entry in `KINDS` that recognises and opens it, and
@@ -28,6 +29,7 @@ imports it when it opens.
 
 from __future__ import annotations
 
+from labeltui.sources.access import open_images
 from labeltui.sources.arrays import to_bytes
 from labeltui.sources.base import (
     INTEGER,
@@ -41,6 +43,7 @@ from labeltui.sources.images import Images, ScannedImages
 from labeltui.sources.kinds import KINDS, open_source, reopen_source
 from labeltui.sources.names import read_class_names, read_classes
 from labeltui.sources.probabilities import align_probabilities, check_agreement, check_probabilities
+from labeltui.sources.shards import gather
 from labeltui.sources.table import encode
 
 __all__ = [
@@ -55,7 +58,9 @@ __all__ = [
     "check_labels",
     "check_probabilities",
     "encode",
+    "gather",
     "number_labels",
+    "open_images",
     "open_source",
     "order_classes",
     "read_class_names",

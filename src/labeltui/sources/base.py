@@ -43,6 +43,8 @@ class SourceOptions:
         None decides by the names of the directories.
     images_key, embeddings_key, labels_key, ids_key, paths_key, splits_key : str
         Names of the arrays in an ``.npz`` file.
+    shards : tuple of str, optional
+        Names of the archives in the directory; None takes all.
     """
 
     kind: str | None = None
@@ -63,6 +65,7 @@ class SourceOptions:
     ids_key: str = "ids"
     paths_key: str = "paths"
     splits_key: str = "splits"
+    shards: tuple[str, ...] | None = None
     pred_probs: Path | None = option(
         None, "Your own out-of-fold probabilities: .npy, .npz or a table.", "Source"
     )
@@ -120,7 +123,7 @@ class Source(Protocol):
     def has_images(self) -> bool: ...
 
     def describe(self) -> dict[str, object]:
-        """Return what `reopen_source` and `Images.open` need besides the root, as JSON values."""
+        """Return what `reopen_source` and `open_images` need besides the root, as JSON values."""
 
     def images(self) -> Images:
         """Return the light access to the same images; it can be pickled."""

@@ -5,17 +5,14 @@ Opening one costs a look at a few bytes at most: no tree is walked and no table 
 
 from __future__ import annotations
 
-import bisect
 import hashlib
-import itertools
 import os
-import threading
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,41 +20,22 @@ from PIL import Image
 
 from labeltui.errors import ChangedImage, MissingImage, SourceError, UnreadableImage
 from labeltui.io import files
-from labeltui.sources.decode import decode, from_array, pixel_hash, read_file
+from labeltui.sources.decode import Levels, decode, from_array, pixel_hash, read_file
 from labeltui.text import safe
-
-_GROUPS = 4  # row groups of Parquet that are kept in memory
 
 _Value = TypeVar("_Value", bound=np.generic)
 
 
 class Images(ABC):
-    """The images of a source; objects of this class can be pickled and cost little to open."""
+    """The images of a source; objects of this class can be pickled and cost little to open.
 
-    @staticmethod
-    def open(description: Mapping[str, object], root: Path) -> Images:
-        """Return access to the images of a source.
+    Attributes
+    ----------
+    encoded : bool
+        Whether `read` gives encoded files, which can crash a decoder, and not pixels.
+    """
 
-        Parameters
-        ----------
-        description : mapping
-            What `Source.describe` returned.
-        root : Path
-            The source's root, which may have moved since.
-
-        Raises
-        ------
-        SourceError
-            The description is of a kind that this version does not know.
-        """
-        kind = str(description.get("image_store", "?"))
-        if kind not in _OPENERS:
-            raise SourceError(
-                "the audit must name a kind of images that this version reads",
-                f"it names {safe(kind)}; known are {', '.join(_OPENERS)}",
-                "update labeltui",
-            )
-        return _OPENERS[kind](description, root)
+    encoded = True
 
     @abstractmethod
     def read(self, sample_id: bytes, index: int) -> bytes | npt.NDArray[np.uint8]:
@@ -129,7 +107,23 @@ class FileImages(Images):
 
     root: Path
     embedded: bool = False
-    levels: tuple[int, int] | None = None
+    levels: Levels | None = None
+
+    @classmethod
+    def opened(cls, description: Mapping[str, object], root: Path) -> FileImages:
+        """Return the images that a description names.
+
+        Parameters
+        ----------
+        description : mapping
+        root : Path
+
+        Raises
+        ------
+        SourceError
+            Its grey levels are none.
+        """
+        return cls(root, description.get("embeddings") is not None, described_levels(description))
 
     def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
         return decode(data, self.levels) if isinstance(data, bytes) else super().decode(data)
@@ -153,6 +147,33 @@ class ArrayImages(Images):
     array: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
     embeddings: str | None = None
     rows: npt.NDArray[np.generic] | None = field(default=None, repr=False)
+    encoded = False
+
+    @classmethod
+    def opened(cls, description: Mapping[str, object], root: Path) -> ArrayImages:
+        """Return the images that a description names.
+
+        Parameters
+        ----------
+        description : mapping
+        root : Path
+
+        Raises
+        ------
+        SourceError
+            It names no file.
+        """
+        file, key = description.get("file"), description.get("array_key")
+        if not isinstance(file, str):
+            raise SourceError(
+                "a description of arrays names their file", "it names none", "scan the data again"
+            )
+        embeddings = description.get("embeddings")
+        return cls(
+            root / file,
+            None if key is None else str(key),
+            embeddings=None if embeddings is None else str(embeddings),
+        )
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "array": None, "rows": None}  # the other process maps the file itself
@@ -182,131 +203,6 @@ class ArrayImages(Images):
             raise MissingImage(f"{safe(str(self.file))} has only {len(array):,} rows now")
         row: npt.NDArray[_Value] = array[index]
         return row
-
-
-@dataclass
-class ParquetImages(Images):
-    """Each sample is a row of one of several Parquet files.
-
-    Attributes
-    ----------
-    files : tuple of Path
-    starts : tuple of int
-        The first sample of each file, and the number of all.
-    column : str
-        Holds the images: structs of bytes and path, or bytes.
-    levels : (int, int), optional
-        See `labeltui.sources.levels`.
-    """
-
-    files: tuple[Path, ...]
-    starts: tuple[int, ...]
-    column: str
-    levels: tuple[int, int] | None = None
-    _kept: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False)
-    _bounds: dict[int, list[int]] = field(default_factory=dict, repr=False)
-    _lock: Any = field(default_factory=threading.Lock, repr=False)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_kept": {}, "_bounds": {}, "_lock": None}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
-
-    @classmethod
-    def opened(cls, description: Mapping[str, object], root: Path) -> ParquetImages:
-        """Return the images that a description names.
-
-        Parameters
-        ----------
-        description : mapping
-        root : Path
-
-        Raises
-        ------
-        SourceError
-            The description is none of Parquet files below `root`.
-        """
-        names, counts = description.get("files"), description.get("rows")
-        column, levels = description.get("column"), description.get("levels")
-        good = (
-            isinstance(names, list | tuple)
-            and isinstance(counts, list | tuple)
-            and len(names) == len(counts)
-            and isinstance(column, str)
-            and all(isinstance(each, str) and ".." not in Path(each).parts for each in names)
-            and not any(Path(str(each)).is_absolute() for each in names)
-            and all(isinstance(each, int) and each >= 0 for each in counts)
-        )
-        if not good:
-            raise SourceError(
-                "a description of Parquet names files and rows", "this one does not", "scan again"
-            )
-        assert isinstance(names, list | tuple) and isinstance(counts, list | tuple)  # noqa: PT018
-        starts = [0]
-        for count in counts:
-            starts.append(starts[-1] + count)
-        pair = tuple(levels) if isinstance(levels, list | tuple) and len(levels) == 2 else None
-        return cls(tuple(root / name for name in names), tuple(starts), str(column), pair)
-
-    def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
-        return decode(data, self.levels) if isinstance(data, bytes) else super().decode(data)
-
-    def read(self, sample_id: bytes, index: int) -> bytes:
-        """Return the image of a row, as it is stored.
-
-        Parameters
-        ----------
-        sample_id : bytes
-        index : int
-            Position of the sample.
-
-        Returns
-        -------
-        bytes
-
-        Raises
-        ------
-        MissingImage, UnreadableImage
-        """
-        if not 0 <= index < self.starts[-1]:
-            raise MissingImage(f"there are only {self.starts[-1]:,} rows")
-        at = bisect.bisect_right(self.starts, index) - 1
-        try:
-            value = self._value(at, index - self.starts[at])
-        except FileNotFoundError:
-            raise MissingImage(f"there is no {safe(str(self.files[at]))}") from None
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise UnreadableImage(
-                f"{safe(str(self.files[at]))} cannot be read: {safe(str(error), 200)}"
-            ) from None
-        data = value.get("bytes") if isinstance(value, dict) else value
-        if data is None:
-            raise MissingImage("the row holds no image")
-        if not isinstance(data, bytes):
-            raise UnreadableImage("the row holds no bytes of an image")
-        return data
-
-    def _value(self, at: int, row: int) -> Any:
-        import pyarrow.parquet as pq
-
-        with self._lock:  # a reader of Parquet is used by one thread at a time
-            if at not in self._bounds:
-                files.require_regular(self.files[at])
-                with pq.ParquetFile(self.files[at]) as file:
-                    counts = [file.metadata.row_group(each).num_rows for each in range(file.num_row_groups)]
-                self._bounds[at] = [0, *itertools.accumulate(counts)]
-            bounds = self._bounds[at]
-            group = bisect.bisect_right(bounds, row) - 1
-            if group >= len(bounds) - 1:
-                raise IndexError("the file has fewer rows than at the scan")
-            if (at, group) not in self._kept:
-                while len(self._kept) >= _GROUPS:
-                    del self._kept[next(iter(self._kept))]
-                files.require_regular(self.files[at])
-                with pq.ParquetFile(self.files[at]) as file:
-                    self._kept[at, group] = file.read_row_group(group, columns=[self.column]).column(0)
-            return self._kept[at, group][row - bounds[group]].as_py()
 
 
 @dataclass(frozen=True)
@@ -378,6 +274,56 @@ class ScannedImages(Images):
         raise ChangedImage("the image has changed since the scan", safe(sample_id), "scan the data again")
 
 
+def described_levels(description: Mapping[str, object]) -> Levels | None:
+    """Return the grey levels of a description.
+
+    Parameters
+    ----------
+    description : mapping
+
+    Raises
+    ------
+    SourceError
+        They are not two numbers.
+    """
+    levels = description.get("levels")
+    if levels is None:
+        return None
+    if isinstance(levels, Sequence) and len(levels) == 2:
+        black, white = levels
+        if isinstance(black, int) and isinstance(white, int) and 0 <= black < white:
+            return black, white
+    raise SourceError("grey levels are two numbers", f"got {safe(str(levels))}", "scan the data again")
+
+
+def described_files(description: Mapping[str, object], root: Path) -> tuple[Path, ...]:
+    """Return the files that a description names, all below the root.
+
+    Parameters
+    ----------
+    description : mapping
+    root : Path
+
+    Raises
+    ------
+    SourceError
+        It names none, or one elsewhere.
+    """
+    names = description.get("files")
+    good = (
+        isinstance(names, list | tuple)
+        and names
+        and all(isinstance(each, str) and ".." not in Path(each).parts for each in names)
+        and not any(Path(str(each)).is_absolute() for each in names)
+    )
+    if not good:
+        raise SourceError(
+            "a description names the files of the data, below its root", "this one does not", "scan again"
+        )
+    assert isinstance(names, list | tuple)
+    return tuple(root / name for name in names)
+
+
 def load_array(file: Path, key: str | None) -> npt.NDArray[np.generic]:
     """Return an array of a ``.npy`` or ``.npz`` file, memory-mapped unless it is compressed.
 
@@ -441,36 +387,4 @@ def _map_member(file: Path, name: str) -> npt.NDArray[np.generic] | None:
 _HEADERS: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dtype[np.generic]]]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
-}
-
-
-def _open_files(description: Mapping[str, object], root: Path) -> Images:
-    levels = description.get("levels")
-    embedded = description.get("embeddings") is not None
-    if levels is None:
-        return FileImages(root, embedded)
-    if isinstance(levels, Sequence) and len(levels) == 2:
-        black, white = levels
-        if isinstance(black, int) and isinstance(white, int) and 0 <= black < white:
-            return FileImages(root, embedded, (black, white))
-    raise SourceError("grey levels are two numbers", f"got {safe(str(levels))}", "scan the data again")
-
-
-def _open_array(description: Mapping[str, object], root: Path) -> Images:
-    file, key = description.get("file"), description.get("array_key")
-    if not isinstance(file, str):
-        raise SourceError("a description of arrays names their file", "it names none", "scan the data again")
-    embeddings = description.get("embeddings")
-    return ArrayImages(
-        root / file,
-        None if key is None else str(key),
-        embeddings=None if embeddings is None else str(embeddings),
-    )
-
-
-_OPENERS: dict[str, Callable[[Mapping[str, object], Path], Images]] = {
-    "files": _open_files,
-    "array": _open_array,
-    "parquet": ParquetImages.opened,
-    "none": lambda description, root: NoImages(),
 }

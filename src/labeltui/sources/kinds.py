@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
-from labeltui.sources import arrays, folder, parquet, table
+from labeltui.sources import arrays, folder, parquet, shards, table
 from labeltui.sources.base import Source, SourceOptions
 from labeltui.text import safe
 
@@ -40,6 +40,12 @@ KINDS: dict[str, Kind] = {
         "a .parquet file, or a directory of such, with images as Hugging Face stores them",
         lambda path: bool(parquet.parquet_files(path)),
         parquet.open_parquet,
+        directory=None,
+    ),
+    "archive": Kind(
+        "a .zip or .tar archive of images, or a directory of such",
+        lambda path: bool(shards.archive_files(path)),
+        shards.open_shards,
         directory=None,
     ),
     "folder": Kind(
@@ -134,6 +140,8 @@ def reopen_source(description: Mapping[str, object], root: Path) -> Source:
     for name in ("image_root", "labels"):
         if values.get(name) is not None:
             values[name] = root / str(values[name])
+    if isinstance(values.get("shards"), list):
+        values["shards"] = tuple(values["shards"])  # type: ignore[arg-type]
     path = root / str(description["file"]) if "file" in description else root
     if description.get("kind") == "table":
         values["image_root"] = root

@@ -13,7 +13,8 @@ from typing import Any
 from labeltui.errors import SourceError, UsageError
 from labeltui.io.files import require_regular
 from labeltui.sources.base import Samples, SourceOptions, check_labels, listed
-from labeltui.sources.images import Images, ParquetImages
+from labeltui.sources.images import Images
+from labeltui.sources.rows import ParquetImages
 from labeltui.text import safe, unescape
 
 SUFFIX = ".parquet"

@@ -240,7 +240,7 @@ def inject(
             transition = estimated_transition(audit if matrix_from is None else matrix_from, class_ids)
         record["transition"] = np.round(transition, 6).tolist()
     noisy = corrupt(spec, truth, len(class_ids), features, indices, transition)
-    root, images = audit.images.root, audit.images.present
+    root, images = audit.images.root, audit.images.are_files
     return Injected(ids, class_ids, noisy, truth, features, root or audit.path.parent, images, record)
 
 
@@ -285,7 +285,7 @@ def _with_strangers(
         np.concatenate([truth, np.full(n_wanted, -1, np.int32)]),
         np.concatenate([features, more.astype(features.dtype)]),
         audit.images.root or audit.path.parent,
-        audit.images.present and other.images.present,
+        audit.images.are_files and other.images.are_files,
         {**record, "other": safe(str(other.path))},
     )
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from labeltui import paths, store
 from labeltui.errors import UsageError
-from labeltui.sources import Images, ScannedImages
+from labeltui.sources import ScannedImages, open_images
 from labeltui.studies.data import StudyData
 from labeltui.studies.plan import StudySpec
 from labeltui.text import safe
@@ -76,7 +76,7 @@ def _images(
 
     def read() -> NDArray[np.uint8]:
         images = ScannedImages(
-            Images.open(description, root), opened.array("samples/sha256"), opened.array("samples/pixels")
+            open_images(description, root), opened.array("samples/sha256"), opened.array("samples/pixels")
         )
         ids = opened.names("samples/id")
         out = np.zeros((opened.n, 3, side, side), dtype=np.uint8)

@@ -32,7 +32,7 @@ from labeltui.embed.memory import retain_heap
 from labeltui.embed.spec import slug
 from labeltui.errors import Cancelled, JobError, UsageError
 from labeltui.io.atomic import replacing
-from labeltui.sources import Images, ScannedImages
+from labeltui.sources import ScannedImages, open_images
 from labeltui.text import safe, tell_apart
 from labeltui.train import checkpoints, dynamics
 from labeltui.train.dynamics import Recorder
@@ -197,7 +197,7 @@ class _BackboneJob:
         self.config = config
         transform = preprocessing(self.embed, config)
         images = ScannedImages(
-            Images.open(description, root), audit.array("samples/sha256"), audit.array("samples/pixels")
+            open_images(description, root), audit.array("samples/sha256"), audit.array("samples/pixels")
         )
         return TrainingImages(images, audit.names("samples/id"), transform, wanted, self.task.spec.threads)
 

@@ -13,7 +13,8 @@ from labeltui import head, noise, parallel, paths, store
 from labeltui.errors import JobError, UsageError
 from labeltui.head import HeadSpec
 from labeltui.options import build, option, options_of, part, split_names
-from labeltui.sources.images import Images, NoImages
+from labeltui.sources import open_images
+from labeltui.sources.images import NoImages
 from labeltui.text import safe
 from labeltui.train.columns import read_column, split_name
 from labeltui.train.spec import HELD_OUT, OUT, PRESETS, TRAIN, BackboneSpec, TrainSpec, array_hash, label_hash
@@ -313,7 +314,7 @@ def _require_images(opened: store.Store, audit: Audit) -> None:
             "this audit names none",
             "give --source",
         )
-    if isinstance(Images.open(description, root), NoImages):
+    if isinstance(open_images(description, root), NoImages):
         raise JobError(
             "a backbone is trained on images",
             "this audit holds embeddings only",

@@ -1,0 +1,146 @@
+"""Images in the rows of Parquet files."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from labeltui.errors import MissingImage, SourceError, UnreadableImage
+from labeltui.io import files
+from labeltui.sources.decode import Levels, decode
+from labeltui.sources.images import Images, described_files, described_levels
+from labeltui.text import safe
+
+_GROUPS = 4  # row groups that are kept in memory
+
+
+@dataclass
+class ParquetImages(Images):
+    """Each sample is a row of one of several Parquet files.
+
+    Attributes
+    ----------
+    files : tuple of Path
+    starts : tuple of int
+        The first sample of each file, and the number of all.
+    column : str
+        Holds the images: structs of bytes and path, or bytes.
+    levels : (int, int), optional
+        See `labeltui.sources.levels`.
+    """
+
+    files: tuple[Path, ...]
+    starts: tuple[int, ...]
+    column: str
+    levels: Levels | None = None
+    _kept: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False)
+    _bounds: dict[int, list[int]] = field(default_factory=dict, repr=False)
+    _lock: Any = field(default_factory=threading.Lock, repr=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_kept": {}, "_bounds": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    @classmethod
+    def opened(cls, description: Mapping[str, object], root: Path) -> ParquetImages:
+        """Return the images that a description names.
+
+        Parameters
+        ----------
+        description : mapping
+        root : Path
+
+        Raises
+        ------
+        SourceError
+            The description is none of Parquet files below `root`.
+        """
+        counts, column = description.get("rows"), description.get("column")
+        names = described_files(description, root)
+        good = (
+            isinstance(counts, list | tuple)
+            and len(names) == len(counts)
+            and isinstance(column, str)
+            and all(isinstance(each, int) and each >= 0 for each in counts)
+        )
+        if not good:
+            raise SourceError(
+                "a description of Parquet names files and rows", "this one does not", "scan again"
+            )
+        assert isinstance(counts, list | tuple)
+        return cls(
+            names,
+            tuple(itertools.accumulate(counts, initial=0)),
+            str(column),
+            described_levels(description),
+        )
+
+    def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
+        return decode(data, self.levels) if isinstance(data, bytes) else super().decode(data)
+
+    def read(self, sample_id: bytes, index: int) -> bytes:
+        """Return the image of a row, as it is stored.
+
+        Parameters
+        ----------
+        sample_id : bytes
+        index : int
+            Position of the sample.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        MissingImage, UnreadableImage
+        """
+        if not 0 <= index < self.starts[-1]:
+            raise MissingImage(f"there are only {self.starts[-1]:,} rows")
+        at = bisect.bisect_right(self.starts, index) - 1
+        try:
+            value = self._value(at, index - self.starts[at])
+        except FileNotFoundError:
+            raise MissingImage(f"there is no {safe(str(self.files[at]))}") from None
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise UnreadableImage(
+                f"{safe(str(self.files[at]))} cannot be read: {safe(str(error), 200)}"
+            ) from None
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if data is None:
+            raise MissingImage("the row holds no image")
+        if not isinstance(data, bytes):
+            raise UnreadableImage("the row holds no bytes of an image")
+        return data
+
+    def _value(self, at: int, row: int) -> Any:
+        import pyarrow.parquet as pq
+
+        with self._lock:  # a reader of Parquet is used by one thread at a time
+            if at not in self._bounds:
+                files.require_regular(self.files[at])
+                with pq.ParquetFile(self.files[at]) as file:
+                    counts = [file.metadata.row_group(each).num_rows for each in range(file.num_row_groups)]
+                self._bounds[at] = [0, *itertools.accumulate(counts)]
+            bounds = self._bounds[at]
+            group = bisect.bisect_right(bounds, row) - 1
+            if group >= len(bounds) - 1:
+                raise IndexError("the file has fewer rows than at the scan")
+            if (at, group) not in self._kept:
+                while len(self._kept) >= _GROUPS:
+                    del self._kept[next(iter(self._kept))]
+                files.require_regular(self.files[at])
+                with pq.ParquetFile(self.files[at]) as file:
+                    self._kept[at, group] = file.read_row_group(group, columns=[self.column]).column(0)
+            return self._kept[at, group][row - bounds[group]].as_py()
