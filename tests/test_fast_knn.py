@@ -149,10 +149,10 @@ def test_paths_and_threads_give_the_same_bytes(
 
 
 def filtered(
-    x: np.ndarray, k: int, path: str, block: int, threads: int = 3
+    x: np.ndarray, k: int, path: str, block: int, threads: int = 3, metric: str = "cosine"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The filter alone, without the search that mends it: indices, similarity, certified."""
-    rows = knn.Rows(x, METRICS.index("cosine"))
+    rows = knn.Rows(x, METRICS.index(metric))
     stats = knn.RowStats(rows)
     stats.work()
     rows.set_lengths(stats.squared)
@@ -195,6 +195,21 @@ def test_what_the_bound_cannot_separate_is_not_certified(path: str) -> None:
     again = graph.build(x.astype(np.float32), 3, path=path)
     assert again.n_fallback == 300
     assert again.indices.tobytes() == graph.build(x.astype(np.float32), 3, path="direct").indices.tobytes()
+
+
+@pytest.mark.parametrize("path", FILTERS)
+@pytest.mark.parametrize("metric", ["cosine", "inner_product"])
+def test_rows_close_together_far_from_the_origin_are_certified(path: str, metric: str) -> None:
+    # The offset that all similarities share is left out of the bounds: its digits do not hide what differs.
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=64) + 0.003 * rng.normal(size=(3000, 64))).astype(np.float32)
+    indices, similarity, certified = filtered(x, 10, path, 192, metric=metric)
+    assert certified.mean() > 0.99
+    if metric == "cosine":
+        assert 1 - similarity.min() < 4e-5
+    want = graph.build(x, 10, metric=metric, path="direct")
+    np.testing.assert_array_equal(indices[certified == 1], want.indices[certified == 1])
+    assert graph.build(x, 10, metric=metric, path=path).indices.tobytes() == want.indices.tobytes()
 
 
 def test_proof_does_not_depend_on_the_schedule() -> None:

@@ -200,7 +200,7 @@ SERVER = """
     from pathlib import Path
     import torch._dynamo  # slow to import, and imported by the head
     sys.path.insert(0, sys.argv[1])
-    from labeltui.scanning import checkpoint, scan
+    from labeltui.scanning import checkpoint, part, scan
     from tests.test_scan import options
 
     checkpoint.FLUSH_SHARE = float("inf")  # a batch here takes less time than its flush: never wait for more
@@ -222,13 +222,29 @@ SERVER = """
 
             setattr(os, kill["call"], counted)
 
+        if kill and "saved" in kill:
+            # Every look at the clock keeps the unfinished work; a filter that takes long enough to be looked at.
+            part.LEAST_SECONDS, part.SHARE = 0.0, float("inf")
+            os.environ["LABELTUI_KNN"] = "c"
+            save, remaining = part.Part.save, [kill["saved"]]
+
+            def saved(self, key, pieces):
+                save(self, key, pieces)
+                remaining[0] -= 1
+                if remaining[0] == 0:
+                    die()
+
+            part.Part.save = saved
+
         def progress(stage, done, total):
             with open(request["report"], "a") as file:
                 file.write(f"{stage} {done}\\n")
             if kill and kill.get("stage") == stage and done >= kill.get("done", 0):
                 die()
 
-        scan(Path(request["source"]), Path(request["out"]), options(), progress)
+        source = Path(request["source"])
+        ready = {"threads": 1, "metric": "cosine"} if source.suffix == ".npz" else {}
+        scan(source, Path(request["out"]), options(**ready), progress)
 
     for line in sys.stdin:
         child = os.fork()
@@ -347,6 +363,26 @@ class TestKilled:
         assert made == {name: (out / paths.PARTIAL / name).stat().st_mtime_ns for name in made}
         assert server.scan(tree, out, tmp_path / "third") == 0
         assert sha256(out / paths.AUDIT_FILE) == digest
+
+
+def test_a_scan_killed_within_the_graph_goes_on_from_its_tiles(server: Server, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(5000) % 3
+    embeddings = (2 * np.eye(96)[labels] + rng.normal(size=(5000, 96))).astype(np.float32)
+    source = write_npz(tmp_path / "x.npz", embeddings=embeddings, labels=labels)
+    assert server.scan(source, tmp_path / "whole", tmp_path / "report") == 0
+    out, shares = tmp_path / "a", []
+    for kill_at in (2, 1, 0):  # killed once more while it goes on, then left alone
+        report = tmp_path / f"report{kill_at}"
+        killed = server.scan(source, out, report, {"saved": kill_at})
+        assert killed == (-signal.SIGKILL if kill_at else 0)
+        told = [int(line.split()[1]) for line in report.read_text().splitlines() if line.startswith("graph")]
+        shares.append(min((share for share in told if share > 5), default=100))  # after what is made anew
+        if kill_at:
+            assert (out / paths.PARTIAL / "graph.part").stat().st_size < 60 * 16 * len(labels)
+    assert shares[0] < shares[2]
+    assert sha256(out / paths.AUDIT_FILE) == sha256(tmp_path / "whole" / paths.AUDIT_FILE)
+    assert not (out / paths.PARTIAL).exists()
 
 
 class TestResuming:

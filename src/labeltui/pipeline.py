@@ -167,9 +167,22 @@ class Cache(Protocol):
         values : dict
         """
 
+    def unfinished(self, name: str) -> graph.Keeper | None:
+        """Return the place for the unfinished work of a step, or None if it is not kept.
+
+        Parameters
+        ----------
+        name : str
+            Of the step.
+        """
+
 
 class NoCache:
     """Computes every step."""
+
+    def unfinished(self, name: str) -> graph.Keeper | None:
+        """See `Cache.unfinished`."""
+        return None
 
     def step(
         self, name: str, key: Iterable[object], compute: Compute, expected: Mapping[str, Expected]
@@ -420,6 +433,7 @@ def build_graph(
     """
     chosen = np.flatnonzero(ok)
     k = min(STORED_NEIGHBOURS, len(chosen) - 1)
+    cache = cache or NoCache()
 
     def build() -> tuple[Arrays, dict[str, Any]]:
         made = graph.build(
@@ -431,6 +445,7 @@ def build_graph(
             progress,
             cancel,
             rows=None if len(chosen) == len(ok) else chosen,
+            keeper=cache.unfinished("graph"),
         )
         names = ("metric", "k", "backend", "exact", "n_certified", "n_fallback", "recall")
         values = {name: getattr(made, name) for name in names}
@@ -444,7 +459,7 @@ def build_graph(
         "indices": Expected("int32", (n, k), -1, n - 1),
         "similarity": Expected("float32", (n, k), -1.01, 1.01),
     }
-    arrays, values = (cache or NoCache()).step("graph", [ok, k, metric, options.backend], build, expected)
+    arrays, values = cache.step("graph", [ok, k, metric, options.backend], build, expected)
     made = graph.Graph(arrays["indices"], arrays["similarity"], **values)
     count = min(options.k, made.k)
     indptr, reverse = made.reverse(count)

@@ -39,7 +39,15 @@ class RowStats(Task):
     finite: npt.NDArray[np.uint8]
     def __init__(self, rows: Rows) -> None: ...
 
-class BruteForce(Task):
+class Resumable(Task):
+    pieces: int
+    @property
+    def next(self) -> int: ...
+    def pause(self) -> None: ...
+    def resume(self, next: int, done: int) -> None: ...
+
+class BruteForce(Resumable):
+    targets: npt.NDArray[np.int64]
     def __init__(
         self,
         rows: Rows,
@@ -73,8 +81,19 @@ class ExpandDuplicates(Task):
 class Filter:
     rows: Rows
     tiles: int
+    slots: int
     def __init__(self, rows: Rows, path: int, k: int, block: int = 0) -> None: ...
     def close(self) -> None: ...
+    def pack(
+        self, begin: int, end: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.uint64]]: ...
+    def unpack(
+        self,
+        begin: int,
+        size: npt.NDArray[np.int32],
+        threshold: npt.NDArray[np.float32],
+        keys: npt.NDArray[np.uint64],
+    ) -> None: ...
 
 class Assign(Task):
     def __init__(self, filter: Filter) -> None: ...
@@ -84,7 +103,7 @@ class Sketch(Task):
     def __init__(self, filter: Filter) -> None: ...
     def end(self) -> None: ...
 
-class Tiles(Task):
+class Tiles(Resumable):
     def __init__(self, filter: Filter) -> None: ...
     def end(self) -> None: ...
 

@@ -25,6 +25,7 @@ cdef extern from "kernels/knn.h" nogil:
         int64_t next
         int64_t done
         int stop
+        int pause
 
     int knn_best_isa()
     int knn_same(const knn_data *data, int64_t i, int64_t j)
@@ -41,6 +42,9 @@ cdef extern from "kernels/knn.h" nogil:
     ctypedef struct knn_filter:
         int path
         int64_t blocks
+        int64_t units
+        int64_t slots
+        int64_t capacity
         size_t bytes
         size_t each
 
@@ -54,6 +58,10 @@ cdef extern from "kernels/knn.h" nogil:
     void knn_sketch_end(knn_filter *filter)
     int knn_tiles_work(knn_filter *filter, knn_ticket *ticket)
     void knn_tiles_end(knn_filter *filter)
+    int64_t knn_filter_pack(knn_filter *filter, int64_t begin, int64_t end, int32_t *size, float *threshold,
+                            uint64_t *keys)
+    int knn_filter_unpack(knn_filter *filter, int64_t begin, int64_t end, const int32_t *size, const float *threshold,
+                          const uint64_t *keys, int64_t count)
     int knn_rerank_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *certified)
 
 
@@ -147,6 +155,24 @@ cdef class Task:
         self.ticket.stop = 1
 
 
+cdef class Resumable(Task):
+    """Base of the tasks that can pause and go on, in another process too: all pieces before `next` are done."""
+
+    cdef readonly int64_t pieces
+
+    def pause(self):
+        """Let the threads end once what they have begun is done."""
+        self.ticket.pause = 1
+
+    @property
+    def next(self):
+        return min(self.ticket.next, self.pieces)
+
+    def resume(self, int64_t next, int64_t done):
+        """Go on at piece `next`, with what `done` counted until then."""
+        self.ticket.next, self.ticket.done, self.ticket.pause = next, done, 0
+
+
 cdef class RowStats(Task):
     """Squared length (float64), hash of the bytes (uint64) and finiteness (uint8) of every row."""
 
@@ -166,7 +192,7 @@ cdef class RowStats(Task):
             knn_row_stats_work(&self.rows.data, &self.ticket, &squared[0], &hash[0], &finite[0])
 
 
-cdef class BruteForce(Task):
+cdef class BruteForce(Resumable):
     """Nearest neighbours of the rows `targets` (int64), found by comparing each with every row in float64.
 
     Written to `indices` (len(targets), k) int32 and `similarity` (len(targets), k) float32.
@@ -175,7 +201,7 @@ cdef class BruteForce(Task):
     cdef readonly object targets, indices, similarity
 
     def __init__(self, Rows rows, targets, indices, similarity):
-        self.rows, self.total = rows, len(targets)
+        self.rows, self.total, self.pieces = rows, len(targets), len(targets)
         self.targets, self.indices, self.similarity = targets, indices, similarity
 
     def work(self):
@@ -290,6 +316,34 @@ cdef class Filter:
     def tiles(self):
         return self.filter.blocks * (self.filter.blocks + 1) // 2
 
+    @property
+    def slots(self):
+        return self.filter.slots
+
+    def pack(self, int64_t begin, int64_t end):
+        """Return the candidates of slots begin..end: sizes (int32), thresholds (float32), keys (uint64)."""
+        cdef int64_t room = (end - begin) * self.filter.capacity, count
+        size, threshold = np.empty(end - begin, np.int32), np.empty(end - begin, np.float32)
+        keys = np.empty(room, np.uint64)
+        cdef int32_t[::1] sizes = size
+        cdef float[::1] thresholds = threshold
+        cdef uint64_t[::1] out = keys
+        with nogil:
+            count = knn_filter_pack(&self.filter, begin, end, &sizes[0], &thresholds[0], &out[0])
+        return size, threshold, keys[:count]
+
+    def unpack(self, int64_t begin, const int32_t[::1] size, const float[::1] threshold, const uint64_t[::1] keys):
+        """Take what `pack` returned; raises ValueError where it cannot have."""
+        cdef int64_t end = begin + size.shape[0], count = keys.shape[0]
+        cdef const uint64_t *first = &keys[0] if count else NULL
+        cdef int result
+        if not 0 <= begin < end <= self.filter.slots or threshold.shape[0] != size.shape[0]:
+            raise ValueError("these are no slots of this filter")
+        with nogil:
+            result = knn_filter_unpack(&self.filter, begin, end, &size[0], &threshold[0], first, count)
+        if result:
+            raise ValueError("these are no candidates of this filter")
+
 
 def filter_bytes(int64_t n, int64_t d, int64_t k, int path):
     """Return the bytes that a Filter allocates, and those that each thread of its stages does."""
@@ -343,13 +397,13 @@ cdef class Sketch(Task):
             knn_sketch_end(&self.filter.filter)
 
 
-cdef class Tiles(Task):
+cdef class Tiles(Resumable):
     """Third stage: the candidates of every row; call `end` when all threads are through."""
 
     cdef Filter filter
 
     def __init__(self, Filter filter):
-        self.filter, self.total = filter, filter.tiles
+        self.filter, self.total, self.pieces = filter, filter.tiles, filter.filter.units
 
     def work(self):
         cdef int result

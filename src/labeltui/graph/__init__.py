@@ -24,9 +24,11 @@ from __future__ import annotations
 from labeltui.graph.affinity import affinity, knn_distances, relative_similarity
 from labeltui.graph.build import Graph, Recommendation, build, expand, memory, recommend_backend
 from labeltui.graph.extend import extend
+from labeltui.graph.unfinished import Keeper
 
 __all__ = [
     "Graph",
+    "Keeper",
     "Recommendation",
     "affinity",
     "build",

@@ -15,6 +15,7 @@ from labeltui._fast import knn
 from labeltui.errors import InputError, UsageError
 from labeltui.graph import approximate, cuda, exact
 from labeltui.graph.tasks import run_task
+from labeltui.graph.unfinished import Keeper, Unfinished
 from labeltui.parallel import Cancel, Progress
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def build(
     path: str | None = None,
     seed: int = 0,
     device: torch.device | None = None,
+    keeper: Keeper | None = None,
 ) -> Graph:
     """Find the k nearest neighbours of every row.
 
@@ -126,6 +128,9 @@ def build(
         For the approximate backend.
     device : torch.device, optional
         For the cuda backend; by default the first GPU. On a CPU it takes the same steps, to test them.
+    keeper : Keeper, optional
+        Keeps the unfinished work of the exact backend now and then, and when `cancel` returns True; a later call
+        with the same rows goes on from there, and gives the same bytes.
 
     Returns
     -------
@@ -155,11 +160,15 @@ def build(
     if backend == "approximate":
         recall = approximate.search(view, indices, similarity, seed, workers, progress, cancel)
         return Graph(indices, similarity, metric, k, backend, False, 0, 0, recall)
+    unfinished = None if keeper is None else Unfinished(keeper, view, stats.hash)
     if backend == "cuda":
         searcher: exact.Searcher = partial(cuda.filtered, progress=progress, cancel=cancel, device=device)
     else:
-        searcher = exact.cpu_searcher(exact.choose(path, view.n, view.d), workers, progress, cancel)
-    n_fallback = exact.search(view, stats.hash, indices, similarity, searcher, workers, progress, cancel)
+        chosen = exact.choose(path, view.n, view.d)
+        searcher = exact.cpu_searcher(chosen, workers, progress, cancel, unfinished)
+    n_fallback = exact.search(
+        view, stats.hash, indices, similarity, searcher, workers, progress, cancel, unfinished
+    )
     return Graph(indices, similarity, metric, k, backend, True, view.n - n_fallback, n_fallback)
 
 

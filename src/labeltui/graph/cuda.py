@@ -140,15 +140,18 @@ class _Search:
             self.stored[begin:end] = y.to(self.stored.dtype)
             stored = self.stored[begin:end].double()
             squared = (y * y).sum(1)
-            against = (y * mean).sum(1)
+            # From the rows themselves: where they lie close together far from the origin, their products with the mean
+            # are tiny beside its length, which is left out as the offset.
+            against = (self._scaled(begin, end) * mean).sum(1) - mean @ mean
             stats["length"][begin:end] = (stored * stored).sum(1)
             stats["error"][begin:end] = ((y - stored) ** 2).sum(1)
             if self.metric == "euclidean":
                 stats["base"][begin:end] = -0.5 * squared
                 stats["size"][begin:end] = squared
             else:
-                stats["base"][begin:end] = against + 0.5 * (mean @ mean)
-                stats["size"][begin:end] = squared + 2 * against.abs() + mean @ mean
+                stats["base"][begin:end] = against
+                # The result is rounded relative to the whole length, the rest relative to what is stored.
+                stats["size"][begin:end] = squared + 2 * against.abs() + (mean @ mean) / 16
         q, e = stats["length"], stats["error"]
         ratio = float((e.sum() / q.sum().clamp(min=1e-300)).sqrt().clamp(min=1e-12))
         # Of the product: its rounding to float16, and that of its sums, which tensor cores truncate.
@@ -159,6 +162,7 @@ class _Search:
         )
         slack = 1.0001 * slack + 2.0**-19 * (stats["size"] + e + q + stats["base"].abs()) + tiny
         self.upper = (stats["base"] + slack).float()
+        self.offset = 0.0 if self.metric == "euclidean" else float(mean @ mean)
 
     def _scaled(self, begin: int, end: int) -> torch.Tensor:
         """Rows as the metric multiplies them, float64."""
@@ -217,7 +221,8 @@ class _Search:
         keys = _key(self._exact(begin, end, candidates), candidates)
         best = keys.sort(dim=1, descending=True).values[:, : self.k].contiguous()
         last = _value(best[:, -1]).double()
-        bar = -0.5 * last * last * self.scale**2 if self.metric == "euclidean" else last * self.scale**2
+        euclidean = self.metric == "euclidean"
+        bar = -0.5 * last * last * self.scale**2 if euclidean else last * self.scale**2 - self.offset
         certified = ((top[:, -1] + self.upper[begin:end]).double() < bar) & torch.isfinite(last)
         return best, certified | torch.tensor(self.n_ranked == self.rows.n - 1, device=self.device)
 

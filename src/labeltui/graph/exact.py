@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from labeltui._fast import knn
 from labeltui.errors import UsageError
 from labeltui.graph.tasks import run_task
+from labeltui.graph.unfinished import Pieces, Unfinished, restore_tiles, tile_pieces
 from labeltui.parallel import Cancel, Progress
 
 VARIABLE = "LABELTUI_KNN"
@@ -83,6 +85,7 @@ def search(
     threads: int,
     progress: Progress | None,
     cancel: Cancel | None,
+    unfinished: Unfinished | None = None,
 ) -> int:
     """Fill `indices` and `similarity` with the true neighbours; return how many rows `searcher` did not certify.
 
@@ -101,6 +104,8 @@ def search(
     searcher : Searcher
     threads : int
     progress, cancel : callable or None
+    unfinished : Unfinished, optional
+        Where the work of an earlier search of the same rows is, and that of this one is kept.
 
     Returns
     -------
@@ -118,22 +123,11 @@ def search(
     def complete(
         rows: knn.Rows, indices: npt.NDArray[np.int32], similarity: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.bool_]:
-        uncertified, k = searcher(rows, indices, similarity), indices.shape[1]
-        targets = np.flatnonzero(uncertified)
-        if len(targets) == rows.n:
-            run_task(
-                knn.BruteForce(rows, targets, indices, similarity), threads, progress, cancel, (0.0, 0.98)
-            )
-        elif len(targets):
-            near, near_similarity = (
-                np.empty((len(targets), k), np.int32),
-                np.empty((len(targets), k), np.float32),
-            )
-            run_task(
-                knn.BruteForce(rows, targets, near, near_similarity), threads, progress, cancel, (0.95, 0.98)
-            )
-            indices[targets], similarity[targets] = near, near_similarity
-        return uncertified
+        direct = _Direct(rows, indices, similarity, unfinished)
+        if not direct.load():
+            direct.begin(searcher(rows, indices, similarity))
+        direct.run(threads, progress, cancel)
+        return direct.uncertified
 
     first = rows.first_duplicates(hashes, np.argsort(hashes, kind="stable"))
     distinct = np.flatnonzero(first == np.arange(rows.n))
@@ -155,7 +149,79 @@ def search(
     return int(fallback[of].sum())
 
 
-def cpu_searcher(path: str, threads: int, progress: Progress | None, cancel: Cancel | None) -> Searcher:
+class _Direct:
+    """The direct search of the rows that a filter did not certify."""
+
+    def __init__(
+        self,
+        rows: knn.Rows,
+        indices: npt.NDArray[np.int32],
+        similarity: npt.NDArray[np.float32],
+        unfinished: Unfinished | None,
+    ) -> None:
+        self.rows, self.indices, self.similarity = rows, indices, similarity
+        self.unfinished = unfinished
+        self.key = unfinished.key("direct", rows.n, indices.shape[1]) if unfinished is not None else ""
+        self.uncertified = np.zeros(rows.n, bool)
+
+    def begin(self, uncertified: npt.NDArray[np.bool_], found: int = 0) -> None:
+        """Take the rows to search; the first `found` of them were."""
+        self.uncertified, self.found = uncertified, found
+        targets = np.flatnonzero(uncertified)
+        shape = len(targets), self.indices.shape[1]
+        self.all = len(targets) == self.rows.n
+        self.near = self.indices if self.all else np.empty(shape, np.int32)
+        self.near_similarity = self.similarity if self.all else np.empty(shape, np.float32)
+        self.task = knn.BruteForce(self.rows, targets, self.near, self.near_similarity)
+        self.task.resume(found, found)
+
+    def run(self, threads: int, progress: Progress | None, cancel: Cancel | None) -> None:
+        if not self.task.total:
+            return
+        span = (0.0, 0.98) if self.all else (0.95, 0.98)
+        if self.unfinished is None:
+            run_task(self.task, threads, progress, cancel, span)
+        else:
+            self.unfinished.run(self.task, self.key, self._pieces, threads, progress, cancel, span)
+        if not self.all:
+            targets = self.task.targets
+            self.indices[targets], self.similarity[targets] = self.near, self.near_similarity
+
+    def _pieces(self) -> Pieces:
+        yield np.array([self.task.next], np.int64).tobytes()
+        yield self.uncertified.data
+        if not self.all:
+            yield from (self.indices.data, self.similarity.data)
+        yield from (self.near[: self.task.next].data, self.near_similarity[: self.task.next].data)
+
+    def load(self) -> bool:
+        """Go on with an earlier search; False if there is none."""
+        reader = self.unfinished.load(self.key) if self.unfinished is not None else None
+        if reader is None:
+            return False
+        n, k = self.indices.shape
+        try:
+            (found,) = reader.take(np.int64, 1).tolist()
+            uncertified = reader.take(np.uint8, n) != 0
+            self.begin(uncertified, max(0, min(found, int(uncertified.sum()))))
+            lists = [] if self.all else [(self.indices, self.similarity, n)]
+            for indices, similarity, count in [*lists, (self.near, self.near_similarity, self.found)]:
+                kept = reader.take(np.int32, count, k)
+                if kept.size and not 0 <= kept.min() <= kept.max() < n:
+                    return False
+                indices[:count], similarity[:count] = kept, reader.take(np.float32, count, k)
+        except ValueError:
+            return False
+        return True
+
+
+def cpu_searcher(
+    path: str,
+    threads: int,
+    progress: Progress | None,
+    cancel: Cancel | None,
+    unfinished: Unfinished | None = None,
+) -> Searcher:
     """Return the searcher of a CPU path; "direct" certifies nothing, so that every row falls back to brute force.
 
     Parameters
@@ -164,6 +230,8 @@ def cpu_searcher(path: str, threads: int, progress: Progress | None, cancel: Can
         One of `paths()`.
     threads : int
     progress, cancel : callable or None
+    unfinished : Unfinished, optional
+        As for `search`.
 
     Returns
     -------
@@ -176,10 +244,13 @@ def cpu_searcher(path: str, threads: int, progress: Progress | None, cancel: Can
         if path == "direct":
             return np.ones(rows.n, bool)
         rows.restrict(knn.PATHS.index(path))
-        uncertified = _filtered(rows, path, indices, similarity, threads, progress, cancel)
-        if path not in _FLOAT_PATHS and uncertified.sum() > rows.n * _MAX_UNCERTIFIED:
+        better = _best_float_path()
+        begun = unfinished is not None and unfinished.load(unfinished.key(better, rows.n, indices.shape[1]))
+        if path in _FLOAT_PATHS or not begun:
+            uncertified = _filtered(rows, path, indices, similarity, threads, progress, cancel, unfinished)
+        if path not in _FLOAT_PATHS and (begun or uncertified.sum() > rows.n * _MAX_UNCERTIFIED):
             # Rows too close together for int8; float32 resolves distances some hundred times smaller.
-            uncertified = _filtered(rows, _best_float_path(), indices, similarity, threads, progress, cancel)
+            uncertified = _filtered(rows, better, indices, similarity, threads, progress, cancel, unfinished)
         return uncertified
 
     return searcher
@@ -193,17 +264,29 @@ def _filtered(
     threads: int,
     progress: Progress | None,
     cancel: Cancel | None,
+    unfinished: Unfinished | None,
 ) -> npt.NDArray[np.bool_]:
     """Fill the rows that the filter certifies; return which it does not."""
     shared = knn.Filter(rows, knn.PATHS.index(path), indices.shape[1])
     try:
-        for stage, span in (
-            (knn.Assign(shared), (0.0, 0.02)),
-            (knn.Sketch(shared), (0.02, 0.05)),
-            (knn.Tiles(shared), (0.05, 0.85)),
-        ):
+        for stage, span in ((knn.Assign(shared), (0.0, 0.02)), (knn.Sketch(shared), (0.02, 0.05))):
             run_task(stage, threads, progress, cancel, span)
             stage.end()
+        tiles = knn.Tiles(shared)
+        if unfinished is None:
+            run_task(tiles, threads, progress, cancel, (0.05, 0.85))
+        else:
+            key = unfinished.key(path, rows.n, indices.shape[1])
+            kept = unfinished.load(key)
+            if kept is not None:
+                try:
+                    restore_tiles(shared, tiles, kept)
+                except ValueError:  # nothing that a filter keeps, and the filter may hold half of it
+                    shared.close()
+                    return _filtered(rows, path, indices, similarity, threads, progress, cancel, None)
+            state = partial(tile_pieces, shared, tiles)
+            unfinished.run(tiles, key, state, threads, progress, cancel, (0.05, 0.85))
+        tiles.end()
         rerank = knn.Rerank(shared, indices, similarity)
         run_task(rerank, threads, progress, cancel, (0.85, 0.95))
         uncertified: npt.NDArray[np.bool_] = rerank.certified == 0

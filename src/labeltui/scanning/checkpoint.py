@@ -9,6 +9,7 @@
       facts.raw       (N,) records: hash of the bytes, hash of the pixels, status
       log.jsonl       one line a finished batch with the hash of its rows, appended after they reached the disk
       <step>.h5       results of the steps after embedding, each under the key of its inputs
+      <step>.part     unfinished work of a long step, see `Part`
       audit.h5        the finished file, for the moment before it moves up
 
 What was damaged since, or does not fit, is computed again.
@@ -40,6 +41,7 @@ from labeltui.io.h5_reader import H5
 from labeltui.io.h5_writer import Attribute, write_h5
 from labeltui.locks import try_lock
 from labeltui.pipeline import Expected, as_expected
+from labeltui.scanning.part import Part
 from labeltui.text import safe
 
 ROW_DTYPE = np.dtype([("sha256", "u1", 32), ("pixels", "u1", 32), ("status", "u1")])
@@ -205,7 +207,12 @@ class Checkpoint:
         self._shape, self._dtype = (n, dim), np.dtype(dtype)
         self._batch_ranges = batch_ranges
         if found is None:
-            for leftover in (*self.path.glob("*.raw"), *self.path.glob("*.h5"), self.path / "log.jsonl"):
+            for leftover in (
+                *self.path.glob("*.raw"),
+                *self.path.glob("*.h5"),
+                *self.path.glob("*.part"),
+                self.path / "log.jsonl",
+            ):
                 leftover.unlink(missing_ok=True)
         self._features = self._allocate("features.raw", n * dim * self._dtype.itemsize)
         self._facts = self._allocate("facts.raw", n * ROW_DTYPE.itemsize)
@@ -361,9 +368,20 @@ class Checkpoint:
             facts = json.dumps(dict(remembered))
             attrs = {"key": digest, "facts": facts, "sha256": _digest([facts, *_items(arrays)])}
             write_h5(path, arrays, {"": attrs})
+            (self.path / f"{name}.part").unlink(missing_ok=True)
             with H5(path) as file:
                 found = {entry: file[entry] for entry in file.names()}, json.loads(facts)
         return found
+
+    def unfinished(self, name: str) -> Part:
+        """Return the place for the unfinished work of a step; it is cleared when the step is finished.
+
+        Parameters
+        ----------
+        name : str
+            Of the step.
+        """
+        return Part(self.path / f"{name}.part")
 
     def finish(
         self, arrays: Mapping[str, Array], attrs: Mapping[str, Mapping[str, Attribute]]

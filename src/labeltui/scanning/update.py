@@ -392,6 +392,10 @@ class ExtendingCache:
                 return self._cache.step(name, key, lambda: self._extend(ok, k, str(metric)), expected)
         return self._cache.step(name, key, compute, expected)
 
+    def unfinished(self, name: str) -> graph.Keeper | None:
+        """See `labeltui.pipeline.Cache.unfinished`."""
+        return self._cache.unfinished(name)
+
     def _fits(self, metric: str, backend: str, k: int) -> bool:
         opened, path = self._earlier.store, f"graph/{self._name}"
         if f"{path}/indices" not in opened or backend != "exact":

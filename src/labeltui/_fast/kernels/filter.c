@@ -206,10 +206,40 @@ int knn_tiles_work(knn_filter *filter, knn_ticket *ticket) {
     int result = tile.fixed && (tile.moving || !moving) && tile.line && bars && tile.hits.place && tile.hits.value ? 0 : -1;
     tile.row_bar = bars, tile.column_bar = bars + filter->most;
     tile.row_upper = bars + 2 * filter->most, tile.column_upper = bars + 3 * filter->most;
-    for (int64_t unit; !result && (unit = knn_take(ticket, 1)) < filter->units && !knn_stopped(&ticket->stop);)
+    for (int64_t unit; !result && !knn_stopped(&ticket->pause) && (unit = knn_take(ticket, 1)) < filter->units &&
+                       !knn_stopped(&ticket->stop);)
         run_unit(&tile, unit, ticket);
     free(tile.fixed), free(tile.moving), free(tile.line), free(bars), free(tile.hits.place), free(tile.hits.value);
     return result;
+}
+
+int64_t knn_filter_pack(knn_filter *filter, int64_t begin, int64_t end, int32_t *size, float *threshold, uint64_t *keys) {
+    int64_t count = 0;
+    for (int64_t s = begin; s < end; s++) {
+        if (filter->size[s] > filter->k) compact(filter, s);
+        size[s - begin] = filter->size[s];
+        threshold[s - begin] = filter->threshold[s];
+        memcpy(keys + count, filter->keys + s * filter->capacity, sizeof(uint64_t) * (size_t)filter->size[s]);
+        count += filter->size[s];
+    }
+    return count;
+}
+
+int knn_filter_unpack(knn_filter *filter, int64_t begin, int64_t end, const int32_t *size, const float *threshold,
+                      const uint64_t *keys, int64_t count) {
+    int64_t at = 0;
+    for (int64_t s = begin; s < end; s++) {
+        int64_t own = size[s - begin];
+        if (own < 0 || own >= filter->capacity || own > count - at || (own && filter->row[s] < 0)) return -1;
+        for (int64_t c = at; c < at + own; c++) {
+            uint32_t other = knn_index(keys[c]);
+            if (other >= filter->slots || other == s || filter->row[other] < 0) return -1;
+        }
+        memcpy(filter->keys + s * filter->capacity, keys + at, sizeof(uint64_t) * (size_t)own);
+        filter->size[s] = (int32_t)own, filter->threshold[s] = threshold[s - begin];
+        at += own;
+    }
+    return at == count ? 0 : -1;
 }
 
 /* ---- third stage: exact ranking and proof ---- */
@@ -249,7 +279,7 @@ static double bar_of(const knn_filter *filter, uint64_t key) {
     double s = knn_value(key), scale = filter->scale * filter->scale;
     if (isinf(s)) return -INFINITY;
     if (filter->data->metric == KNN_EUCLIDEAN) return -0.5 * s * s * scale;
-    return s * scale;
+    return s * scale - filter->offset;
 }
 
 /* Rank the row in slot s into best[0..k); 1 if certified. Candidates come by falling upper bound, so once that is below the k-th
@@ -258,6 +288,7 @@ static int rerank(const knn_filter *filter, int64_t s, uint64_t *best, uint64_t 
     uint64_t *keys = filter->keys + s * filter->capacity;
     int64_t size = filter->size[s], k = filter->k, c = k, i = filter->row[s];
     int all = size < filter->kept || filter->kept == filter->data->n - 1; /* all that could reach the k-th are here */
+    if (size < k) return 0; /* only from an unpacked file that says otherwise */
     if (size > filter->kept) {
         knn_select(keys, size, filter->kept);
         size = filter->kept;

@@ -80,10 +80,11 @@ void knn_brute_force(const knn_data *data, const int64_t *rows, int count, int64
 
 /* ---- work.c: tasks that any number of threads run at once on the same arguments ---- */
 
-/* State shared by the threads of one task. done only informs; setting stop ends the task early. */
+/* State shared by the threads of one task. done only informs; setting stop ends the task early. After pause what was
+   taken is finished, so that all before next is done, and the task can go on from there. */
 typedef struct {
     int64_t next, done;
-    int stop;
+    int stop, pause;
 } knn_ticket;
 
 KNN_INLINE int64_t knn_take(knn_ticket *ticket, int64_t step) {
@@ -141,12 +142,13 @@ typedef struct {
     int64_t clusters;
     float *centre, *mean;     /* (clusters + 1, padded), of which the last is the mean */
     double *middle;           /* (clusters + 1, padded): mean + centre; the last is the mean alone */
+    double offset;            /* of all similarities: without it rows far from the origin keep their digits */
     double centre_most, between[KNN_CLUSTERS][KNN_CLUSTERS]; /* largest squared length; products of the centres */
     uint8_t *cluster;         /* (n) */
     int32_t *row;             /* (slots) the row in a slot, -1 for padding */
     float *against;           /* (clusters, slots): y . centre + the row's part of the similarity; by row, then by slot */
 
-    /* Per slot: the similarity of i and j, of clusters a and b, is at most
+    /* Per slot: the similarity of i and j, of clusters a and b, less the offset, is at most
        factor[i] factor[j] C + upper_i + upper_j   with   upper_i = against[b][i] - between[a][b] / 2 + slack[i]
        and less than that by at most 2 (slack[i] + slack[j]); C is the product of the stored residuals.
        threshold: what cannot reach it is no neighbour of i. */
@@ -175,6 +177,12 @@ int knn_sketch_work(knn_filter *filter, knn_ticket *ticket);
 void knn_sketch_end(knn_filter *filter);
 int knn_tiles_work(knn_filter *filter, knn_ticket *ticket);
 void knn_tiles_end(knn_filter *filter);
+/* The candidates of slots [begin, end) between two runs of the tiles, the weakest dropped first: how many of each slot,
+   its threshold, and all keys one after the other (room: capacity each). Returns how many keys. */
+int64_t knn_filter_pack(knn_filter *filter, int64_t begin, int64_t end, int32_t *size, float *threshold, uint64_t *keys);
+/* The reverse; -1 where a filter of this layout cannot have packed them. */
+int knn_filter_unpack(knn_filter *filter, int64_t begin, int64_t end, const int32_t *size, const float *threshold,
+                      const uint64_t *keys, int64_t count);
 /* Writes the neighbours of every row, and certified[i] = 0 where the bound does not prove them. */
 int knn_rerank_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *certified);
 

@@ -110,6 +110,7 @@ static int find_centres(knn_filter *filter) {
     int missing = !line || !sample || !sum || !distance;
     if (!missing) {
         find_mean(filter, step, sum, line);
+        if (filter->data->metric != KNN_EUCLIDEAN) filter->offset = dot(filter->mean, filter->mean, d);
         /* Of one cluster the centre is the mean: zero, as y is centred. */
         for (int64_t s = 0; s < size; s++) centred(filter, s * step, line, sample + s * (padded + 8));
         if (size) seed_centres(filter, sample, size, distance);
@@ -194,7 +195,9 @@ void knn_filter_close(knn_filter *filter) {
 
 /* The cluster of every row, and what its similarities with each cluster's rows have in common:
    y_i . y_j = r_i . r_j + y_i . c_b + y_j . c_a - c_a . c_b for clusters a of i and b of j; to that the metric adds
-   for products (y + mean) . (y' + mean), for -distance^2 / 2 the squared lengths of both. */
+   for products (y + mean) . (y' + mean), of which |mean|^2 is the offset, for -distance^2 / 2 the squared lengths of
+   both. Where rows lie close together far from the origin y . mean is tiny beside the mean, so it comes from the row
+   itself, in float64. The result is rounded relative to the whole length, the rest relative to what is stored. */
 int knn_assign_work(knn_filter *filter, knn_ticket *ticket) {
     const knn_data *data = filter->data;
     const int64_t step = 256, n = data->n, clusters = filter->clusters;
@@ -207,8 +210,9 @@ int knn_assign_work(knn_filter *filter, knn_ticket *ticket) {
             double squared = centred(filter, i, line, y), extent = squared + filter->centre_most, base = -0.5 * squared;
             filter->cluster[i] = (uint8_t)nearest(filter, y, product);
             if (data->metric != KNN_EUCLIDEAN) {
-                base = product[clusters] + 0.5 * mean_squared;
-                extent += squared + 2.0 * fabs(product[clusters]) + mean_squared;
+                double f = data->metric == KNN_COSINE ? data->inverse[i] : filter->scale;
+                base = f * dot(knn_load(data, i, line), filter->mean, data->d) - mean_squared;
+                extent += squared + 2.0 * fabs(base) + (squared + 2.0 * fabs(base) + mean_squared) / 31.0;
             }
             filter->extent[i] = (float)extent;
             for (int64_t c = 0; c < clusters; c++) filter->against[c * filter->slots + i] = (float)(product[c] + base);

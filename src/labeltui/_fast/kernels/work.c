@@ -27,7 +27,7 @@ int knn_brute_force_work(const knn_data *data, knn_ticket *ticket, const int64_t
     double *wide = malloc(sizeof(double) * KNN_GROUP * (size_t)(data->d + 8));
     float *scratch = malloc(sizeof(float) * 10 * (size_t)(data->d + 8));
     int result = keys && wide && scratch ? 0 : -1;
-    for (int64_t t; !result && (t = knn_take(ticket, KNN_GROUP)) < count;) {
+    for (int64_t t; !result && !knn_stopped(&ticket->pause) && (t = knn_take(ticket, KNN_GROUP)) < count;) {
         int group = count - t < KNN_GROUP ? (int)(count - t) : KNN_GROUP;
         knn_brute_force(data, targets + t, group, k, keys, capacity, wide, scratch, &ticket->stop);
         if (knn_stopped(&ticket->stop)) break;
