@@ -129,7 +129,25 @@ def add_member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(info, io.BytesIO(data))
 
 
+def make_saved(path: Path) -> tuple[Path, SourceOptions]:
+    pa = pytest.importorskip("pyarrow")
+    rows = [
+        {"image": {"bytes": data, "path": name.split("/")[1]}, "label": name.split("/")[0]}
+        for name, data in members().items()
+    ]
+    table = pa.Table.from_pylist(rows)
+    for split, part in (("train", table.slice(0, 3)), ("test", table.slice(3))):
+        (path / split).mkdir(parents=True)
+        with pa.ipc.new_stream(str(path / split / "data-00000-of-00001.arrow"), part.schema) as writer:
+            writer.write_table(part)
+        state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}
+        (path / split / "state.json").write_text(json.dumps(state))
+    (path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    return path, SourceOptions()
+
+
 MAKERS = [
+    make_saved,
     make_zip,
     make_tar,
     make_webdataset,

@@ -8,7 +8,9 @@ A *source* gives the ids, labels and bytes of its samples::
     folder   an ImageFolder tree                         ids = paths below it
     table    CSV or TSV with path, label, split          ids = paths as written
     archive  zip or tar: WebDataset's shards, or trees    ids = names of members
-    parquet  images as Hugging Face stores them           ids = paths or rows
+    parquet  images in columns of Parquet files           ids = paths or rows
+    huggingface  what save_to_disk wrote (Arrow)          ids = paths or rows
+    torchvision  files of CIFAR and MNIST                 ids = SPLIT/ROW
     arrays   .npy, .npz: images or ready embeddings      ids = keys, paths or row numbers
        |
        v

@@ -8,7 +8,8 @@ from pathlib import Path
 from labeltui.errors import SourceError
 from labeltui.sources.archive_images import ArchiveImages
 from labeltui.sources.images import ArrayImages, FileImages, Images, NoImages
-from labeltui.sources.rows import ParquetImages
+from labeltui.sources.rows import ArrowImages, ParquetImages
+from labeltui.sources.torchvision_files import PixelFiles
 from labeltui.text import safe
 
 _OPENERS: dict[str, Callable[[Mapping[str, object], Path], Images]] = {
@@ -16,6 +17,8 @@ _OPENERS: dict[str, Callable[[Mapping[str, object], Path], Images]] = {
     "array": ArrayImages.opened,
     "archive": ArchiveImages.opened,
     "parquet": ParquetImages.opened,
+    "arrow": ArrowImages.opened,
+    "torchvision": PixelFiles.opened,
     "none": lambda description, root: NoImages(),
 }
 

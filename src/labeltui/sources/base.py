@@ -50,6 +50,7 @@ class SourceOptions:
     kind: str | None = None
     path_column: str = option("path", "Of a table.", "Source")
     label_column: str = option("label", "Of a table.", "Source")
+    image_column: str | None = option(None, "Of Parquet and Arrow files.", "Source", shown="image")
     split_column: str | None = option("split", "Of a table; need not exist.", "Source")
     delimiter: str | None = None
     image_root: Path | None = option(

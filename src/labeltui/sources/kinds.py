@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
-from labeltui.sources import arrays, folder, parquet, shards, table
+from labeltui.sources import arrays, folder, parquet, shards, table, torchvision_files
 from labeltui.sources.base import Source, SourceOptions
 from labeltui.text import safe
 
@@ -41,6 +41,18 @@ KINDS: dict[str, Kind] = {
         lambda path: bool(parquet.parquet_files(path)),
         parquet.open_parquet,
         directory=None,
+    ),
+    "huggingface": Kind(
+        "a directory that Hugging Face's library made with save_to_disk",
+        lambda path: bool(parquet.saved_files(path)),
+        parquet.open_saved,
+        directory=True,
+    ),
+    "torchvision": Kind(
+        "a directory with CIFAR-10, CIFAR-100 or MNIST as torchvision stores them",
+        lambda path: bool(torchvision_files.torchvision_parts(path)),
+        torchvision_files.open_torchvision,
+        directory=True,
     ),
     "archive": Kind(
         "a .zip or .tar archive of images, or a directory of such",

@@ -1,4 +1,4 @@
-"""Parquet files with images, as Hugging Face's data sets store them."""
+"""Parquet files with images, and Hugging Face's data sets as `save_to_disk` leaves them (Arrow files)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labeltui.errors import SourceError, UsageError
-from labeltui.io.files import require_regular
+from labeltui.io.files import read_json, require_regular
 from labeltui.sources.base import Samples, SourceOptions, check_labels, listed
 from labeltui.sources.images import Images
-from labeltui.sources.rows import ParquetImages
+from labeltui.sources.probabilities import read_probabilities
+from labeltui.sources.rows import ArrowImages, ParquetImages, read_arrow
 from labeltui.text import safe, unescape
 
-SUFFIX = ".parquet"
+SUFFIX, ARROW = ".parquet", ".arrow"
 SPLIT = re.compile(r"(?P<split>\w+(\.\w+)*)-\d+-of-\d+\.parquet")  # as the library names its files
 
 
 @dataclass(eq=False)
 class Parquet(Samples):
-    """Rows of Parquet files, with an image each; made by `open_parquet`."""
+    """Rows of Parquet or Arrow files, with an image each; made by `open_parquet` and `open_saved`."""
 
     kind: str = "parquet"
     description: dict[str, Any] = field(default_factory=dict)
@@ -32,7 +34,8 @@ class Parquet(Samples):
         return {**self.description, "levels": self.levels}
 
     def images(self) -> Images:
-        return ParquetImages.opened(self.describe(), self.root)
+        kind = ArrowImages if self.description["image_store"] == "arrow" else ParquetImages
+        return kind.opened(self.describe(), self.root)
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -47,12 +50,61 @@ def parquet_files(path: Path) -> list[Path]:
     return [path] if path.suffix.lower() == SUFFIX else []
 
 
+def saved_files(path: Path) -> list[tuple[Path, str]]:
+    """Return the Arrow files of a data set saved with `save_to_disk`, and the split of each; none of anything else.
+
+    Parameters
+    ----------
+    path : Path
+    """
+    if not path.is_dir():
+        return []
+    try:
+        if (path / "dataset_dict.json").is_file():
+            splits = [str(each) for each in read_json(path / "dataset_dict.json")["splits"]]
+        elif (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
+            splits = [""]
+        else:
+            return []
+        found = []
+        for split in splits:
+            state = read_json(path / split / "state.json")
+            names = [str(each["filename"]) for each in state["_data_files"]]
+            found += [(path / split / name, split) for name in names]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    plain = all("/" not in split and split != ".." and file.parent == path / split for file, split in found)
+    return found if plain else []
+
+
+def open_saved(path: Path, options: SourceOptions) -> Parquet:
+    """Read a data set that Hugging Face's library saved with `save_to_disk`.
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    options : SourceOptions
+
+    Returns
+    -------
+    Parquet
+
+    Raises
+    ------
+    SourceError, UsageError
+        As `open_parquet`.
+    """
+    return _open(path, saved_files(path), options, "huggingface", "arrow")
+
+
 def open_parquet(path: Path, options: SourceOptions) -> Parquet:
     """Read a data set of Parquet files.
 
-    The column ``image`` (or the only one of structs with bytes) holds the images, `options.label_column` the labels:
-    text, or numbers that are class_label's names where the file's metadata has such. Ids are `options.path_column`
-    where the column is there and names each row once, else the images' paths, else file and row.
+    `options.image_column` holds the images: structs with bytes, or bytes; by default ``image``, or the only such
+    column. `options.label_column` holds the labels: text, or numbers that are class_label's names where the file's
+    metadata has such. Ids are `options.path_column` where the column is there and names each row once, else the
+    images' paths, else file and row.
 
     Parameters
     ----------
@@ -71,42 +123,54 @@ def open_parquet(path: Path, options: SourceOptions) -> Parquet:
     UsageError
         pyarrow is not installed.
     """
+    found = []
+    for file in parquet_files(path):
+        matched = SPLIT.fullmatch(file.name)
+        found.append((file, matched["split"] if matched else ""))
+    return _open(path, found, options, "parquet", "parquet")
+
+
+def _open(
+    path: Path, found: Sequence[tuple[Path, str]], options: SourceOptions, kind: str, store: str
+) -> Parquet:
     if importlib.util.find_spec("pyarrow") is None:
         raise UsageError(
-            "Parquet files are read by pyarrow", "it is not installed", "pip install 'labeltui[parquet]'"
+            "Parquet and Arrow files are read by pyarrow",
+            "it is not installed",
+            "pip install 'labeltui[parquet]'",
         )
-    found = parquet_files(path)
     root = path if path.is_dir() else path.parent
     rows: list[int] = []
     labels: list[bytes | None] = []
     splits: list[str] = []
     paths: list[str | None] = []
     image_paths: list[str | None] = []
-    column = ""
-    for file in found:
+    column = options.image_column or ""
+    for file, split in found:
         table, column, values = _read(file, options, column)
         rows.append(table.num_rows)
         labels += values
-        matched = SPLIT.fullmatch(file.name)
-        splits += [matched["split"] if matched else ""] * table.num_rows
+        splits += [split] * table.num_rows
         paths += _texts(table, options.path_column, table.num_rows)
         image_paths += _texts(table, "path of the image", table.num_rows)
+    names = [str(file.relative_to(root)) for file, _ in found]
     ids = _ids(
         paths,
         image_paths,
-        [f"{file.name}/{row}" for file, n in zip(found, rows, strict=True) for row in range(n)],
+        [f"{name}/{row}" for name, n in zip(names, rows, strict=True) for row in range(n)],
     )
     notes = check_labels(labels, safe(path.name))
     if any(splits):
         notes.insert(0, f"splits from the names of files: {listed(sorted(set(splits)))}")
     description: dict[str, Any] = {
-        "kind": "parquet",
-        "image_store": "parquet",
-        "files": [str(file.relative_to(root)) for file in found],
+        "kind": kind,
+        "image_store": store,
+        "files": names,
         "rows": rows,
         "column": column,
         "path_column": options.path_column,
         "label_column": options.label_column,
+        "image_column": options.image_column,
     }
     if not path.is_dir():
         description["file"] = path.name
@@ -116,9 +180,13 @@ def open_parquet(path: Path, options: SourceOptions) -> Parquet:
         labels=labels,
         splits=splits if any(splits) else None,
         notes=notes,
+        kind=kind,
         description=description,
     )
     source.find_levels()
+    if options.pred_probs is not None:
+        probabilities = read_probabilities(options.pred_probs, options, ids, notes)
+        source.pred_probs, source.pred_probs_classes = probabilities
     return source
 
 
@@ -130,20 +198,11 @@ def _read(file: Path, options: SourceOptions, expected: str) -> tuple[Any, str, 
     name = safe(file.name)
     try:
         require_regular(file)
-        with pq.ParquetFile(file) as opened:
-            schema = opened.schema_arrow
-            structs = [
-                each.name
-                for each in schema
-                if pa.types.is_struct(each.type) and each.type.get_field_index("bytes") >= 0
-            ]
-            column = expected or ("image" if "image" in structs else structs[0] if len(structs) == 1 else "")
-            if column not in structs:
-                raise SourceError(
-                    f"{name} must have a column image of structs with bytes",
-                    f"its columns are {listed(schema.names)}",
-                    "save it with datasets.Dataset.to_parquet",
-                )
+        arrow = read_arrow(file) if file.suffix == ARROW else None
+        manager: Any = pq.ParquetFile(file) if arrow is None else nullcontext()
+        with manager as opened:
+            schema = opened.schema_arrow if arrow is None else arrow.schema
+            column = _image_column(schema, expected, name)
             if options.label_column not in schema.names:
                 raise SourceError(
                     f"{name} must have a column {safe(options.label_column)}",
@@ -151,17 +210,46 @@ def _read(file: Path, options: SourceOptions, expected: str) -> tuple[Any, str, 
                     "name the column with --label-column",
                 )
             wanted = [options.label_column, *({options.path_column} & set(schema.names))]
-            table = opened.read(columns=[*wanted, f"{column}.path"])
+            struct = pa.types.is_struct(schema.field(column).type)
+            if arrow is None:
+                table = opened.read(columns=[*wanted, *([f"{column}.path"] if struct else [])])
+            else:
+                table = arrow.select([*wanted, *([column] if struct else [])])
+                table.validate(full=True)
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(
-            "a data set of Parquet must be readable", f"{name}: {safe(str(error), 200)}", "check the file"
+            "a data set of tables must be readable", f"{name}: {safe(str(error), 200)}", "check the file"
         ) from None
-    if column in table.column_names and table.schema.field(column).type.get_field_index("path") >= 0:
+    if (
+        struct
+        and column in table.column_names
+        and table.schema.field(column).type.get_field_index("path") >= 0
+    ):
         inside = pa.chunked_array([chunk.field("path") for chunk in table.column(column).chunks], pa.string())
         table = table.append_column("path of the image", inside)
     names = _class_names(schema.metadata or {}, options.label_column)
     values = table.column(options.label_column).to_pylist()
     return table, column, [_label(value, names, name) for value in values]
+
+
+def _image_column(schema: Any, expected: str, name: str) -> str:
+    import pyarrow as pa
+
+    holding = [
+        each.name
+        for each in schema
+        if pa.types.is_binary(each.type)
+        or pa.types.is_large_binary(each.type)
+        or (pa.types.is_struct(each.type) and each.type.get_field_index("bytes") >= 0)
+    ]
+    column = expected or ("image" if "image" in holding else holding[0] if len(holding) == 1 else "")
+    if column not in holding:
+        raise SourceError(
+            f"{name} must have a column {safe(column or 'image')} of bytes, or of structs with bytes",
+            f"its columns are {listed(schema.names)}",
+            "name the column with --image-column",
+        )
+    return column
 
 
 def _class_names(metadata: Mapping[bytes, bytes], column: str) -> list[str]:

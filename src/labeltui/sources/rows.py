@@ -1,4 +1,4 @@
-"""Images in the rows of Parquet files."""
+"""Images in the rows of Parquet and Arrow files."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ParquetImages(Images):
         )
         if not good:
             raise SourceError(
-                "a description of Parquet names files and rows", "this one does not", "scan again"
+                "a description of tables names files and rows", "this one does not", "scan again"
             )
         assert isinstance(counts, list | tuple)
         return cls(
@@ -144,3 +144,42 @@ class ParquetImages(Images):
                 with pq.ParquetFile(self.files[at]) as file:
                     self._kept[at, group] = file.read_row_group(group, columns=[self.column]).column(0)
             return self._kept[at, group][row - bounds[group]].as_py()
+
+
+@dataclass
+class ArrowImages(ParquetImages):
+    """Each sample is a row of one of several files in Arrow's stream format, which are memory-mapped."""
+
+    def _value(self, at: int, row: int) -> Any:
+        with self._lock:
+            if at not in self._bounds:
+                column = read_arrow(self.files[at]).column(self.column)
+                self._bounds[at] = [0, *itertools.accumulate(len(chunk) for chunk in column.chunks)]
+                self._kept |= {(at, group): [chunk, False] for group, chunk in enumerate(column.chunks)}
+            bounds = self._bounds[at]
+            group = bisect.bisect_right(bounds, row) - 1
+            if group >= len(bounds) - 1:
+                raise IndexError("the file has fewer rows than at the scan")
+            kept = self._kept[at, group]
+            if not kept[1]:
+                kept[0].validate(full=True)  # offsets in a file from anywhere may point out of it
+                kept[1] = True
+            return kept[0][row - bounds[group]].as_py()
+
+
+def read_arrow(file: Path) -> Any:
+    """Return the table in a file in Arrow's stream format, memory-mapped and not validated.
+
+    Parameters
+    ----------
+    file : Path
+
+    Raises
+    ------
+    OSError, ValueError
+        It cannot be read.
+    """
+    import pyarrow as pa
+
+    files.require_regular(file)
+    return pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
