@@ -6,6 +6,7 @@ The file is ``config.toml`` in `paths.config_dir()`; every setting has a default
     reviewer = "ada"            # written into every decision; default: the login name
     graphics = "auto"           # auto, kitty, sixel, blocks or ascii
     theme = "labeltui-dark"
+    tmux_layers = -1            # tmux servers around the program that pass images on; -1 = found out
     scaling = "pixels"          # pixels or smooth: how images smaller than their place are enlarged
     max_kbps = 0                # 0 = no limit; else previews shrink to fit a slow line
 
@@ -48,6 +49,12 @@ class Review:
 
     reviewer: str = option("", "Signs the decisions.", shown="the login name")
     graphics: str = option("auto", "How images are shown.", choices=GRAPHICS)
+    tmux_layers: int = option(
+        -1,
+        "tmux servers around the program that pass images of kitty's protocol on; 0: this tmux draws them itself; "
+        "-1: found out.",
+        least=-1,
+    )
     theme: str = option("labeltui-dark", "Colours; the palette of the terminal UI lists them.")
     scaling: str = option("pixels", "How images smaller than their place are enlarged.", choices=SCALINGS)
     max_kbps: int = option(0, "Shrink previews to fit a slow line; 0: no limit.", least=0)

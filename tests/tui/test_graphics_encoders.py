@@ -21,6 +21,7 @@ from labeltui.graphics.base import Box, Encoder, PixelImage, SmoothEncoder, Text
 from labeltui.graphics.blocks import BlocksEncoder
 from labeltui.graphics.capabilities import Cell
 from labeltui.graphics.kitty import KittyEncoder, KittyImage
+from labeltui.graphics.placeholders import PlaceholderEncoder, PlaceholderImage
 from labeltui.graphics.sixel import SixelEncoder, SixelImage
 from tests.tui.terminal import Screen, decode_sixel
 
@@ -29,6 +30,7 @@ ENCODERS = {
     "sixel": SixelEncoder(CELL),
     "sixel-16": SixelEncoder(Cell(9, 17), registers=16),
     "kitty": KittyEncoder(CELL),
+    "kitty-placeholders": PlaceholderEncoder(CELL),
     "blocks": BlocksEncoder(CELL),
     "blocks-256": BlocksEncoder(CELL, "256"),
     "blocks-16": BlocksEncoder(Cell(8, 15), "16"),
@@ -52,7 +54,8 @@ def payload(image: object) -> bytes:
     if isinstance(image, TextImage):
         console = Console(force_terminal=True, color_system="truecolor", width=200)
         drawn = "\n".join(strip.render(console) for strip in image.strips)
-        return re.sub(r"\x1b\^\d*\x1b\\", "", drawn).encode()  # marks for the wire, which takes them off
+        drawn = re.sub(r"\x1b\^\d*\x1b\\", "", drawn)  # marks for the wire, which takes them off
+        return ((image.handed_over if isinstance(image, PlaceholderImage) else "") + drawn).encode()
     assert isinstance(image, PixelImage)
     return image.draw(Box(0, 0, image.box.width, image.box.height)).encode()
 

@@ -33,10 +33,16 @@ Index = NDArray[np.int64]
 
 @dataclass(slots=True)
 class Entry:
-    """An action with its rows, ``rows.start`` to ``rows.stop``."""
+    """An action with its rows, from `start` up to `stop`; a long session makes tens of thousands."""
 
     action: Action
-    rows: slice
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> slice:
+        """The rows."""
+        return slice(self.start, self.stop)
 
 
 class _Column:
@@ -242,7 +248,7 @@ class DecisionLog:
         rows.entry.extend(np.full(len(samples), number, np.int32))
         rows.before.extend(np.full(len(samples), -1, np.int32))
         rows.notes.update((start + place, note) for place, note in enumerate(notes) if note)
-        self._entries.append(Entry(action, slice(start, rows.sample.length)))
+        self._entries.append(Entry(action, start, rows.sample.length))
         return number
 
     def _apply(self, entry: Entry) -> None:
@@ -308,7 +314,7 @@ class DecisionLog:
             ):
                 number = numbers[action.uuid] = len(self._entries)
                 self._share(number, (foreign or {}).get(action.seq, ()), (assigned or {}).get(action.seq, {}))
-                self._entries.append(Entry(action, slice(start, stop)))
+                self._entries.append(Entry(action, start, stop))
                 self._done.append(number)
                 self._undone.clear()
                 self._undo_of.clear()
@@ -322,7 +328,7 @@ class DecisionLog:
                 if _take(self._undone, number):
                     del self._undo_of[number]
                     self._done.append(number)
-        lengths = [entry.rows.stop - entry.rows.start for entry in self._entries]
+        lengths = [entry.stop - entry.start for entry in self._entries]
         rows.entry.extend(np.repeat(np.arange(len(lengths), dtype=np.int32), lengths))
         self._link()
 

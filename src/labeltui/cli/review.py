@@ -61,6 +61,7 @@ def open_review(
         audit,
         reviewer=settings.reviewer,
         graphics=settings.review.graphics,
+        tmux_layers=settings.review.tmux_layers,
         source=source,
         max_kbps=settings.review.max_kbps or None,
         scaling=settings.review.scaling,

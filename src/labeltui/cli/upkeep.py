@@ -53,7 +53,8 @@ def doctor(audit: Path | None, torch: bool, as_json: bool) -> None:
     from labeltui import config
     from labeltui.tui import doctor as diagnosis
 
-    found = diagnosis.report(audit, graphics=config.load().review.graphics, torch=torch)
+    settings = config.load().review
+    found = diagnosis.report(audit, graphics=settings.graphics, tmux_layers=settings.tmux_layers, torch=torch)
     if as_json:
         print_json(found.as_dict())
     else:

@@ -23,7 +23,7 @@ from labeltui.graphics.answers import Answers, Reader, question
 from labeltui.graphics.ascii import AsciiEncoder
 from labeltui.graphics.base import Encoded, Encoder, PixelImage, SmoothEncoder
 from labeltui.graphics.blocks import BlocksEncoder
-from labeltui.graphics.capabilities import Capabilities, choose, from_environment
+from labeltui.graphics.capabilities import FOUND, Capabilities, choose, from_environment
 from labeltui.graphics.kitty import KittyEncoder
 from labeltui.graphics.layer import (
     KittyPainter,
@@ -35,6 +35,7 @@ from labeltui.graphics.layer import (
     touched,
     visible,
 )
+from labeltui.graphics.placeholders import PlaceholderEncoder, PlaceholderImage, PlaceholderPainter
 from labeltui.graphics.probe import cache_file, decide, identity, remember, window_size
 from labeltui.graphics.sixel import SixelEncoder
 from labeltui.graphics.studio import Studio
@@ -72,7 +73,7 @@ def encoder_for(caps: Capabilities, light: bool = False, smooth: bool = False) -
     if caps.kind == "sixel":
         return SixelEncoder(caps.cell, caps.registers, caps.geometry, TMUX_LIMIT if caps.tmux else None)
     if caps.kind == "kitty":
-        return KittyEncoder(caps.cell)
+        return PlaceholderEncoder(caps.cell) if caps.layers else KittyEncoder(caps.cell)
     if caps.kind == "blocks":
         return BlocksEncoder(caps.cell, caps.colours)
     return AsciiEncoder(caps.cell, light)
@@ -127,6 +128,7 @@ class Canvas:
         self.images: set[Shown] = set()
         self._drawn_light = self._light
         self._forced = caps.kind if caps.forced else "auto"
+        self._layers = caps.layers if caps.forced else FOUND
         self._painter = _painter(caps)
         self._hooked = False
         self._asked = False
@@ -236,7 +238,7 @@ class Canvas:
 
     def _heard(self, answers: Answers) -> None:
         answers.synchronised = self.caps.synchronised
-        caps = choose(decide(os.environ, answers, window_size()), self._forced)
+        caps = choose(decide(os.environ, answers, window_size()), self._forced, self._layers)
         remember(identity(os.environ), answers, cache_file())
         if self.caps.set_registers and answers.registers == self.caps.registers:
             caps = replace(caps, set_registers=False)
@@ -329,7 +331,7 @@ class Canvas:
             region, clip = shown[widget]
             if kept is not None and kept.image is encoded and not repainted(region):
                 targets[widget] = kept
-            elif isinstance(encoded, PixelImage) and image.fits:
+            elif isinstance(encoded, PixelImage | PlaceholderImage) and image.fits:
                 x, y = region.x + widget.gutter.left, region.y + widget.gutter.top
                 box = Region(x + encoded.box.x, y + encoded.box.y, encoded.box.width, encoded.box.height)
                 mask = visible(box, clip.intersection(region.shrink(widget.gutter)), covers)
@@ -367,13 +369,15 @@ def _drawable(caps: Capabilities) -> Capabilities:
 
 def _drawing(caps: Capabilities) -> tuple[object, ...]:
     """What of the capabilities decides how images look."""
-    return caps.kind, caps.cell, caps.registers, caps.geometry, caps.colours
+    return caps.kind, caps.layers, caps.cell, caps.registers, caps.geometry, caps.colours
 
 
 def _painter(caps: Capabilities) -> Painter | None:
     if caps.kind == "sixel":
         return SixelPainter(fragile=caps.tmux)
-    return KittyPainter() if caps.kind == "kitty" else None
+    if caps.kind == "kitty":
+        return PlaceholderPainter(caps.layers) if caps.layers else KittyPainter()
+    return None
 
 
 KEPT = "_labeltui_canvas"  # the name under which an app carries its canvas

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from labeltui.errors import UsageError
 
 KINDS = ("kitty", "sixel", "blocks", "ascii")
+FOUND = -1
+"""tmux servers: as many as are found."""
 COLOURS = ("truecolor", "256", "16", "none")
 
 
@@ -53,6 +55,8 @@ class Capabilities:
         Whether the locale's encoding is UTF-8.
     tmux, ssh : bool
         Whether tmux or ssh stand between this program and the terminal.
+    layers : int
+        tmux servers through which images by kitty's protocol must pass; 0 where none is, or where tmux draws them.
     synchronised : bool
         Whether the terminal can hold back a frame until it is complete (mode 2026).
     terminal : str
@@ -78,6 +82,7 @@ class Capabilities:
     unicode: bool = True
     tmux: bool = False
     ssh: bool = False
+    layers: int = 0
     synchronised: bool = False
     terminal: str = ""
     source: str = "environment"
@@ -100,17 +105,19 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Capabiliti
         Of kind ``blocks`` or ``ascii``: graphics are never assumed.
     """
     env = os.environ if environment is None else environment
+    tmux = bool(env.get("TMUX")) or env.get("TERM", "").startswith("tmux")
     caps = Capabilities(
         colours=_colours(env),
         unicode=_unicode(env),
-        tmux=bool(env.get("TMUX")) or env.get("TERM", "").startswith("tmux"),
+        tmux=tmux,
+        layers=int(tmux),
         ssh=bool(env.get("SSH_CONNECTION") or env.get("SSH_CLIENT") or env.get("SSH_TTY")),
         terminal=_name(env),
     )
     return text_only(caps)
 
 
-def choose(caps: Capabilities, kind: str) -> Capabilities:
+def choose(caps: Capabilities, kind: str, layers: int = FOUND) -> Capabilities:
     """Return `caps` with the kind that a person asked for.
 
     Parameters
@@ -118,12 +125,19 @@ def choose(caps: Capabilities, kind: str) -> Capabilities:
     caps : Capabilities
     kind : str
         ``auto`` keeps what was found.
+    layers : int
+        tmux servers that pass on images by kitty's protocol, which is then the kind unless another is asked for; 0:
+        tmux draws them itself; `FOUND`: as many as were found.
 
     Raises
     ------
     UsageError
         The kind does not exist.
     """
+    if layers != FOUND:
+        caps = replace(caps, layers=layers)
+        if layers and kind == "auto":
+            return replace(caps, kind="kitty", why=f"--tmux-layers {layers}", forced=True)
     if kind == "auto":
         return caps
     if kind not in KINDS:

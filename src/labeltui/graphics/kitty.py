@@ -48,13 +48,21 @@ class KittyImage(PixelImage):
         """See `labeltui.graphics.base.PixelImage.draw`; under a fixed number."""
         return self.transmit(1) + self.place(1, 1, part)
 
-    def transmit(self, image: int) -> str:
-        """Return the escape data that hands the PNG to the terminal under a number."""
+    def transmit(self, image: int, action: str = "a=t") -> str:
+        """Return the escape data that hands the PNG to the terminal under a number.
+
+        Parameters
+        ----------
+        image : int
+            The number.
+        action : str
+            Keys that say what the terminal shall do; ``a=t`` keeps it and shows nothing.
+        """
         pieces = [self.data[start : start + CHUNK] for start in range(0, len(self.data), CHUNK)]
         out = []
         for position, piece in enumerate(pieces):
             more = int(position + 1 < len(pieces))
-            keys = f"a=t,f=100,i={image},q=2,m={more}" if position == 0 else f"m={more},q=2"
+            keys = f"{action},f=100,i={image},q=2,m={more}" if position == 0 else f"m={more},q=2"
             out.append(f"\x1b_G{keys};{piece}\x1b\\")
         return "".join(out)
 

@@ -24,7 +24,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 
 from labeltui.frames.internals import ChopsUpdate, CompositorUpdate, LayoutUpdate
-from labeltui.graphics.base import Box, PixelImage
+from labeltui.graphics.base import Box, Encoded, PixelImage
 from labeltui.graphics.kitty import KittyImage, delete, remove
 from labeltui.graphics.strips import Joined
 
@@ -43,7 +43,7 @@ class Target:
 
     Attributes
     ----------
-    image : PixelImage
+    image : Encoded
     x, y : int
         Screen column and row of its box's upper left corner; may be negative.
     visible : (box height, box width) bool
@@ -52,7 +52,7 @@ class Target:
         What the cells look like where the image leaves them free: their background.
     """
 
-    image: PixelImage
+    image: Encoded
     x: int
     y: int
     visible: Mask
@@ -274,6 +274,7 @@ class SixelPainter:
         for name in [name for name in self._shown if name not in targets]:
             self._leave(self._shown.pop(name))
         for name, target in targets.items():
+            assert isinstance(target.image, PixelImage)
             old = self._shown.get(name)
             if old is not None and old.target is target and old.complete:
                 continue

@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from labeltui import paths
+from labeltui.graphics import tmux
 from labeltui.graphics.answers import Answers, Reader, question, without_mode
-from labeltui.graphics.capabilities import Capabilities, Cell, choose, from_environment
+from labeltui.graphics.capabilities import FOUND, Capabilities, Cell, choose, from_environment
 from labeltui.io import files
 
 BUDGET = 1.2
@@ -47,6 +48,7 @@ def detect(
     kind: str = "auto",
     environment: Mapping[str, str] | None = None,
     *,
+    layers: int = FOUND,
     fresh: bool = False,
     budget: float = BUDGET,
     cache: Path | None = None,
@@ -59,6 +61,8 @@ def detect(
         ``auto``, or the kind that a person asked for; the terminal is still asked for its sizes.
     environment : mapping, optional
         Instead of ``os.environ``.
+    layers : int
+        tmux servers that pass on images, as in `labeltui.graphics.capabilities.choose`.
     fresh : bool
         Whether to ask even if the answers are remembered.
     budget : float
@@ -76,7 +80,7 @@ def detect(
         The kind does not exist.
     """
     env = os.environ if environment is None else environment
-    choose(Capabilities(), kind)
+    choose(Capabilities(), kind, layers)
     name = identity(env)
     file = cache or cache_file()
     answers = None if fresh else recall(name, file)
@@ -87,8 +91,8 @@ def detect(
         if answers is not None:
             remember(name, answers, file)
     if answers is None:
-        return choose(from_environment(env), kind)
-    return choose(replace(decide(env, answers, window_size()), source=source), kind)
+        return choose(from_environment(env), kind, layers)
+    return choose(replace(decide(env, answers, window_size()), source=source), kind, layers)
 
 
 def decide(
@@ -141,7 +145,12 @@ def decide(
     if caps.tmux:
         if sixel and cell is not None:
             return replace(caps, kind="sixel", why="tmux itself says that it draws sixel (attribute 4)")
-        return replace(caps, why="this tmux does not say that it draws sixel (attribute 4)")
+        found = tmux.servers(environment)
+        caps = replace(caps, layers=max(1, len(found)))
+        if reason := tmux.obstacle(found):
+            return replace(caps, why=f"tmux does not say that it draws sixel (attribute 4), and {reason}")
+        where = f"{len(found)} tmux servers pass" if len(found) > 1 else "tmux passes"
+        return replace(caps, kind="kitty", why=f"{where} images on to {found[-1].terminal}")
     # Terminals that offer both took up kitty's protocol later, and some only in part (xterm.js knows no placements).
     complete = answers.version.lower().startswith(COMPLETE)
     if answers.kitty and (complete or not sixel or cell is None):

@@ -421,6 +421,7 @@ def run(
     *,
     reviewer: str | None = None,
     graphics: str = "auto",
+    tmux_layers: int = -1,
     source: Path | None = None,
     max_kbps: int | None = None,
     scaling: str = "pixels",
@@ -440,6 +441,8 @@ def run(
         Name put on decisions; by default the login name.
     graphics : str
         ``auto`` asks the terminal; else kitty, sixel, blocks or ascii.
+    tmux_layers : int
+        tmux servers that pass images on; -1 asks them.
     source : Path, optional
         Where the data lies now, if it was moved since the scan.
     max_kbps : int, optional
@@ -480,7 +483,7 @@ def run(
             "leave it out to decide without images",
         )
     with Audit.open(audit_path, reviewer=reviewer, read_only=read_only, source_root=source) as audit:
-        caps = detect(graphics)
+        caps = detect(graphics, layers=tmux_layers)
 
         def jobs() -> JobManager:
             from labeltui.train.jobs import JobManager

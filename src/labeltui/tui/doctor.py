@@ -18,8 +18,9 @@ from typing import Any
 
 from labeltui import frames, parallel
 from labeltui.errors import LabeltuiError
+from labeltui.graphics import tmux
 from labeltui.graphics.answers import Answers
-from labeltui.graphics.capabilities import Capabilities, choose, from_environment
+from labeltui.graphics.capabilities import FOUND, Capabilities, choose, from_environment
 from labeltui.graphics.probe import BUDGET, ask, cache_file, decide, identity, remember, window_size
 from labeltui.text import safe
 
@@ -87,6 +88,7 @@ def report(
     audit: Path | None = None,
     *,
     graphics: str = "auto",
+    tmux_layers: int = FOUND,
     torch: bool = False,
     environment: Mapping[str, str] | None = None,
     budget: float = BUDGET,
@@ -101,6 +103,8 @@ def report(
         An audit whose file system is looked at too.
     graphics : str
         As ``--graphics``.
+    tmux_layers : int
+        As ``--tmux-layers``.
     torch : bool
         Whether to start torch (seconds) to see which devices it can use.
     environment : mapping, optional
@@ -118,11 +122,11 @@ def report(
         The kind of graphics does not exist.
     """
     env = os.environ if environment is None else environment
-    choose(Capabilities(), graphics)
+    choose(Capabilities(), graphics, tmux_layers)
     answers = ask(env, budget)
     size = window_size()
     caps = from_environment(env) if answers is None else decide(env, answers, size)
-    caps = choose(caps, graphics)
+    caps = choose(caps, graphics, tmux_layers)
     if answers is not None:
         remember(identity(env), answers, cache_file())
     findings = [
@@ -194,7 +198,7 @@ def _graphics(caps: Capabilities, answers: Answers | None) -> Finding:
         )
     name = caps.terminal.lower()
     if caps.tmux:
-        advice = "outside tmux images are sharper; or use tmux 3.4 or newer, built with --enable-sixel"
+        advice = "see line tmux; or use tmux 3.4 or newer, built with --enable-sixel"
     elif name.startswith("xterm("):  # its own answer; TERM=xterm says nothing
         advice = "start it as xterm -ti vt340"
     else:
@@ -274,7 +278,13 @@ def _flicker(caps: Capabilities, answers: Answers | None) -> Finding:
 def _tmux(caps: Capabilities) -> Finding:
     if caps.kind == "sixel":
         return Finding("tmux", "draws sixel itself; images are kept below its limit of 1 MB")
-    return Finding("tmux", "passes no images on", "note", "see docs/terminals.md, section tmux")
+    found = tmux.servers(os.environ)
+    shown = " in ".join(f"tmux {safe(each.version, 20)}" for each in found) or "cannot be asked"
+    if caps.kind == "kitty":
+        return Finding("tmux", f"{shown}; images pass through {caps.layers or 'none'}")
+    return Finding(
+        "tmux", f"{shown}: {safe(tmux.obstacle(found), 100)}", "note", "see docs/terminals.md, section tmux"
+    )
 
 
 # The machine

@@ -177,6 +177,9 @@ class Rows(ScrollView, Painted, can_focus=False, inherit_bindings=False):
         at_cursor = row == self.row
         under = ("cursor" if self._lit else "rest") if at_cursor else ""
         mark = self.letters.get(row) or (("▌" if self._lit else "▏") if at_cursor else " ")
+        if len(self._painted) > 2 * self.room + 2:  # rows seen in hours would pile up
+            visible = self.visible_rows()
+            self._painted = {seen: pieces for seen, pieces in self._painted.items() if seen in visible}
         pieces = self._painted[row] = self.pieces(row, width - 2)
         return self.strip_of([(mark, "key"), *pieces, (" ", "plain")], width, under)
 
