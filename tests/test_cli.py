@@ -7,11 +7,12 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from labeltui import cli
 from labeltui.audit import Audit
 from tests.factories import make_audit
 from tests.runs import finished
+from tests.test_json import faults, schemas
 
 
 class Result(NamedTuple):
@@ -74,33 +76,6 @@ def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
     assert "240 samples, 4 classes" in scanned.out
 
     status = json.loads(run("status", audit, "--json").out)
-    assert set(status) == {
-        "audit",
-        "format",
-        "samples",
-        "not_ok",
-        "classes",
-        "csg",
-        "flags",
-        "decisions",
-        "calibration",
-        "smoke_test",
-        "synthetic",
-        "changed_files",
-        "generation",
-        "jobs",
-        "next",
-    }
-    assert set(status["classes"][0]) == {
-        "id",
-        "name",
-        "samples",
-        "flags",
-        "overlap",
-        "self_similarity",
-        "reviewed",
-    }
-    assert set(status["csg"]) == {"value", "k", "embedding"}
     assert status["samples"] == 240
     assert status["flags"] > 0
     overlaps = [row["overlap"] for row in status["classes"]]
@@ -137,7 +112,7 @@ def test_demo_prints_one_object(run: Run, tmp_path: Path) -> None:
     assert result.code == 0, result.err
     value = json.loads(result.out)
     assert result.out.count("\n") == 1
-    assert set(value["injected"]) == {"errors", "precision", "recall"}
+    assert not list(faults(value, schemas()["demo"]))
     assert value["injected"]["errors"] == round(0.08 * 1797)
     assert value["injected"]["recall"] > 0.9
     assert value["injected"]["precision"] > 0.9
@@ -324,3 +299,129 @@ def test_runs_are_given_by_number_or_id(run: Run, tmp_path: Path) -> None:
     assert f"run {ids[0]} is done" in refused.err
     unknown = run("compare", audit, 3)
     assert f"1 {ids[0]}, 2 {ids[1]}" in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["stauts", "{}/small.audit"], "status"),
+        (["status", "{}/smal.audit"], "small.audit"),
+        (["scan", "{}/data", "-o", "{}/x.audit", "--modle", "pixels"], "--model"),
+        (["noise", "injct", "{}/small.audit"], "inject"),
+        (["status", "{}/small.audit", "--class", "clas2"], "class2"),
+        (["export", "{}/small.audit", "-o", "{}/x", "--format", "parket"], "parquet"),
+    ],
+)
+def test_what_was_mistyped_is_guessed(run: Run, tmp_path: Path, words: list[str], meant: str) -> None:
+    make_audit(tmp_path)
+    said = run(*[word.format(tmp_path) for word in words])
+    assert said.code in (2, 5)
+    assert re.search(rf"[Dd]id you mean.*{meant}", said.err), said.err
+
+
+def complete(directory: Path, line: str) -> list[str]:
+    """What bash is offered for the last word of a line."""
+    words = line.split(" ")
+    environment = {
+        **os.environ, "_LABELTUI_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)
+    }  # fmt: skip
+    script = "import sys; sys.argv[0] = 'labeltui'; from labeltui.cli import main; main()"
+    made = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.stderr == ""
+    return [found.partition(",")[2] for found in made.stdout.splitlines()]
+
+
+def test_the_shell_completes_commands_audits_runs_and_classes(tmp_path: Path) -> None:
+    audit = make_audit(tmp_path)
+    finished(audit, "given", 0, 0.6)
+    assert complete(tmp_path, "labeltui st") == ["status"]
+    assert complete(tmp_path, "labeltui sm") == ["small.audit"]
+    assert complete(tmp_path, "labeltui status sm") == ["small.audit"]
+    assert complete(tmp_path, "labeltui scan data --update ") == ["small.audit"]
+    assert complete(tmp_path, "labeltui small.audit --read") == ["--read-only"]
+    assert complete(tmp_path, "labeltui train small.audit --resume ") == ["1"]
+    assert complete(tmp_path, "labeltui compare small.audit ") == ["1"]
+    assert complete(tmp_path, "labeltui status small.audit --class ") == [f"class{i}" for i in range(4)]
+    assert complete(tmp_path, "labeltui noise ") == ["estimate", "inject", "report", "study"]
+    complete(tmp_path, "labeltui nonsense x ")  # no error on the screen
+    assert complete(tmp_path, "labeltui train none.audit --resume ") == [""]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_call_the_program(run: Run, shell: str) -> None:
+    said = run("completion", shell)
+    assert said.code == 0
+    assert f"_LABELTUI_COMPLETE={shell}_complete" in said.out
+
+
+def interrupt(directory: Path, words: list[str], seen: str) -> Result:
+    """Start a command, press Ctrl-C once it printed a text, and return how it ended."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-m", "labeltui", *words]
+    process = subprocess.Popen(command, cwd=directory, text=True, **pipes)
+    assert process.stderr is not None
+    assert process.stdout is not None
+    before = ""
+    while seen not in before:
+        line = process.stderr.readline()
+        assert line, before
+        before += line
+    process.send_signal(signal.SIGINT)
+    out, err = process.stdout.read(), process.stderr.read()
+    return Result(process.wait(), out, before + err)
+
+
+def test_an_interrupted_run_says_how_it_is_resumed(tmp_path: Path) -> None:
+    make_audit(tmp_path)
+    said = interrupt(tmp_path, ["train", "small.audit", "--folds", "20"], "run ")
+    assert said.code == 130
+    assert said.out == ""
+    assert "resume it: labeltui train small.audit --resume 1" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_an_interrupted_scan_says_how_it_is_resumed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from labeltui import scanning
+
+    make_audit(tmp_path)
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scanning, "scan", stopped)
+    said = run("scan", tmp_path / "data", "-o", tmp_path / "new.audit", "--model", "pixels")
+    assert said.code == 130
+    assert "finished parts are kept" in said.err
+    assert f"resume it: labeltui scan {tmp_path}/data -o {tmp_path}/new.audit --model pixels" in said.err
+
+
+def test_config_says_where_each_value_comes_from(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config" / "labeltui" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("[review]\nreviewer = 'ada'\n[train]\nafter = 20\n[keys]\nkeep = 'y'\n")
+    monkeypatch.setenv("LABELTUI_THREADS", "3")
+    audit = make_audit(tmp_path)
+    said = json.loads(run("config", audit, "--json").out)
+    assert (said["file"], said["exists"]) == (str(file), True)
+    found = {f"{row['section']}.{row['name']}": (row["value"], row["source"]) for row in said["settings"]}
+    assert found["review.reviewer"] == ("ada", "file")
+    assert found["review.graphics"] == ("auto", "default")
+    assert found["train.after"] == (20, "file")  # as the default, but given
+    assert found["keys.keep"] == (["y"], "file")
+    assert found["keys.exclude"] == (["d"], "default")
+    assert found["environment.LABELTUI_THREADS"] == ("3", "environment")
+    assert found["scan.image_size"] == (4, "audit")
+    shown = run("config").out
+    assert re.search(r"^  reviewer +file +ada  \(default", shown, re.M)
+    assert "[scan]" not in shown

@@ -23,7 +23,7 @@ from labeltui.train.spec import PRESETS, BackboneSpec
 
 OWN = {
     "scan": {"source", "out", "as_json"},
-    "train": {"audit", "background", "queue", "minutes", "resume_id", "source"},
+    "train": {"audit", "background", "queue", "minutes", "resume_id", "source", "as_json"},
 }
 
 

@@ -36,6 +36,7 @@ from labeltui.io import files
 from labeltui.options import Option, option, options_of
 from labeltui.text import safe
 
+FILE = "config.toml"
 MOST_BYTES = 1 << 20
 SCALINGS = ("pixels", "smooth")
 GRAPHICS = ("auto", "kitty", "sixel", "blocks", "ascii")
@@ -78,12 +79,15 @@ class Config:
     ----------
     path : Path or None
         The file they were read from; None without one.
+    given : frozenset of str
+        The settings of ``review`` and ``train`` that the file holds, such as ``train.after``.
     """
 
     review: Review = field(default_factory=Review)
     train: Train = field(default_factory=Train)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     path: Path | None = None
+    given: frozenset[str] = frozenset()
 
     @property
     def reviewer(self) -> str:
@@ -94,6 +98,128 @@ class Config:
             return getpass.getuser()
         except (KeyError, OSError):  # a container's user without a name
             return f"uid{os.getuid()}"
+
+
+VARIABLES = {
+    "LABELTUI_THREADS": "CPU threads where no --threads is given; unset: all this process may use.",
+    "LABELTUI_KNN": "Instruction set of the neighbour search; unset: the fastest of this CPU.",
+    "LABELTUI_FRAMES": "textual: let Textual write the screen, with images as blocks.",
+    "HF_HUB_OFFLINE": "1: never look for weights on the network.",
+    "HF_HOME": "Where published weights are kept.",
+    "TORCH_HOME": "Where torchvision's weights are kept.",
+    "NO_COLOR": "Anything: no colours.",
+    "XDG_CONFIG_HOME": "Where the directory of the settings file is.",
+    "XDG_CACHE_HOME": "Where the demo and what terminals answered are kept.",
+    "XDG_STATE_HOME": "Where the place in each audit's queue is kept.",
+}
+"""Variables of the environment that change what labeltui does, and how."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting with its origin.
+
+    Attributes
+    ----------
+    section : str
+        ``review``, ``train`` and ``keys`` of the settings file, ``environment``, or ``scan``.
+    name : str
+    value, default : object
+        None = not set.
+    source : str
+        ``default``, ``file``, ``environment`` or ``audit``.
+    help : str
+    """
+
+    section: str
+    name: str
+    value: Any
+    default: Any
+    source: str
+    help: str
+
+    @property
+    def changed(self) -> bool:
+        """Whether the value is not the default."""
+        return bool(self.value != self.default)
+
+    @property
+    def text(self) -> str:
+        """The value for people."""
+        return _shown(self.value)
+
+    @property
+    def default_text(self) -> str:
+        """The default for people."""
+        return _shown(self.default)
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry of ``labeltui config --json``."""
+        return {
+            "section": self.section,
+            "name": self.name,
+            "value": _plain(self.value),
+            "default": _plain(self.default),
+            "source": self.source,
+            "help": self.help,
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {safe(str(name)): _plain(each) for name, each in value.items()}
+    if isinstance(value, str | os.PathLike):
+        return safe(os.fspath(value))
+    return value
+
+
+def _shown(value: Any) -> str:
+    value = _plain(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None or value == "" or value == {} else str(value)
+
+
+def settings(keys: Mapping[str, tuple[tuple[str, ...], str]]) -> list[Setting]:
+    """Return every setting of the file and of the environment, with its value and origin.
+
+    Parameters
+    ----------
+    keys : mapping of str to (tuple of str, str)
+        The default keys of each action, and what it does.
+
+    Returns
+    -------
+    list of Setting
+
+    Raises
+    ------
+    UsageError
+        The settings file has faults.
+    """
+    config = load()
+    found = []
+    for section, kind in (("review", Review), ("train", Train)):
+        for name, each in options_of(kind).items():
+            source = "file" if f"{section}.{name}" in config.given else "default"
+            value = getattr(getattr(config, section), name)
+            default = each.default
+            if name == "reviewer":
+                value, default = config.reviewer, Config().reviewer
+            found.append(Setting(section, name, value, default, source, each.help))
+    for action, (default_keys, text) in keys.items():
+        own = config.keys.get(action)
+        source = "default" if own is None else "file"
+        found.append(
+            Setting("keys", action, default_keys if own is None else own, default_keys, source, text)
+        )
+    for variable, text in VARIABLES.items():
+        set_to = os.environ.get(variable)
+        source = "default" if set_to is None else "environment"
+        found.append(Setting("environment", variable, set_to, None, source, text))
+    return found
 
 
 def load(path: Path | None = None) -> Config:
@@ -109,7 +235,7 @@ def load(path: Path | None = None) -> Config:
     UsageError
         Listing every fault of the file with its line.
     """
-    file = path or paths.config_dir() / "config.toml"
+    file = path or paths.config_dir() / FILE
     try:
         content = files.read_regular(file, MOST_BYTES).decode()
     except FileNotFoundError:
@@ -129,6 +255,7 @@ def load(path: Path | None = None) -> Config:
         train=checker.take(data, "train", Train),
         keys=checker.take_keys(data),
         path=file,
+        given=frozenset(checker.taken),
     )
     checker.refuse_unknown(data, {"review": Review, "train": Train})
     if checker.faults:
@@ -146,6 +273,7 @@ class _Checker:
     def __init__(self, content: str) -> None:
         self.lines = content.splitlines()
         self.faults: list[tuple[int, str]] = []
+        self.taken: set[str] = set()
 
     def line(self, section: str, key: str | None = None) -> int:
         # tomllib keeps no positions. A setting stands as `key =` below its `[section]`; inline tables and
@@ -176,6 +304,7 @@ class _Checker:
                     self.faults.append((self.line(section, name), what))
                 else:
                     values[name] = table[name]
+                    self.taken.add(f"{section}.{name}")
         return kind(**values)
 
     def take_keys(self, data: dict[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -18,7 +18,9 @@ NAMES_SHOWN = 4
 BAR = 20
 
 
-def status_lines(status: Mapping[str, Any], classes: int = 20) -> list[str]:
+def status_lines(
+    status: Mapping[str, Any], classes: int = 20, only: Sequence[Mapping[str, Any]] | None = None
+) -> list[str]:
     """Show the status of an audit.
 
     Parameters
@@ -27,14 +29,16 @@ def status_lines(status: Mapping[str, Any], classes: int = 20) -> list[str]:
         As `labeltui.audit.Audit.status` returns it.
     classes : int
         How many classes to list, those with the largest overlap first.
+    only : sequence of mapping, optional
+        The entries of ``status["classes"]`` to list; by default all.
     """
     csg = status["csg"]
     not_ok = {name: number for name, number in status["not_ok"].items() if number}
     decisions = {name: number for name, number in status["decisions"].items() if number}
-    rows = status["classes"]
+    rows = status["classes"] if only is None else only
     lines = [
         f"{status['audit']}  format {status['format']}, generation {status['generation']}",
-        f"{status['samples']:,} samples{_listed(not_ok)}, {len(rows):,} classes, "
+        f"{status['samples']:,} samples{_listed(not_ok)}, {len(status['classes']):,} classes, "
         f"CSG {_number(csg['value'])} (k={csg['k']}, {csg['embedding']})",
         f"{status['flags']:,} flags; decisions{_listed(decisions) or ': none yet'}",
         *(
@@ -75,7 +79,7 @@ def _calibration_lines(calibration: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _class_table(rows: list[Mapping[str, Any]]) -> list[str]:
+def _class_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     width = max([5, *(len(row["name"]) for row in rows)])
     width = min(width, 40)
     most = max([1e-12, *(row["overlap"] or 0.0 for row in rows)])

@@ -12,9 +12,22 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from labeltui import __version__
-from labeltui.cli import exchange, export, inspection, noise, review, scan, sharing, training, upkeep
+from labeltui.cli import (
+    exchange,
+    export,
+    inspection,
+    noise,
+    review,
+    scan,
+    settings,
+    sharing,
+    training,
+    upkeep,
+)
+from labeltui.cli._common import complete_audits
 from labeltui.errors import LabeltuiError, SystemRefused, UsageError
 from labeltui.text import safe
 
@@ -39,6 +52,8 @@ COMMANDS = (
     upkeep.check,
     upkeep.backup,
     upkeep.doctor,
+    settings.config,
+    settings.completion,
 )
 
 
@@ -71,7 +86,7 @@ class Commands(click.Group):
         name = args[0]
         if name not in self.commands and (os.sep in name or os.path.exists(name)):
             args = ["review", *args]
-        elif name not in self.commands and not name.startswith("-"):
+        elif name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
             known = [*self.commands, *(entry.name for entry in Path().glob("*.audit"))]
             close = get_close_matches(name, known, n=1)
             raise UsageError(
@@ -80,6 +95,11 @@ class Commands(click.Group):
                 f"did you mean {safe(close[0])}?" if close else "labeltui --help lists the commands",
             )
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands, and audits in the place of one."""
+        audits = [CompletionItem(name, help="review it") for name in complete_audits(incomplete)]
+        return [*super().shell_complete(ctx, incomplete), *audits]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of use, not of the alphabet

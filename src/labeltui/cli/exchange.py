@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from labeltui.cli._common import PATH, print_json
+from labeltui.cli._common import AUDIT, PATH, json_option, print_json
 from labeltui.text import safe
 
 
 @click.command()
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option("-o", "--out", type=PATH, required=True, help="The patch, for example labels.patch.json.")
 @click.option(
     "--apply-suggestions",
@@ -24,7 +24,7 @@ from labeltui.text import safe
 )
 @click.option("--target-precision", type=float, metavar="SHARE", help="As in export.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def diff(
     audit: Path,
     out: Path,
@@ -66,7 +66,7 @@ def diff(
 )
 @click.option("--reverse", is_flag=True, help="Take the patch back.")
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def apply(
     patch_file: Path,
     data: Path,

@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from labeltui.cli._common import PATH, print_json
+from labeltui.cli._common import AUDIT, PATH, json_option, print_json
+from labeltui.errors import UsageError
 from labeltui.text import safe
 
 
 @click.command()
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option(
     "-o", "--out", type=PATH, required=True, help="The file, or the new directory; - is standard output."
 )
@@ -46,7 +47,7 @@ from labeltui.text import safe
 @click.option("--copy-images", is_flag=True, help="Copy image files where a format would link to them.")
 @click.option("--verify", is_flag=True, help="Read every image; mark those that changed since the scan.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON object.")
+@json_option
 def export(
     audit: Path,
     out: Path,
@@ -72,6 +73,10 @@ def export(
     from labeltui import report
     from labeltui.audit import Audit
 
+    if as_json and str(out) == "-":
+        raise UsageError(
+            "standard output holds one thing", "--json and -o - both go there", "name a file with -o"
+        )
     with Audit.open(audit, read_only=True) as opened:
         wanted: dict[str, Any] = {
             "format": format_,
@@ -89,7 +94,7 @@ def export(
             done = exporting.export(opened, out, force=force, **wanted)
         changed = opened.images.changed_files()
     words = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
-    if as_json and str(out) != "-":
+    if as_json:
         print_json({"out": safe(str(out)), "format": format_, **asdict(done), "changed_files": changed})
         return
     if verify or done.lost:

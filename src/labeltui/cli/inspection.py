@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import click
 
-from labeltui.cli._common import PATH, audit_status, print_json
+from labeltui.cli._common import AUDIT, CLASS_NAME, PATH, audit_status, json_option, print_json
+from labeltui.errors import UsageError
 from labeltui.text import safe
 
 
 @click.command()
-@click.argument("audit", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def status(audit: Path, as_json: bool) -> None:
+@click.argument("audit", type=AUDIT)
+@click.option(
+    "--class", "classes", type=CLASS_NAME, multiple=True, help="List only this class; may be repeated."
+)
+@json_option
+def status(audit: Path, classes: tuple[str, ...], as_json: bool) -> None:
     """Show the state of AUDIT: classes by overlap, flags, decisions, runs."""
     from labeltui import report
 
     value = audit_status(audit)
+    rows = _only(value["classes"], classes) if classes else value["classes"]
     if as_json:
-        print_json(value)
+        print_json({**value, "classes": rows})
     else:
-        click.echo("\n".join(report.status_lines(value)))
+        click.echo("\n".join(report.status_lines(value, only=rows)))
+
+
+def _only(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
+    known = [row["name"] for row in rows]
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            raise UsageError(
+                "a class must be one of the audit's",
+                f"there is none called {safe(name)}",
+                f"did you mean {close[0]}?" if close else "labeltui status lists them",
+            )
+    return [row for row in rows if row["name"] in names]
 
 
 @click.command()
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.argument("sample")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def explain(audit: Path, sample: str, as_json: bool) -> None:
     """Show what every detector proposes for SAMPLE, and P(given label).
 
@@ -45,11 +65,11 @@ def explain(audit: Path, sample: str, as_json: bool) -> None:
 
 
 @click.command("report")
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option("-o", "--out", type=PATH, required=True, help="The page, for example report.html.")
 @click.option("--source", type=PATH, help="Where the data lies now, if it was moved since the scan.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def report_(audit: Path, out: Path, source: Path | None, force: bool, as_json: bool) -> None:
     """Write AUDIT's report as one HTML page that needs nothing else: to read, to send, to print."""
     from labeltui import page

@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
-from labeltui.cli._common import PATH, print_json
+from labeltui.cli._common import AUDIT, PATH, RUN, json_option, print_json
 from labeltui.cli._options import OptionsCommand, given
+from labeltui.cli.training import announce, follow
 from labeltui.options import build, split_names
 from labeltui.progress import ProgressLine
+from labeltui.text import safe
 
 
 @click.group()
@@ -25,18 +27,19 @@ def noise() -> None:
     options="labeltui.studies.injection:NoiseSpec",
     examples={"Model": "noise inject my.audit --model cluster --rate 0.3 -o noisy.csv"},
 )
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option(
     "-o", "--out", type=PATH, required=True, help="labels.csv, or a new directory for a synthetic audit."
 )
 @click.option("--matrix", type=PATH, help="Of class-dependent: a table, true classes by given ones.")
-@click.option("--matrix-from", type=PATH, help="Of class-dependent: an audit whose estimate to use.")
-@click.option("--other", type=PATH, help="Of out-of-vocabulary: an audit of other data, same backbone.")
+@click.option("--matrix-from", type=AUDIT, help="Of class-dependent: an audit whose estimate to use.")
+@click.option("--other", type=AUDIT, help="Of out-of-vocabulary: an audit of other data, same backbone.")
 @click.option(
     "--labels", default="current", show_default=True, help="The truth: current, given, TABLE:COLUMN."
 )
 @click.option("--threads", type=int, help="Default: all cores, or LABELTUI_THREADS.")
 @click.option("--force", is_flag=True, help="Replace an existing table.")
+@json_option
 def inject(
     audit: Path,
     out: Path,
@@ -46,6 +49,7 @@ def inject(
     other: Path | None,
     threads: int | None,
     force: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Write AUDIT's labels with noise, the truth beside them. AUDIT itself is only read.
@@ -75,6 +79,9 @@ def inject(
         finally:
             progress.finish()
     wrong = int(made.injected.sum())
+    if as_json:
+        print_json({"out": safe(str(out)), "samples": len(made.ids), "injected": wrong})
+        return
     click.echo(
         f"{len(made.ids):,} samples, {wrong:,} labels made wrong ({wrong / max(1, len(made.ids)):.1%})",
         err=True,
@@ -82,7 +89,7 @@ def inject(
 
 
 @noise.command()
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option(
     "--epsilon", default=0.1, show_default=True, help="A review is worth it from this many corrections on."
 )
@@ -91,7 +98,7 @@ def inject(
 )
 @click.option("--learning-rate", default=1e-3, show_default=True, help="Of your training on clean labels.")
 @click.option("--label-smoothing", default=0.1, show_default=True, help="Of your training on clean labels.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def estimate(audit: Path, as_json: bool, **training: Any) -> None:
     """Say how noisy AUDIT's labels are, what training should make of it, and when to stop reviewing."""
     from labeltui.audit import Audit
@@ -114,7 +121,7 @@ def estimate(audit: Path, as_json: bool, **training: Any) -> None:
     },
 )
 @click.argument("study", type=click.Choice(["dilution", "structure", "batch", "correction"]))
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option(
     "--labels", default="current", show_default=True, help="Taken for right: current, given, TABLE:COLUMN."
 )
@@ -123,7 +130,7 @@ def estimate(audit: Path, as_json: bool, **training: Any) -> None:
 @click.option("--background", is_flag=True, help="Start it and return; it survives this terminal.")
 @click.option("--queue", is_flag=True, help="Wait for runs that are active, instead of refusing.")
 @click.option("--minutes", type=float, default=0.0, help="Pause after so many minutes, to be resumed.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def study(
     study: str,
     audit: Path,
@@ -165,39 +172,35 @@ def study(
             minutes=minutes,
             queue=queue,
         )
-    click.echo(f"run {run.id}", err=True)
-    if run.warning:
-        click.echo(f"warning: {run.warning}", err=True)
     if background:
+        announce(run)
         shown = shlex.quote(str(audit))
         click.echo(
             f"follow it: labeltui jobs {shown} --follow {run.number}; then labeltui noise report {shown} {run.number}",
             err=True,
         )
+        if as_json:
+            print_json({"run": run.as_json(), "study": None})
         return
-    progress = ProgressLine()
-    try:
-        run = jobs.wait(run, progress)
-    except KeyboardInterrupt:
-        jobs.cancel(run)
-        raise
-    finally:
-        progress.finish()
+    run = follow(run, audit)
+    if run.state == "paused" and as_json:
+        print_json({"run": run.as_json(), "study": None})
+        return
     if run.state == "paused":
         click.echo("\n".join(jobs.result_lines(run)))
         return
     found = report.read(run.directory)
     if as_json:
-        print_json(report.summary(found))
+        print_json({"run": run.as_json(), "study": report.summary(found)})
     else:
         click.echo("\n".join([*jobs.result_lines(run), *report.lines(found)]))
 
 
 @noise.command("report")
-@click.argument("audit", type=PATH)
-@click.argument("run")
+@click.argument("audit", type=AUDIT)
+@click.argument("run", type=RUN)
 @click.option("--plot", type=PATH, help="Draw it: .svg, .png or .pdf.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def report_(audit: Path, run: str, plot: Path | None, as_json: bool) -> None:
     """Show the finished study RUN of AUDIT again, or draw it."""
     from labeltui.store import Store

@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-from labeltui.cli._common import PATH
+from labeltui.cli._common import AUDIT, PATH
 from labeltui.cli._options import OptionsCommand, given
 from labeltui.errors import UsageError
 
 
 @click.command(cls=OptionsCommand, options="labeltui.config:Review")
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option("--source", type=PATH, help="Where the data lies now, if it was moved since the scan.")
 @click.option("--read-only", is_flag=True, help="Open for reading; works during someone's review.")
 def review(audit: Path, source: Path | None, read_only: bool, **options: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from labeltui.cli._common import PATH, audit_status, print_json
+from labeltui.cli._common import AUDIT, PATH, audit_status, json_option, print_json, resumable
 from labeltui.cli._options import OptionsCommand, given
 from labeltui.cli.review import open_review
 from labeltui.progress import ProgressLine
@@ -19,15 +19,18 @@ from labeltui.progress import ProgressLine
 @click.command()
 @click.option("--out", type=PATH, help="Directory for images, truth and audit; default: the user's cache.")
 @click.option("--no-tui", is_flag=True, help="Print the summary; do not open the terminal UI.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
     """See it at work, offline: handwritten digits, 8 % of their labels made wrong."""
     from labeltui import demo as demonstration
     from labeltui import report
 
     progress = ProgressLine()
-    made = demonstration.demo(out, None if as_json else progress)
-    progress.finish()
+    try:
+        with resumable("the demo was stopped", "labeltui demo"):
+            made = demonstration.demo(out, None if as_json else progress)
+    finally:
+        progress.finish()
     if as_json:
         print_json({**audit_status(made.audit), "injected": asdict(made.injected), "seconds": made.seconds})
     elif no_tui or not sys.stdout.isatty():
@@ -52,11 +55,11 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
 )
 @click.option(
     "--update",
-    type=PATH,
+    type=AUDIT,
     metavar="AUDIT",
     help="Take embeddings, neighbours and decisions of an earlier audit over; its options hold.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the finished audit's status as one JSON object.")
+@json_option
 def scan(source: tuple[Path, ...], out: Path, update: Path | None, as_json: bool, **options: Any) -> None:
     """Audit SOURCE: embed, build the graph, measure the classes, flag labels.
 
@@ -66,14 +69,15 @@ def scan(source: tuple[Path, ...], out: Path, update: Path | None, as_json: bool
     """
     from labeltui import report, scanning
 
-    command = shlex.join(sys.argv)
+    command = shlex.join(["labeltui", *sys.argv[1:]])
     if update is None:
         asked = scanning.ScanOptions.of(**given(options), command=command)
     else:
         asked = scanning.recorded_options(update, **given(options), command=command)
     progress = ProgressLine()
     try:
-        audit = scanning.scan(source, out, asked, progress, update=update)
+        with resumable("the scan was stopped; finished parts are kept", command):
+            audit = scanning.scan(source, out, asked, progress, update=update)
     finally:
         progress.finish()
     if as_json:

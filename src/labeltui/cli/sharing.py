@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labeltui.cli._common import PATH, print_json
+from labeltui.cli._common import AUDIT, PATH, json_option, print_json
 from labeltui.errors import UsageError
 from labeltui.text import safe
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("audits", nargs=-1, required=True, type=PATH)
+@click.argument("audits", nargs=-1, required=True, type=AUDIT)
 @click.option(
     "-o", "--out", type=PATH, help="A new audit: a copy of the first one with the decisions of all."
 )
-@click.option("--into", type=PATH, help="Take the decisions of AUDITS over into this audit.")
+@click.option("--into", type=AUDIT, help="Take the decisions of AUDITS over into this audit.")
 @click.option("--reviewer", help="Who merges; default: the setting, else the login name.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def merge(
     audits: tuple[Path, ...], out: Path | None, into: Path | None, reviewer: str | None, as_json: bool
 ) -> None:
@@ -58,8 +58,8 @@ def merge(
 
 
 @click.command()
-@click.argument("audit", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.argument("audit", type=AUDIT)
+@json_option
 def agreement(audit: Path, as_json: bool) -> None:
     """Say how far AUDIT's reviewers agree, and where they do not."""
     from labeltui import sharing
@@ -114,14 +114,14 @@ def agreement_lines(found: list[Agreement]) -> list[str]:
 
 
 @click.command()
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option("--reviewers", required=True, help="Their names with commas, or how many: 3 = reviewer1 to 3.")
 @click.option(
     "--overlap", type=float, default=0.0, show_default=True, help="Fraction that everybody reviews."
 )
 @click.option("--everything", is_flag=True, help="Deal out all undecided samples, not only flags.")
 @click.option("--seed", default=0, show_default=True, help="Of which samples everybody reviews.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def split(audit: Path, reviewers: str, overlap: float, everything: bool, seed: int, as_json: bool) -> None:
     """Deal AUDIT's undecided flags out among reviewers.
 
@@ -144,10 +144,10 @@ def split(audit: Path, reviewers: str, overlap: float, everything: bool, seed: i
 
 
 @click.command("import")
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.argument("file", type=PATH)
 @click.option("--reviewers", help="Names of annotators: 3=ada,bob@lab.org=bob.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def import_(audit: Path, file: Path, reviewers: str | None, as_json: bool) -> None:
     """Take annotations of a Label Studio export (JSON) over into AUDIT.
 

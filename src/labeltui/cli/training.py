@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from labeltui.cli._common import PATH, print_json
+from labeltui.cli._common import AUDIT, PATH, RUN, json_option, print_json, resumable
 from labeltui.cli._options import OptionsCommand, given
 from labeltui.errors import AuditBusy
 from labeltui.progress import ProgressLine
@@ -28,17 +29,19 @@ if TYPE_CHECKING:
         "Run": "train my.audit --background --device cuda",
     },
 )
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option("--background", is_flag=True, help="Start it and return; it survives this terminal.")
 @click.option("--queue", is_flag=True, help="Wait for runs that are active, instead of refusing.")
 @click.option("--minutes", type=float, default=0.0, help="Pause after so many minutes, to be resumed.")
 @click.option(
     "--resume",
     "resume_id",
+    type=RUN,
     metavar="RUN",
     help="Resume a run by its number or id; its spec holds, other options do not.",
 )
 @click.option("--source", type=PATH, help="Where the data lies now, if it was moved since the scan.")
+@json_option
 def train(
     audit: Path,
     background: bool,
@@ -46,6 +49,7 @@ def train(
     minutes: float,
     resume_id: str | None,
     source: Path | None,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Train on AUDIT's labels in the background, measure, and re-rank the flags.
@@ -67,40 +71,37 @@ def train(
         with Audit.open(audit, read_only=True, source_root=source) as opened:
             asked = Request.of(**given(options))
             job = jobs.JobManager(opened, launcher=settings.train.launcher).start(asked, **when)
-    click.echo(f"run {job.id}", err=True)
-    if job.warning:
-        click.echo(f"warning: {job.warning}", err=True)
     if background:
+        announce(job)
         click.echo(f"follow it: labeltui jobs {shlex.quote(str(audit))} --follow {job.number}", err=True)
+        if as_json:
+            print_json({"run": job.as_json(), "adopted": None})
         return
+    job = follow(job, audit)
+    lines = jobs.result_lines(job)
+    adopted = None
     try:
-        job = _follow(job)
-    except KeyboardInterrupt:
-        jobs.cancel(job)
-        raise
-    click.echo("\n".join([*jobs.result_lines(job), *_adopt(audit, settings.reviewer)]))
-
-
-def _adopt(audit: Path, reviewer: str) -> list[str]:
-    from labeltui.audit import Audit
-
-    try:
-        with Audit.open(audit, reviewer=reviewer) as opened:
-            change = opened.refresh()
+        with Audit.open(audit, reviewer=settings.reviewer) as opened:
+            adopted = opened.refresh()
     except AuditBusy:
-        return ["the review that is open shows the new scores by itself"]
-    if change is None:
-        return []
-    return [
-        f"{change.new_flags:,} new flags, {change.cleared_flags:,} cleared; generation {change.generation}"
-    ]
+        lines.append("the review that is open shows the new scores by itself")
+    if as_json:
+        print_json({"run": job.as_json(), "adopted": None if adopted is None else asdict(adopted)})
+        return
+    if adopted is not None:
+        lines.append(
+            f"{adopted.new_flags:,} new flags, {adopted.cleared_flags:,} cleared; generation {adopted.generation}"
+        )
+    click.echo("\n".join(lines))
 
 
 @click.command("jobs")
-@click.argument("audit", type=PATH)
-@click.option("--follow", "follow_id", metavar="RUN", help="Show the progress of a run until it ends.")
-@click.option("--cancel", "cancel_id", metavar="RUN", help="Ask a run to stop; it can be resumed.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.argument("audit", type=AUDIT)
+@click.option(
+    "--follow", "follow_id", type=RUN, metavar="RUN", help="Show the progress of a run until it ends."
+)
+@click.option("--cancel", "cancel_id", type=RUN, metavar="RUN", help="Ask a run to stop; it can be resumed.")
+@json_option
 def jobs_(audit: Path, follow_id: str | None, cancel_id: str | None, as_json: bool) -> None:
     """List, follow or cancel AUDIT's training runs."""
     from labeltui.store import Store
@@ -110,7 +111,10 @@ def jobs_(audit: Path, follow_id: str | None, cancel_id: str | None, as_json: bo
     if cancel_id is not None:
         jobs.cancel(jobs.find(audit, cancel_id))
     if follow_id is not None:
-        _follow(jobs.find(audit, follow_id))
+        job = jobs.find(audit, follow_id)
+        shown = f"labeltui jobs {shlex.quote(str(audit))} --follow {job.number}"
+        with resumable(f"no longer following run {job.number}, which is not stopped by this", shown):
+            _follow(job)
     known = jobs.list_jobs(audit)
     if as_json:
         print_json({"jobs": [job.as_json() for job in known]})
@@ -119,15 +123,15 @@ def jobs_(audit: Path, follow_id: str | None, cancel_id: str | None, as_json: bo
 
 
 @click.command()
-@click.argument("audit", type=PATH)
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("audit", type=AUDIT)
+@click.argument("runs", nargs=-1, required=True, type=RUN)
 @click.option(
     "--against",
     default="current",
     show_default=True,
     help="Labels to measure by: current, given, TABLE:COLUMN.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def compare(audit: Path, runs: tuple[str, ...], against: str, as_json: bool) -> None:
     """Put training RUNS of AUDIT side by side, paired over seeds, with intervals.
 
@@ -142,6 +146,42 @@ def compare(audit: Path, runs: tuple[str, ...], against: str, as_json: bool) -> 
         print_json(made.as_json())
     else:
         click.echo("\n".join(made.lines()))
+
+
+def announce(job: Job) -> None:
+    """Print the id of a run that was started, and what may end it early."""
+    click.echo(f"run {job.id}", err=True)
+    if job.warning:
+        click.echo(f"warning: {job.warning}", err=True)
+
+
+def follow(job: Job, audit: Path) -> Job:
+    """Announce a run and show the progress of a run until it ends; Ctrl-C stops the run, and says how to resume it.
+
+    Parameters
+    ----------
+    job : Job
+    audit : Path
+
+    Returns
+    -------
+    Job
+        As it ended.
+
+    Raises
+    ------
+    Cancelled
+    """
+    from labeltui.train import jobs
+
+    command = f"labeltui train {shlex.quote(str(audit))} --resume {job.number}"
+    with resumable(f"run {job.number} was asked to stop; what it finished is kept", command):
+        try:
+            announce(job)
+            return _follow(job)
+        except KeyboardInterrupt:
+            jobs.cancel(job)
+            raise
 
 
 def _follow(job: Job) -> Job:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from labeltui.cli._common import PATH, print_json
+from labeltui.cli._common import AUDIT, PATH, json_option, print_json
+from labeltui.text import safe
 
 
 @click.command()
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option("--repair", is_flag=True, help="Mend what can be mended without guessing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def check(audit: Path, repair: bool, as_json: bool) -> int:
     """Read all of AUDIT, and name what is damaged.
 
@@ -30,13 +32,17 @@ def check(audit: Path, repair: bool, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("audit", type=PATH)
+@click.argument("audit", type=AUDIT)
 @click.option("-o", "--out", type=PATH, required=True, help="The new directory.")
-def backup(audit: Path, out: Path) -> None:
+@json_option
+def backup(audit: Path, out: Path, as_json: bool) -> None:
     """Copy AUDIT, also while it is reviewed, and check the copy."""
     from labeltui import backup as backing_up
 
     made = backing_up.backup(audit, out)
+    if as_json:
+        print_json({**asdict(made), "path": safe(str(made.path))})
+        return
     click.echo(
         f"{made.actions:,} actions, {made.generations:,} generations, {made.runs:,} runs, {made.bytes:,} bytes; checked"
     )
@@ -45,9 +51,9 @@ def backup(audit: Path, out: Path) -> None:
 
 
 @click.command()
-@click.argument("audit", type=PATH, required=False)
+@click.argument("audit", type=AUDIT, required=False)
 @click.option("--torch", is_flag=True, help="Import torch too, and ask it for its devices (seconds).")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def doctor(audit: Path | None, torch: bool, as_json: bool) -> None:
     """Say what this terminal and machine can do, and what to change."""
     from labeltui import config

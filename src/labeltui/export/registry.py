@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -202,7 +203,9 @@ def write(audit: Audit, file: BinaryIO, *, format: str = "csv", **options: Any) 
 
 def _find(name: str) -> Exporter:
     if name not in EXPORTERS:
-        raise UsageError("the format must be known", f"got {safe(name)}", f"known: {', '.join(EXPORTERS)}")
+        close = get_close_matches(name, EXPORTERS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(EXPORTERS)}"
+        raise UsageError("the format must be known", f"got {safe(name)}", hint)
     return EXPORTERS[name]
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -418,7 +419,10 @@ def _require_audit(path: Path) -> None:
     requirement = f"{safe(str(path))} must be an audit, a directory with {paths.AUDIT_FILE}"
     scan = "make one: labeltui scan DATA -o my.audit"
     if not path.exists():
-        raise NotAnAudit(requirement, "there is no such directory", scan)
+        beside = [each.parent.name for each in path.parent.glob(f"*/{paths.AUDIT_FILE}")]
+        close = get_close_matches(path.name, beside, n=1)
+        hint = f"did you mean {safe(str(path.with_name(close[0])))}?" if close else scan
+        raise NotAnAudit(requirement, "there is no such directory", hint)
     if not path.is_dir():
         hint = f"name its directory: {safe(str(path.parent))}" if path.name == paths.AUDIT_FILE else scan
         raise NotAnAudit(requirement, "it is a file", hint)
