@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import importlib.util
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,3 +203,37 @@ def test_an_unknown_format_is_named(reviewed: Audit, tmp_path: Path) -> None:
     assert "fiftyone" in error.value.hint
     with pytest.raises(UsageError, match="CSV"):
         export(reviewed, tmp_path / "out", format="label-studio", raw_paths=True)
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_verifying_counts_every_image_that_is_no_longer_the_scans(
+    reviewed: Audit, tmp_path: Path, format: str
+) -> None:
+    if format == "parquet":
+        pytest.importorskip("pyarrow")
+    names = [reviewed.sample_name(i) for i in (0, 50, 100)]
+    data = tmp_path / "data"
+    (data / names[0]).unlink()
+    (data / names[1]).write_bytes((data / names[2]).read_bytes())
+    (data / names[2]).unlink()
+    (data / names[2]).mkdir()  # there, and no file
+    done = export(reviewed, tmp_path / "labels", format=format, verify=True)
+    assert done.lost == 3
+
+
+def test_what_a_killed_export_left_is_swept_by_the_next_one(reviewed: Audit, tmp_path: Path) -> None:
+    left, active = (tmp_path / f".out.{pid}.tmp" for pid in (123, 124))
+    for directory in (left, active):
+        (directory / "class0").mkdir(parents=True)
+        (directory / "class0" / "a.png").write_bytes(b"half")
+    lock = os.open(active, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        export(reviewed, tmp_path / "out", format="imagefolder")
+        assert not left.exists()
+        assert active.exists()  # another process is writing it
+    finally:
+        os.close(lock)
+    shutil.rmtree(tmp_path / "out")
+    export(reviewed, tmp_path / "out", format="imagefolder")
+    assert not list(tmp_path.glob(".out.*"))

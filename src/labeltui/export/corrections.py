@@ -177,12 +177,30 @@ class Corrections:
         known = scored | ((audit.given[block] < 0) & (audit.chances[block, 0] > 0))
         return scored, np.where(known, audit.suggested[block, 0], -1).astype(np.int64)
 
-    def columns(self, block: NDArray[np.int64]) -> dict[str, list[Any]]:
+    def lost(self, block: NDArray[np.int64]) -> Mapping[int, str]:
+        """Read the images of a block of samples, if that is asked for, and return those that are no longer the scan's.
+
+        Parameters
+        ----------
+        block : (m,) int64
+
+        Returns
+        -------
+        mapping of int to str
+            See `AuditImages.lost`.
+        """
+        return self.audit.images.lost(block) if self.verify else {}
+
+    def columns(
+        self, block: NDArray[np.int64], lost: Mapping[int, str] | None = None
+    ) -> dict[str, list[Any]]:
         """Return the columns of a block of samples as text, bool, float or None.
 
         Parameters
         ----------
         block : (m,) int64
+        lost : mapping of int to str, optional
+            What `lost` returned, if it was asked before.
 
         Returns
         -------
@@ -194,7 +212,7 @@ class Corrections:
         auto = self.auto[block].tolist()
         rows: dict[str, list[Any]] = {
             "path": [text(each) for each in audit.sample_ids(block)],
-            "status": self.statuses(block, audit.images.lost(block) if self.verify else None),
+            "status": self.statuses(block, self.lost(block) if lost is None else lost),
             "given_label": [name(label) for label in audit.given[block].tolist()],
             "corrected_label": [name(label) for label in self.labels[block].tolist()],
             "decision": [AUTO if each else None for each in auto],

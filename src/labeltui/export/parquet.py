@@ -33,10 +33,10 @@ def write(corrections: Corrections, file: BinaryIO) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema, lost = pa.schema(fields()), 0
+    schema, n_lost = pa.schema(fields()), 0
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for block in corrections.blocks():
-            columns = corrections.columns(block)
-            lost += sum(status in ("changed", "missing") for status in columns["status"])
-            writer.write_table(pa.table(columns, schema))
-    return lost
+            lost = corrections.lost(block)
+            n_lost += len(lost)
+            writer.write_table(pa.table(corrections.columns(block, lost), schema))
+    return n_lost

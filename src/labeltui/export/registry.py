@@ -236,9 +236,13 @@ def _corrections(audit: Audit, format: str, raw_paths: bool = False, **options: 
 def _appearing(target: Path) -> Any:
     """Yield a hidden directory that becomes `target` when the block ends well."""
     hidden = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    _sweep(target)
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir()
+    lock = os.open(hidden, os.O_RDONLY)
     try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield hidden
         for directory, _, names in os.walk(hidden):
             for name in names:
@@ -253,14 +257,23 @@ def _appearing(target: Path) -> Any:
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
 
 
 def _sweep(target: Path) -> None:
-    """Remove what killed exports to the same file left; one that is still written is locked."""
+    """Remove what killed exports to the same place left; one that is still written is locked."""
     for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        with contextlib.suppress(OSError), open(leftover, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            leftover.unlink()
+        with contextlib.suppress(OSError):
+            lock = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink()
+            finally:
+                os.close(lock)
 
 
 def _check_directory(audit: Audit, out: Path) -> None:

@@ -40,12 +40,11 @@ def write(corrections: Corrections, file: BinaryIO, excel: bool = False) -> int:
     int
         Rows whose image is no longer the scan's; 0 where that was not asked for.
     """
-    audit = corrections.audit
     cell = partial(_cell, raw=corrections.raw_paths, excel=excel)
     file.write((codecs.BOM_UTF8 if excel else b"") + ",".join(COLUMNS).encode() + b"\n")
     n_lost = 0
     for block in corrections.blocks():
-        lost = audit.images.lost(block) if corrections.verify else {}
+        lost = corrections.lost(block)
         n_lost += len(lost)
         file.write(b"".join(_rows(corrections, block, cell, not excel, lost)))
     return n_lost

@@ -43,6 +43,9 @@ class ScanOptions(ScoringOptions):
     )
     classes: Path | None = option(None, "File with more classes, one a line.", "Source")
     class_names: Path | None = option(None, "File with display names: id,name a line.", "Source")
+    issues: Path | None = option(
+        None, "Label issues of cleanlab's Datalab: its table, or the directory that it saved.", "Source"
+    )
     resume: bool | None = option(
         None,
         "Demand, or discard, an unfinished scan.",

@@ -115,7 +115,9 @@ def scan(
 def _read_and_scan(run: Run, source_path: Path, out: Path, earlier: Earlier | None) -> Path:
     options = run.options
     with run.stage("read"):
-        given = options.source.labels, options.source.pred_probs, options.classes, options.class_names
+        given = (
+            options.source.labels, options.source.pred_probs, options.classes, options.class_names, options.issues
+        )  # fmt: skip
         whole = [source_path / name for name in options.source.shards or ("",)]
         whole += [*(path for path in given if path is not None)]
         files = record_files(whole)  # as they are before they are read
@@ -133,6 +135,11 @@ def _read_and_scan(run: Run, source_path: Path, out: Path, earlier: Earlier | No
                 source.pred_probs, source.pred_probs_classes, source.labels, table.class_ids
             )
             table.notes[:0] = sources.check_agreement(pred_probs, table.given, table.class_ids)
+        issues = None
+        if options.issues is not None:
+            issues = sources.read_issues(
+                options.issues, source.ids, source.labels, table.class_ids, table.notes
+            )
         if source.embeddings is not None and options.embed.model != "pixels":
             table.notes.append(f"the data brings its embeddings: {safe(options.embed.model)} was not used")
         smoke_test = not options.model_named and _largest_side(source) > SMALL_IMAGE
@@ -145,7 +152,7 @@ def _read_and_scan(run: Run, source_path: Path, out: Path, earlier: Earlier | No
                 unfinished.discard()
         with Checkpoint(out) as checkpoint:
             if not _finished_before(run, source, out, checkpoint):
-                _scan(run, source, table, pred_probs, checkpoint, smoke_test, files, earlier)
+                _scan(run, source, table, pred_probs, issues, checkpoint, smoke_test, files, earlier)
     except Cancelled:  # of whichever stage was at work
         raise run.stopped() from None
     except OSError as error:
@@ -225,6 +232,7 @@ def _scan(
     source: sources.Source,
     table: LabelTable,
     pred_probs: Array | None,
+    issues: sources.Issues | None,
     checkpoint: Checkpoint,
     smoke_test: bool,
     files: list[dict[str, object]],
@@ -245,6 +253,16 @@ def _scan(
     add_table(scored, table, rows)
     if pred_probs is not None:  # kept, so that re-training can weigh them too
         scored.arrays["pred_probs"] = np.ascontiguousarray(pred_probs, dtype=np.float32)
+    if issues is not None:  # evidence for people; no probability, so it takes no part in the blend
+        score_, proposed = issues
+        usable = inside & (table.given >= 0)
+        scored.add(
+            {
+                "scores/datalab": np.where(usable, score_, sources.NO_SCORE),
+                "proposals/datalab": np.where(usable, proposed, -1).astype(np.int32),
+            },
+            {"scores/datalab": {"title": "cleanlab's Datalab"}},
+        )
     name = str(scored.attrs["embeddings"]["default"])
     cache: Cache = checkpoint
     if earlier is not None:

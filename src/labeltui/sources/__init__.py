@@ -42,6 +42,7 @@ from labeltui.sources.base import (
     order_classes,
 )
 from labeltui.sources.images import Images, ScannedImages
+from labeltui.sources.issues import NO_SCORE, Issues, read_issues
 from labeltui.sources.kinds import KINDS, open_source, reopen_source
 from labeltui.sources.names import read_class_names, read_classes
 from labeltui.sources.probabilities import align_probabilities, check_agreement, check_probabilities
@@ -51,7 +52,9 @@ from labeltui.sources.table import encode
 __all__ = [
     "INTEGER",
     "KINDS",
+    "NO_SCORE",
     "Images",
+    "Issues",
     "ScannedImages",
     "Source",
     "SourceOptions",
@@ -67,6 +70,7 @@ __all__ = [
     "order_classes",
     "read_class_names",
     "read_classes",
+    "read_issues",
     "reopen_source",
     "to_bytes",
 ]
