@@ -11,6 +11,7 @@ import pytest
 
 from labeltui.audit import Audit
 from labeltui.graphics import canvas_of
+from labeltui.studies.estimation import estimate
 from labeltui.train import launch
 from labeltui.train.compare import compare
 from labeltui.train.jobs import list_jobs
@@ -705,6 +706,19 @@ async def changes_colours(desk: Desk) -> None:
     assert desk.app.theme == "labeltui-light"
     assert state.choice("theme") == "labeltui-light"  # for every audit of this person
     assert desk.sample == desk.session.queue[0]
+
+
+@trial("noise-budget")
+async def says_what_the_next_reviews_are_worth(desk: Desk) -> None:
+    await desk.do("noise-budget")
+    said = " ".join(desk.text.split())
+    assert desk.review.reader.is_open
+    made = estimate(desk.audit)
+    assert f"At most about {made.high:.1%} of {made.samples:,} given labels are wrong" in said
+    assert f"{made.reviewing[0].reviews:,} {made.reviewing[0].corrected:,.1f}" in said
+    assert f"--batch-size {made.training.batch}" in said
+    await desk.press("escape")
+    assert not desk.review.reader.is_open
 
 
 @trial("scaling")

@@ -5,12 +5,18 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from labeltui.text import safe
+import numpy as np
+
+from labeltui.text import probability, safe
 from labeltui.tui.layout import Piece, fit
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit
+    from labeltui.studies.estimation import NoiseEstimate
     from labeltui.tui.actions import Keymap
+
+LEAST = 5
+"""Classes that the noise budget lists."""
 
 Text = list[list[Piece]]
 
@@ -108,6 +114,67 @@ def words(width: int) -> list[Text]:
         ]
         for word, meaning in WORDS.items()
     ]
+
+
+def noise_budget(noise: NoiseEstimate, path: str, width: int) -> Text:
+    """Return how noisy the labels are and what follows for reviewing and training.
+
+    Parameters
+    ----------
+    noise : NoiseEstimate
+    path : str
+        The audit as a shell needs it.
+    width : int
+        Cells.
+
+    Returns
+    -------
+    Text
+    """
+    if noise.checks:
+        rate = f"{noise.rate:.1%} of {noise.samples:,} given labels are wrong ({noise.low:.1%} to {noise.high:.1%}, 95 %, "
+        rate += f"{noise.checks:,} random checks)."
+        alpha = f"{noise.alpha:.3f} ({noise.alpha_low:.3f} to {noise.alpha_high:.3f})"
+    else:
+        rate = f"At most about {noise.high:.1%} of {noise.samples:,} given labels are wrong, as far as features show. "
+        rate += "Random checks make it an interval."
+        alpha = f"at most about {noise.alpha_high:.3f}"
+    dilution = f"That is as {alpha} noisy labels beside each clean one (alpha = q / (1 - q))."
+    lines = [*_wrapped(f"{rate} {dilution}", width), [], [("The next reviews, in the order of the queue", "title")]]
+    lines.append([(f"{'reviews':>9}{'correct about':>16}{'wrong then':>13}{'alpha then':>13}", "faint")])
+    lines += [
+        [(f"{each.reviews:>9,}{each.corrected:>16,.1f}{each.rate:>13.1%}{each.alpha:>13.3f}", "plain")]
+        for each in noise.reviewing
+    ]
+    lines += _wrapped(
+        f"After {noise.enough:,} reviews the next one is expected to correct fewer than {noise.epsilon:g} labels.",
+        width,
+    )
+    training = noise.training
+    lines += [
+        [],
+        [("Training on these labels", "title")],
+        *_wrapped(
+            f"A batch holds {training.right_per_batch:.0%} right labels. Defaults for that, each yours to change:", width
+        ),
+        [(f"  labeltui train {path}", "strong")],
+        [
+            (
+                f"    --batch-size {training.batch} --learning-rate {training.learning_rate:.2g} "
+                f"--label-smoothing {training.label_smoothing:.2f}",
+                "strong",
+            )
+        ],
+        [],
+        [("Classes whose right label leads least", "title")],
+        [(f"{'lead':>6}  {'class':<24}most frequent wrong label", "faint")],
+    ]
+    wrong = noise.transition - 2.0 * np.eye(len(noise.classes))
+    for c in np.argsort(noise.gaps, kind="stable")[:LEAST].tolist():
+        rival = int(wrong[c].argmax())
+        shown = f"{fit(noise.classes[c], 24)}{noise.classes[rival]} {probability(float(noise.transition[c, rival]))}"
+        lines.append([(f"{noise.gaps[c]:>6.2f}  {shown}", "bad" if noise.gaps[c] <= 0 else "plain")])
+    return lines
 
 
 def missing_images(audit: Audit, keymap: Keymap, width: int) -> Text:

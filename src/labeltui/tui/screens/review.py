@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +15,9 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
 
+from labeltui.errors import LabeltuiError
 from labeltui.text import safe
-from labeltui.tui import state
+from labeltui.tui import guide, state
 from labeltui.tui.actions import Keymap
 from labeltui.tui.layout import cells
 from labeltui.tui.requirements import Context
@@ -439,6 +442,20 @@ class ReviewScreen(Narrowing):
             self.panel.find(f"{safe(path)} exists", choices, replace)
         else:
             self.host.export(out, only_changed, force=False)
+
+    async def do_noise_budget(self) -> None:
+        audit, room = self.session.audit, self.reader.room
+
+        def measure() -> guide.Text:
+            from labeltui.studies.estimation import estimate
+
+            return guide.noise_budget(estimate(audit), shlex.quote(str(audit.path)), room)
+
+        # Keys that follow wait for it, and then act on what is shown.
+        try:
+            self.reader.read("Noise budget", await asyncio.to_thread(measure))
+        except LabeltuiError as error:
+            self.say(f"{error.message}: {error.got}", "warn")
 
     def do_theme(self) -> None:
         before = self.app.theme
