@@ -140,12 +140,16 @@ def noise_budget(noise: NoiseEstimate, path: str, width: int) -> Text:
         rate += "Random checks make it an interval."
         alpha = f"at most about {noise.alpha_high:.3f}"
     dilution = f"That is as {alpha} noisy labels beside each clean one (alpha = q / (1 - q))."
-    lines = [*_wrapped(f"{rate} {dilution}", width), [], [("The next reviews, in the order of the queue", "title")]]
-    lines.append([(f"{'reviews':>9}{'correct about':>16}{'wrong then':>13}{'alpha then':>13}", "faint")])
-    lines += [
-        [(f"{each.reviews:>9,}{each.corrected:>16,.1f}{each.rate:>13.1%}{each.alpha:>13.3f}", "plain")]
-        for each in noise.reviewing
+    lines = [
+        *_wrapped(f"{rate} {dilution}", width),
+        [],
+        [("The next reviews, in the order of the queue", "title")],
     ]
+    lines.append([(f"{'reviews':>9}{'correct about':>16}{'wrong then':>22}", "faint")])
+    for each in noise.reviewing:
+        low, high = (max(0.0, bound - each.corrected / noise.samples) for bound in (noise.low, noise.high))
+        then = f"{low:.1%} to {high:.1%}" if noise.checks else f"at most {high:.1%}"
+        lines.append([(f"{each.reviews:>9,}{each.corrected:>16,.1f}{then:>22}", "plain")])
     lines += _wrapped(
         f"After {noise.enough:,} reviews the next one is expected to correct fewer than {noise.epsilon:g} labels.",
         width,
@@ -155,16 +159,12 @@ def noise_budget(noise: NoiseEstimate, path: str, width: int) -> Text:
         [],
         [("Training on these labels", "title")],
         *_wrapped(
-            f"A batch holds {training.right_per_batch:.0%} right labels. Defaults for that, each yours to change:", width
+            f"A batch holds {training.right_per_batch:.0%} right labels. Defaults for that, each yours to change:",
+            width,
         ),
-        [(f"  labeltui train {path}", "strong")],
-        [
-            (
-                f"    --batch-size {training.batch} --learning-rate {training.learning_rate:.2g} "
-                f"--label-smoothing {training.label_smoothing:.2f}",
-                "strong",
-            )
-        ],
+        [(f"  labeltui train {path} \\", "strong")],
+        [(f"    --batch-size {training.batch} --learning-rate {training.learning_rate:.2g} \\", "strong")],
+        [(f"    --label-smoothing {training.label_smoothing:.2f}", "strong")],
         [],
         [("Classes whose right label leads least", "title")],
         [(f"{'lead':>6}  {'class':<24}most frequent wrong label", "faint")],
