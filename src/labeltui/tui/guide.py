@@ -132,8 +132,8 @@ def noise_budget(noise: NoiseEstimate, path: str, width: int) -> Text:
     Text
     """
     if noise.checks:
-        rate = f"{noise.rate:.1%} of {noise.samples:,} given labels are wrong ({noise.low:.1%} to {noise.high:.1%}, 95 %, "
-        rate += f"{noise.checks:,} random checks)."
+        rate = f"{noise.rate:.1%} ({noise.low:.1%} to {noise.high:.1%}, 95 %, {noise.checks:,} random checks) of "
+        rate += f"{noise.samples:,} given labels are wrong."
         alpha = f"{noise.alpha:.3f} ({noise.alpha_low:.3f} to {noise.alpha_high:.3f})"
     else:
         rate = f"At most about {noise.high:.1%} of {noise.samples:,} given labels are wrong, as far as features show. "
