@@ -526,6 +526,7 @@ def test_summary_and_status(audit: Audit) -> None:
             "not_ok",
             "classes",
             "csg",
+            "graph",
             "flags",
             "decisions",
             "calibration",

@@ -835,3 +835,24 @@ def test_detectors_train_the_head_that_was_asked_for(tmp_path: Path) -> None:
     scan(write_tree(tmp_path / "tree"), tmp_path / "a.audit", options())
     with Store.open(tmp_path / "a.audit") as audit:
         assert audit.attrs("scores/corrected")["hidden"] == HEAD.hidden
+
+
+@pytest.mark.timeout(600)  # the peer is compiled when it is first called
+def test_an_approximate_graph_is_never_silent(tmp_path: Path) -> None:
+    pytest.importorskip("pynndescent", reason="labeltui[approximate] is not installed")
+    from labeltui import report
+    from labeltui.cli._common import audit_status
+
+    labels = np.arange(1500) % 3
+    embeddings = np.random.default_rng(0).normal(size=(1500, 24)).astype(np.float32)
+    source = write_npz(tmp_path / "x.npz", embeddings=embeddings, labels=labels)
+    audit = scan(source, tmp_path / "a", options(backend="approximate", metric="cosine"))
+    with Store.open(audit) as opened:
+        recall = opened.attrs(f"graph/{opened.embedding_name}")["recall"]
+        assert not opened.attrs(f"graph/{opened.embedding_name}")["exact"]
+    assert 0.5 < recall <= 1
+    said = f"approximate: {recall:.1%} of the true ones were found, measured on 1,000 rows"
+    assert any(said in line for line in report.scan_lines(summary(audit)))
+    status = audit_status(audit)
+    assert status["graph"] | {"recall": recall, "exact": False, "backend": "approximate"} == status["graph"]
+    assert any(said in line for line in report.status_lines(status))

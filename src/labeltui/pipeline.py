@@ -482,6 +482,8 @@ def build_graph(
             }
         },
     )
+    if made.recall is not None:
+        scored.notes.append(graph.recall_sentence(made.recall, len(chosen)))
     # How many rows the bound proved depends on the CPU's path; the neighbours do not.
     scored.metadata["graph"] = {"n_certified": made.n_certified, "n_fallback": made.n_fallback}
     return made

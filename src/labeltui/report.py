@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from labeltui import graph
 from labeltui.audit import Audit, QueueSpec
 from labeltui.demo import Demo
 from labeltui.errors import UsageError
@@ -47,6 +48,9 @@ def status_lines(
             else _calibration_lines(status["calibration"])
         ),
     ]
+    recall = status["graph"]["recall"]
+    if recall is not None:
+        lines.append(graph.recall_sentence(recall, status["samples"] - sum(not_ok.values())))
     if status["synthetic"]:
         lines.append("SYNTHETIC: noise was injected into these labels on purpose (labeltui noise inject)")
     lines += changed_lines(status["changed_files"])

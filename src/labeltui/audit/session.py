@@ -478,6 +478,18 @@ class Audit:
         classes."""
         return self._store.array("csg/eigenvalues") if "csg/eigenvalues" in self._store else None
 
+    def graph_facts(self) -> dict[str, Any]:
+        """Return how the neighbours were found: metric, k, backend, exact, and recall (None where exact)."""
+        attrs = self._store.attrs(f"graph/{self.embedding_name}")
+        recall = attrs.get("recall")
+        return {
+            "metric": safe(str(attrs.get("metric", "cosine"))),
+            "k": self._store.array(f"graph/{self.embedding_name}/indices").shape[1],
+            "backend": safe(str(attrs.get("backend", ""))),
+            "exact": recall is None,
+            "recall": None if recall is None else float(recall),
+        }
+
     def distance_graph(self) -> sparse.csr_matrix:
         """The stored neighbours as distances: (N, N) float32, each row nearest first; rows without any are empty.
 

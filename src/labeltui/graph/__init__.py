@@ -22,6 +22,7 @@ Backends::
 from __future__ import annotations
 
 from labeltui.graph.affinity import affinity, knn_distances, relative_similarity
+from labeltui.graph.approximate import recall_sentence
 from labeltui.graph.build import Graph, Recommendation, build, expand, memory, recommend_backend
 from labeltui.graph.extend import extend
 from labeltui.graph.unfinished import Keeper
@@ -36,6 +37,7 @@ __all__ = [
     "extend",
     "knn_distances",
     "memory",
+    "recall_sentence",
     "recommend_backend",
     "relative_similarity",
 ]

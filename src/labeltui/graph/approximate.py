@@ -14,7 +14,8 @@ from labeltui.errors import UsageError
 from labeltui.graph.tasks import run_task
 from labeltui.parallel import Cancel, Progress
 
-_SAMPLE = 1000  # rows whose recall is measured: a standard error of about half a point at recall .97
+SAMPLE = 1000
+"""Rows whose recall is measured: a standard error of about half a point at recall .97."""
 _SPARE = 10  # candidates beyond k, which raise the recall
 
 
@@ -114,7 +115,7 @@ def recall(
     Cancelled
     """
     k = indices.shape[1]
-    sample = np.sort(np.random.default_rng(seed).choice(rows.n, min(_SAMPLE, rows.n), replace=False))
+    sample = np.sort(np.random.default_rng(seed).choice(rows.n, min(SAMPLE, rows.n), replace=False))
     true = np.empty((len(sample), k), np.int32)
     run_task(
         knn.BruteForce(rows, sample, true, np.empty((len(sample), k), np.float32)),
@@ -125,3 +126,23 @@ def recall(
     )
     found = sum(len(np.intersect1d(mine, right)) for mine, right in zip(indices[sample], true, strict=True))
     return found / true.size
+
+
+def recall_sentence(recall: float, n: int) -> str:
+    """Return what is to be said wherever an approximate graph is used.
+
+    Parameters
+    ----------
+    recall : float
+        As measured, 0..1.
+    n : int
+        Rows of the graph.
+
+    Returns
+    -------
+    str
+    """
+    return (
+        f"the neighbours are approximate: {recall:.1%} of the true ones were found, measured on "
+        f"{min(SAMPLE, n):,} rows that were also searched exactly"
+    )

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 import labeltui
+from labeltui import graph
 from labeltui.audit import Audit, QueueSpec
 from labeltui.audit.agreement import agreements
 from labeltui.audit.overview import status as describe
@@ -95,6 +96,9 @@ def _summary(audit: Audit, status: Mapping[str, Any]) -> str:
     bad = sum(status["not_ok"].values())
     if bad:
         first += f" {bad:,} of them could not be used."
+    recall = status["graph"]["recall"]
+    if recall is not None:
+        first += f" Caution: {graph.recall_sentence(recall, audit.n - bad)}."
     if status["smoke_test"]:
         number = "The scan used no model of images, so it states no number of wrong labels."
     elif wrong["checks"]:
