@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import platformdirs
@@ -33,6 +34,19 @@ CHECKPOINTS = "checkpoints"
 OK, UNREADABLE, NON_FINITE, ZERO = range(4)
 STATUS_NAMES = ("ok", "unreadable", "non_finite", "zero")
 """What a sample's status means; all but ok stay in the audit and out of graph, CSG and folds."""
+
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?P<rest>[^/].*)", re.DOTALL)
+
+
+def as_url(path: Path) -> str | None:
+    """Return the URL that a path stands for, None for a local path.
+
+    >>> as_url(Path("s3://bucket/a.tar"))
+    's3://bucket/a.tar'
+    >>> as_url(Path("photos/cats"))
+    """
+    matched = _URL.fullmatch(str(path))
+    return f"{matched['scheme']}://{matched['rest']}" if matched else None
 
 
 def config_dir() -> Path:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from labeltui import parallel
 from labeltui.errors import ChangedImage, MissingImage, UnreadableImage
-from labeltui.paths import OK
+from labeltui.paths import OK, as_url
 from labeltui.store import Store
+from labeltui.text import safe
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -40,8 +41,10 @@ class AuditImages:
     """
 
     def __init__(self, store: Store, root: Path | None) -> None:
-        scanned = store.scan.get("root")
-        self.root = root or (Path(str(scanned)) if scanned else None)
+        scanned = Path(str(store.scan["root"])) if store.scan.get("root") else None
+        # Whoever made the audit would learn who looks at it, so a URL is followed when a person names it.
+        self._url = None if root or scanned is None else as_url(scanned)
+        self.root = root or (scanned if self._url is None else None)
         self._store = store
         source = store.scan.get("source")
         self._description = source if isinstance(source, dict) else None
@@ -128,6 +131,12 @@ class AuditImages:
         if self._images is None:
             from labeltui.sources import ScannedImages, open_images
 
+            if self._url is not None:
+                raise MissingImage(
+                    "images at a URL are fetched when you name it",
+                    f"they lie at {safe(self._url)}",
+                    f"--source {safe(self._url)}",
+                )
             if self.root is None or self._description is None:
                 raise MissingImage(
                     "an image is read from the source that the scan named",

@@ -8,6 +8,7 @@ from pathlib import Path
 from labeltui.errors import SourceError
 from labeltui.sources.archive_images import ArchiveImages
 from labeltui.sources.images import ArrayImages, FileImages, Images, NoImages
+from labeltui.sources.remote import RemoteFiles
 from labeltui.sources.rows import ArrowImages, ParquetImages
 from labeltui.sources.torchvision_files import PixelFiles
 from labeltui.text import safe
@@ -19,6 +20,7 @@ _OPENERS: dict[str, Callable[[Mapping[str, object], Path], Images]] = {
     "parquet": ParquetImages.opened,
     "arrow": ArrowImages.opened,
     "torchvision": PixelFiles.opened,
+    "remote": RemoteFiles.opened,
     "none": lambda description, root: NoImages(),
 }
 

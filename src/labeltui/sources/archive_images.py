@@ -27,6 +27,7 @@ from labeltui.io.names import Names, pack_names
 from labeltui.sources.archives import Listing, list_members, read_member
 from labeltui.sources.decode import Levels, decode
 from labeltui.sources.images import Images, described_files, described_levels, load_array
+from labeltui.sources.places import stamp
 from labeltui.text import safe
 
 INDEXES = 64  # files kept in the cache
@@ -210,15 +211,11 @@ def index_file(archives: Sequence[Path]) -> Path:
     Raises
     ------
     OSError
-        One is missing.
+        One is missing or cannot be reached.
     """
     digest = hashlib.sha256(b"%d" % VERSION)
     for path in archives:
-        status = os.stat(path)
-        digest.update(
-            b"\0%s\0%d\0%d\0%d"
-            % (os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns, status.st_ino)
-        )
+        digest.update(b"\0" + stamp(path))
     return paths.cache_dir() / "archives" / f"{digest.hexdigest()}.npz"
 
 

@@ -12,7 +12,6 @@ checksum) that its header states.
 
 from __future__ import annotations
 
-import os
 import stat
 import tarfile
 import zipfile
@@ -21,12 +20,14 @@ from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from labeltui.errors import SourceError, UnreadableImage
-from labeltui.io import files
+from labeltui.sources import places
 from labeltui.sources.decode import MAX_FILE_BYTES
+from labeltui.sources.places import Opened
 from labeltui.text import safe
 
 TAR, ZIP = (".tar",), (".zip",)
@@ -133,8 +134,8 @@ def list_members(path: Path, look: Callable[[bytes, Callable[[], bytes]], None] 
             "a tar is read where it lies, so it must not be compressed as a whole", f"got {name}", "unpack it"
         )
     try:
-        with open(files.open_regular(path), "rb") as file:
-            return _list_zip(file, look) if path.suffix.lower() in ZIP else _list_tar(file, look)
+        with places.opened(path) as opened:
+            return _list_zip(opened, look) if path.suffix.lower() in ZIP else _list_tar(opened, look)
     except SourceError:
         raise
     # Damaged and made-up archives raise whatever the parsers meet.
@@ -149,10 +150,9 @@ def _damaged(name: str, reason: str) -> SourceError:
     return SourceError("an archive must be whole", f"{name}: {safe(reason, 200)}", "copy or make it again")
 
 
-def _list_tar(file: IO[bytes], look: Callable[[bytes, Callable[[], bytes]], None] | None) -> Listing:
+def _list_tar(archive: Opened, look: Callable[[bytes, Callable[[], bytes]], None] | None) -> Listing:
     listing = Listing()
-    total = os.fstat(file.fileno()).st_size
-    headers: Any = _Headers(file)
+    headers: Any = _Headers(archive.file)
     with tarfile.open(fileobj=headers, mode="r:", encoding="utf-8", errors="surrogateescape") as opened:
         tar: Any = opened  # `members` has no published type
         while (info := tar.next()) is not None:
@@ -162,31 +162,31 @@ def _list_tar(file: IO[bytes], look: Callable[[bytes, Callable[[], bytes]], None
             if not info.isreg() or info.issparse():
                 listing.left_out["sparse files" if info.isreg() else "links and devices"] += 1
                 continue
-            if info.size < 0 or info.offset_data + info.size > total:
+            if info.size < 0 or info.offset_data + info.size > archive.size:
                 raise tarfile.ReadError("it is cut off, or states sizes that it has not")
             name = info.name.encode("utf-8", "surrogateescape")
             listing.add(name, info.offset_data, info.size, info.size, PLAIN)
             if look is not None:
                 place = listing.start[-1], info.size
-                look(name, lambda place=place: _pread(file.fileno(), *place))  # type: ignore[misc]
-        mark = os.pread(file.fileno(), BLOCK, tar.offset)
+                look(name, lambda place=place: archive.read_range(*place))  # type: ignore[misc]
+        mark = archive.read_range(tar.offset, max(0, min(BLOCK, archive.size - tar.offset)))
         if mark.strip(b"\0"):
             raise tarfile.ReadError("a header in it is damaged")
-        listing.behind = max(0, total - tar.offset - LEFT_BEHIND)
+        listing.behind = max(0, archive.size - tar.offset - LEFT_BEHIND)
         listing.ended = len(mark) == BLOCK
     return listing
 
 
-def _list_zip(file: IO[bytes], look: Callable[[bytes, Callable[[], bytes]], None] | None) -> Listing:
+def _list_zip(opened: Opened, look: Callable[[bytes, Callable[[], bytes]], None] | None) -> Listing:
     listing = Listing()
-    with zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(opened.file) as archive:
         infos = archive.infolist()
     ends = 0
     for info in sorted(infos, key=lambda each: each.header_offset):
         if info.header_offset < ends:
             raise zipfile.BadZipFile("its members overlap")
         ends = info.header_offset + LOCAL_HEADER + info.compress_size
-    if ends > os.fstat(file.fileno()).st_size:
+    if ends > opened.size:
         raise zipfile.BadZipFile("it states sizes that it has not")
     for info in infos:
         if info.is_dir():
@@ -207,24 +207,18 @@ def _list_zip(file: IO[bytes], look: Callable[[bytes, Callable[[], bytes]], None
         )
         if look is not None:
             row = len(listing.names) - 1
-            look(name, lambda row=row: _look_into(file, listing, row))  # type: ignore[misc]
+            look(name, lambda row=row: _look_into(opened, listing, row))  # type: ignore[misc]
     return listing
 
 
-def _look_into(file: IO[bytes], listing: Listing, row: int) -> bytes:
+def _look_into(opened: Opened, listing: Listing, row: int) -> bytes:
     columns = (listing.start, listing.packed, listing.size, listing.method, listing.crc)
     try:
-        return unpack(
-            lambda start, size: _pread(file.fileno(), start, size), *(each[row] for each in columns)
-        )
+        return unpack(opened.read_range, *(each[row] for each in columns))
     except UnreadableImage as error:
         raise SourceError(
             "what stands beside the images must be readable", safe(listing.names[row]), error.message
         ) from None
-
-
-def _pread(descriptor: int, start: int, size: int) -> bytes:
-    return os.pread(descriptor, size, start)
 
 
 def read_member(path: Path, start: int, packed: int, size: int, method: int, crc: int) -> bytes:
@@ -245,17 +239,13 @@ def read_member(path: Path, start: int, packed: int, size: int, method: int, crc
         The archive or the member cannot be read.
     """
     try:
-        descriptor = files.open_regular(path)
+        return unpack(partial(places.read_range, path), start, packed, size, method, crc)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise UnreadableImage(f"the archive cannot be read: {error.strerror or error}") from None
-    try:
-        return unpack(lambda at, length: _pread(descriptor, at, length), start, packed, size, method, crc)
-    except OSError as error:
-        raise UnreadableImage(f"the archive cannot be read: {error.strerror or error}") from None
-    finally:
-        os.close(descriptor)
+        raise UnreadableImage(
+            f"the archive cannot be read: {safe(error.strerror or str(error), 200)}"
+        ) from None
 
 
 def unpack(

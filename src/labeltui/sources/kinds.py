@@ -8,8 +8,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
+from labeltui.paths import as_url
 from labeltui.sources import arrays, folder, parquet, shards, table, torchvision_files
 from labeltui.sources.base import Source, SourceOptions
+from labeltui.sources.remote import open_remote
 from labeltui.text import safe
 
 
@@ -101,6 +103,8 @@ def open_source(path: Path, options: SourceOptions | None = None) -> Source:
         raise UsageError(
             "the kind of source must be known", f"got {safe(options.kind)}", f"known: {', '.join(KINDS)}"
         )
+    if as_url(Path(path)) is not None and not os.path.lexists(path):
+        return open_remote(Path(path), options)
     try:
         path = Path(os.path.abspath(path))
         exists = path.exists()

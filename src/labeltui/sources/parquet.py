@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from labeltui.errors import SourceError, UsageError
-from labeltui.io.files import read_json, require_regular
+from labeltui.io.files import read_json
 from labeltui.sources.base import Samples, SourceOptions, check_labels, listed
 from labeltui.sources.images import Images
 from labeltui.sources.probabilities import read_probabilities
-from labeltui.sources.rows import ArrowImages, ParquetImages, read_arrow
+from labeltui.sources.rows import ArrowImages, ParquetImages, parquet_file, read_arrow
 from labeltui.text import safe, unescape
 
 SUFFIX, ARROW = ".parquet", ".arrow"
@@ -98,7 +98,7 @@ def open_saved(path: Path, options: SourceOptions) -> Parquet:
     return _open(path, saved_files(path), options, "huggingface", "arrow")
 
 
-def open_parquet(path: Path, options: SourceOptions) -> Parquet:
+def open_parquet(path: Path, options: SourceOptions, files: Sequence[Path] | None = None) -> Parquet:
     """Read a data set of Parquet files.
 
     `options.image_column` holds the images: structs with bytes, or bytes; by default ``image``, or the only such
@@ -111,6 +111,8 @@ def open_parquet(path: Path, options: SourceOptions) -> Parquet:
     path : Path
         A file, or a directory of files; ``<split>-00000-of-00001.parquet`` names the split.
     options : SourceOptions
+    files : sequence of Path, optional
+        The files below `path`, where they are known.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def open_parquet(path: Path, options: SourceOptions) -> Parquet:
         pyarrow is not installed.
     """
     found = []
-    for file in parquet_files(path):
+    for file in parquet_files(path) if files is None else files:
         matched = SPLIT.fullmatch(file.name)
         found.append((file, matched["split"] if matched else ""))
     return _open(path, found, options, "parquet", "parquet")
@@ -139,7 +141,7 @@ def _open(
             "it is not installed",
             "pip install 'labeltui[parquet]'",
         )
-    root = path if path.is_dir() else path.parent
+    root = path.parent if path.suffix.lower() == SUFFIX and not path.is_dir() else path
     rows: list[int] = []
     labels: list[bytes | None] = []
     splits: list[str] = []
@@ -172,7 +174,7 @@ def _open(
         "label_column": options.label_column,
         "image_column": options.image_column,
     }
-    if not path.is_dir():
+    if root != path:
         description["file"] = path.name
     source = Parquet(
         root=root,
@@ -193,13 +195,11 @@ def _open(
 def _read(file: Path, options: SourceOptions, expected: str) -> tuple[Any, str, list[bytes | None]]:
     """Read everything but the images' bytes: a table with the columns needed, the image column, and labels."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     name = safe(file.name)
     try:
-        require_regular(file)
         arrow = read_arrow(file) if file.suffix == ARROW else None
-        manager: Any = pq.ParquetFile(file) if arrow is None else nullcontext()
+        manager: Any = parquet_file(file) if arrow is None else nullcontext()
         with manager as opened:
             schema = opened.schema_arrow if arrow is None else arrow.schema
             column = _image_column(schema, expected, name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 import itertools
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ from PIL import Image
 
 from labeltui.errors import MissingImage, SourceError, UnreadableImage
 from labeltui.io import files
+from labeltui.paths import as_url
+from labeltui.sources import places
 from labeltui.sources.decode import Levels, decode
 from labeltui.sources.images import Images, described_files, described_levels
 from labeltui.text import safe
 
 _GROUPS = 4  # row groups that are kept in memory
+_BATCH = 16  # rows read at a time
+_BUFFER = 1 << 20  # bytes of a file read at a time
 
 
 @dataclass
@@ -44,10 +49,11 @@ class ParquetImages(Images):
     levels: Levels | None = None
     _kept: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False)
     _bounds: dict[int, list[int]] = field(default_factory=dict, repr=False)
+    _footers: dict[int, Any] = field(default_factory=dict, repr=False)
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_kept": {}, "_bounds": {}, "_lock": None}
+        return {**self.__dict__, "_kept": {}, "_bounds": {}, "_footers": {}, "_lock": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
@@ -125,12 +131,10 @@ class ParquetImages(Images):
         return data
 
     def _value(self, at: int, row: int) -> Any:
-        import pyarrow.parquet as pq
-
         with self._lock:  # a reader of Parquet is used by one thread at a time
             if at not in self._bounds:
-                files.require_regular(self.files[at])
-                with pq.ParquetFile(self.files[at]) as file:
+                with parquet_file(self.files[at]) as file:
+                    self._footers[at] = file.metadata
                     counts = [file.metadata.row_group(each).num_rows for each in range(file.num_row_groups)]
                 self._bounds[at] = [0, *itertools.accumulate(counts)]
             bounds = self._bounds[at]
@@ -139,11 +143,45 @@ class ParquetImages(Images):
                 raise IndexError("the file has fewer rows than at the scan")
             if (at, group) not in self._kept:
                 while len(self._kept) >= _GROUPS:
-                    del self._kept[next(iter(self._kept))]
-                files.require_regular(self.files[at])
-                with pq.ParquetFile(self.files[at]) as file:
-                    self._kept[at, group] = file.read_row_group(group, columns=[self.column]).column(0)
-            return self._kept[at, group][row - bounds[group]].as_py()
+                    self._kept.pop(next(iter(self._kept))).close()
+                self._kept[at, group] = _Group(self.files[at], self._footers[at], group, self.column)
+            return self._kept[at, group].row(row - bounds[group])
+
+
+class _Group:
+    """The rows of one row group, read as far as they were asked for: a row costs what lies before it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    footer : pyarrow.parquet.FileMetaData
+    group : int
+    column : str
+    """
+
+    def __init__(self, path: Path, footer: Any, group: int, column: str) -> None:
+        self._open = ExitStack()
+        file = self._open.enter_context(parquet_file(path, footer))
+        # On one thread: starting others takes longer than they save, and makes some reads much slower than most.
+        self._batches = file.iter_batches(_BATCH, row_groups=[group], columns=[column], use_threads=False)
+        self._read: list[Any] = []
+        self._stops: list[int] = [0]
+
+    def row(self, row: int) -> Any:
+        """Return a row's value."""
+        while row >= self._stops[-1]:
+            batch = next(self._batches, None)
+            if batch is None:
+                raise IndexError("the row group has fewer rows than it states")
+            self._read.append(batch.column(0))
+            self._stops.append(self._stops[-1] + len(batch))
+        at = bisect.bisect_right(self._stops, row) - 1
+        return self._read[at][row - self._stops[at]].as_py()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._open.close()
 
 
 @dataclass
@@ -165,6 +203,32 @@ class ArrowImages(ParquetImages):
                 kept[0].validate(full=True)  # offsets in a file from anywhere may point out of it
                 kept[1] = True
             return kept[0][row - bounds[group]].as_py()
+
+
+@contextmanager
+def parquet_file(path: Path, footer: Any = None) -> Iterator[Any]:
+    """Open a Parquet file with pyarrow.
+
+    Parameters
+    ----------
+    path : Path
+    footer : pyarrow.parquet.FileMetaData, optional
+        What was read of it before.
+
+    Raises
+    ------
+    OSError, ValueError
+        It cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    if as_url(path) is not None:
+        with places.opened(path) as opened, pq.ParquetFile(opened.file, metadata=footer) as file:
+            yield file
+        return
+    files.require_regular(path)
+    with pq.ParquetFile(path, metadata=footer, buffer_size=_BUFFER, pre_buffer=False) as file:
+        yield file
 
 
 def read_arrow(file: Path) -> Any:

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from labeltui.errors import SourceError
+from labeltui.paths import as_url
 from labeltui.sources.archive_images import ArchiveImages, index_file, member_ids, save_index
 from labeltui.sources.archives import is_archive, list_members
 from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
 from labeltui.sources.images import Images
 from labeltui.sources.members import SideLabels, choose, is_image
+from labeltui.sources.places import matching
 from labeltui.sources.probabilities import read_probabilities
 from labeltui.sources.splits import SPLIT
 from labeltui.text import safe
 
+PATTERN = re.compile(r"[*?\[]")
 NUMBERED = re.compile(
     r"(?P<what>.+?)[-_.]?\d+(-of-\d+)?\.\w+"
 )  # train-0001.tar, imagenet_val-00003-of-00064.tar
@@ -49,10 +52,10 @@ def archive_files(path: Path, names: tuple[str, ...] | None = None) -> list[Path
     names : tuple of str, optional
         Of files in the directory.
     """
-    if not path.is_dir():
-        return [path] if is_archive(path) else []
     if names is not None:
         return [path / name for name in names]
+    if not path.is_dir():
+        return [path] if is_archive(path) else []
     with os.scandir(path) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
         if any(entry.is_dir() for entry in visible):
@@ -82,7 +85,7 @@ def open_shards(path: Path, options: SourceOptions) -> Shards:
         An archive is damaged, or holds no labelled images.
     """
     archives = archive_files(path, options.shards)
-    root = path if path.is_dir() else path.parent
+    root = path if options.shards is not None or path.is_dir() else path.parent
     sides = SideLabels(options.label_column)
     listings, found, notes = [], [], []
     unclear: list[str] = []
@@ -141,7 +144,7 @@ def open_shards(path: Path, options: SourceOptions) -> Shards:
         "label_column": options.label_column,
         "split_level": options.split_level,
     }
-    if path.is_dir():
+    if root == path:
         description["shards"] = [each.name for each in archives]
     else:
         description["file"] = path.name
@@ -183,9 +186,16 @@ def gather(given: tuple[Path, ...]) -> tuple[Path, tuple[str, ...] | None]:
     SourceError
         They are not archives of one directory, or one is named twice.
     """
+    patterns = {each for each in given if as_url(each) is not None and PATTERN.search(str(each))}
+    try:
+        given = tuple(found for each in given for found in (matching(each) if each in patterns else [each]))
+    except OSError as error:
+        raise SourceError("the URLs must be reachable", safe(error.strerror or str(error), 300)) from None
+    if not given:
+        raise SourceError("the pattern must match files", f"{listed(map(str, patterns))} matches none")
     if len(given) == 1:
         return given[0], None
-    directories = {Path(os.path.abspath(each)).parent for each in given}
+    directories = {(each if as_url(each) else Path(os.path.abspath(each))).parent for each in given}
     names = tuple(sorted(each.name for each in given))
     wrong = [str(each) for each in given if not is_archive(each)]
     if wrong or len(directories) != 1 or len(set(names)) != len(names):

@@ -1,0 +1,155 @@
+"""Data at URLs: archives, Parquet files, or a tree of images, as in a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from labeltui.errors import MissingImage, SourceError, UnreadableImage
+from labeltui.sources import parquet, shards
+from labeltui.sources.archives import is_archive
+from labeltui.sources.base import Samples, Source, SourceOptions, check_labels
+from labeltui.sources.decode import MAX_FILE_BYTES, Levels, decode
+from labeltui.sources.images import Images, described_levels
+from labeltui.sources.members import SideLabels, choose, is_image
+from labeltui.sources.places import files_below, is_directory, read_range, shown
+from labeltui.sources.probabilities import read_probabilities
+from labeltui.text import safe
+
+
+@dataclass(eq=False)
+class RemoteTree(Samples):
+    """A tree of image files at a URL; made by `open_remote`."""
+
+    kind: str = "folder"
+    description: dict[str, Any] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, object]:
+        return {**self.description, "levels": self.levels}
+
+    def images(self) -> Images:
+        return RemoteFiles.opened(self.describe(), self.root)
+
+
+@dataclass(frozen=True)
+class RemoteFiles(Images):
+    """Each sample is an image file below a URL."""
+
+    root: Path
+    levels: Levels | None = None
+
+    @classmethod
+    def opened(cls, description: Mapping[str, object], root: Path) -> RemoteFiles:
+        """Return the images that a description names.
+
+        Parameters
+        ----------
+        description : mapping
+        root : Path
+
+        Raises
+        ------
+        SourceError
+            Its grey levels are none.
+        """
+        return cls(root, described_levels(description))
+
+    def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
+        return decode(data, self.levels) if isinstance(data, bytes) else super().decode(data)
+
+    def read(self, sample_id: bytes, index: int) -> bytes:
+        if b".." in sample_id.split(b"/"):
+            raise MissingImage("the name leads out of the data")
+        try:
+            data = read_range(self.root / sample_id.decode("utf-8", "surrogateescape"), 0, MAX_FILE_BYTES + 1)
+        except FileNotFoundError:
+            raise MissingImage("there is no such file") from None
+        except OSError as error:
+            raise UnreadableImage(
+                f"the file cannot be read: {safe(error.strerror or str(error), 200)}"
+            ) from None
+        if len(data) > MAX_FILE_BYTES:
+            raise UnreadableImage(f"the file has more than {MAX_FILE_BYTES:,} bytes")
+        return data
+
+
+def open_remote(path: Path, options: SourceOptions) -> Source:
+    """Open a labelled data set at a URL.
+
+    Parameters
+    ----------
+    path : Path
+        See `labeltui.paths.as_url`.
+    options : SourceOptions
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    SourceError
+        There is nothing, or nothing that is read from URLs.
+    UsageError
+        A library is not installed.
+    """
+    try:
+        return _open(path, options)
+    except OSError as error:
+        raise SourceError(
+            "data at a URL must be there and readable",
+            f"{shown(path)}: {safe(error.strerror or str(error), 300)}",
+            "check the URL, and the credentials in the environment",
+        ) from None
+
+
+def _open(path: Path, options: SourceOptions) -> Source:
+    if options.shards is not None or is_archive(path):
+        return shards.open_shards(path, options)
+    if path.suffix.lower() == parquet.SUFFIX:
+        return parquet.open_parquet(path, options, [path])
+    if not is_directory(path):
+        raise SourceError(
+            "data at a URL is a .zip or .tar archive, Parquet, or a directory of one of these or of class directories",
+            f"{shown(path)} is none of them",
+            "fetch tables and arrays first",
+        )
+    names = files_below(path)
+    top = [name for name in names if b"/" not in name]
+    archives = [name.decode("utf-8", "surrogateescape") for name in top if is_archive(_file(name))]
+    if archives and len(top) == len(names):
+        return shards.open_shards(path, replace(options, shards=tuple(archives)))
+    tables = [name for name in names if _file(name).suffix.lower() == parquet.SUFFIX]
+    for found in (
+        [name for name in tables if b"/" not in name],
+        [name for name in tables if name.startswith(b"data/")],
+    ):
+        if found:
+            return parquet.open_parquet(path, options, [path / _file(name) for name in found])
+    chosen = choose([name for name in names if is_image(name)], SideLabels(""), options.split_level, {})
+    notes = chosen.notes + check_labels(chosen.labels, shown(path))
+    if others := len(names) - len(chosen.ids):
+        notes.append(f"{others:,} other files were left out")
+    source = RemoteTree(
+        root=path,
+        ids=chosen.ids,
+        labels=chosen.labels,
+        splits=chosen.splits,
+        notes=notes,
+        description={"kind": "folder", "image_store": "remote", "split_level": options.split_level},
+    )
+    source.find_levels()
+    if options.pred_probs is not None:
+        probabilities = read_probabilities(options.pred_probs, options, chosen.ids, notes)
+        source.pred_probs, source.pred_probs_classes = probabilities
+    return source
+
+
+def _file(name: bytes) -> Path:
+    return Path(name.decode("utf-8", "surrogateescape"))
