@@ -432,8 +432,13 @@ async def puts_random_checks_in_the_place_of_flags(desk: Desk) -> None:
     assert "errors left about" in desk.text
     assert "precision of flags here" in desk.text
     await desk.do("checks")
-    others = np.delete(desk.session.queue, desk.session.row)  # the sample looked at stays
-    assert desk.audit.flags[others].all()
+    assert desk.audit.flags[desk.session.queue].all()  # the check looked at last is gone
+    assert desk.session.sample == desk.session.queue[0]
+    await desk.press("down", "down")
+    before = desk.sample
+    await desk.do("checks")
+    await desk.do("checks")
+    assert desk.sample == before
 
 
 @trial("source")

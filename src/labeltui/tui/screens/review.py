@@ -68,6 +68,7 @@ class ReviewScreen(Narrowing):
         self.train_line = Lines(id="train")
         self.pane = "queue"
         self._unsaved = False
+        self._flag_before_checks: int | None = None
         self.letters: dict[str, tuple[str, int]] = {}
 
     def compose(self) -> ComposeResult:
@@ -279,7 +280,13 @@ class ReviewScreen(Narrowing):
     def do_checks(self) -> None:
         session = self.session
         session.checks.on = not session.checks.on
-        session.open(session.spec, session.sample)
+        if session.checks.on:
+            self._flag_before_checks = session.sample
+            session.open(session.spec)
+        else:  # back to the flag; the check looked at last is none, and must not stand among what bulk decides on
+            session.open(session.spec)
+            if self._flag_before_checks is not None and self._flag_before_checks in session.queue:
+                session.visit(self._flag_before_checks)
         self.paint_all()
         if not session.checks.on:
             self.say("the flags again")
