@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from _common import CACHE, Report, median, parser
-from labeltui import paths, store
+from labeltui import frames, paths, store
 from labeltui.io.atomic import write_json
 from labeltui.io.h5_writer import write_h5
 from labeltui.io.names import pack_names
@@ -415,10 +415,12 @@ def main() -> None:
         if not report.wanted(size):
             continue
         audit = make_audit(directory, n, classes)
-        kinds = ("blocks", "sixel", "kitty") if size == "50k" else ("blocks",)
+        # Without our own frames there are no images but blocks.
+        ours = frames.usable()
+        kinds = ("blocks", "sixel", "kitty") if size == "50k" and ours else ("blocks",)
         for kind in kinds:
             found = report.cell(
-                f"{size} {kind}",
+                f"{size} {kind}" if ours else f"{size} {kind}, Textual's frames",
                 lambda kind=kind, audit=audit: measure(audit, kind, starts, moves),  # type: ignore[misc]
                 SOURCE / "tui",
                 SOURCE / "audit",
