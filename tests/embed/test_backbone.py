@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -261,6 +262,8 @@ def test_files_that_are_no_weights(
     one = torch.nn.Linear(1, 1).state_dict()
     torch.save({f"{side}.{name}": value for side in "ab" for name, value in one.items()}, tmp_path / "two.pt")
     (tmp_path / "junk.pt").write_bytes(b"junk")
+    with tarfile.open(tmp_path / "old.pt", "w") as old:  # torch up to 2.5 runs what is in there
+        old.add(tmp_path / "junk.pt", "pickle")
     (tmp_path / "junk.safetensors").write_bytes(b"\0" * 20)
     for name, message in {
         "gone.pt": "there is no file",
@@ -272,6 +275,7 @@ def test_files_that_are_no_weights(
         "many.pt": "objects of more than 100 classes",
         "two.pt": "several fit, under a., b.",
         "junk.pt": "cannot be read so",
+        "old.pt": "it is a tar file",
         "junk.safetensors": "cannot be read so",
     }.items():
         with pytest.raises(ModelError, match=message) as caught:

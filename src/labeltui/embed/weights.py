@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import re
 import sys
+import tarfile
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -192,8 +193,11 @@ class _InertMapping(_Inert):
 def _load_tensors(path: Path) -> object:
     """Load a torch file; classes that `torch.load` does not know to be harmless are replaced, and never imported.
 
-    `torch.load` names one such class at a time, so it is asked again with a stand-in for each that it named.
+    `torch.load` names one such class at a time, so it is asked again with a stand-in for each that it named. The tar
+    files of torch before 0.4 are refused: up to torch 2.5 `weights_only` does not hold for them (CVE-2025-32434).
     """
+    if tarfile.is_tarfile(path):
+        raise ValueError("it is a tar file, as torch before 0.4 wrote them")
     kind: type[_Inert] = _Inert
     origins: list[str] = []
     while True:
