@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeltui import scanning
+from labeltui import scanning, store
 from labeltui.audit import Audit
 from labeltui.check import check
 from labeltui.cli import cli
 from labeltui.embed import EmbedSpec
-from labeltui.errors import Cancelled
+from labeltui.errors import Cancelled, UsageError
 from labeltui.scanning import ScanOptions, recorded_options, scan
 from labeltui.sharing import merge
 from tests.factories import HEAD, make_audit
@@ -202,3 +202,84 @@ def test_the_command_takes_the_options_of_the_earlier_scan(
     scan(data, tmp_path / "fresh.audit", OPTIONS)
     assert digest(out) == digest(tmp_path / "fresh.audit")
     assert scanning.summary(out).samples == 243
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ready embeddings of 4,300 samples of which 30 come later, and the scan of the others."""
+    here = tmp_path_factory.mktemp("large")
+    rng = np.random.default_rng(3)
+    labels = rng.integers(4, size=4300)
+    rows = (rng.normal(size=(4, 8))[labels] * 2 + rng.normal(size=(4300, 8))).astype(np.float32)
+    wrong = rng.random(4300) < 0.05
+    given = np.where(wrong, (labels + 1) % 4, labels)
+    old = np.ones(4300, bool)
+    old[rng.choice(4300, 30, replace=False)] = False
+    names = np.array([f"class{label}" for label in given])
+    ids = np.array([f"s{i:04}" for i in range(4300)])
+    np.savez(here / "old.npz", embeddings=rows[old], labels=names[old], ids=ids[old])
+    names[np.flatnonzero(old)[:5]] = "class3"  # somebody relabelled them
+    np.savez(here / "data.npz", embeddings=rows, labels=names, ids=ids)
+    np.save(here / "wrong.npy", given != labels)
+    scan(here / "old.npz", here / "old.audit", OPTIONS)
+    scan(here / "data.npz", here / "fresh.audit", OPTIONS)
+    return here
+
+
+def test_a_small_change_trains_on_a_part(large: Path, tmp_path: Path) -> None:
+    scan(large / "data.npz", tmp_path / "new.audit", OPTIONS, update=large / "old.audit")
+    with (
+        store.Store.open(large / "old.audit") as old,
+        store.Store.open(tmp_path / "new.audit") as new,
+        store.Store.open(large / "fresh.audit") as fresh,
+    ):
+        place = old.ids.indices(list(new.ids))
+        relabelled = (place >= 0) & (old.given[place] != new.given)
+        due = (place < 0) | relabelled
+        record = new.scan["carried"]
+        assert (record["samples"], record["scored"]) == (4300 - due.sum(), due.sum())
+        assert record["trained_on"] < 2500
+        classifier_free = 0
+        for group in ("samples", "labels", "classes", "embeddings", "groups", "csg"):
+            for name in fresh.names_in(group):
+                assert np.array_equal(
+                    new.array(f"{group}/{name}"), fresh.array(f"{group}/{name}"), equal_nan=True
+                )
+        for part in ("indices", "similarity", "rev_indptr", "rev_indices"):
+            assert np.array_equal(
+                new.array(f"graph/{fresh.embedding_name}/{part}"),
+                fresh.array(f"graph/{fresh.embedding_name}/{part}"),
+            )
+        for name in ("neighbours", "nearest", "duplicates", "csg"):
+            assert np.array_equal(new.array(f"scores/{name}"), fresh.array(f"scores/{name}"))
+            assert new.attrs(f"scores/{name}") == fresh.attrs(f"scores/{name}")
+            classifier_free += 1
+        assert classifier_free == 4
+        for name in ("scores/head", "scores/blend", "suggest/label", "suggest/p", "proposals/head"):
+            assert np.array_equal(new.array(name)[~due], old.array(name)[place[~due]])
+        wrong = np.load(large / "wrong.npy")
+        flags = new.array("suggest/label")[:, 0] != new.given
+        flags_fresh = fresh.array("suggest/label")[:, 0] != fresh.given
+        assert (flags == flags_fresh)[due].mean() > 0.9
+        assert (flags[due & ~relabelled] == wrong[due & ~relabelled]).mean() > 0.9
+        assert set(new.names_in("scores")) == set(fresh.names_in("scores"))
+    assert check(tmp_path / "new.audit").whole
+
+
+@pytest.mark.parametrize("since", [0, 200])
+def test_scores_are_trained_anew_when_asked_and_after_many_changes(
+    large: Path, tmp_path: Path, since: int
+) -> None:
+    shutil.copytree(large / "old.audit", tmp_path / "old.audit")
+    record = json.loads((tmp_path / "old.audit" / "scan.json").read_text())
+    (tmp_path / "old.audit" / "scan.json").write_text(json.dumps({**record, "carried": {"since": since}}))
+    options = replace(OPTIONS, rescore=not since)
+    scan(large / "data.npz", tmp_path / "new.audit", options, update=tmp_path / "old.audit")
+    assert digest(tmp_path / "new.audit") == digest(large / "fresh.audit")
+    notes = scanning.summary(tmp_path / "new.audit").notes
+    assert any(f"trained anew: {'more than 5%' if since else '--rescore'}" in note for note in notes)
+
+
+def test_rescoring_is_for_updates(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--update"):
+        scan(tmp_path, tmp_path / "x.audit", replace(OPTIONS, rescore=True))

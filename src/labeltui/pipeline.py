@@ -330,22 +330,10 @@ def score(
     torch_import = threading.Thread(target=_import_torch, name="import-torch")
     if n_classes > 1:  # else there is nothing to learn
         torch_import.start()
-    with stages.stage("graph") as progress:
-        metric = METRICS[options.metric or "cosine"]
-        if ready and options.metric is None:
-            metric, note = choose_metric(embeddings, labels, ok, options.k, options.threads)
-            scored.notes += [note] if note else []
-        if ready and metric == "cosine" and (note := uncentred(embeddings, ok)):
-            scored.notes.append(note)
-        neighbours = build_graph(
-            embeddings, ok, options, name, scored, progress, stages.cancelled, cache, metric=metric
-        )
-    with stages.stage("duplicates") as progress:
-        groups = _find_duplicates(
-            neighbours, hashes, ok, options, image, scored, progress, stages.cancelled, cache
-        )
-    with stages.stage("csg"):
-        measure_classes(labels, n_classes, ok, neighbours, options, name, scored, stages.check)
+    neighbours, groups = measure(
+        labels, n_classes, embeddings, ok, hashes, options, scored, image=image, name=name, ready=ready,
+        stages=stages, cache=cache,
+    )  # fmt: skip
     with stages.stage("head") as progress:
         if torch_import.ident is not None:
             torch_import.join()
@@ -385,6 +373,59 @@ def score(
             stages.cancelled,
         )
     return scored
+
+
+def measure(
+    labels: Ints,
+    n_classes: int,
+    embeddings: Array,
+    ok: Mask,
+    hashes: Array,
+    options: ScoringOptions,
+    scored: Scored,
+    *,
+    image: Callable[[int], Image.Image] | None = None,
+    name: str = "embeddings",
+    ready: bool = False,
+    stages: Stages | None = None,
+    cache: Cache | None = None,
+) -> tuple[graph.Graph, Ints]:
+    """Do the part of `score` that needs no classifier: graph, duplicate groups, CSG.
+
+    Parameters
+    ----------
+    labels, n_classes, embeddings, ok, hashes, options, scored, image, name, ready, stages, cache
+        As for `score`.
+
+    Returns
+    -------
+    neighbours : Graph
+    groups : (N,) int32
+        Duplicates share a number.
+
+    Raises
+    ------
+    Cancelled
+    """
+    stages = stages or Stages()
+    cache = cache or NoCache()
+    with stages.stage("graph") as progress:
+        metric = METRICS[options.metric or "cosine"]
+        if ready and options.metric is None:
+            metric, note = choose_metric(embeddings, labels, ok, options.k, options.threads)
+            scored.notes += [note] if note else []
+        if ready and metric == "cosine" and (note := uncentred(embeddings, ok)):
+            scored.notes.append(note)
+        neighbours = build_graph(
+            embeddings, ok, options, name, scored, progress, stages.cancelled, cache, metric=metric
+        )
+    with stages.stage("duplicates") as progress:
+        groups = _find_duplicates(
+            neighbours, hashes, ok, options, image, scored, progress, stages.cancelled, cache
+        )
+    with stages.stage("csg"):
+        measure_classes(labels, n_classes, ok, neighbours, options, name, scored, stages.check)
+    return neighbours, groups
 
 
 def _import_torch() -> None:

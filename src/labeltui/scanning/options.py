@@ -52,6 +52,9 @@ class ScanOptions(ScoringOptions):
         flag="--resume/--restart",
         shown="resume if there is one",
     )
+    rescore: bool = option(
+        False, "With --update: train classifier and detectors on all samples, however few changed."
+    )
     shared: bool = option(False, "Let the group of the directory review it; otherwise only you can read it.")
     command: str = ""
     model_named: bool = True

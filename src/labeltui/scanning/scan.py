@@ -7,7 +7,7 @@ import stat
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from labeltui import journal, paths, sources, store
 from labeltui.errors import AuditError, AuditExists, Cancelled, SourceError, UsageError
 from labeltui.io.atomic import sweep, sync_directory, write_json
 from labeltui.parallel import Cancel, StageProgress
-from labeltui.pipeline import Cache, Scored, score
+from labeltui.pipeline import Cache, Scored, ScoringOptions, measure, score
+from labeltui.scanning import carrying
 from labeltui.scanning.checkpoint import Checkpoint, Rows
 from labeltui.scanning.label_table import LabelTable, read_label_table
 from labeltui.scanning.options import SMALL_IMAGE, ScanOptions
@@ -103,6 +104,8 @@ def scan(
         cancelled=cancel or (lambda: False),
     )
     _check_target(out, options)
+    if options.rescore and update is None:
+        raise UsageError("--rescore is for --update", "there is none", "a scan trains on all samples anyway")
     if update is not None:
         earlier = Earlier(Path(update))
         try:
@@ -267,22 +270,31 @@ def _scan(
     cache: Cache = checkpoint
     if earlier is not None:
         cache = ExtendingCache(checkpoint, earlier, name, rows.features, run.options.threads)
-    score(
-        table.given,
-        len(table.class_ids),
-        rows.features,
-        inside,
-        rows.pixels,
-        run.options,
-        scored,
+    inputs = carrying.Inputs(
+        labels=table.given,
+        n_classes=len(table.class_ids),
+        embeddings=rows.features,
+        inside=inside,
+        hashes=rows.pixels,
         pred_probs=pred_probs,
         image=source.image if source.has_images else None,
         name=name,
-        ready=source.embeddings is not None,
         device=run.options.embed.device,
-        stages=run,
-        cache=cache,
     )
+    arrays = inputs.labels, inputs.n_classes, inputs.embeddings, inside, inputs.hashes
+    how: dict[str, Any] = {
+        "image": inputs.image, "name": name, "ready": source.embeddings is not None, "stages": run, "cache": cache
+    }  # fmt: skip
+    anew = "--rescore" if run.options.rescore else ""
+    if earlier is not None and not anew:
+        anew = carrying.why_not(earlier, inputs, table.class_ids, _same_scoring(earlier, run.options))
+    if earlier is None or anew:
+        score(*arrays, run.options, scored, pred_probs=pred_probs, device=inputs.device, **how)
+        if earlier is not None:
+            scored.notes.append(f"classifier and detectors were trained anew: {anew}")
+    else:
+        neighbours, groups = measure(*arrays, run.options, scored, **how)
+        carrying.add_scores(earlier, inputs, run.options, scored, neighbours, groups, run)
     table.notes.extend(scored.notes)
     _write(run, source, table, rows, checkpoint, scored, earlier)
 
@@ -290,10 +302,17 @@ def _scan(
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
+def _same_scoring(earlier: Earlier, options: ScanOptions) -> bool:
+    """Whether an earlier audit was scored by the same options."""
+    before, now = earlier.store.scan.get("options"), _recorded_options(options)
+    names = [each.name for each in fields(ScoringOptions) if each.name in now]
+    return isinstance(before, Mapping) and all(before.get(name) == now[name] for name in [*names, "splits"])
+
+
 def _recorded_options(options: ScanOptions) -> dict[str, Any]:
     """Return the options that decide the result, as JSON values."""
     recorded = {key: _plain(value) for key, value in asdict(options).items()}
-    for name in ("threads", "resume", "shared", "command", "model_named"):
+    for name in ("threads", "resume", "shared", "command", "model_named", "rescore"):
         del recorded[name]
     del recorded["embed"]["workers"]
     return recorded
