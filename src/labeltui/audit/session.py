@@ -379,12 +379,8 @@ class Audit:
         order : (m,) int64, optional
             The samples that are meant, in the order of `check_plan`; by default all.
         """
-        fitted = self._store.attrs("scores/blend")
-        anchors = float(fitted.get("anchor_error_rate", 1.0)) / max(
-            float(fitted.get("error_rate", 1.0)), 1e-9
-        )
         order = self.check_plan.order(np.arange(self.n)) if order is None else order
-        return self.check_plan.number_wrong(order, self.checked, self.looked, self._scores, anchors)
+        return self.check_plan.number_wrong(order, self.checked, self.looked, self._scores)
 
     def flagged(self, i: int) -> bool:
         """Whether the given label is wrong with more than the chance that makes a flag."""

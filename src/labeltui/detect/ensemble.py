@@ -40,7 +40,7 @@ _MAX_VALUES = 12_000_000  # log-probabilities held while the weights are fitted:
 CLEAREST = 0.03
 """Anchors are the clearest samples, whose labels are best: where labels confirm their rate, so much more are wrong."""
 _HALVES = 1905
-_LEVEL_ROWS, _LEVEL_VALUES = 2_000, 400_000  # samples and probabilities that the noise is fitted on
+_LEVEL_ROWS, _LEVEL_VALUES = 2_000, 100_000  # samples and probabilities that the noise is fitted on
 
 
 class Ensemble:
@@ -149,12 +149,12 @@ class Ensemble:
         self.weights = fit_weights(logs, labels, sure, self.weights)
         fit = self._fit_noise(logs, labels, rows, halves)
         self.transition, self.level, self.structure = fit.transition, fit.level, fit.structure
-        self.train_transition = even
+        self.train_transition = found.transition(found.rate, fit.structure)
         if inputs.given is not None:
             current = np.where(learnable, inputs.labels, -1).astype(np.int32)
             (halves,) = self._anchor_counts([self.weights], current)
             found = Disagreements(halves)
-            self.train_transition = found.transition(found.rate)
+            self.train_transition = found.transition(found.rate, fit.structure)
         if len(rows):
             pooled = geometric_pool(logs, self.weights)
             self.error_rate, self.anchor_error_rate = (

@@ -25,16 +25,23 @@ from labeltui.noise._validation import Floats, Labels
 from labeltui.noise.shrinkage import Disagreements
 
 LEVELS = tuple(float(odds / (1 + odds)) for odds in np.geomspace(0.0005, 10.0, 18).round(5))
-STRUCTURES = (0.0, 1 / 3, 2 / 3, 1.0)
+STRUCTURES = (1 / 3, 2 / 3, 1.0)
+"""Not 0: people mistake classes that look alike more often than others. The third that is not for the labels to prove
+counts as far as the anchors' disagreements are mistakes, level / rate, and not confusion."""
 DIRECTIONS = (0.0, 1.0)
-COST = 0.0005
-"""Nats per sample and class that it costs to follow the anchors' structure, or directions, wholly. Pool and anchors
+COST = 0.0003
+"""Nats per sample and class that it costs to follow the anchors' structure, or directions, by 1 more. Pool and anchors
 err alike between classes that look alike, on many samples as on few: so much likelihood is no proof of mistakes. On
 text, whose errors were drawn evenly, .0001 was too little."""
 DOUBT = 3.0
 """Nats that each factor e costs by which the odds of the level depart from those of an anchor's having another label.
 They decide where the labels do not: on few, or where most are wrong."""
+EVIDENCE = 1000
+"""Samples whose likelihood counts at most for the level. The model is never quite right, so ten thousand samples must
+not make the level ten times as sure as a thousand do."""
 SHARPNESS = tuple(float(power) for power in np.geomspace(0.5, 8.0, 12).round(4))
+FINER = 8
+"""Steps between two of them, about the best. A tenth less sharp, and the level that fits best is half as high."""
 _LEAST = np.float32(1e-12)
 _MOST_OF_CHANCE = 0.95  # beyond (K - 1) / K wrong, another label would be the usual one
 
@@ -84,37 +91,57 @@ def fit_noise(
     """
     k = len(counts[0])
     levels = np.array([level for level in LEVELS if level < _MOST_OF_CHANCE * (1 - 1 / max(k, 2))])
-    grid = list(product(DIRECTIONS, STRUCTURES, levels))
-    losses = np.zeros((len(SHARPNESS), len(grid)))
     logs = np.log(np.maximum(pooled, np.float32(1e-6)))
+    shapes = list(product(DIRECTIONS, STRUCTURES))
+    sides = []
     for side, own in enumerate(counts):
-        rows = np.flatnonzero(half != side)
-        if not len(rows):
-            continue
-        found = Disagreements([own])
-        columns = [_transition(found, point).T.astype(np.float32) for point in grid]
-        y = labels[rows]
-        for at, sharpness in enumerate(SHARPNESS):
-            q = _power(logs[rows], sharpness)
-            for place, column in enumerate(columns):
-                p = np.einsum("ij,ij->i", q, column[y])
-                losses[at, place] -= float(np.log(np.maximum(p, _LEAST)).sum(dtype=np.float64))
+        among = np.flatnonzero(half != side)
+        sides.append(
+            (logs[among], labels[among], [_linear(Disagreements([own]), *shape) for shape in shapes])
+        )
+
+    def losses(sharpness: float) -> Floats:
+        total = np.zeros((len(shapes), len(levels)))
+        for of, y, matrices in sides:
+            q = _power(of, sharpness)
+            for place, (base, slope) in enumerate(matrices):
+                at_none, more = (np.einsum("ij,ij->i", q, matrix[y]) for matrix in (base, slope))
+                for at, level in enumerate(levels):
+                    p = at_none + np.float32(level) * more
+                    total[place, at] -= float(np.log(np.maximum(p, _LEAST)).sum(dtype=np.float64))
+        return total.ravel()
+
+    coarse = np.array([losses(sharpness) for sharpness in SHARPNESS])
+    best = SHARPNESS[int(coarse.min(axis=1).round(3).argmin())]
+    step = SHARPNESS[1] / SHARPNESS[0]
+    finer = [best * step ** (part / FINER) for part in range(1 - FINER, FINER) if part]
+    fitted = np.min([*coarse, *(losses(sharpness) for sharpness in finer)], axis=0)
     found = Disagreements(counts)
+    grid = [(*shape, level) for shape, level in product(shapes, levels)]
     directions, structure, level = np.array(grid).T
-    loss = losses.min(axis=0) + COST * k * len(labels) * (structure + directions)
+    # Structure and directions are chosen at the level that fits best; then their levels are weighed.
+    by_shape = fitted.reshape(len(shapes), len(levels)).min(axis=1)
+    cost = COST * k * len(labels) * (structure - STRUCTURES[0] + directions)
+    loss = np.repeat(by_shape - by_shape.min(), len(levels)) + cost
+    loss += (fitted - np.repeat(by_shape, len(levels))) * min(1.0, EVIDENCE / max(len(labels), 1))
     loss += DOUBT * np.abs(_log_odds(level) - _log_odds(found.rate))
     weight = np.exp(loss.min() - loss)
     weight = np.round(weight / weight.sum(), 6)  # a machine's last bits decide nothing
     weight /= weight.sum()
+    followed = structure - STRUCTURES[0] * (1.0 - np.minimum(level / found.rate, 1.0))
     transition = np.zeros((k, k))
     for place in np.flatnonzero(weight).tolist():
-        transition += weight[place] * _transition(found, grid[place])
-    return NoiseFit(transition, float((weight * level).sum()), float((weight * structure).sum()))
+        transition += weight[place] * found.transition(level[place], followed[place], directions[place])
+    return NoiseFit(transition, float((weight * level).sum()), float((weight * followed).sum()))
 
 
-def _transition(found: Disagreements, point: tuple[float, float, float]) -> Floats:
-    directions, structure, level = point
-    return found.transition(level, structure, directions)
+def _linear(
+    found: Disagreements, directions: float, structure: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return A and B, transposed, of T = A + level B, which holds until nearly all labels of a class are wrong."""
+    base = found.transition(0.0, structure, directions).T
+    slope = (found.transition(LEVELS[0], structure, directions).T - base) / LEVELS[0]
+    return base.astype(np.float32), slope.astype(np.float32)
 
 
 def _log_odds(p: npt.ArrayLike) -> Floats:
