@@ -5,8 +5,6 @@ The public names are loaded when they are first used: importing the package cost
 
 from __future__ import annotations
 
-from typing import Any
-
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -31,7 +29,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -16,6 +16,7 @@ file (`Scored.arrays`, `Scored.attrs`).
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,6 +41,10 @@ STORED_NEIGHBOURS = 50
 # A spectrum takes a time that grows with the cube of the classes: 0.2 s for 1,000, minutes for 10,000.
 MOST_CLASSES = 10_000
 MOST_REPEATED = 1_000  # classes above which sweep and interval, which repeat the spectrum, are left out
+WITHOUT_TORCH = (
+    "torch is not installed: no classifier was trained, labels are scored by their neighbours, duplicates and your "
+    "--pred-probs alone"
+)
 HUNDREDTHS = 100  # total of the stages that only know the fraction done
 
 Array = npt.NDArray[Any]
@@ -328,28 +333,33 @@ def score(
     cache = cache or NoCache()
     scored = Scored() if scored is None else scored
     torch_import = threading.Thread(target=_import_torch, name="import-torch")
-    if n_classes > 1:  # else there is nothing to learn
+    with_torch = importlib.util.find_spec("torch") is not None
+    if with_torch and n_classes > 1:  # else there is nothing to learn
         torch_import.start()
     neighbours, groups = measure(
         labels, n_classes, embeddings, ok, hashes, options, scored, image=image, name=name, ready=ready,
         stages=stages, cache=cache,
     )  # fmt: skip
-    with stages.stage("head") as progress:
-        if torch_import.ident is not None:
-            torch_import.join()
-        fold, p, dynamics = _train_classifier(
-            labels,
-            n_classes,
-            embeddings,
-            ok,
-            groups,
-            options,
-            device,
-            scored,
-            progress,
-            stages.cancelled,
-            cache,
-        )
+    fold, p, dynamics = None, None, None
+    if not with_torch:
+        scored.notes.append(WITHOUT_TORCH)
+    else:
+        with stages.stage("head") as progress:
+            if torch_import.ident is not None:
+                torch_import.join()
+            fold, p, dynamics = _train_classifier(
+                labels,
+                n_classes,
+                embeddings,
+                ok,
+                groups,
+                options,
+                device,
+                scored,
+                progress,
+                stages.cancelled,
+                cache,
+            )
     with stages.stage("score") as progress:
         flag(
             detect.DetectorInputs(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from labeltui import graph
 from labeltui.audit import Audit, QueueSpec
-from labeltui.demo import Demo
 from labeltui.errors import UsageError
-from labeltui.scanning import ScanSummary
 from labeltui.text import NO_EVIDENCE, probability, safe, short_name, unescape
+
+if TYPE_CHECKING:
+    from labeltui.demo import Demo
+    from labeltui.scanning import ScanSummary
 
 FAULTS_SHOWN = 10
 NAMES_SHOWN = 4
@@ -50,7 +51,9 @@ def status_lines(
     ]
     recall = status["graph"]["recall"]
     if recall is not None:
-        lines.append(graph.recall_sentence(recall, status["samples"] - sum(not_ok.values())))
+        from labeltui.graph import recall_sentence  # which imports scipy: only where it is needed
+
+        lines.append(recall_sentence(recall, status["samples"] - sum(not_ok.values())))
     if status["synthetic"]:
         lines.append("SYNTHETIC: noise was injected into these labels on purpose (labeltui noise inject)")
     lines += changed_lines(status["changed_files"])

@@ -36,7 +36,7 @@ from labeltui.audit.views import (
 )
 from labeltui.errors import AuditError, InputError
 from labeltui.journal import Action, GenerationRow, Journal
-from labeltui.noise.checked import NumberWrong
+from labeltui.noise.checked import NumberWrong, at_most
 from labeltui.paths import STATUS_NAMES
 from labeltui.store import Store
 from labeltui.text import safe, safe_json, tell_apart, unescape
@@ -379,6 +379,8 @@ class Audit:
         order : (m,) int64, optional
             The samples that are meant, in the order of `check_plan`; by default all.
         """
+        if order is None and not self.looked.any():  # the plan sorts all samples: seconds of a million
+            return at_most(1.0 - self._scores[self.scorable])
         order = self.check_plan.order(np.arange(self.n)) if order is None else order
         return self.check_plan.number_wrong(order, self.checked, self.looked, self._scores)
 
