@@ -209,11 +209,14 @@ class Stages:
         Whether to stop; asked often.
     seconds : dict
         Seconds taken, by stage.
+    crew : Crew, optional
+        Other processes that help with the graph.
     """
 
     report: StageProgress = lambda stage, done, total: None
     cancelled: Cancel = lambda: False
     seconds: dict[str, float] = field(default_factory=dict)
+    crew: graph.Crew | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Progress]:
@@ -427,7 +430,16 @@ def measure(
         if ready and metric == "cosine" and (note := uncentred(embeddings, ok)):
             scored.notes.append(note)
         neighbours = build_graph(
-            embeddings, ok, options, name, scored, progress, stages.cancelled, cache, metric=metric
+            embeddings,
+            ok,
+            options,
+            name,
+            scored,
+            progress,
+            stages.cancelled,
+            cache,
+            metric=metric,
+            crew=stages.crew,
         )
     with stages.stage("duplicates") as progress:
         groups = _find_duplicates(
@@ -455,6 +467,7 @@ def build_graph(
     cache: Cache | None = None,
     *,
     metric: str = "cosine",
+    crew: graph.Crew | None = None,
 ) -> graph.Graph:
     """Find the nearest neighbours of the samples that take part, and add them to `scored`.
 
@@ -472,6 +485,8 @@ def build_graph(
     cache : Cache, optional
     metric : str
         As `labeltui.graph.build` names it.
+    crew : Crew, optional
+        As for `labeltui.graph.build`.
 
     Returns
     -------
@@ -497,6 +512,7 @@ def build_graph(
             cancel,
             rows=None if len(chosen) == len(ok) else chosen,
             keeper=cache.unfinished("graph"),
+            crew=crew,
         )
         names = ("metric", "k", "backend", "exact", "n_certified", "n_fallback", "recall")
         values = {name: getattr(made, name) for name in names}

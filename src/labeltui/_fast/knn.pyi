@@ -82,12 +82,21 @@ class Filter:
     rows: Rows
     tiles: int
     slots: int
+    blocks: int
+    layout: npt.NDArray[np.int32]
     def __init__(self, rows: Rows, path: int, k: int, block: int = 0) -> None: ...
     def close(self) -> None: ...
     def pack(
         self, begin: int, end: int
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.uint64]]: ...
     def unpack(
+        self,
+        begin: int,
+        size: npt.NDArray[np.int32],
+        threshold: npt.NDArray[np.float32],
+        keys: npt.NDArray[np.uint64],
+    ) -> None: ...
+    def merge(
         self,
         begin: int,
         size: npt.NDArray[np.int32],
@@ -105,6 +114,7 @@ class Sketch(Task):
 
 class Tiles(Resumable):
     def __init__(self, filter: Filter) -> None: ...
+    def limit(self, end: int) -> None: ...
     def end(self) -> None: ...
 
 class Rerank(Task):

@@ -44,6 +44,7 @@ cdef extern from "kernels/knn.h" nogil:
         int64_t blocks
         int64_t units
         int64_t slots
+        int32_t *row
         int64_t capacity
         size_t bytes
         size_t each
@@ -62,6 +63,8 @@ cdef extern from "kernels/knn.h" nogil:
                             uint64_t *keys)
     int knn_filter_unpack(knn_filter *filter, int64_t begin, int64_t end, const int32_t *size, const float *threshold,
                           const uint64_t *keys, int64_t count)
+    int knn_filter_merge(knn_filter *filter, int64_t begin, int64_t end, const int32_t *size, const float *threshold,
+                         const uint64_t *keys, int64_t count)
     int knn_rerank_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *certified)
 
 
@@ -320,6 +323,15 @@ cdef class Filter:
     def slots(self):
         return self.filter.slots
 
+    @property
+    def blocks(self):
+        return self.filter.blocks
+
+    @property
+    def layout(self):
+        """The row in every slot, -1 = none: (slots,) int32."""
+        return np.asarray(<int32_t[:self.filter.slots]>self.filter.row).copy()
+
     def pack(self, int64_t begin, int64_t end):
         """Return the candidates of slots begin..end: sizes (int32), thresholds (float32), keys (uint64)."""
         cdef int64_t room = (end - begin) * self.filter.capacity, count
@@ -341,6 +353,18 @@ cdef class Filter:
             raise ValueError("these are no slots of this filter")
         with nogil:
             result = knn_filter_unpack(&self.filter, begin, end, &size[0], &threshold[0], first, count)
+        if result:
+            raise ValueError("these are no candidates of this filter")
+
+    def merge(self, int64_t begin, const int32_t[::1] size, const float[::1] threshold, const uint64_t[::1] keys):
+        """Add what `pack` returned of a filter of the same layout that searched other tiles; raises as `unpack`."""
+        cdef int64_t end = begin + size.shape[0], count = keys.shape[0]
+        cdef const uint64_t *first = &keys[0] if count else NULL
+        cdef int result
+        if not 0 <= begin < end <= self.filter.slots or threshold.shape[0] != size.shape[0]:
+            raise ValueError("these are no slots of this filter")
+        with nogil:
+            result = knn_filter_merge(&self.filter, begin, end, &size[0], &threshold[0], first, count)
         if result:
             raise ValueError("these are no candidates of this filter")
 
@@ -404,6 +428,10 @@ cdef class Tiles(Resumable):
 
     def __init__(self, Filter filter):
         self.filter, self.total, self.pieces = filter, filter.tiles, filter.filter.units
+
+    def limit(self, int64_t end):
+        """Leave out all pieces from `end` on."""
+        self.pieces = self.filter.filter.units = end
 
     def work(self):
         cdef int result

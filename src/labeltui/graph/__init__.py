@@ -25,9 +25,11 @@ from labeltui.graph.affinity import affinity, knn_distances, relative_similarity
 from labeltui.graph.approximate import recall_sentence
 from labeltui.graph.build import Graph, Recommendation, build, expand, memory, recommend_backend
 from labeltui.graph.extend import extend
+from labeltui.graph.parts import Crew
 from labeltui.graph.unfinished import Keeper
 
 __all__ = [
+    "Crew",
     "Graph",
     "Keeper",
     "Recommendation",

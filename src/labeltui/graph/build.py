@@ -14,6 +14,7 @@ from labeltui import parallel
 from labeltui._fast import knn
 from labeltui.errors import InputError, UsageError
 from labeltui.graph import approximate, cuda, exact
+from labeltui.graph.parts import Crew
 from labeltui.graph.tasks import run_task
 from labeltui.graph.unfinished import Keeper, Unfinished
 from labeltui.parallel import Cancel, Progress
@@ -101,6 +102,7 @@ def build(
     seed: int = 0,
     device: torch.device | None = None,
     keeper: Keeper | None = None,
+    crew: Crew | None = None,
 ) -> Graph:
     """Find the k nearest neighbours of every row.
 
@@ -131,6 +133,8 @@ def build(
     keeper : Keeper, optional
         Keeps the unfinished work of the exact backend now and then, and when `cancel` returns True; a later call
         with the same rows goes on from there, and gives the same bytes.
+    crew : Crew, optional
+        Other processes that search tiles of the exact backend; the bytes stay the same.
 
     Returns
     -------
@@ -165,7 +169,7 @@ def build(
         searcher: exact.Searcher = partial(cuda.filtered, progress=progress, cancel=cancel, device=device)
     else:
         chosen = exact.choose(path, view.n, view.d)
-        searcher = exact.cpu_searcher(chosen, workers, progress, cancel, unfinished)
+        searcher = exact.cpu_searcher(chosen, workers, progress, cancel, unfinished, crew)
     n_fallback = exact.search(
         view, stats.hash, indices, similarity, searcher, workers, progress, cancel, unfinished
     )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from labeltui._fast import knn
 from labeltui.errors import UsageError
+from labeltui.graph.parts import Crew, lay_out, tiles_in_parts
 from labeltui.graph.tasks import run_task
 from labeltui.graph.unfinished import Pieces, Unfinished, restore_tiles, tile_pieces
 from labeltui.parallel import Cancel, Progress
@@ -221,6 +222,7 @@ def cpu_searcher(
     progress: Progress | None,
     cancel: Cancel | None,
     unfinished: Unfinished | None = None,
+    crew: Crew | None = None,
 ) -> Searcher:
     """Return the searcher of a CPU path; "direct" certifies nothing, so that every row falls back to brute force.
 
@@ -232,6 +234,8 @@ def cpu_searcher(
     progress, cancel : callable or None
     unfinished : Unfinished, optional
         As for `search`.
+    crew : Crew, optional
+        Searches the tiles; what it has found is not kept.
 
     Returns
     -------
@@ -245,12 +249,20 @@ def cpu_searcher(
             return np.ones(rows.n, bool)
         rows.restrict(knn.PATHS.index(path))
         better = _best_float_path()
-        begun = unfinished is not None and unfinished.load(unfinished.key(better, rows.n, indices.shape[1]))
+        begun = (
+            unfinished is not None
+            and crew is None
+            and unfinished.load(unfinished.key(better, rows.n, indices.shape[1]))
+        )
         if path in _FLOAT_PATHS or not begun:
-            uncertified = _filtered(rows, path, indices, similarity, threads, progress, cancel, unfinished)
+            uncertified = _filtered(
+                rows, path, indices, similarity, threads, progress, cancel, unfinished, crew
+            )
         if path not in _FLOAT_PATHS and (begun or uncertified.sum() > rows.n * _MAX_UNCERTIFIED):
             # Rows too close together for int8; float32 resolves distances some hundred times smaller.
-            uncertified = _filtered(rows, better, indices, similarity, threads, progress, cancel, unfinished)
+            uncertified = _filtered(
+                rows, better, indices, similarity, threads, progress, cancel, unfinished, crew
+            )
         return uncertified
 
     return searcher
@@ -265,15 +277,16 @@ def _filtered(
     progress: Progress | None,
     cancel: Cancel | None,
     unfinished: Unfinished | None,
+    crew: Crew | None,
 ) -> npt.NDArray[np.bool_]:
     """Fill the rows that the filter certifies; return which it does not."""
     shared = knn.Filter(rows, knn.PATHS.index(path), indices.shape[1])
     try:
-        for stage, span in ((knn.Assign(shared), (0.0, 0.02)), (knn.Sketch(shared), (0.02, 0.05))):
-            run_task(stage, threads, progress, cancel, span)
-            stage.end()
+        lay_out(shared, threads, progress, cancel)
         tiles = knn.Tiles(shared)
-        if unfinished is None:
+        if crew is not None:
+            tiles = tiles_in_parts(shared, path, indices.shape[1], crew, threads, progress, cancel)
+        elif unfinished is None:
             run_task(tiles, threads, progress, cancel, (0.05, 0.85))
         else:
             key = unfinished.key(path, rows.n, indices.shape[1])
@@ -283,7 +296,7 @@ def _filtered(
                     restore_tiles(shared, tiles, kept)
                 except ValueError:  # nothing that a filter keeps, and the filter may hold half of it
                     shared.close()
-                    return _filtered(rows, path, indices, similarity, threads, progress, cancel, None)
+                    return _filtered(rows, path, indices, similarity, threads, progress, cancel, None, None)
             state = partial(tile_pieces, shared, tiles)
             unfinished.run(tiles, key, state, threads, progress, cancel, (0.05, 0.85))
         tiles.end()

@@ -417,7 +417,9 @@ class Checkpoint:
         """Delete everything and release the lock."""
         # The lock goes last: a new scan must not find a directory that is being deleted.
         for entry in list(self.path.iterdir()):
-            if entry.name != "lock":
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != "lock":
                 entry.unlink()
         shutil.rmtree(self.path, ignore_errors=True)
         self._waiting.clear()

@@ -11,6 +11,7 @@ from labeltui.options import build, option, part, split_names
 from labeltui.pipeline import ScoringOptions
 from labeltui.sources import SourceOptions
 
+ENGINES = ("local", "ray")
 SMALL_IMAGE = 16
 """Side in pixels up to which 8 x 8 colours say something of an image."""
 
@@ -29,6 +30,8 @@ class ScanOptions(ScoringOptions):
         Splits that take part in graph, duplicate groups, CSG, folds and flags; None = all samples.
     resume : bool, optional
         None resumes an unfinished scan if there is one; True requires one; False discards it.
+    engine : {"local", "ray"}
+        Never changes the result; neither do `address` and `worker_cores`.
     command : str
         The command line, for scan.json.
     model_named : bool
@@ -54,6 +57,13 @@ class ScanOptions(ScoringOptions):
     )
     rescore: bool = option(
         False, "With --update: train classifier and detectors on all samples, however few changed."
+    )
+    engine: str = option("local", "Where images are embedded and the graph is searched.", choices=ENGINES)
+    address: str | None = option(
+        None, "Ray cluster, or auto, for --engine ray.", shown="one on this machine", metavar="ADDRESS"
+    )
+    worker_cores: int | None = option(
+        None, "Cores of one worker of --engine ray.", shown="all of a machine", least=1
     )
     shared: bool = option(False, "Let the group of the directory review it; otherwise only you can read it.")
     command: str = ""

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui import journal, paths, sources, store
+from labeltui.cluster import connect
 from labeltui.errors import AuditError, AuditExists, Cancelled, SourceError, UsageError
 from labeltui.io.atomic import sweep, sync_directory, write_json
 from labeltui.parallel import Cancel, StageProgress
@@ -153,8 +154,12 @@ def _read_and_scan(run: Run, source_path: Path, out: Path, earlier: Earlier | No
         if options.resume is False and (out / paths.PARTIAL).is_dir():
             with Checkpoint(out) as unfinished:
                 unfinished.discard()
-        with Checkpoint(out) as checkpoint:
+        with Checkpoint(out) as checkpoint, ExitStack() as engine:
             if not _finished_before(run, source, out, checkpoint):
+                if options.engine == "ray":
+                    run.crew = engine.enter_context(
+                        connect(options.address, options.worker_cores, options.threads)
+                    )
                 _scan(run, source, table, pred_probs, issues, checkpoint, smoke_test, files, earlier)
     except Cancelled:  # of whichever stage was at work
         raise run.stopped() from None
@@ -312,7 +317,17 @@ def _same_scoring(earlier: Earlier, options: ScanOptions) -> bool:
 def _recorded_options(options: ScanOptions) -> dict[str, Any]:
     """Return the options that decide the result, as JSON values."""
     recorded = {key: _plain(value) for key, value in asdict(options).items()}
-    for name in ("threads", "resume", "shared", "command", "model_named", "rescore"):
+    for name in (
+        "threads",
+        "resume",
+        "shared",
+        "command",
+        "model_named",
+        "engine",
+        "address",
+        "worker_cores",
+        "rescore",
+    ):
         del recorded[name]
     del recorded["embed"]["workers"]
     return recorded

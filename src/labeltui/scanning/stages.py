@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeltui import embed, sources, store
+from labeltui.cluster import Cluster
 from labeltui.errors import Cancelled, SourceError
 from labeltui.io.names import pack_names
 from labeltui.pipeline import Scored, Stages
@@ -91,7 +93,11 @@ def embed_rows(
     scored.metadata["resumed_samples"] = checkpoint.done
     run.report("embed", checkpoint.done, table.n)
     waiting, workers, threads = checkpoint.waiting(), spec.workers, run.options.threads
-    if earlier is None:
+    if earlier is None and isinstance(run.crew, Cluster) and source.embeddings is None:
+        digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+        shards = checkpoint.path / f"shards-{digest[:12]}"
+        blocks = run.crew.blocks(source, embedder, spec, waiting, shards, run.cancelled)
+    elif earlier is None:
         blocks = embed.stream(source, embedder, waiting, workers, run.cancelled, threads)
     else:
         blocks = EarlierRows(earlier, source, embedder).blocks(waiting, workers, run.cancelled, threads)

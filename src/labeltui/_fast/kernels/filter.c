@@ -225,16 +225,45 @@ int64_t knn_filter_pack(knn_filter *filter, int64_t begin, int64_t end, int32_t 
     return count;
 }
 
+/* Whether slot s can have these candidates. */
+static int fits(const knn_filter *filter, int64_t s, const uint64_t *keys, int64_t own) {
+    if (own < 0 || own >= filter->capacity || (own && filter->row[s] < 0)) return 0;
+    for (int64_t c = 0; c < own; c++) {
+        uint32_t other = knn_index(keys[c]);
+        if (other >= filter->slots || other == s || filter->row[other] < 0) return 0;
+    }
+    return 1;
+}
+
+/* What either filter dropped is at most its threshold, so the higher one holds for both, and none below it may stay:
+   the last stage takes the smallest candidate that is left as the bound of all that were dropped. */
+int knn_filter_merge(knn_filter *filter, int64_t begin, int64_t end, const int32_t *size, const float *threshold,
+                     const uint64_t *keys, int64_t count) {
+    int64_t at = 0;
+    for (int64_t s = begin; s < end; s++) {
+        int64_t own = size[s - begin], left = 0;
+        if (own > count - at || !fits(filter, s, keys + at, own)) return -1;
+        uint64_t *mine = filter->keys + s * filter->capacity;
+        float bar = threshold[s - begin];
+        if (bar > filter->threshold[s]) filter->threshold[s] = bar;
+        for (int64_t c = 0; c < filter->size[s]; c++) {
+            uint64_t key = mine[c];
+            mine[left] = key;
+            left += knn_value(key) >= filter->threshold[s];
+        }
+        filter->size[s] = (int32_t)left;
+        for (int64_t c = at; c < at + own; c++) offer(filter, s, knn_index(keys[c]), knn_value(keys[c]));
+        at += own;
+    }
+    return at == count ? 0 : -1;
+}
+
 int knn_filter_unpack(knn_filter *filter, int64_t begin, int64_t end, const int32_t *size, const float *threshold,
                       const uint64_t *keys, int64_t count) {
     int64_t at = 0;
     for (int64_t s = begin; s < end; s++) {
         int64_t own = size[s - begin];
-        if (own < 0 || own >= filter->capacity || own > count - at || (own && filter->row[s] < 0)) return -1;
-        for (int64_t c = at; c < at + own; c++) {
-            uint32_t other = knn_index(keys[c]);
-            if (other >= filter->slots || other == s || filter->row[other] < 0) return -1;
-        }
+        if (own > count - at || !fits(filter, s, keys + at, own)) return -1;
         memcpy(filter->keys + s * filter->capacity, keys + at, sizeof(uint64_t) * (size_t)own);
         filter->size[s] = (int32_t)own, filter->threshold[s] = threshold[s - begin];
         at += own;

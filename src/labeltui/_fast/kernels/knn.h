@@ -183,6 +183,9 @@ int64_t knn_filter_pack(knn_filter *filter, int64_t begin, int64_t end, int32_t 
 /* The reverse; -1 where a filter of this layout cannot have packed them. */
 int knn_filter_unpack(knn_filter *filter, int64_t begin, int64_t end, const int32_t *size, const float *threshold,
                       const uint64_t *keys, int64_t count);
+/* Adds what another filter of the same layout packed, after it searched other tiles. */
+int knn_filter_merge(knn_filter *filter, int64_t begin, int64_t end, const int32_t *size, const float *threshold,
+                     const uint64_t *keys, int64_t count);
 /* Writes the neighbours of every row, and certified[i] = 0 where the bound does not prove them. */
 int knn_rerank_work(knn_filter *filter, knn_ticket *ticket, int32_t *indices, float *similarity, uint8_t *certified);
 
