@@ -17,6 +17,7 @@ from labeltui._fast import knn, reference
 from labeltui.errors import Cancelled, InputError, UsageError
 from labeltui.graph import approximate, cuda, exact
 from labeltui.graph.tasks import run_task
+from labeltui.parallel import Portions
 
 METRICS = ("cosine", "inner_product", "euclidean")
 
@@ -358,7 +359,7 @@ def searched_by_torch(
     rows.set_lengths(stats.squared)
     indices, similarity = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
     searcher = partial(cuda.filtered, progress=None, cancel=cancel, device=torch.device("cpu"), half=half)
-    again = exact.search(rows, stats.hash, indices, similarity, searcher, 1, None, None)
+    again = exact.search(rows, stats.hash, indices, similarity, searcher, 1, Portions(None, {}), None)
     return indices, similarity, again
 
 

@@ -23,6 +23,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.saved: list[tuple[str, bytes]] = []
+        self.used = False
 
     def due(self) -> bool:
         return True
@@ -32,6 +33,7 @@ class Memory:
 
     def load(self, key: str) -> memoryview | None:
         found = [content for kept, content in self.saved[-1:] if kept == key]
+        self.used = self.used or bool(found)
         return memoryview(found[0]) if found else None
 
 
@@ -65,7 +67,9 @@ def test_a_search_goes_on_where_it_was_stopped(x: np.ndarray, want: graph.Graph,
     again.saved = keeper.saved[-1:]
     told: list[float] = []
     got = graph.build(x, 20, path=path, threads=2, keeper=again, progress=told.append)
+    assert again.used
     assert told == sorted(told)
+    assert told[0] < 0.5  # of the work that was left
     assert same(got, want)
     assert all(np.frombuffer(content, np.int64, 1)[0] >= done[1] for _, content in again.saved[1:])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -108,6 +108,69 @@ def limit_blas(threads: int) -> Iterator[None]:
             yield
     finally:
         _blas_limits.remove(threads)
+
+
+MOST_DONE = 0.999
+
+
+class Portions:
+    """Progress of steps that take different times: the fraction done is that of their estimated time.
+
+    So the time that is left can be told from the time that has passed, also where one step takes a hundred times
+    longer than another.
+
+    Parameters
+    ----------
+    report : callable, optional
+        Called with the fraction of all steps.
+    seconds : mapping of str to float
+        Estimated time of each step, in any unit.
+    """
+
+    def __init__(self, report: Progress | None, seconds: Mapping[str, float]) -> None:
+        self._report = report
+        self._seconds = dict(seconds)
+        self._done = 0.0
+        self._now = 0.0
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add steps that turned out to be needed; the fraction falls, since it was too large."""
+        self._seconds |= seconds
+
+    def skip(self, name: str, fraction: float) -> None:
+        """Leave a part of a step out that is done already.
+
+        Parameters
+        ----------
+        name : str
+        fraction : float
+            0..1.
+        """
+        self._seconds[name] *= 1.0 - fraction
+
+    def step(self, name: str) -> Progress:
+        """Begin a step, which ends the one before; return the callback for its fraction.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        callable
+            It reports less than 1, since steps may be added.
+        """
+        self._done += self._now
+        self._now = self._seconds[name]
+
+        def report(fraction: float) -> None:
+            if self._report is not None:
+                whole = sum(self._seconds.values())
+                self._report(
+                    min(MOST_DONE, (self._done + self._now * fraction) / whole if whole > 0 else 1.0)
+                )
+
+        return report
 
 
 def run(

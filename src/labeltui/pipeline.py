@@ -45,6 +45,7 @@ WITHOUT_TORCH = (
     "torch is not installed: no classifier was trained, labels are scored by their neighbours, duplicates and your "
     "--pred-probs alone"
 )
+MANY_CLOSE = 0.1  # of the samples, searched for without the filter's help, above which that is told
 HUNDREDTHS = 100  # total of the stages that only know the fraction done
 
 Array = npt.NDArray[Any]
@@ -500,6 +501,7 @@ def build_graph(
     chosen = np.flatnonzero(ok)
     k = min(STORED_NEIGHBOURS, len(chosen) - 1)
     cache = cache or NoCache()
+    keeper = cache.unfinished("graph")
 
     def build() -> tuple[Arrays, dict[str, Any]]:
         made = graph.build(
@@ -511,7 +513,7 @@ def build_graph(
             progress,
             cancel,
             rows=None if len(chosen) == len(ok) else chosen,
-            keeper=cache.unfinished("graph"),
+            keeper=keeper,
             crew=crew,
         )
         names = ("metric", "k", "backend", "exact", "n_certified", "n_fallback", "recall")
@@ -549,8 +551,15 @@ def build_graph(
             }
         },
     )
+    if keeper is not None and keeper.used:
+        scored.notes.append("the neighbour graph went on from the work of the interrupted scan")
     if made.recall is not None:
         scored.notes.append(graph.recall_sentence(made.recall, len(chosen)))
+    if made.n_fallback > MANY_CLOSE * len(chosen):
+        scored.notes.append(
+            f"{made.n_fallback:,} samples lie so close to their neighbours that these were searched for in float64, "
+            "which takes long"
+        )
     # How many rows the bound proved depends on the CPU's path; the neighbours do not.
     scored.metadata["graph"] = {"n_certified": made.n_certified, "n_fallback": made.n_fallback}
     return made

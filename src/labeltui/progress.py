@@ -12,6 +12,7 @@ BAR = 24
 DEFAULT_COLUMNS = 80
 REDRAW_SECONDS = 0.1
 LOG_SECONDS = 30.0
+LEAST_SHARE = 0.03  # of a stage, before what it has taken says how long it will take
 
 
 class ProgressLine:
@@ -74,9 +75,10 @@ class ProgressLine:
         if seconds > 0.5 and new > 0:
             if total > 100:
                 parts.append(f"{new / seconds:,.0f}/s")
-            parts.append(
-                f"eta {span((total - done) * seconds / new)}" if done < total else f"in {span(seconds)}"
-            )
+            if done >= total:
+                parts.append(f"in {span(seconds)}")
+            elif new >= LEAST_SHARE * (total - self._first):
+                parts.append(f"eta {span((total - done) * seconds / new)}")
         return "  ".join(parts)
 
     def _draw(self) -> None:

@@ -298,6 +298,10 @@ class NoiseAwareDetector(Detector):
         """
         return True
 
+    def seconds(self) -> float:
+        """Estimate the time of fitting, on as many cores as it uses; only progress is told by it."""
+        return 1e-5 * self.inputs.n
+
     @abstractmethod
     def fit_with_noise(
         self,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from labeltui import head
 from labeltui.detect.base import Attribute, Detector, DetectorInputs, Floats, NoiseAwareDetector
 from labeltui.detect.registry import register
-from labeltui.parallel import Progress
+from labeltui.parallel import Progress, count_threads
 
 # Heads per fold: the mean of two is less overconfident, and this detector has the largest weight in the blend.
 MEMBERS = 2
@@ -39,6 +39,27 @@ class Corrected(NoiseAwareDetector):
         self._p: Floats | None = None
         self._attributes: dict[str, Attribute] = {}
 
+    def _spec(self) -> head.HeadSpec:
+        spec = self.inputs.head or head.HeadSpec()
+        # Large: the spec's epochs give at least twice the minimum number of steps.
+        large = self._trained() // spec.batch * spec.epochs >= 2 * spec.least_steps
+        epochs = round(spec.epochs * LONGER) if large else spec.epochs
+        return replace(spec, members=max(spec.members, MEMBERS), epochs=epochs)
+
+    def _trained(self) -> int:
+        assert self.inputs.fold is not None  # `needs` says so
+        return int((self.inputs.fold >= 0).sum())
+
+    def seconds(self) -> float:
+        """Estimate the time of training the heads."""
+        assert self.inputs.embeddings is not None
+        assert self.inputs.fold is not None
+        folds = max(1, int(self.inputs.fold.max(initial=0)) + 1)
+        spec, d = self._spec(), self.inputs.embeddings.shape[1]
+        return spec.seconds(self._trained(), d, self.inputs.n_classes, folds) / min(
+            folds, count_threads(self.inputs.threads)
+        )
+
     def fit_with_noise(
         self,
         transition: npt.NDArray[np.float64],
@@ -50,16 +71,12 @@ class Corrected(NoiseAwareDetector):
         inputs = self.inputs
         assert inputs.embeddings is not None  # `needs` says so
         assert inputs.fold is not None
-        spec = inputs.head or head.HeadSpec()
-        # Large: the spec's epochs give at least twice the minimum number of steps.
-        large = int((inputs.fold >= 0).sum()) // spec.batch * spec.epochs >= 2 * spec.least_steps
-        epochs = round(spec.epochs * LONGER) if large else spec.epochs
         result = head.out_of_fold(
             inputs.embeddings,
             np.where(inputs.fold >= 0, inputs.labels, -1),
             inputs.fold,
             inputs.n_classes,
-            spec=replace(spec, members=max(spec.members, MEMBERS), epochs=epochs),
+            spec=self._spec(),
             seed=inputs.seed + 1,
             threads=inputs.threads,
             device=inputs.device,

@@ -68,6 +68,12 @@ class _Smooth(NoiseAwareDetector):
         known = np.flatnonzero(inputs.scorable & (inputs.labels >= 0))
         self._p, self._temperature = tempered(scores, known, inputs.labels[known])
 
+    def seconds(self) -> float:
+        """Estimate the time of spreading, the longer of the two."""
+        inputs = self.inputs
+        neighbours = 0 if inputs.indices is None else inputs.indices.shape[1]
+        return 2e-9 * self._n_folds * STEPS * inputs.n * neighbours * inputs.n_classes
+
     @property
     def _n_folds(self) -> int:
         assert self.inputs.fold is not None  # `needs` says so

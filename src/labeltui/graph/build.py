@@ -118,7 +118,8 @@ def build(
     threads : int, optional
         See `labeltui.parallel.count_threads`. Does not change the result.
     progress : callable, optional
-        Called with the finished fraction, 0 to 1, a few times a second, from the calling thread.
+        Called with the finished fraction of the estimated time, 0 to 1, a few times a second, from the calling
+        thread. It falls where rows turn out to be too close together for the filter, which then takes longer.
     cancel : callable, optional
         Called a few times a second; once it returns True, `Cancelled` is raised within half a second.
     rows : (n,) integers, optional
@@ -155,8 +156,6 @@ def build(
     if k < 1:
         raise InputError("k must be 1 or more", f"got {k}")
     workers = parallel.count_threads(threads)
-    if progress is not None:
-        progress = _monotonic(progress)
     view, stats = validated_rows(X, metric, rows, workers, cancel)
     k = min(k, view.n - 1)
     indices = np.full((view.n, k), -1, np.int32)
@@ -165,14 +164,20 @@ def build(
         recall = approximate.search(view, indices, similarity, seed, workers, progress, cancel)
         return Graph(indices, similarity, metric, k, backend, False, 0, 0, recall)
     unfinished = None if keeper is None else Unfinished(keeper, view, stats.hash)
+    portions = parallel.Portions(progress, {})
     if backend == "cuda":
-        searcher: exact.Searcher = partial(cuda.filtered, progress=progress, cancel=cancel, device=device)
+        portions.add({"cuda": 1.0})
+        searcher: exact.Searcher = partial(
+            cuda.filtered, progress=portions.step("cuda"), cancel=cancel, device=device
+        )
     else:
         chosen = exact.choose(path, view.n, view.d)
-        searcher = exact.cpu_searcher(chosen, workers, progress, cancel, unfinished, crew)
+        searcher = exact.cpu_searcher(chosen, workers, portions, cancel, unfinished, crew)
     n_fallback = exact.search(
-        view, stats.hash, indices, similarity, searcher, workers, progress, cancel, unfinished
+        view, stats.hash, indices, similarity, searcher, workers, portions, cancel, unfinished
     )
+    if progress is not None:
+        progress(1.0)
     return Graph(indices, similarity, metric, k, backend, True, view.n - n_fallback, n_fallback)
 
 
@@ -205,18 +210,6 @@ def validated_rows(
     _reject_invalid(stats, metric)
     view.set_lengths(stats.squared)
     return view, stats
-
-
-def _monotonic(progress: Progress) -> Progress:
-    """Keep the fraction from falling when a second filter restarts."""
-    highest = 0.0
-
-    def report(fraction: float) -> None:
-        nonlocal highest
-        highest = max(highest, fraction)
-        progress(highest)
-
-    return report
 
 
 def _rows(X: npt.NDArray[Any], metric: str, rows: npt.NDArray[Any] | None) -> knn.Rows:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from labeltui._fast import knn
 from labeltui.errors import UsageError
+from labeltui.graph.cost import direct_seconds, filter_seconds
 from labeltui.graph.parts import Crew, lay_out, tiles_in_parts
 from labeltui.graph.tasks import run_task
 from labeltui.graph.unfinished import Pieces, Unfinished, restore_tiles, tile_pieces
-from labeltui.parallel import Cancel, Progress
+from labeltui.parallel import Cancel, Portions
 
 VARIABLE = "LABELTUI_KNN"
 
@@ -84,7 +85,7 @@ def search(
     similarity: npt.NDArray[np.float32],
     searcher: Searcher,
     threads: int,
-    progress: Progress | None,
+    portions: Portions,
     cancel: Cancel | None,
     unfinished: Unfinished | None = None,
 ) -> int:
@@ -104,7 +105,9 @@ def search(
         Both are overwritten.
     searcher : Searcher
     threads : int
-    progress, cancel : callable or None
+    portions : Portions
+        Of the progress; steps are added as they are found to be needed.
+    cancel : callable or None
     unfinished : Unfinished, optional
         Where the work of an earlier search of the same rows is, and that of this one is kept.
 
@@ -127,7 +130,7 @@ def search(
         direct = _Direct(rows, indices, similarity, unfinished)
         if not direct.load():
             direct.begin(searcher(rows, indices, similarity))
-        direct.run(threads, progress, cancel)
+        direct.run(threads, portions, cancel)
         return direct.uncertified
 
     first = rows.first_duplicates(hashes, np.argsort(hashes, kind="stable"))
@@ -146,7 +149,7 @@ def search(
     expand = knn.ExpandDuplicates(
         distinct_rows, of, start, members, near, near_similarity, indices, similarity
     )
-    run_task(expand, threads, progress, cancel, (0.98, 1.0))
+    run_task(expand, threads, cancel=cancel)
     return int(fallback[of].sum())
 
 
@@ -176,14 +179,15 @@ class _Direct:
         self.task = knn.BruteForce(self.rows, targets, self.near, self.near_similarity)
         self.task.resume(found, found)
 
-    def run(self, threads: int, progress: Progress | None, cancel: Cancel | None) -> None:
+    def run(self, threads: int, portions: Portions, cancel: Cancel | None) -> None:
         if not self.task.total:
             return
-        span = (0.0, 0.98) if self.all else (0.95, 0.98)
+        portions.add({"direct": direct_seconds(self.task.total - self.found, self.rows.n, self.rows.d)})
+        progress = portions.step("direct")
         if self.unfinished is None:
-            run_task(self.task, threads, progress, cancel, span)
+            run_task(self.task, threads, progress, cancel)
         else:
-            self.unfinished.run(self.task, self.key, self._pieces, threads, progress, cancel, span)
+            self.unfinished.run(self.task, self.key, self._pieces, threads, progress, cancel)
         if not self.all:
             targets = self.task.targets
             self.indices[targets], self.similarity[targets] = self.near, self.near_similarity
@@ -219,7 +223,7 @@ class _Direct:
 def cpu_searcher(
     path: str,
     threads: int,
-    progress: Progress | None,
+    portions: Portions,
     cancel: Cancel | None,
     unfinished: Unfinished | None = None,
     crew: Crew | None = None,
@@ -231,7 +235,8 @@ def cpu_searcher(
     path : str
         One of `paths()`.
     threads : int
-    progress, cancel : callable or None
+    portions : Portions
+    cancel : callable or None
     unfinished : Unfinished, optional
         As for `search`.
     crew : Crew, optional
@@ -256,12 +261,12 @@ def cpu_searcher(
         )
         if path in _FLOAT_PATHS or not begun:
             uncertified = _filtered(
-                rows, path, indices, similarity, threads, progress, cancel, unfinished, crew
+                rows, path, indices, similarity, threads, portions, cancel, unfinished, crew
             )
         if path not in _FLOAT_PATHS and (begun or uncertified.sum() > rows.n * _MAX_UNCERTIFIED):
             # Rows too close together for int8; float32 resolves distances some hundred times smaller.
             uncertified = _filtered(
-                rows, better, indices, similarity, threads, progress, cancel, unfinished, crew
+                rows, better, indices, similarity, threads, portions, cancel, unfinished, crew
             )
         return uncertified
 
@@ -274,7 +279,7 @@ def _filtered(
     indices: npt.NDArray[np.int32],
     similarity: npt.NDArray[np.float32],
     threads: int,
-    progress: Progress | None,
+    portions: Portions,
     cancel: Cancel | None,
     unfinished: Unfinished | None,
     crew: Crew | None,
@@ -282,13 +287,10 @@ def _filtered(
     """Fill the rows that the filter certifies; return which it does not."""
     shared = knn.Filter(rows, knn.PATHS.index(path), indices.shape[1])
     try:
-        lay_out(shared, threads, progress, cancel)
+        portions.add(filter_seconds(rows.n, rows.d, path))
+        lay_out(shared, threads, portions, path, cancel)
         tiles = knn.Tiles(shared)
-        if crew is not None:
-            tiles = tiles_in_parts(shared, path, indices.shape[1], crew, threads, progress, cancel)
-        elif unfinished is None:
-            run_task(tiles, threads, progress, cancel, (0.05, 0.85))
-        else:
+        if unfinished is not None and crew is None:
             key = unfinished.key(path, rows.n, indices.shape[1])
             kept = unfinished.load(key)
             if kept is not None:
@@ -296,12 +298,19 @@ def _filtered(
                     restore_tiles(shared, tiles, kept)
                 except ValueError:  # nothing that a filter keeps, and the filter may hold half of it
                     shared.close()
-                    return _filtered(rows, path, indices, similarity, threads, progress, cancel, None, None)
+                    return _filtered(rows, path, indices, similarity, threads, portions, cancel, None, None)
+                portions.skip(f"{path} tiles", tiles.done / max(1, tiles.total))
+        progress = portions.step(f"{path} tiles")
+        if crew is not None:
+            tiles = tiles_in_parts(shared, path, indices.shape[1], crew, threads, progress, cancel)
+        elif unfinished is not None:
             state = partial(tile_pieces, shared, tiles)
-            unfinished.run(tiles, key, state, threads, progress, cancel, (0.05, 0.85))
+            unfinished.run(tiles, key, state, threads, progress, cancel)
+        else:
+            run_task(tiles, threads, progress, cancel)
         tiles.end()
         rerank = knn.Rerank(shared, indices, similarity)
-        run_task(rerank, threads, progress, cancel, (0.85, 0.95))
+        run_task(rerank, threads, portions.step(f"{path} rerank"), cancel)
         uncertified: npt.NDArray[np.bool_] = rerank.certified == 0
         return uncertified
     finally:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from labeltui._fast import knn
 from labeltui.errors import Cancelled, LabeltuiError
 from labeltui.graph.tasks import run_task
-from labeltui.parallel import Cancel, Progress
+from labeltui.parallel import Cancel, Portions, Progress
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,11 @@ def search_part(
 
 
 def lay_out(
-    shared: knn.Filter, threads: int, progress: Progress | None = None, cancel: Cancel | None = None
+    shared: knn.Filter,
+    threads: int,
+    portions: Portions | None = None,
+    path: str = "",
+    cancel: Cancel | None = None,
 ) -> None:
     """Run the first two stages of a filter.
 
@@ -145,14 +149,17 @@ def lay_out(
     ----------
     shared : Filter
     threads : int
-    progress, cancel : callable, optional
+    portions : Portions, optional
+        Of the progress, with the steps of `labeltui.graph.cost.filter_seconds`.
+    path : str
+    cancel : callable, optional
 
     Raises
     ------
     Cancelled
     """
-    for stage, span in ((knn.Assign(shared), (0.0, 0.02)), (knn.Sketch(shared), (0.02, 0.05))):
-        run_task(stage, threads, progress, cancel, span)
+    for name, stage in (("assign", knn.Assign(shared)), ("sketch", knn.Sketch(shared))):
+        run_task(stage, threads, None if portions is None else portions.step(f"{path} {name}"), cancel)
         stage.end()
 
 
@@ -191,9 +198,9 @@ def tiles_in_parts(
     """
     tiles = knn.Tiles(shared)
     first, pieces = min(shared.blocks, tiles.pieces), tiles.pieces
-    share = 0.8 * first / max(1, pieces)
+    share = first / max(1, pieces)
     tiles.limit(first)
-    run_task(tiles, threads, progress, cancel, (0.05, 0.05 + share))
+    run_task(tiles, threads, progress, cancel, (0.0, share))
     if first == pieces:
         return tiles
     step = 4096  # slots: what is packed beside their thresholds is dropped again
@@ -217,7 +224,7 @@ def tiles_in_parts(
         shared.merge(0, found.size, found.threshold, found.keys)
         done += 1
         if progress is not None:
-            progress(0.05 + share + (0.8 - share) * done / len(parts))
+            progress(share + (1 - share) * done / len(parts))
     if done < len(parts):
         raise LabeltuiError("every part of the search must come back", f"{done} of {len(parts)} did")
     return tiles

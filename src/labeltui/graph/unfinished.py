@@ -38,6 +38,10 @@ class Keeper(Protocol):
     def load(self, key: str) -> memoryview | None:
         """Return the bytes saved last, if that was under `key` and they are still what was saved."""
 
+    @property
+    def used(self) -> bool:
+        """Whether `load` returned any."""
+
 
 class Unfinished:
     """The unfinished work of the search of these rows.
@@ -79,7 +83,6 @@ class Unfinished:
         threads: int,
         progress: Progress | None,
         cancel: Cancel | None,
-        span: tuple[float, float],
     ) -> None:
         """Run a task to its end, saving its state whenever that is due, and when it is cancelled.
 
@@ -89,8 +92,8 @@ class Unfinished:
         key : str
         pieces : callable
             Makes the state's bytes, while no thread works.
-        threads, progress, cancel, span
-            As for `run_task`.
+        threads, progress, cancel
+            As for `run_task`; progress is that of the work that was not done before.
 
         Raises
         ------
@@ -105,11 +108,11 @@ class Unfinished:
                 task.pause()
             return False  # a pause leaves a state that can be kept, a stop does not
 
-        start, stop = span
+        before = task.done
 
         def report(_: float) -> None:  # which takes a pause for the end
             if progress is not None:
-                progress(start + (stop - start) * task.done / max(1, task.total))
+                progress((task.done - before) / max(1, task.total - before))
 
         while True:
             run_task(task, threads, report, look)

@@ -164,12 +164,9 @@ class _Plan:
         self.kind = kind
         self.n_folds, self.n_classes = seen.shape
         used = max(1, int((fold >= 0).sum()) * (self.n_folds - 1) // self.n_folds)
-        # Small data: batches of about 1/32 of it, and enough epochs for `least_steps`.
-        self.batch = min(spec.batch, max(16, 2 ** round(math.log2(max(1.0, used / 16)))))
-        self.steps = max(1, used // self.batch)
-        # ... with larger steps, since there are few.
+        self.batch, self.steps, self.epochs = spec.schedule(used)
+        # Small batches take larger steps, since there are few.
         self.rate = spec.learning_rate * (2.0 if self.batch < 128 else 1.0)
-        self.epochs = min(max(spec.epochs, math.ceil(spec.least_steps / self.steps)), 10 * spec.epochs)
         self.transition: torch.Tensor | None = None
         self.dynamics = dynamics
         if dynamics:

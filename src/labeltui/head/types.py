@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+# Of training, measured on one core that multiplies bfloat16: a sample, a product (forwards and backwards), a step.
+SAMPLE_SECONDS, PRODUCT_SECONDS, STEP_SECONDS = 4e-6, 4e-11, 5e-4
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
@@ -51,6 +55,29 @@ class HeadSpec:
     members: int = 1
     least_steps: int = 200
     precision: str = "auto"
+
+    def schedule(self, used: int) -> tuple[int, int, int]:
+        """Return batch, steps an epoch, and epochs of a head that trains on `used` samples.
+
+        Small data: batches of about 1/32 of it, and enough epochs for `least_steps`.
+        """
+        batch = min(self.batch, max(16, 2 ** round(math.log2(max(1.0, used / 16)))))
+        steps = max(1, used // batch)
+        return batch, steps, min(max(self.epochs, math.ceil(self.least_steps / steps)), 10 * self.epochs)
+
+    def seconds(self, n: int, d: int, classes: int, folds: int) -> float:
+        """Estimate the time of training all heads of `n` samples on one core; see `labeltui.graph.cost`.
+
+        Parameters
+        ----------
+        n, d : int
+            Samples in folds, dimensions.
+        classes, folds : int
+        """
+        used = max(1, n * (folds - 1) // max(1, folds))
+        _, steps, epochs = self.schedule(used)
+        sample = SAMPLE_SECONDS + PRODUCT_SECONDS * self.hidden * (min(d, self.components) + classes)
+        return folds * self.members * epochs * (used * sample + steps * STEP_SECONDS)
 
 
 @dataclass(frozen=True)

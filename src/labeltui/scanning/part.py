@@ -33,12 +33,18 @@ class Part:
     Parameters
     ----------
     path : Path
+
+    Attributes
+    ----------
+    used : bool
+        Whether the work of an earlier run was loaded.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._saved = time.monotonic()
         self._cost = 0.0
+        self.used = False
 
     def due(self) -> bool:
         """Whether so much time has passed that what a kill would cost is worth the cost of saving."""
@@ -89,6 +95,7 @@ class Part:
         work, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
         if len(work) < len(head) or hashlib.sha256(work).digest() != digest:
             return None
+        self.used = True
         return work[len(head) :]
 
 
