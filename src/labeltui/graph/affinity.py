@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from labeltui.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from scipy import sparse
+
     from labeltui.graph.build import Graph
 
 SPREAD = np.float32(0.2)  # how far 50 neighbours spread by the cosine of image embeddings
@@ -133,6 +134,8 @@ def _csr(
     source: npt.NDArray[np.int64], target: npt.NDArray[np.int64], value: npt.NDArray[np.float32], n: int
 ) -> sparse.csr_matrix:
     """Rows come in order; columns are sorted here."""
+    from scipy import sparse  # takes a tenth of a second, and searching needs none of it
+
     indptr = np.zeros(n + 1, np.int64)
     np.cumsum(np.bincount(source, minlength=n), out=indptr[1:])
     matrix = sparse.csr_matrix((value, target, indptr), shape=(n, n))
@@ -161,6 +164,8 @@ def knn_distances(graph: Graph) -> sparse.csr_matrix:
         For inner products, or when a row has fewer than k neighbours (samples left out): take the graph from before
         `expand`.
     """
+    from scipy import sparse
+
     n, k = graph.indices.shape
     short = np.flatnonzero((graph.indices < 0).any(axis=1))
     if len(short):
