@@ -66,7 +66,7 @@ def measure(world: World, report: Report) -> dict[str, Any]:
         "blend": ranking(found.blend, world.wrong)["AP"],
         "parts": {name: ranking(score, world.wrong)["AP"] for name, score in found.scores.items()},
         "expected": float(p.sum(dtype=np.float64)),
-        "at most": at_most(p).high,
+        "at most": at_most(p, float(found.attrs["blend"]["noise_structure"])).high,
         "flags": float(flags.sum()),
         "F1": f1(flags, world.wrong),
         "F1@k": ranking(found.blend, world.wrong)["F1@k"],

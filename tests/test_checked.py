@@ -88,5 +88,7 @@ def test_the_bound_is_wider_where_more_labels_are_wrong_and_never_passes_the_sam
     assert 1.5 * 10 < few.high < 3 * 10
     assert 2 * 200 < many.high < 3 * 200
     assert few.low == many.low == 0
+    assert at_most(np.full(1000, 0.01), 1 / 3).high == few.high  # a third is the prior's
+    assert at_most(np.full(1000, 0.01), 0.9).high > 1.5 * few.high
     assert at_most(np.full(10, 0.9)).high == 10
     assert at_most(np.zeros(0)).high == 0

@@ -295,6 +295,27 @@ def test_samples_that_cannot_be_judged(quick: base.DetectorInputs) -> None:
     assert all(np.isfinite(array).all() for array in detect.datasets(findings).values())
 
 
+def test_the_only_sample_of_a_class_keeps_what_the_users_own_model_says(quick: base.DetectorInputs) -> None:
+    labels = quick.labels.copy()
+    labels[4], labels[5] = 10, 11  # each the only one of its class
+    p = np.full((quick.n, 12), 1e-4, dtype=np.float32)
+    p[:, :10] = quick.p_head
+    own = p.copy()
+    own[4], own[5] = 1e-3, 1e-3
+    own[4, 10] = own[5, TRUTH[5]] = 0.989  # the model agrees with the one and contradicts the other
+    given = dataclasses.replace(quick, labels=labels, n_classes=12, p_head=p, pred_probs=own)
+    findings = detect.run(given)
+    assert findings.scores["given_probs"][4] == pytest.approx(0.989)
+    assert findings.blend[4] > 0.9
+    assert findings.suggest_label[4, 0] == 10
+    assert findings.blend[5] < 0.3
+    assert findings.suggest_label[5, 0] == TRUTH[5]
+    assert findings.scores["head"][4] == findings.scores["head"][5] == 0.5
+    without = detect.run(given, only=("head", "neighbours"))
+    assert (without.blend[4:6] == 0.5).all()
+    assert without.suggest_label[4:6, 0].tolist() == [10, 11]
+
+
 def test_fewer_classes_than_suggestions() -> None:
     labels = np.array([0, 1, 0, 1, 1], dtype=np.int32)
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6], [0.3, 0.7]], dtype=np.float32)

@@ -62,6 +62,7 @@ class CheckPlan:
         verdict: NDArray[np.int8],
         looked: NDArray[np.bool_],
         scores: NDArray[np.float32],
+        structure: float,
     ) -> NumberWrong:
         """Return how many of the samples of an `order` have a wrong given label.
 
@@ -75,11 +76,13 @@ class CheckPlan:
             Whether a person looked at the sample and decided.
         scores : (N,) float32
             P(given label right) now, for the bound while nothing is checked.
+        structure : float
+            See `labeltui.noise.checked.at_most`.
         """
         checked = self.beginning(order, looked)
         checked = checked[verdict[checked] >= 0]
         if not len(checked):
-            return at_most(1.0 - scores[order])
+            return at_most(1.0 - scores[order], structure)
         wrong = np.full(len(self.keys), -1, np.int8)
         wrong[checked] = 1 - verdict[checked]
         return number_wrong(self.p_wrong[order], self.strata[order], wrong[order])

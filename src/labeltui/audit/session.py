@@ -314,8 +314,8 @@ class Audit:
     def scorable(self) -> NDArray[np.bool_]:
         """(N,) samples whose given label can be scored; the `scores` of others carry no information.
 
-        Others have no label, were unusable or in splits that the scan left out, or belong to a class
-        that no sample but their own duplicates has.
+        Others have no label, were unusable or in splits that the scan left out, or belong to a class that no sample
+        but their own duplicates has and of which the user's own model said nothing.
         """
         if self._scorable is None:
             groups, given = self._store.array("groups/duplicate"), self.given
@@ -324,7 +324,8 @@ class Audit:
             last = np.full(self.K, -1, np.int32)
             np.minimum.at(first, given[known], groups[known])
             np.maximum.at(last, given[known], groups[known])
-            self._scorable = known & (first < last)[given]
+            told = "given_probs" in self.detectors()
+            self._scorable = known if told else known & (first < last)[given]
         return self._scorable
 
     def suggestions(self, i: int) -> list[tuple[int, float]]:
@@ -379,10 +380,11 @@ class Audit:
         order : (m,) int64, optional
             The samples that are meant, in the order of `check_plan`; by default all.
         """
+        structure = float(self._store.attrs("scores/blend").get("noise_structure", 0.0))
         if order is None and not self.looked.any():  # the plan sorts all samples: seconds of a million
-            return at_most(1.0 - self._scores[self.scorable])
+            return at_most(1.0 - self._scores[self.scorable], structure)
         order = self.check_plan.order(np.arange(self.n)) if order is None else order
-        return self.check_plan.number_wrong(order, self.checked, self.looked, self._scores)
+        return self.check_plan.number_wrong(order, self.checked, self.looked, self._scores, structure)
 
     def flagged(self, i: int) -> bool:
         """Whether the given label is wrong with more than the chance that makes a flag."""

@@ -149,6 +149,13 @@ class DetectorInputs:
         scorable[known] = bundles[self.given_labels[known]] >= 2
         return scorable
 
+    @cached_property
+    def told(self) -> Mask:
+        """Samples that nothing but the user's own probabilities can judge: usable and alone in their class."""
+        if self.pred_probs is None:
+            return np.zeros(self.n, dtype=bool)
+        return self.ok & (self.given_labels >= 0) & ~self.scorable
+
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Row ranges small enough that a block of probabilities takes little memory."""
         rows = max(1, _BLOCK_VALUES // max(self.n_classes, 1))

@@ -20,7 +20,8 @@ from labeltui.detect.base import (
     NoiseAwareDetector,
     label_probability,
 )
-from labeltui.detect.ensemble import Ensemble
+from labeltui.detect.ensemble import Ensemble, noise_posterior
+from labeltui.detect.probabilities import Given
 from labeltui.detect.registry import available, table
 from labeltui.errors import Cancelled, InputError, UsageError
 from labeltui.parallel import Portions, Progress
@@ -56,7 +57,7 @@ def run(
     Findings
         Samples that are not ok: score one half, their label as the only suggestion, with probability 0.
         Samples without a label: score one half, suggestions as found. Samples whose label cannot be scored
-        (no other sample has it): score one half, their label first.
+        (no other sample has it): what the user's own probabilities say; without them score one half, their label first.
 
     Raises
     ------
@@ -140,6 +141,8 @@ def run(
                 inputs, findings, start, stop, calibration.distribution(p, inputs.given_labels[start:stop])
             )
         scored(stop / n)
+    if Given.name in scores:
+        _judge_told(inputs, findings)
     if ensemble.detectors:
         findings.attrs["blend"]["flag_threshold"] = _flag(inputs, findings)
     findings.arrays.update({each.name: arrays for each in detectors if (arrays := each.arrays())})
@@ -150,15 +153,30 @@ def run(
 
 def _flag(inputs: DetectorInputs, findings: Findings) -> float:
     """Put another label first where the given one is wrong with more than the chance that makes a flag."""
-    wrong = 1.0 - findings.blend[inputs.scorable].astype(np.float64)
+    judged = inputs.scorable | inputs.told if Given.name in findings.scores else inputs.scorable
+    wrong = 1.0 - findings.blend[judged].astype(np.float64)
     threshold = max(LEAST_CHANCE, calibrate.f1_threshold(wrong))
     first = findings.suggest_label[:, 0] == inputs.given_labels
-    rows = np.flatnonzero(inputs.scorable & first & (1.0 - findings.blend > threshold))
+    rows = np.flatnonzero(judged & first & (1.0 - findings.blend > threshold))
     if findings.suggest_label.shape[1] > 1:
         rows = rows[findings.suggest_label[rows, 1] >= 0]
         for array in (findings.suggest_label, findings.suggest_p):
             array[rows, :2] = array[rows, 1::-1]
     return threshold
+
+
+def _judge_told(inputs: DetectorInputs, findings: Findings) -> None:
+    """Judge samples that are alone in their class by the user's probabilities and the estimated mistakes."""
+    assert inputs.pred_probs is not None  # `told` has none otherwise
+    rows = np.flatnonzero(inputs.told)
+    labels = inputs.given_labels[rows]
+    q = np.asarray(inputs.pred_probs[rows], dtype=np.float32)
+    findings.scores[Given.name][rows] = label_probability(q, labels)
+    p = noise_posterior(q, labels, findings.transition)
+    findings.blend[rows] = label_probability(p, labels)
+    best = top_k(p, SUGGESTIONS)
+    findings.suggest_label[rows, : best.shape[1]] = best
+    findings.suggest_p[rows, : best.shape[1]] = np.take_along_axis(p, best, axis=1)
 
 
 def _portions(
@@ -283,6 +301,8 @@ def _mark(inputs: DetectorInputs, findings: Findings) -> None:
     findings.suggest_p[broken] = 0.0
     findings.suggest_label[broken, 0] = inputs.given_labels[broken]
     alone = inputs.ok & (inputs.given_labels >= 0) & ~inputs.scorable
+    if Given.name in findings.scores:
+        alone &= ~inputs.told
     for row in np.flatnonzero(alone):
         label = inputs.given_labels[row]
         others = findings.suggest_label[row] != label

@@ -2,7 +2,8 @@
 
 **Without checks.** The sum of P(wrong) is what the labels' likelihood confirms. Of people's errors, which lie where
 classes look alike, it misses some, and the more labels are wrong, the more of them agree with what was learned from
-labels. So the number stated is a bound: the sum times `AT_MOST`, and times more by `HIDDEN` of its share.
+labels. So the number stated is a bound: the sum times `AT_MOST`, and times more by `HIDDEN` of its share; and by
+`ALIKE` of the structure that labels prove, since where mistakes are seen to follow likeness more of them are not seen.
 
 **With checks.** Samples are drawn by strata of P(wrong), more often where it is uncertain (`check_keys`): between the
 fraction of all samples in a stratum and the fraction that would be best if P were right. In each stratum the checks
@@ -21,13 +22,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from labeltui.noise.likelihood import STRUCTURES
+
 STRATA = 6
 PRIOR_CHECKS = 1.0
 DOUBT = 0.1
 """Without it, where P said a third of what was true, the interval held the truth in half of the draws; set on synthetic
 data (240 samples, 40 checks: 98 % and more), not on labels of people."""
-AT_MOST, HIDDEN = 1.55, 4.0
-"""Errors put into text, digits and made tables needed 1.2 at most; people's on CIFAR-10 1.5 at 3 %, 1.9 at 18 %."""
+AT_MOST, HIDDEN, ALIKE = 1.55, 4.0, 2.0
+"""Errors put into text, digits and made tables needed 1.2 at most; people's on CIFAR-10 1.5 at 3 %, 1.9 at 18 %, and
+2.5 where the structure was .9."""
 _EVEN = 0.5  # of the checks, spread as the samples are
 _QUANTILES = 0.015, 0.985  # covers at least 95 %
 _DRAWS = 8000
@@ -59,17 +63,19 @@ class NumberWrong:
     wrong_checks: int = 0
 
 
-def at_most(p_wrong: npt.NDArray[np.floating]) -> NumberWrong:
+def at_most(p_wrong: npt.NDArray[np.floating], structure: float = 0.0) -> NumberWrong:
     """Return the bound that features alone allow.
 
     Parameters
     ----------
     p_wrong : ndarray, shape (n,)
         P(given label wrong).
+    structure : float
+        Of the mistakes, as fitted (`labeltui.noise.likelihood.NoiseFit`).
     """
     total = float(np.sum(p_wrong, dtype=np.float64))
     n = len(p_wrong)
-    bound = total * (AT_MOST + HIDDEN * total / max(n, 1))
+    bound = total * (AT_MOST + HIDDEN * total / max(n, 1) + ALIKE * max(0.0, structure - STRUCTURES[0]))
     return NumberWrong(n, total, 0.0, min(float(n), bound))
 
 

@@ -34,8 +34,8 @@ COST = 0.0003
 err alike between classes that look alike, on many samples as on few: so much likelihood is no proof of mistakes. On
 text, whose errors were drawn evenly, .0001 was too little."""
 DOUBT = 3.0
-"""Nats that each factor e costs by which the odds of the level depart from those of an anchor's having another label.
-They decide where the labels do not: on few, or where most are wrong."""
+"""Nats that each factor e costs by which the odds of the level depart from those of an anchor's having another label,
+and that structure and directions cost beside. They decide where the labels do not: on few, or where most are wrong."""
 EVIDENCE = 1000
 """Samples whose likelihood counts at most for the level. The model is never quite right, so ten thousand samples must
 not make the level ten times as sure as a thousand do."""
@@ -121,7 +121,7 @@ def fit_noise(
     directions, structure, level = np.array(grid).T
     # Structure and directions are chosen at the level that fits best; then their levels are weighed.
     by_shape = fitted.reshape(len(shapes), len(levels)).min(axis=1)
-    cost = COST * k * len(labels) * (structure - STRUCTURES[0] + directions)
+    cost = (COST * k * len(labels) + DOUBT) * (structure - STRUCTURES[0] + directions)
     loss = np.repeat(by_shape - by_shape.min(), len(levels)) + cost
     loss += (fitted - np.repeat(by_shape, len(levels))) * min(1.0, EVIDENCE / max(len(labels), 1))
     loss += DOUBT * np.abs(_log_odds(level) - _log_odds(found.rate))

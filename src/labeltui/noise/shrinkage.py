@@ -24,7 +24,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaln
 
 from labeltui.noise._validation import Floats
 
@@ -111,6 +110,8 @@ def directed_probability(off: Floats) -> Floats:
     ndarray of float64, shape (K, K)
         Symmetric.
     """
+    from scipy.special import betaln  # only a fit needs it; the bound's constants are read at every start
+
     estimate = np.zeros_like(off)
     upper = np.triu_indices(len(off), 1)
     there, back = off[upper], off.T[upper]
