@@ -34,6 +34,7 @@ from labeltui.text import safe
 COMMANDS = (
     scan.demo,
     scan.scan,
+    scan.plan,
     review.review,
     training.train,
     training.jobs_,

@@ -88,3 +88,57 @@ def scan(source: tuple[Path, ...], out: Path, update: Path | None, as_json: bool
                 [*report.scan_lines(scanning.summary(audit)), *report.status_lines(audit_status(audit))]
             )
         )
+
+
+@click.command(
+    cls=OptionsCommand,
+    options="labeltui.scanning:ScanOptions",
+    examples={"Run": "plan --images 1281167 --dim 768 --classes 1000 --cores 64"},
+)
+@click.argument("source", type=PATH, nargs=-1)
+@click.option("--images", type=click.IntRange(1), help="How many, instead of those of SOURCE.")
+@click.option(
+    "--dim", type=click.IntRange(1), help="Dimensions of the features.  [default: the model's, or 512]"
+)
+@click.option(
+    "--classes-count", "count", type=click.IntRange(1), help="Classes.  [default: the data's, or 10]"
+)
+@click.option("--gpus", type=click.IntRange(0), default=0, help="GPUs that there will be.")
+@click.option("--cores", type=click.IntRange(1), help="Cores that there will be.  [default: this machine's]")
+@json_option
+def plan(
+    source: tuple[Path, ...],
+    images: int | None,
+    dim: int | None,
+    count: int | None,
+    gpus: int,
+    cores: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Say what a scan will take: time, memory and disk of every step.
+
+    The options of scan count. Half a minute of calibration measures this machine on small data; the cost model does
+    the rest. Without SOURCE the sizes are those given.
+    """
+    from labeltui import plan as planning
+    from labeltui import scanning
+
+    progress = ProgressLine()
+    try:
+        made = planning.plan(
+            source,
+            scanning.ScanOptions.of(**given(options)),
+            images=images,
+            dim=dim,
+            classes=count,
+            gpus=gpus,
+            cores=cores,
+            progress=lambda done: progress("plan", int(100 * done), 100),
+        )
+    finally:
+        progress.finish()
+    if as_json:
+        print_json(made.as_json())
+    else:
+        click.echo("\n".join(planning.lines(made)))

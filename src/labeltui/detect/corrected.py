@@ -21,6 +21,26 @@ held-out log-loss (1.185 -> 1.182 and .992 -> .987 on two sets of 50,000 labels;
 Small data get more epochs than the spec's in any case."""
 
 
+def spec_for(spec: head.HeadSpec, trained: int) -> head.HeadSpec:
+    """Return the specification of the second head.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+        Of the first head.
+    trained : int
+        Samples in folds.
+
+    Returns
+    -------
+    HeadSpec
+    """
+    # Large: the spec's epochs give at least twice the minimum number of steps.
+    large = trained // spec.batch * spec.epochs >= 2 * spec.least_steps
+    epochs = round(spec.epochs * LONGER) if large else spec.epochs
+    return replace(spec, members=max(spec.members, MEMBERS), epochs=epochs)
+
+
 @register
 class Corrected(NoiseAwareDetector):
     """Out-of-fold head with forward correction (Patrini et al., CVPR 2017, section 4.2).
@@ -40,11 +60,7 @@ class Corrected(NoiseAwareDetector):
         self._attributes: dict[str, Attribute] = {}
 
     def _spec(self) -> head.HeadSpec:
-        spec = self.inputs.head or head.HeadSpec()
-        # Large: the spec's epochs give at least twice the minimum number of steps.
-        large = self._trained() // spec.batch * spec.epochs >= 2 * spec.least_steps
-        epochs = round(spec.epochs * LONGER) if large else spec.epochs
-        return replace(spec, members=max(spec.members, MEMBERS), epochs=epochs)
+        return spec_for(self.inputs.head or head.HeadSpec(), self._trained())
 
     def _trained(self) -> int:
         assert self.inputs.fold is not None  # `needs` says so

@@ -20,6 +20,7 @@ from labeltui.detect.base import (
     NoiseAwareDetector,
     label_probability,
 )
+from labeltui.detect.cost import fit_seconds, pool_seconds, score_seconds
 from labeltui.detect.ensemble import Ensemble, noise_posterior
 from labeltui.detect.probabilities import Given
 from labeltui.detect.registry import available, table
@@ -184,15 +185,14 @@ def _portions(
 ) -> Portions:
     """The steps of `run` with the seconds that they took on one core of a few data sets."""
     n, classes = inputs.n, inputs.n_classes
-    pool = 0.3 + n * (8.5e-5 + 1.1e-6 * classes)
     return Portions(
         report,
         {
-            "fit": n * (2.5e-5 + 1e-7 * classes),
-            "pool": pool,
+            "fit": fit_seconds(n, classes),
+            "pool": pool_seconds(n, classes),
             **{detector.name: detector.seconds() for detector in noise_aware},
-            "pool again": 1.2 * pool if noise_aware else 0.0,
-            "score": n * (1.5e-5 + 5e-7 * classes),
+            "pool again": 1.2 * pool_seconds(n, classes) if noise_aware else 0.0,  # of more detectors
+            "score": score_seconds(n, classes),
         },
     )
 

@@ -317,6 +317,27 @@ def _filtered(
         shared.close()
 
 
+def expected_memory(n: int, d: int, k: int, threads: int) -> int:
+    """Return the memory of a search of rows that do not repeat, by the path that it will take.
+
+    Parameters
+    ----------
+    n, d, k : int
+        Rows, dimensions, neighbours.
+    threads : int
+
+    Returns
+    -------
+    int
+        Bytes besides the rows, the result included.
+    """
+    path = choose(None, n, d)
+    if path == "direct" or k < 1:
+        return memory(n, d, k, threads)
+    size, each = knn.filter_bytes(n, d, k, knn.PATHS.index(path))
+    return 8 * k * n + 50 * n + size + threads * each
+
+
 def memory(n: int, d: int, k: int, threads: int) -> int:
     """Return an upper bound of the memory of a search, whatever the path and even if rows repeat.
 

@@ -1,0 +1,18 @@
+"""Estimated times of the ensemble and its detectors on one core; see `labeltui.graph.cost`."""
+
+from __future__ import annotations
+
+
+def fit_seconds(n: int, classes: int) -> float:
+    """Estimate the time of fitting the detectors that learn the given labels."""
+    return n * (2.5e-5 + 1e-7 * classes)
+
+
+def pool_seconds(n: int, classes: int) -> float:
+    """Estimate the time of fitting the ensemble once."""
+    return 0.3 + n * (8.5e-5 + 1.1e-6 * classes)
+
+
+def score_seconds(n: int, classes: int) -> float:
+    """Estimate the time of scoring all samples."""
+    return n * (1.5e-5 + 5e-7 * classes)
