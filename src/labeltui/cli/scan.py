@@ -57,7 +57,7 @@ def demo(out: Path | None, no_tui: bool, as_json: bool) -> None:
     "--update",
     type=AUDIT,
     metavar="AUDIT",
-    help="Take embeddings, neighbours and decisions of an earlier audit over; its options hold.",
+    help="Take embeddings, neighbours, scores and decisions of an earlier audit over; its options hold.",
 )
 @json_option
 def scan(source: tuple[Path, ...], out: Path, update: Path | None, as_json: bool, **options: Any) -> None:
