@@ -606,7 +606,9 @@ def test_an_audit_without_images_says_so(plain: Path) -> None:
 # generations
 
 
-def add_run(audit: Audit, name: str, scores: np.ndarray, top: np.ndarray, seq: int = 0) -> Path:
+def add_run(
+    audit: Audit, name: str, scores: np.ndarray, top: np.ndarray, seq: int = 0, rate: float = 0.0
+) -> Path:
     """A finished training run that gives each sample a score and a first suggestion."""
     run = audit.path / "runs" / name
     run.mkdir(parents=True)
@@ -616,8 +618,30 @@ def add_run(audit: Audit, name: str, scores: np.ndarray, top: np.ndarray, seq: i
     chance = np.zeros((audit.n, 5), np.float32)
     chance[:, 0] = 1 - scores
     arrays = {"scores/blend": scores.astype(np.float32), "suggest/label": label, "suggest/p": chance}
-    write_h5(run / "result.h5", arrays, {"": store.generation_attrs(audit.uuid, run=name)})
+    attrs = {"": store.generation_attrs(audit.uuid, run=name), "scores/blend": {"error_rate": rate}}
+    write_h5(run / "result.h5", arrays, attrs)
     return run
+
+
+def test_a_run_that_moves_the_flags_many_times_says_so_and_why(path: Path) -> None:
+    with Audit.open(path) as a:
+        scores, few, many = np.full(a.n, 0.4), a.given.copy(), a.given.copy()
+        few[:2] = (few[:2] + 1) % a.K
+        many[:30] = (many[:30] + 1) % a.K
+        add_run(a, "20261120T140000Z-aaaa", scores, few, rate=0.02)
+        a.refresh()
+        a.decide([40, 41, 42], "relabel", label=(a.given[40:43] + 1) % a.K, how="bulk")
+        add_run(a, "20261120T150000Z-bbbb", scores, many, rate=0.3)
+        change = a.refresh()
+        assert change is not None
+        assert change.reason == (
+            "15.0 times more flags (2, now 30): about 30.0% of the labels now seem wrong, 2.0% did before; "
+            "3 labels were changed in bulk, which nobody looked at one by one"
+        )
+        add_run(a, "20261120T160000Z-cccc", scores, many, rate=0.5)
+        change = a.refresh()
+        assert change is not None
+        assert change.reason == ""  # the flags stayed
 
 
 def test_a_finished_run_re_ranks_and_keeps_decisions(path: Path) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labeltui.audit import calibration, generations, merging
+from labeltui.audit import calibration, generations, merging, moved
 from labeltui.audit import evidence as evidence_
 from labeltui.audit.checks import CheckPlan
 from labeltui.audit.counts import Counter
 from labeltui.audit.deciding import DecisionRows, Index, check_decision, what_if
-from labeltui.audit.decisions import ALONE, CHECK, EXCLUDE, HOW, KEEP, KINDS, RELABEL, Foreign, replay
+from labeltui.audit.decisions import ALONE, BULK, CHECK, EXCLUDE, HOW, KEEP, KINDS, RELABEL, Foreign, replay
 from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.audit.images import AuditImages
 from labeltui.audit.live_csg import LiveComplexity
@@ -380,7 +380,7 @@ class Audit:
         order : (m,) int64, optional
             The samples that are meant, in the order of `check_plan`; by default all.
         """
-        structure = float(self._store.attrs("scores/blend").get("noise_structure", 0.0))
+        structure = float(_fitted(self._store).get("noise_structure", 0.0))
         if order is None and not self.looked.any():  # the plan sorts all samples: seconds of a million
             return at_most(1.0 - self._scores[self.scorable], structure)
         order = self.check_plan.order(np.arange(self.n)) if order is None else order
@@ -975,12 +975,20 @@ class Audit:
             run = made[-1].run
             wanted = self._store.at(made[-1].n)
         old_flags, old_store = self._queues.flagged, self._store
+        old = _fitted(old_store)
         self._show(wanted)
         old_store.close()
         undecided = self._decision_log.kind == 0
+        why = moved.reason(
+            int(np.count_nonzero(old_flags & undecided)),
+            int(np.count_nonzero(self._queues.flagged & undecided)),
+            old,
+            _fitted(self._store),
+            int(np.count_nonzero((self._decision_log.how() == BULK) & (self.kinds == RELABEL))),
+        )
         new = int(np.count_nonzero(self._queues.flagged & ~old_flags & undecided))
         cleared = int(np.count_nonzero(old_flags & ~self._queues.flagged & undecided))
-        return Change(new, cleared, self.generation, run)
+        return Change(new, cleared, self.generation, run, why)
 
     def _reread(self) -> None:
         """Follow what another process wrote since."""
@@ -999,3 +1007,8 @@ def _readonly(array: NDArray[Any]) -> NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _fitted(store: Store) -> dict[str, Any]:
+    """Return what was fitted with the blend's scores; nothing where a store has none."""
+    return store.attrs("scores/blend") if "scores/blend" in store else {}

@@ -272,9 +272,13 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Effect of a run's new scores: undecided samples newly flagged, and those no longer flagged."""
+    """Effect of a run's new scores: undecided samples newly flagged, and those no longer flagged.
+
+    `reason` says why, where the flags became many times as many or as few (`labeltui.audit.moved`).
+    """
 
     new_flags: int
     cleared_flags: int
     generation: int
     run: str
+    reason: str = ""

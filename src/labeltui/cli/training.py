@@ -92,6 +92,7 @@ def train(
         lines.append(
             f"{adopted.new_flags:,} new flags, {adopted.cleared_flags:,} cleared; generation {adopted.generation}"
         )
+        lines += [adopted.reason] if adopted.reason else []
     click.echo("\n".join(lines))
 
 

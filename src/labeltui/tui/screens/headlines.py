@@ -139,6 +139,8 @@ def checks_line(session: Session, wide: bool) -> list[Piece]:
 
 def new_scores(change: Change) -> str:
     """Say what a finished training run changed."""
+    if change.reason:
+        return f"new scores: {change.reason}"
     return f"new scores: {change.new_flags:,} new flags, {change.cleared_flags:,} cleared; the queue is re-ranked"
 
 
