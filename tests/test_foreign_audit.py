@@ -212,6 +212,8 @@ def test_the_training_process_imports_nothing_from_the_current_directory(
         ("csg", "csg", b"high"),
         ("csg", "csg", np.nan),
         ("scores/head", "title", 3),
+        ("scores/blend", "noise_structure", b""),
+        ("scores/blend", "error_rate", -0.5),
     ],
 )
 def test_attributes_of_another_type_are_damage(tmp_path: Path, name: str, key: str, value: object) -> None:

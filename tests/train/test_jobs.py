@@ -201,6 +201,12 @@ def test_one_job_at_a_time(tmp_path: Path) -> None:
             ),
             "format 99",
         ),
+        (
+            lambda d: (d / "spec.json").write_text(
+                json.dumps(json.loads((d / "spec.json").read_text()) | {"study": "dilution"})
+            ),
+            "study is no object",
+        ),
     ],
 )
 def test_a_damaged_job_fails_and_says_why(tmp_path: Path, damage: Callable[[Path], None], word: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from labeltui.text import safe
+
 MOVED = 2.0
 """Factor between the numbers of flags before and after, above which a reason is given."""
 _CHANGED = 1.25  # of an estimate that counts as a reason
@@ -35,7 +37,7 @@ def reason(
         causes.append(f"P(wrong) is calibrated by {decisions[1]:,} decisions, {decisions[0]:,} before")
     names = [{key for key in attrs if key.startswith("weight_")} for attrs in (old, new)]
     for what, keys in (("takes part now", names[1] - names[0]), ("takes no part now", names[0] - names[1])):
-        causes += [f"{key.removeprefix('weight_')} {what}" for key in sorted(keys)]
+        causes += [f"{safe(key.removeprefix('weight_'))} {what}" for key in sorted(keys)]
     if in_bulk:
         causes.append(f"{in_bulk:,} labels were changed in bulk, which nobody looked at one by one")
     word = "more" if after > before else "fewer"

@@ -94,6 +94,13 @@ ATTRIBUTES: Mapping[str, Mapping[str, type]] = {
     "graph/*": {"k": int, "csg_k": int},
     "csg": {"csg": float, "k": int},
     "scores/*": {"k": int, "temperature": float, "title": str, "calibration_checks": int},
+    "scores/blend": {
+        "noise_level": float,
+        "noise_structure": float,
+        "error_rate": float,
+        "anchor_error_rate": float,
+        "flag_threshold": float,
+    },
 }
 """Types of the attributes that are used; whole numbers count as floats, and all are finite and not negative."""
 

@@ -246,6 +246,8 @@ class TrainSpec:
                     raise TypeError(f"{each.name} is no {each.type}")
             if "head" in values:
                 values["head"] = HeadSpec(**values["head"])
+            if not isinstance(values.get("study"), Mapping | None):
+                raise TypeError("study is no object")
             if values.get("backbone") is not None:
                 backbone = dict(values["backbone"])
                 values["backbone"] = BackboneSpec(**{**backbone, "augment": tuple(backbone["augment"])})
