@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from labeltui import embed, parallel
 from labeltui._fast import knn
+from labeltui.embed.devices import Elsewhere
 from labeltui.errors import Cancelled, LabeltuiError, UsageError
 from labeltui.graph.parts import Found, Part, search_part
 from labeltui.io.atomic import replacing
@@ -137,7 +138,7 @@ class Cluster:
                 yield found
         groups = [missing[first : first + TOGETHER] for first in range(0, len(missing), TOGETHER)]
         if groups:
-            spec = replace(spec, batch_size=embedder.batch_size)
+            spec = replace(spec, device=spec.devices[0], batch_size=embedder.batch_size)
             names = ray.put(pack_names("names", source.ids))
             arguments = (source.images(), names, spec, groups, shards, self.cores)
             ray.data.DataContext.get_current().enable_progress_bars = False
@@ -242,18 +243,6 @@ def _failed(what: str, error: Exception) -> LabeltuiError:
     )
 
 
-@dataclass(frozen=True)
-class _Remote:
-    """What `labeltui.embed.stream` needs of a source in another process."""
-
-    ids: Names
-    opened: Images
-    embeddings: None = None
-
-    def images(self) -> Images:
-        return self.opened
-
-
 class _EmbedGroups:
     """The actor: the model, and the images that it reads itself."""
 
@@ -269,7 +258,7 @@ class _EmbedGroups:
         import ray
 
         packed = ray.get(names)
-        self.source: Any = _Remote(Names(packed["names"], packed["names_offsets"]), images)
+        self.source: Any = Elsewhere(Names(packed["names"], packed["names_offsets"]), images)
         self.embedder = embed.load_embedder(spec)
         self.spec, self.groups, self.shards, self.cores = spec, groups, shards, cores
 

@@ -410,7 +410,7 @@ def test_large_passes_as_on_a_gpu(precision: str) -> None:
             None if side_by_side else 32, {}, torch.get_num_threads(), side_by_side,
         )  # fmt: skip
         rows[side_by_side] = backbone.encode(batch)
-        assert (backbone.parallel, backbone.unit) == ((None, 16) if side_by_side else (1, 32))
+        assert (backbone.parallel, backbone.unit) == ((None, 16) if side_by_side else (2, 32))
     tolerance = {"float32": 1e-6, "bfloat16": 2e-2, "float16": 3e-3}[precision]
     assert np.isfinite(rows[False]).all()
     np.testing.assert_allclose(rows[False], rows[True], atol=tolerance * abs(rows[True]).max())

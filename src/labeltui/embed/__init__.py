@@ -21,6 +21,7 @@ sample. Neither this package nor those processes import torch; it is loaded by `
 
 from __future__ import annotations
 
+from labeltui.embed.devices import on_devices
 from labeltui.embed.embedders import Embedder, GivenEmbedder, PixelEmbedder
 from labeltui.embed.load import embedder_for, load_embedder
 from labeltui.embed.spec import EmbedSpec, parse_model_args
@@ -42,6 +43,7 @@ __all__ = [
     "batch_ranges",
     "embedder_for",
     "load_embedder",
+    "on_devices",
     "parse_model_args",
     "stream",
 ]

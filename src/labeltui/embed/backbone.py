@@ -36,9 +36,12 @@ class Backbone:
     Parameters
     ----------
     side_by_side : bool
-        Whether small passes run side by side, one a thread, as suits a CPU. Otherwise one large pass runs at a time:
-        its size is found by trial where `batch_size` is None, shrinks when memory runs out, and what 16 bits cannot
-        hold is repeated in float32. Independent of `device`, so that both can be tested on a CPU.
+        Whether small passes run side by side, one a thread, as suits a CPU. Otherwise one large pass runs at a time,
+        while the images of the next are uploaded: its size is found by trial where `batch_size` is None, shrinks when
+        memory runs out, and what 16 bits cannot hold is repeated in float32. Independent of `device`, so that both can
+        be tested on a CPU.
+    compiled : bool
+        Whether to run the model through `torch.compile`.
     """
 
     def __init__(
@@ -54,14 +57,15 @@ class Backbone:
         attrs: Mapping[str, Value],
         threads: int,
         side_by_side: bool,
+        compiled: bool = False,
     ) -> None:
         self.name = name
         self.transform = transform
         self.device = device
         self.precision = precision
-        self.parallel = None if side_by_side else 1
+        self.parallel = None if side_by_side else 2
         self._threads = threads
-        self._model = model
+        self._model: Callable[[torch.Tensor], torch.Tensor] = model
         # (pixel / 255 - mean) / std, as one multiplication and one addition.
         scale = 1 / (255 * np.asarray(std))
         self._scale = torch.tensor(scale, dtype=torch.float32).view(1, -1, 1, 1).to(device)
@@ -75,6 +79,8 @@ class Backbone:
             self.batch_size = batch_size or fastest_batch(self._try)
             self.unit = self.batch_size
         self._fits = self.unit  # the largest pass that has not run out of memory
+        if compiled:
+            self._compile()
         self.attrs = {**attrs, "precision": precision, "device": device.type, "batch_size": self.batch_size}
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -82,7 +88,8 @@ class Backbone:
         if self.parallel is None:
             with one_thread(self._threads):
                 return self._forward(pixels, self.precision)
-        features, self._fits = shrinking(lambda part: self._forward(part, self.precision), pixels, self._fits)
+        features, fits = shrinking(lambda part: self._forward(part, self.precision), pixels, self._fits)
+        self._fits = min(fits, self._fits)  # another thread may have found less
         overflown = ~np.isfinite(features).all(1)
         if self.precision != "float32" and overflown.any():
             # Beyond the range of 16 bits, perhaps: only what is non-finite in float32 is.
@@ -93,14 +100,36 @@ class Backbone:
     def _forward(self, pixels: npt.NDArray[np.uint8], precision: str) -> npt.NDArray[np.float32]:
         batch = torch.from_numpy(pixels)
         if self.device.type == "cuda":
-            batch = batch.pin_memory().to(self.device, non_blocking=True)
+            batch = self._upload(batch)
         # (n, H, W, 3) in memory is (n, 3, H, W) with the channels last: no copy.
         images = batch.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
         half = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(precision)
         with torch.inference_mode(), torch.autocast(self.device.type, half, enabled=half is not None):
-            features: torch.Tensor = self._model(images)
+            features = self._model(images)
         rows: npt.NDArray[np.float32] = features.float().cpu().numpy()
         return rows
+
+    def _upload(self, batch: torch.Tensor) -> torch.Tensor:
+        """Copy pixels to the GPU on a stream of their own, so that it need not wait for the pass that is running."""
+        aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        now = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(aside):
+            uploaded = batch.pin_memory().to(self.device, non_blocking=True)
+        now.wait_stream(aside)
+        uploaded.record_stream(now)
+        return uploaded
+
+    def _compile(self) -> None:
+        """Compile the model for passes of one unit."""
+        self._model = torch.compile(self._model)
+        try:
+            self.encode(np.zeros((self.unit, self.transform.height, self.transform.width, 3), np.uint8))
+        except Exception as error:
+            raise ModelError(
+                "--compile needs a model and a compiler that torch.compile can use",
+                _first_line(error),
+                "leave it out",
+            ) from None
 
     def _probe(self) -> int:
         """Return d, from one image."""
@@ -212,7 +241,7 @@ def shrinking(
 
 def load_backbone(spec: EmbedSpec) -> Backbone:
     """Return the model of a specification; see `labeltui.embed.load_embedder`."""
-    device = choose_device(spec.device)
+    device = choose_device(spec.devices[0])
     precision = spec.precision
     if precision == "auto":
         precision = "float16" if device.type == "cuda" else "float32"
@@ -228,11 +257,12 @@ def load_backbone(spec: EmbedSpec) -> Backbone:
         "transform": str(transform),
         "mean": list(mean),
         "std": list(std),
+        **({"compiled": True} if spec.compile else {}),
     }
     model = model.to(device).to(memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     with one_thread(threads):
-        if device.type == "cpu" and precision == "float32":
+        if device.type == "cpu" and precision == "float32" and not spec.compile:
             model = _fused(model, transform)
         name = slug(spec.model, transform.height)
         return Backbone(
@@ -247,6 +277,7 @@ def load_backbone(spec: EmbedSpec) -> Backbone:
             attrs,
             threads,
             side_by_side=device.type == "cpu",
+            compiled=spec.compile,
         )
 
 

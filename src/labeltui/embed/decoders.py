@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-import labeltui
 from labeltui.embed.buffer import FAILED, PENDING, SharedBuffer
+from labeltui.embed.children import Child
 from labeltui.embed.transform import Transform
 from labeltui.embed.worker import Item, decode_into
 from labeltui.errors import Cancelled, LabeltuiError
@@ -181,28 +173,8 @@ class _Process:
     """One decoding process and the connection to it."""
 
     def __init__(self, buffer: SharedBuffer) -> None:
-        parent_end, child_end = socket.socketpair()
-        # -P: a directory of images may be the working directory, and may hold a numpy.py.
-        home = str(Path(labeltui.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
-        with child_end:
-            self._child = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-c",
-                    SERVE,
-                    str(child_end.fileno()),
-                    str(buffer.descriptor),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                pass_fds=(child_end.fileno(), buffer.descriptor),
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            )
-        self._connection = Connection(parent_end.detach())
+        self._child = Child(SERVE, buffer.descriptor)
+        self._connection = self._child.connection
 
     def greet(self, hello: object, stopped: threading.Event) -> None:
         """Send the initial state and wait until the process is ready."""
@@ -216,11 +188,9 @@ class _Process:
                     raise TimeoutError("no answer")
             self._connection.recv()
         except (EOFError, OSError) as error:
-            self._errors.seek(0)
-            lines = self._errors.read().decode(errors="replace").strip().splitlines()
             raise LabeltuiError(
                 "a decoding process must start",
-                safe(lines[-1] if lines else str(error) or type(error).__name__, 300),
+                self._child.last_words() or safe(str(error) or type(error).__name__, 300),
                 "--workers 0 decodes without processes",
             ) from None
 
@@ -254,10 +224,7 @@ class _Process:
         except (EOFError, OSError):
             if stopped.is_set():
                 raise Cancelled("stopped while images were decoded") from None
-            self.kill()
-            code = self._child.wait()
-            how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-            return failed, _End(f"the decoder crashed on it ({how})", may_pass=True)
+            return failed, _End(f"the decoder crashed on it ({self._child.how_it_ended()})", may_pass=True)
 
     def kill(self) -> None:
         """Kill the process if it is still running."""
@@ -265,7 +232,4 @@ class _Process:
 
     def end(self) -> None:
         """End the process and wait for it."""
-        self.kill()
-        self._child.wait()
-        self._connection.close()
-        self._errors.close()
+        self._child.end()

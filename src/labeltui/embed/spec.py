@@ -60,7 +60,9 @@ class EmbedSpec:
     crop_pct: float | None = option(
         None, "Fraction of the shorter side that the centre crop keeps.", "Model", shown="the model's"
     )
-    device: str = option("auto", "auto, cpu, cuda or cuda:N.", "Model")
+    device: str = option(
+        "auto", "auto, cpu, cuda or cuda:N; several with commas get a process each.", "Model"
+    )
     batch_size: int | None = option(
         None, "Images in a block.", "Model", shown=f"{CPU_BATCH} on a CPU, found by trial on a GPU"
     )
@@ -68,6 +70,9 @@ class EmbedSpec:
         "auto",
         "auto, float32, float16 or bfloat16; auto is float32 on a CPU, and mixed where it is safe on a GPU.",
         "Model",
+    )
+    compile: bool = option(
+        False, "Compile the model with torch.compile; the last digits may differ.", "Model", shown="no"
     )
     workers: int | None = option(
         None, "Decoding processes; 0 decodes in this process.", "Model", shown="one a thread"
@@ -112,15 +117,20 @@ class EmbedSpec:
                 self.interpolation,
             ),
             (
-                re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is None,
+                re.fullmatch(r"auto|(cpu|cuda(:\d+)?)(,(cpu|cuda(:\d+)?))*", self.device) is None,
                 "--device",
-                "auto, cpu, cuda or cuda:N",
+                "auto, cpu, cuda or cuda:N, or several of the last three with commas",
                 self.device,
             ),
         ]  # fmt: skip
         for wrong, name, requirement, got in checks:
             if wrong:
                 raise UsageError(f"{name} must be {requirement}", f"got {safe(str(got))}")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices, one by one."""
+        return tuple(self.device.split(","))
 
 
 def parse_model_args(items: Iterable[str]) -> dict[str, object]:

@@ -284,7 +284,7 @@ def _scan(
         pred_probs=pred_probs,
         image=source.image if source.has_images else None,
         name=name,
-        device=run.options.embed.device,
+        device=run.options.embed.devices[0],
     )
     arrays = inputs.labels, inputs.n_classes, inputs.embeddings, inside, inputs.hashes
     how: dict[str, Any] = {

@@ -97,6 +97,8 @@ def embed_rows(
         digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
         shards = checkpoint.path / f"shards-{digest[:12]}"
         blocks = run.crew.blocks(source, embedder, spec, waiting, shards, run.cancelled)
+    elif earlier is None and len(spec.devices) > 1 and source.embeddings is None:
+        blocks = embed.on_devices(source, embedder, spec, waiting, workers, run.cancelled, threads)
     elif earlier is None:
         blocks = embed.stream(source, embedder, waiting, workers, run.cancelled, threads)
     else:
