@@ -51,7 +51,19 @@ class Index:
     places: npt.NDArray[np.int64]
 
     def find(self, sample_id: bytes, index: int) -> list[int] | None:
-        """Return the place of a member by its id, which is likely at `index`; None where there is no such member."""
+        """Return the place of a member.
+
+        Parameters
+        ----------
+        sample_id : bytes
+        index : int
+            Where its name likely is.
+
+        Returns
+        -------
+        list of int or None
+            `COLUMNS`; None where there is no such member.
+        """
         if not (index < len(self.names) and self.names[index] == sample_id):
             try:
                 index = self.names.index(sample_id)

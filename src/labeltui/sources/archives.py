@@ -75,7 +75,13 @@ class Listing:
     ended: bool = True
 
     def add(self, name: bytes, start: int, packed: int, size: int, method: int, crc: int = -1) -> None:
-        """Append a member."""
+        """Append a member.
+
+        Parameters
+        ----------
+        name, start, packed, size, method, crc
+            Its part of each list.
+        """
         self.names.append(name)
         for column, value in zip(
             (self.start, self.packed, self.size, self.method, self.crc),
