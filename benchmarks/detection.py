@@ -37,14 +37,13 @@ import _measures
 import _ours
 import _worlds
 from _common import Report, parser
-from _tables import add_targets, draw, print_tables, write_page
+from _tables import add_targets, print_tables
 from _worlds import NOISE, TARGETED, Images, World
 from labeltui import detect, parallel
 from labeltui.paths import OK
 from labeltui.store import Store
 from peers import published, scores
 
-HERE = Path(__file__).parent
 SHARED = tuple(Path(module.__file__) for module in (_measures, _ours, _worlds))
 PEERS = (*SHARED, Path(scores.__file__))
 PUBLISHED = (*PEERS, Path(published.__file__), *published.RECIPES)
@@ -77,7 +76,6 @@ def options() -> argparse.Namespace:
     )
     found.add_argument("--rows", nargs="+", choices=[name for name, *_ in GROUPS], help="groups of rows")
     found.add_argument("--kept", action="store_true", help="show what was measured before, measure nothing")
-    found.add_argument("--docs", action="store_true", help="write docs/detection.md and its plot")
     return found.parse_args()
 
 
@@ -135,8 +133,9 @@ def add_time(report: Report, world: World, kept: bool) -> None:
         calls = {
             "detectors": lambda: detect.run(facts, only=sorted(quick)),
             "blend": lambda: detect.run(facts),
-            "Datalab": lambda: scores.audit(world),
         }
+        if scores.datalab_installed():
+            calls["Datalab"] = lambda: scores.audit(world)
         found: dict[str, float] = {}
         for name, call in calls.items():
             begin, processors = time.perf_counter(), time.process_time()
@@ -146,7 +145,7 @@ def add_time(report: Report, world: World, kept: bool) -> None:
         return found
 
     cell = report.cell("time", measured, *_ours.DETECT, **identity)
-    against = f"Datalab from features {cell['Datalab']:.0f} s"
+    against = f"Datalab from features {cell['Datalab']:.0f} s" if "Datalab" in cell else ""
     size = f"{facts.n:,} x {world.images.X.shape[1]:,}, {parallel.count_threads()} threads"
     report.add(
         f"time: neighbours, confident, csg and duplicates, {size}", cell["detectors"], "s", better="lower", target=10,
@@ -167,6 +166,9 @@ def main() -> None:
             title = f"{world.name}, seed {world.seed}: {name}"
             if not report.wanted(title) or (chosen.rows and name not in chosen.rows):
                 continue
+            if name == "Datalab" and not scores.datalab_installed():
+                report.cannot(title, "Datalab needs the package datasets, which is not installed", "")
+                continue
             if chosen.kept and not report.measured(title, *sources, world=world.digest):
                 continue
             cell = report.cell(
@@ -185,9 +187,6 @@ def main() -> None:
         add_time(
             report, next(each for each in worlds(chosen) if each.images.name == chosen.name), chosen.kept
         )
-    if chosen.docs:
-        write_page(measured, report, HERE.parent / "docs")
-        draw(measured, HERE.parent / "docs")
     report.finish()
 
 

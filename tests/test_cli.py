@@ -95,6 +95,9 @@ def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
 
     exported = run("export", audit, "-o", tmp_path / "labels.csv", "--only", "changed")
     assert exported.code == 0, exported.err
+    assert (
+        run("status", audit).out.split("labels are wrong")[0].splitlines()[-1] in exported.err
+    )  # same number
     with open(tmp_path / "labels.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from typing import Any
 
@@ -75,6 +76,11 @@ def datalab(stage: Stage) -> Found:
     flags = kept["flags"]
     corrected = np.where(flags, kept["predicted"], stage.world.labels).astype(np.int32)
     return {"Datalab from features": Row(kept["score"], flags, corrected, seconds=float(kept["seconds"]))}, {}
+
+
+def datalab_installed() -> bool:
+    """Whether Datalab can be imported: cleanlab ships it, and it needs `datasets` beside."""
+    return importlib.util.find_spec("datasets") is not None
 
 
 def audit(world: World) -> Arrays:

@@ -68,22 +68,22 @@ def status_lines(
 
 def _calibration_lines(calibration: Mapping[str, Any]) -> list[str]:
     wrong = calibration["wrong_labels"]
-    if wrong["checks"]:
-        lines = [
-            f"about {wrong['expected']:,.0f} labels are wrong ({wrong['low']:,.0f}..{wrong['high']:,.0f}, 95 %), "
-            f"by {wrong['checks']:,} random checks"
-        ]
-    else:
-        lines = [
-            f"at most about {wrong['high']:,.0f} labels are wrong, as far as features show",
-            "for an interval review random checks (m in the review)",
-        ]
+    lines = [number_wrong_line(wrong["expected"], wrong["low"], wrong["high"], wrong["checks"])]
+    if not wrong["checks"]:
+        lines.append("for an interval review random checks (m in the review)")
     if calibration["bins"]:
         bins = ", ".join(f"{each['stated']:.2f} ({each['found']:.2f})" for each in calibration["bins"])
         lines.append(
             f"P(label right) where you decided, and in brackets the fraction you found right: {bins}"
         )
     return lines
+
+
+def number_wrong_line(expected: float, low: float, high: float, checks: int) -> str:
+    """Say how many given labels are wrong, as `labeltui.noise.checked.NumberWrong` holds it."""
+    if checks:
+        return f"about {expected:,.0f} labels are wrong ({low:,.0f}..{high:,.0f}, 95 %), by {checks:,} random checks"
+    return f"at most about {high:,.0f} labels are wrong, as far as features show"
 
 
 def _class_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -93,6 +93,7 @@ def export(
         else:
             done = exporting.export(opened, out, force=force, **wanted)
         changed = opened.images.changed_files()
+        wrong = None if opened.smoke_test else opened.number_wrong()
     words = f"{done.rows:,} rows, {done.corrected:,} corrected, {done.excluded:,} excluded"
     if as_json:
         print_json({"out": safe(str(out)), "format": format_, **asdict(done), "changed_files": changed})
@@ -103,4 +104,8 @@ def export(
         words += f"; {done.auto:,} corrected automatically, {done.auto_wrong:,.0f} of them expected wrong"
         if target_precision is not None and done.auto:
             words += f" (probability {done.auto_from:.3f} and above)"
-    click.echo("\n".join([words, *report.changed_lines(changed)]), err=True)
+    lines = [words, *report.changed_lines(changed)]
+    if wrong is not None and wrong.samples:
+        line = report.number_wrong_line(wrong.expected, wrong.low, wrong.high, wrong.checks)
+        lines.append(f"of the labels as they were given {line}")
+    click.echo("\n".join(lines), err=True)
