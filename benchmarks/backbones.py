@@ -17,7 +17,7 @@ from labeltui import embed, sources
 
 MODELS = {
     "mobilenetv3_small_100": 224, "tf_efficientnet_lite0": 224, "resnet18": 224, "resnet50": 224, "densenet121": 224,
-    "convnext_tiny": 224, "vit_small_patch16_224": 224, "vit_base_patch16_224": 224, "vit_base_patch14_dinov2": 224,
+    "convnext_tiny": 224, "vit_small_patch16_224": 224, "vit_base_patch16_224": 224,
 }  # fmt: skip
 """timm names and the side in pixels."""
 
@@ -37,8 +37,9 @@ def main() -> None:
             Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(file, quality=90)
         source = sources.open_source(Path(scratch))
         for model, side in MODELS.items():
-            chosen = {"model_args": {"img_size": side}} if "dinov2" in model else {"image_size": side}
-            embedder = embed.load_embedder(embed.EmbedSpec(model, pretrained=False, workers=0, **chosen))
+            embedder = embed.load_embedder(
+                embed.EmbedSpec(model, pretrained=False, workers=0, image_size=side)
+            )
             ranges = embed.batch_ranges(n, 8)
             for _ in embed.stream(source, embedder, ranges[:1], 0, threads=1):
                 pass  # the first pass prepares
