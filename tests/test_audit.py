@@ -547,7 +547,11 @@ def test_summary_and_status(audit: Audit) -> None:
         "self_similarity",
         "reviewed",
     }
-    assert set(status["csg"]) == {"value", "k", "embedding"}
+    assert set(status["csg"]) == {"value", "k", "embedding", "trace", "partial"}
+    assert status["csg"]["partial"] is None
+    assert status["csg"]["trace"] == pytest.approx(
+        measure(graph(audit), labels_in_s(audit), audit.K, audit.csg_k).trace
+    )
     assert status["flags"] == sum(row["flags"] for row in status["classes"]) == len(q)
     assert status["decisions"] == dict.fromkeys(KINDS[1:], 0) | {"keep": 2, "exclude": 1}
     assert status["not_ok"] == {"unreadable": 0, "non_finite": 0, "zero": 0}

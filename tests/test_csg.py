@@ -462,3 +462,16 @@ def test_thousands_of_classes_stay_sparse() -> None:
     np.testing.assert_allclose(result.overlap, 2 * (0.2 + 0.2) + 2 * 0.2)
     assert result.W.nnz == 5 * K
     assert result.trace == pytest.approx(1.2)
+
+
+def test_both_ends_of_a_spectrum_too_large_to_solve() -> None:
+    rng = np.random.default_rng(0)
+    K = 400
+    labels = np.repeat(np.arange(K), 10).astype(np.int32)
+    near = (labels[:, None] + np.round(rng.normal(0, 5, (len(labels), 10)))).astype(int) % K
+    indices = (near * 10 + rng.integers(0, 10, near.shape)).astype(np.int32)
+    found = csg.measure(indices, labels, K, 10)
+    for W in (found.W, sparse.csr_array(found.W)):
+        low, high = csg.spectrum_ends(W)
+        np.testing.assert_allclose(low, found.eigenvalues[:16], atol=1e-9)
+        np.testing.assert_allclose(high, found.eigenvalues[-16:], atol=1e-9)

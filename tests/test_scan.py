@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeltui import csg, graph, paths, pipeline, store
+from labeltui import csg, graph, paths, pipeline, report, store
+from labeltui.audit import live_csg
 from labeltui.audit.live_csg import LiveComplexity
+from labeltui.cli._common import audit_status
 from labeltui.embed import Block, EmbedSpec
 from labeltui.errors import (
     AuditBusy,
@@ -758,6 +760,14 @@ class TestSmall:
             assert two.attrs("csg")["csg"] == pytest.approx(one.attrs("csg")["csg"])
             assert "csg/interval" not in two
             assert "csg" not in three.attrs("csg")
+            monkeypatch.setattr(live_csg, "SOLVE_AT_ONCE", 3)
+            unknown = LiveComplexity(three, three.given)
+            assert (unknown.stale, unknown.solve(), unknown.value()) == (False, None, None)
+            assert unknown.trace() == pytest.approx(one.attrs("csg")["trace"])
+            for end in ("low", "high"):  # so few classes have no middle
+                assert np.allclose(
+                    three.array(f"csg/{end}_eigenvalues"), one.array("csg/eigenvalues"), atol=1e-12
+                )
             assert np.array_equal(three.array("csg/overlap"), two.array("csg/overlap"))
         assert summary(unsolved).csg is None
 
@@ -837,9 +847,6 @@ def test_detectors_train_the_head_that_was_asked_for(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)  # the peer is compiled when it is first called
 def test_an_approximate_graph_is_never_silent(tmp_path: Path) -> None:
     pytest.importorskip("pynndescent", reason="labeltui[approximate] is not installed")
-    from labeltui import report
-    from labeltui.cli._common import audit_status
-
     labels = np.arange(1500) % 3
     embeddings = np.random.default_rng(0).normal(size=(1500, 24)).astype(np.float32)
     source = write_npz(tmp_path / "x.npz", embeddings=embeddings, labels=labels)

@@ -38,8 +38,8 @@ from labeltui.options import option
 from labeltui.parallel import Cancel, Progress, StageProgress
 
 STORED_NEIGHBOURS = 50
-# A spectrum takes a time that grows with the cube of the classes: 0.2 s for 1,000, minutes for 10,000.
-MOST_CLASSES = 10_000
+# A spectrum takes a time that grows with the cube of the classes: 0.2 s for 1,000, a minute for 5,000.
+MOST_CLASSES = 5_000
 MOST_REPEATED = 1_000  # classes above which sweep and interval, which repeat the spectrum, are left out
 WITHOUT_TORCH = (
     "torch is not installed: no classifier was trained, labels are scored by their neighbours, duplicates and your "
@@ -657,6 +657,13 @@ def measure_classes(
         {"csg": {"trace": measured.trace, "k": k, "n": measured.n, "embedding": name}},
     )
     if not isinstance(measured, csg.Complexity):
+        present = np.flatnonzero(measured.present)
+        low, high = csg.spectrum_ends(measured.W[present][:, present])
+        scored.add({"csg/low_eigenvalues": low, "csg/high_eigenvalues": high}, {})
+        scored.notes.append(
+            f"CSG is not solved above {MOST_CLASSES:,} classes: the mean overlap tr(L)/K and both ends of the spectrum "
+            "stand for it"
+        )
         return
     scored.csg = measured.csg
     scored.add(

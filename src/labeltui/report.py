@@ -49,6 +49,12 @@ def status_lines(
             else _calibration_lines(status["calibration"])
         ),
     ]
+    if csg["partial"] is not None:
+        low, high = ([f"{value:.3g}" for value in csg["partial"][end]] for end in ("low", "high"))
+        lines.append(
+            f"CSG is not solved for so many classes; mean overlap tr(L)/K {csg['trace']:.3g}, partial spectrum "
+            f"{', '.join(low[:4])} ... {', '.join(high[-3:])}"
+        )
     recall = status["graph"]["recall"]
     if recall is not None:
         from labeltui.graph import recall_sentence  # which imports scipy: only where it is needed

@@ -47,6 +47,7 @@ class LiveComplexity:
         csg = store.attrs("csg")
         self._value: float | None = float(csg["csg"]) if "csg" in csg else None
         self.scan_value = self._value
+        self._unsolved = self._value is None and self.K > SOLVE_AT_ONCE  # too many classes, see `ends`
         self._spectral: NDArray[np.float64] | None = self._stored("spectral_contribution")
         self.interval = self._interval(csg)
         self._version = 0
@@ -275,7 +276,19 @@ class LiveComplexity:
     @property
     def stale(self) -> bool:
         """Whether labels moved since `value` was solved."""
-        return self._solved != self._version
+        return not self._unsolved and self._solved != self._version
+
+    def trace(self) -> float:
+        """tr(L) / K: the mean overlap of the present classes now."""
+        present = self.present()
+        return float(self.overlap()[present].sum() / present.sum()) if present.any() else 0.0
+
+    def ends(self) -> tuple[list[float], list[float]] | None:
+        """Lowest and highest eigenvalues of the scan's labels, where there are too many classes to solve for all."""
+        low, high = self._stored("low_eigenvalues"), self._stored("high_eigenvalues")
+        if low is None or high is None:
+            return None
+        return low.astype(float).tolist(), high.astype(float).tolist()
 
     def value(self) -> float | None:
         """CSG: of the labels now up to `SOLVE_AT_ONCE` classes, else the last that was solved."""
@@ -283,8 +296,13 @@ class LiveComplexity:
             self.solve()
         return self._value
 
-    def solve(self) -> float:
-        """Solve for CSG and the spectral contributions of the labels now; any thread may call this."""
+    def solve(self) -> float | None:
+        """Solve for CSG and the spectral contributions of the labels now; any thread may call this.
+
+        None where the scan found too many classes to solve for.
+        """
+        if self._unsolved:
+            return None
         version, snapshot = self.snapshot()
         found = snapshot.complexity()
         with self._lock:

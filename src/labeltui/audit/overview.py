@@ -25,6 +25,7 @@ def status(audit: Audit, jobs: Sequence[Mapping[str, object]] = ()) -> dict[str,
         Values that JSON can hold; text from data is escaped.
     """
     summary = audit.summary()
+    ends = audit.spectrum_ends()
     path = shlex.quote(safe(str(audit.path)))
     return {
         "audit": safe(str(audit.path)),
@@ -47,6 +48,8 @@ def status(audit: Audit, jobs: Sequence[Mapping[str, object]] = ()) -> dict[str,
             "value": audit.solve_csg() if summary.csg_stale else summary.csg,
             "k": audit.csg_k,
             "embedding": audit.embedding_name,
+            "trace": audit.mean_overlap(),
+            "partial": None if ends is None else dict(zip(("low", "high"), ends, strict=True)),
         },
         "graph": audit.graph_facts(),
         "flags": summary.flagged,

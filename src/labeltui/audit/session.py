@@ -542,9 +542,20 @@ class Audit:
             failed=f"{failed.message}; {failed.got}" if failed else "",
         )
 
-    def solve_csg(self) -> float:
-        """Solve for CSG of the labels now, from any thread; `summary` shows it from then on."""
+    def solve_csg(self) -> float | None:
+        """Solve for CSG of the labels now, from any thread; `summary` shows it from then on.
+
+        None above 5,000 classes.
+        """
         return self._complexity.solve()
+
+    def mean_overlap(self) -> float:
+        """tr(L) / K of the labels now: the mean overlap of a class with the others."""
+        return self._complexity.trace()
+
+    def spectrum_ends(self) -> tuple[list[float], list[float]] | None:
+        """Lowest and highest eigenvalues at the scan, where there are too many classes to solve for CSG."""
+        return self._complexity.ends()
 
     def class_rows(self, order: str = "overlap") -> ClassTable:
         """All classes by a column of `CLASS_ORDERS`: names and index ascending, numbers descending; ties by

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from labeltui.csg.counting import SPARSE_ABOVE, class_sizes, overlap, pooled_counts, similarity
 from labeltui.csg.live import LiveCsg, Snapshot
-from labeltui.csg.measures import Complexity, Overlaps, complexity, measure, overlaps, spectrum
+from labeltui.csg.measures import Complexity, Overlaps, complexity, measure, overlaps, spectrum, spectrum_ends
 from labeltui.csg.resampling import SWEEP, compatible, interval, sweep
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "pooled_counts",
     "similarity",
     "spectrum",
+    "spectrum_ends",
     "sweep",
 ]

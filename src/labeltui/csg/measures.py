@@ -17,6 +17,8 @@ from labeltui.errors import InputError
 
 # Eigenvalues closer than this fraction of the largest span one eigenspace, whose eigenvectors are arbitrary.
 DEGENERATE = 1e-7
+ENDS = 16
+"""Eigenvalues at each end, of spectra too large to solve."""
 
 _solver = threading.Lock()
 
@@ -147,6 +149,48 @@ def spectrum(W: Matrix) -> tuple[Floats, float]:
     return eigenvalues, _gradient(eigenvalues)
 
 
+def spectrum_ends(W: Matrix, count: int = ENDS) -> tuple[Floats, Floats]:
+    """Both ends of the spectrum of L = D - W, without solving for what is between: no CSG follows from them.
+
+    Lanczos iterations on the sparse L, and on c I - L for the lower end; what has not converged is left out.
+
+    Parameters
+    ----------
+    W : (K, K) float64 or csr_array
+        Overlaps of present classes only; the diagonal does not matter.
+    count : int
+        Eigenvalues at each end, at most.
+
+    Returns
+    -------
+    low, high : (up to count,) float64
+        Ascending; those of `low` are at least 0.
+    """
+    K = W.shape[0]
+    if 4 * count >= K:
+        values = spectrum(W)[0]
+        return values[:count], values[-count:]
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+    off = sparse.csr_array(W)
+    off = off - sparse.diags_array(off.diagonal())
+    L = sparse.csr_array(sparse.diags_array(np.asarray(off.sum(axis=1)).ravel()) - off)
+    bound = 2.0 * float(L.diagonal().max())  # Gershgorin
+    start = 1.0 + 1e-3 * np.random.default_rng(0).normal(size=K)
+
+    def largest(matrix: sparse.csr_array) -> Floats:
+        try:
+            found = eigsh(matrix, count, which="LA", v0=start, ncv=6 * count, return_eigenvectors=False)
+        except ArpackNoConvergence as incomplete:
+            found = incomplete.eigenvalues
+        return np.sort(np.asarray(found, dtype=np.float64))
+
+    with _one_blas_thread():
+        high = largest(L)
+        low = bound - largest(sparse.csr_array(bound * sparse.eye_array(K) - L))[::-1]
+    return np.maximum(low, 0.0), high
+
+
 def overlaps(
     T: Matrix, sizes: NDArray[Any], k: int, *, prior_corrected: bool = False, threads: int | None = None
 ) -> Overlaps:
@@ -183,8 +227,8 @@ def complexity(
     """Overlaps, spectrum, CSG and spectral contributions from pooled counts.
 
     A pure function of its arguments: pass `LiveCsg.snapshot()`'s copies to run it on another thread. The
-    spectrum costs about K^3: 0.2 ms at 10 classes, 1 ms at 100, 200 to 500 ms at 1,000, minutes and several
-    times 8 K^2 bytes beyond 10,000: use `overlaps` there.
+    spectrum costs about K^3: 0.2 ms at 10 classes, 1 ms at 100, 200 to 500 ms at 1,000, a minute and several
+    times 8 K^2 bytes at 5,000: beyond, use `overlaps` and `spectrum_ends`.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class ScanSummary:
     flags : int
         Samples whose given label is not the suggested one.
     csg : float or None
-        None above 10,000 classes.
+        None above 5,000 classes.
     notes : list of str
         What was assumed.
     seconds : float
