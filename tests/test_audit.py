@@ -640,7 +640,7 @@ def test_a_run_that_moves_the_flags_many_times_says_so_and_why(path: Path) -> No
         assert change is not None
         assert change.reason == (
             "15.0 times more flags (2, now 30): about 30.0% of the labels now seem wrong, 2.0% did before; "
-            "3 labels were changed in bulk, which nobody looked at one by one"
+            "3 labels were changed in bulk or by a program, which nobody looked at one by one"
         )
         add_run(a, "20261120T160000Z-cccc", scores, many, rate=0.5)
         change = a.refresh()
@@ -1042,6 +1042,24 @@ def test_what_was_accepted_in_bulk_was_not_looked_at(audit: Audit) -> None:
     audit.close()
     with Audit.open(path, read_only=True) as again:
         assert again.looked.nonzero()[0].tolist() == sorted(flags[4:])
+
+
+def test_what_a_program_decided_proves_nothing_and_is_known_as_its_work(audit: Audit) -> None:
+    from labeltui.audit.decisions import HOW
+
+    flags = np.flatnonzero(audit.flags)[:3]
+    audit.decide(flags, "relabel", audit.suggested[flags, 0], how="automatic")
+    assert {HOW[audit.how(int(i))] for i in flags} == {"automatic"}
+    assert audit.current[flags].tolist() == audit.suggested[flags, 0].tolist()
+    assert not audit.looked.any()
+    assert (audit.checked == -1).all()
+    audit.flush()
+    path = audit.path
+    audit.close()
+    with Audit.open(path) as again:
+        assert {HOW[again.how(int(i))] for i in flags} == {"automatic"}
+        again.undo()
+        assert (again.kinds == 0).all()
 
 
 def test_random_checks_bound_the_number_of_wrong_labels(audit: Audit) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeltui.audit.decisions import BULK, KINDS
+from labeltui.audit.decisions import AUTOMATIC, BULK, KINDS
 from labeltui.noise.checked import NumberWrong
 from labeltui.paths import OK
 from labeltui.store import Store
@@ -21,7 +21,7 @@ def checked(
 ) -> NDArray[np.int8]:
     """Verdicts on the given labels: 1 correct, 0 wrong, -1 not reviewed.
 
-    A decision in bulk is no review: suggestions that were accepted unseen would confirm themselves.
+    A decision in bulk, or by a program, is no review: suggestions that were accepted unseen would confirm themselves.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def checked(
     decided = (kinds == KINDS.index("keep")) | (kinds == KINDS.index("relabel"))
     found[decided] = current[decided] == given[decided]
     found[kinds == KINDS.index("exclude")] = 0
-    found[how == BULK] = -1
+    found[(how == BULK) | (how == AUTOMATIC)] = -1
     return found
 
 

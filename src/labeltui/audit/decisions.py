@@ -21,10 +21,11 @@ from labeltui.text import safe
 KINDS = ("", "keep", "relabel", "exclude", "ambiguous", "unsure", "skip")
 """Kinds of decisions by their number in `DecisionLog.kind`; 0 = undecided, possibly with a note."""
 
-HOW = ("", "alone", "bulk", "check")
-"""How a decision came about, by its number in `DecisionLog.how`: looked at alone, with others, as a random check."""
+HOW = ("", "alone", "bulk", "check", "automatic")
+"""How a decision came about, by its number in `DecisionLog.how`: looked at alone, with others, as a random check,
+or by a program, without a person."""
 
-ALONE, BULK, CHECK = range(1, len(HOW))
+ALONE, BULK, CHECK, AUTOMATIC = range(1, len(HOW))
 
 UNDECIDED, KEEP, RELABEL, EXCLUDE, AMBIGUOUS, UNSURE, SKIP = range(len(KINDS))
 
@@ -308,7 +309,9 @@ class DecisionLog:
         numbers: dict[str, int] = {}  # uuid of an action, or of the undo of one -> its entry
         for action, start, stop in zip(actions, starts, stops, strict=True):
             # One without rows decides nothing, but for those that share.
-            if (action.kind in ("decide", "bulk", "check", "note") and start < stop) or action.kind in (
+            if (
+                action.kind in ("decide", "bulk", "check", "automatic", "note") and start < stop
+            ) or action.kind in (
                 "merge",
                 "assign",
             ):
@@ -610,6 +613,8 @@ def _how(entry: Entry) -> int:
     """Position in `HOW` of what an action decided; 0 for a note, and for a merge, whose decisions differ in it."""
     if entry.action.kind in ("note", "merge"):
         return 0
+    if entry.action.kind == "automatic":
+        return AUTOMATIC
     if entry.action.kind == "bulk" or entry.rows.stop - entry.rows.start > 1:
         return BULK
     return CHECK if entry.action.kind == "check" else ALONE

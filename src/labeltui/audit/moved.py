@@ -23,7 +23,7 @@ def reason(
     old, new : mapping
         Attributes of the blend's scores before and after the run.
     in_bulk : int
-        Labels that are now changed by decisions in bulk.
+        Labels that are now changed by decisions in bulk or by a program.
     """
     if max(before, after) <= MOVED * max(1, min(before, after)):
         return ""
@@ -39,7 +39,9 @@ def reason(
     for what, keys in (("takes part now", names[1] - names[0]), ("takes no part now", names[0] - names[1])):
         causes += [f"{safe(key.removeprefix('weight_'))} {what}" for key in sorted(keys)]
     if in_bulk:
-        causes.append(f"{in_bulk:,} labels were changed in bulk, which nobody looked at one by one")
+        causes.append(
+            f"{in_bulk:,} labels were changed in bulk or by a program, which nobody looked at one by one"
+        )
     word = "more" if after > before else "fewer"
     why = "; ".join(causes) or "the classifier changed"
     return f"{times:.1f} times {word} flags ({before:,}, now {after:,}): {why}"

@@ -18,7 +18,19 @@ from labeltui.audit import evidence as evidence_
 from labeltui.audit.checks import CheckPlan
 from labeltui.audit.counts import Counter
 from labeltui.audit.deciding import DecisionRows, Index, check_decision, what_if
-from labeltui.audit.decisions import ALONE, BULK, CHECK, EXCLUDE, HOW, KEEP, KINDS, RELABEL, Foreign, replay
+from labeltui.audit.decisions import (
+    ALONE,
+    AUTOMATIC,
+    BULK,
+    CHECK,
+    EXCLUDE,
+    HOW,
+    KEEP,
+    KINDS,
+    RELABEL,
+    Foreign,
+    replay,
+)
 from labeltui.audit.duplicates import DuplicateGroups
 from labeltui.audit.images import AuditImages
 from labeltui.audit.live_csg import LiveComplexity
@@ -718,8 +730,9 @@ class Audit:
         note : str, optional
             Replaces the samples' notes; None leaves them.
         how : str
-            ``alone`` (the sample was looked at), ``check`` (as a random check) or ``bulk``; several samples are bulk
-            in any case. Bulk decisions change labels and prove nothing.
+            ``alone`` (the sample was looked at), ``check`` (as a random check), ``bulk``, or ``automatic`` (no person
+            decided); several samples are bulk if they are not automatic. Decisions in bulk or automatic ones change
+            labels and prove nothing.
 
         Raises
         ------
@@ -740,7 +753,8 @@ class Audit:
             raise InputError(
                 f"a decision comes about in one of the ways {', '.join(HOW[1:])}", f"got {safe(how)}"
             )
-        command = "bulk" if len(samples) > 1 or how == "bulk" else "check" if how == "check" else "decide"
+        commands = {"alone": "decide", "check": "check", "bulk": "bulk", "automatic": "automatic"}
+        command = "bulk" if len(samples) > 1 and how != "automatic" else commands[how]
         return self._act(command, kind, samples, kinds, new, seconds, notes)
 
     def note(self, i: int, text: str) -> Step:
@@ -995,7 +1009,11 @@ class Audit:
             int(np.count_nonzero(self._queues.flagged & undecided)),
             old,
             _fitted(self._store),
-            int(np.count_nonzero((self._decision_log.how() == BULK) & (self.kinds == RELABEL))),
+            int(
+                np.count_nonzero(
+                    np.isin(self._decision_log.how(), (BULK, AUTOMATIC)) & (self.kinds == RELABEL)
+                )
+            ),
         )
         new = int(np.count_nonzero(self._queues.flagged & ~old_flags & undecided))
         cleared = int(np.count_nonzero(old_flags & ~self._queues.flagged & undecided))

@@ -116,7 +116,7 @@ _MISTYPED_SHARING = """
 SELECT 'opinion', rowid FROM opinion WHERE typeof(action) <> 'integer' OR typeof(sample_index) <> 'integer'
     OR typeof(sample_id) <> 'blob' OR typeof(kind) <> 'text' OR typeof(label) NOT IN ('null', 'blob')
     OR typeof(second_label) NOT IN ('null', 'blob') OR typeof(note) NOT IN ('null', 'text')
-    OR typeof(reviewer) <> 'text' OR typeof(time) <> 'text' OR how NOT IN ('alone', 'bulk', 'check')
+    OR typeof(reviewer) <> 'text' OR typeof(time) <> 'text' OR how NOT IN ('alone', 'bulk', 'check', 'automatic')
     OR final NOT IN (0, 1)
 UNION ALL
 SELECT 'assignment', rowid FROM assignment WHERE typeof(action) <> 'integer' OR typeof(sample_index) <> 'integer'
@@ -131,8 +131,10 @@ _CONTRADICTIONS = {
     "actions undo or redo one that is not there": "SELECT count(*) FROM action AS a WHERE kind IN ('undo', 'redo') AND"
     " NOT EXISTS (SELECT 1 FROM action AS b WHERE b.uuid = a.undoes AND b.seq < a.seq)",
     "actions are of a kind that does not exist": "SELECT count(*) FROM action"
-    " WHERE kind NOT IN ('decide', 'check', 'bulk', 'note', 'undo', 'redo', 'generation', 'merge', 'assign')",
-    "actions hold no decision": "SELECT count(*) FROM action WHERE kind IN ('decide', 'check', 'bulk', 'note')"
+    " WHERE kind NOT IN ('decide', 'check', 'bulk', 'automatic', 'note',"
+    " 'undo', 'redo', 'generation', 'merge', 'assign')",
+    "actions hold no decision": "SELECT count(*) FROM action"
+    " WHERE kind IN ('decide', 'check', 'bulk', 'automatic', 'note')"
     " AND seq NOT IN (SELECT action FROM decision)",
     "actions are missing": "SELECT coalesce(max(seq), 0) - count(*) FROM action",
 }
