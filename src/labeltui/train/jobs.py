@@ -35,11 +35,11 @@ from labeltui.parallel import StageProgress
 from labeltui.progress import span
 from labeltui.text import safe, safe_json
 from labeltui.train import launch
-from labeltui.train.plan import Request, prepare
-from labeltui.train.spec import TrainSpec
 
 if TYPE_CHECKING:
     from labeltui.audit import Audit
+    from labeltui.train.plan import Request
+    from labeltui.train.spec import TrainSpec
 
 HEARTBEAT_SECONDS = 2.0
 # A process on another host cannot be looked up, and a network file system may delay its heartbeat.
@@ -327,7 +327,7 @@ class JobManager:
     def __init__(self, audit: Audit, *, launcher: str = "", request: Request | None = None) -> None:
         self._audit = audit
         self._launcher = launcher
-        self._request = request or Request()
+        self._request = request
         self._seen: Job | None = None
 
     def start(self, request: Request | None = None, *, minutes: float = 0.0, queue: bool = False) -> Job:
@@ -346,7 +346,9 @@ class JobManager:
         UsageError, SourceError
             The request names something that is not there.
         """
-        spec, arrays = prepare(self._audit, request or self._request)
+        from labeltui.train.plan import Request, prepare  # takes longer to import than a look at the jobs
+
+        spec, arrays = prepare(self._audit, request or self._request or Request())
         self._seen = start(
             self._audit.path, spec, arrays, launcher=self._launcher, minutes=minutes, queue=queue
         )
