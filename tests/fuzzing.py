@@ -12,15 +12,19 @@ import contextlib
 import io
 import json
 import multiprocessing
+import os
+import pickle
 import resource
 import shutil
 import signal
 import sqlite3
+import struct
+import tarfile
 import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from labeltui import config, paths, sources, store
+from labeltui import config, patch, paths, sharing, sources, store
 from labeltui.audit import Audit
 from labeltui.audit import status as status_of
 from labeltui.check import check
@@ -44,6 +48,7 @@ from labeltui.io.atomic import sha256
 from labeltui.io.h5_writer import write_h5
 from labeltui.scanning import ScanOptions, scan
 from labeltui.sources.decode import decode
+from labeltui.sources.issues import read_issues
 from labeltui.train import compare, curves, jobs
 from labeltui.train.predictions import Predictions
 from tests import runs
@@ -280,6 +285,21 @@ def in_header(path: Path, rng: Rng) -> None:
     put(path, len(changed).to_bytes(8, "little") + changed + data[end:])
 
 
+def in_tar(path: Path, rng: Rng) -> None:
+    """Change the header of one member of a tar file, whose checksum fits again."""
+    data = bytearray(path.read_bytes())
+    with tarfile.open(path) as archive:
+        starts = [member.offset for member in archive]
+    start = starts[int(rng.integers(len(starts)))]
+    header = data[start : start + 512]
+    for _ in range(int(rng.choice([1, 4, 30]))):
+        header[int(rng.integers(512))] = int(rng.choice([0, 0x37, 0x2F, 0xFF, rng.integers(256)]))
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data[start : start + 512] = header
+    put(path, bytes(data))
+
+
 def in_text(path: Path, rng: Rng) -> None:
     """Change delimiters, quotes, line ends and encodings of a table or a list."""
     text = path.read_bytes()
@@ -400,6 +420,18 @@ def use_source(name: str, **options: Any) -> Use:
     return use
 
 
+def use_issues(path: Path) -> None:
+    """Read somebody else's label issues beside the table that they are of."""
+    source = sources.open_source(path / "table.csv")
+    read_issues(path / "issues.csv", source.ids, source.labels, sources.order_classes(source.labels), [])
+
+
+def use_annotations(path: Path) -> None:
+    """Read Label Studio's annotations of an audit's samples."""
+    with Audit.open(path / "my.audit", read_only=True) as audit:
+        sharing.read_annotations(audit, path / "annotations.json")
+
+
 @dataclass(frozen=True)
 class Target:
     """One file, how it is changed, and how it is used."""
@@ -454,6 +486,18 @@ def targets(path: Path) -> dict[str, Target]:
         "graph.h5": Target("unfinished/graph.h5", use_unfinished, (in_bytes, in_h5), SELDOM),
         "duplicates.h5": Target("unfinished/duplicates.h5", use_unfinished, (in_bytes, in_h5), SELDOM),
         "head.h5": Target("unfinished/head.h5", use_unfinished, (in_bytes, in_h5), SELDOM),
+        "tar": Target("shard.tar", use_source("shard.tar"), (in_bytes, in_tar, in_tar), 3),
+        "zip": Target("files.zip", use_source("files.zip"), (in_bytes, in_zip), 3),
+        "cifar": Target("cifar/data_batch_1", use_source("cifar"), (in_bytes,), 3),
+        "idx": Target("mnist/raw/train-images-idx3-ubyte", use_source("mnist"), (in_bytes,), 2),
+        "issues": Target("issues.csv", use_issues, (in_bytes, in_text), 2),
+        "patch": Target("changes.json", lambda at: patch.read(at / "changes.json"), (in_bytes, in_json), 2),
+        "annotations": Target("annotations.json", use_annotations, (in_bytes, in_json), 2),
+        **(
+            {"parquet": Target("rows.parquet", use_source("rows.parquet"), (in_bytes,), 3)}
+            if (path / "rows.parquet").exists()
+            else {}
+        ),
         "settings": Target("config.toml", lambda at: config.load(at / "config.toml"), (in_bytes, in_text), 2),
         "terminals": Target(
             "terminals.json", lambda at: probe.recall("xterm", at / "terminals.json"), (in_bytes, in_json)
@@ -510,6 +554,74 @@ def prepare(path: Path) -> None:
         '[review]\nreviewer = "ada"\nmax_kbps = 0\n\n[train]\nafter = 20\n\n[keys]\nkeep = "y"\n'
     )
     probe.remember("xterm", probe.Answers(), path / "terminals.json")
+    _prepare_archives(path, image)
+    _prepare_exchange(path)
+
+
+def _prepare_archives(path: Path, image: Image.Image) -> None:
+    """Make data sets as other libraries write them."""
+    content = io.BytesIO()
+    image.save(content, "png")
+    picture = content.getvalue()
+    with tarfile.open(path / "shard.tar", "w") as tar:
+        for number in range(4):
+            for name, data in ((f"{number:04}.png", picture), (f"{number:04}.cls", b"%d" % (number % 2))):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    with zipfile.ZipFile(path / "files.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(4):
+            archive.writestr(f"{'ab'[number % 2]}/{number}.png", picture)
+    rng = np.random.default_rng(2)
+    (path / "cifar").mkdir()
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        pixels = rng.integers(0, 256, (2, 3072), dtype=np.uint8)
+        (path / "cifar" / name).write_bytes(pickle.dumps({b"data": pixels, b"labels": [0, 1]}, 2))
+    names = {b"label_names": [b"airplane", b"automobile"], b"num_vis": 3072}
+    (path / "cifar" / "batches.meta").write_bytes(pickle.dumps(names, 2))
+    raw = path / "mnist" / "raw"
+    raw.mkdir(parents=True)
+    for name, values in (
+        ("images-idx3", rng.integers(0, 256, (4, 6, 6), dtype=np.uint8)),
+        ("labels-idx1", np.array([0, 1, 0, 1], np.uint8)),
+    ):
+        header = bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape)
+        (raw / f"train-{name}-ubyte").write_bytes(header + values.tobytes())
+    with contextlib.suppress(ImportError):
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        images = [{"bytes": picture, "path": f"{number}.png"} for number in range(4)]
+        parquet.write_table(pa.table({"image": images, "label": ["a", "b", "a", "b"]}), path / "rows.parquet")
+
+
+def _prepare_exchange(path: Path) -> None:
+    """Make what other programs say of an audit's samples."""
+    rows = [f"image.{suffix},0.4,b\n" for suffix in ("png", "jpg", "gif", "tiff")]
+    (path / "issues.csv").write_text("".join(["path,label_score,predicted_label\n", *rows]))
+    with Audit.open(path / "my.audit", read_only=True) as audit:
+        ids, labels = (
+            [os.fsdecode(audit.sample_id(i)) for i in range(4)],
+            [audit.names[i] for i in audit.given[:4]],
+        )
+    tasks = [
+        {
+            "data": {"path": id_},
+            "annotations": [
+                {
+                    "completed_by": 1,
+                    "created_at": "2026-01-01T00:00:00Z",
+                    "result": [{"type": "choices", "value": {"choices": [label]}}],
+                }
+            ],
+        }
+        for id_, label in zip(ids, labels, strict=True)
+    ]
+    (path / "annotations.json").write_text(json.dumps(tasks))
+    change = asdict(
+        patch.Change("a/0.png", "0" * 64, "a", "b", False, "relabel", "ada", "2026-01-01T00:00:00Z", None)
+    )
+    (path / "changes.json").write_text(json.dumps({"labeltui_patch": patch.FORMAT, "changes": [change]}))
 
 
 def _prepare_unfinished(path: Path) -> None:

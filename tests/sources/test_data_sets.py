@@ -241,3 +241,16 @@ def test_idx_files_that_state_what_they_have_not(tmp_path: Path) -> None:
     packed.write_bytes(packed.read_bytes()[:-12])
     with pytest.raises(SourceError, match="must be whole"):
         open_source(tmp_path)
+
+
+@pytest.mark.parametrize("place", [b"XXX", b"image"], ids=["label", "name of a column"])
+def test_parquet_that_is_not_utf8(tmp_path: Path, place: bytes) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pa.table({"image": [{"bytes": png(0), "path": "0.png"}], "label": ["aXXXa"]})
+    file = tmp_path / "rows.parquet"
+    parquet.write_table(table, file, compression=None, use_dictionary=False)
+    file.write_bytes(file.read_bytes().replace(place, b"\xff" * len(place)))
+    with pytest.raises(SourceError, match="must be readable"):
+        open_source(file)

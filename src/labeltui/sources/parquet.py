@@ -215,8 +215,8 @@ def _read(file: Path, options: SourceOptions, expected: str) -> tuple[Any, str, 
                 table = opened.read(columns=[*wanted, *([f"{column}.path"] if struct else [])])
             else:
                 table = arrow.select([*wanted, *([column] if struct else [])])
-                table.validate(full=True)
-    except (OSError, pa.ArrowInvalid) as error:
+            table.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names or texts that are not UTF-8
         raise SourceError(
             "a data set of tables must be readable", f"{name}: {safe(str(error), 200)}", "check the file"
         ) from None
