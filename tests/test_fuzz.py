@@ -7,6 +7,7 @@ from pathlib import Path
 from tests import fuzzing
 
 
+@pytest.mark.timeout(600)  # half a minute on a machine of its own
 def test_no_file_brings_anything_but_an_error_of_ours(tmp_path: Path) -> None:
     fuzzing.prepare(tmp_path)
     outcome = fuzzing.fuzz(tmp_path, 1_000, seed=7)
