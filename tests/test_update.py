@@ -266,18 +266,27 @@ def test_a_small_change_trains_on_a_part(large: Path, tmp_path: Path) -> None:
     assert check(tmp_path / "new.audit").whole
 
 
-@pytest.mark.parametrize("since", [0, 200])
+@pytest.mark.parametrize(
+    ("rescore", "record", "why"),
+    [
+        (True, {}, "--rescore"),
+        (False, {"carried": {"since": 200}}, "more than 5%"),
+        (False, {"version": "0.0.1"}, "another version"),
+    ],
+)
 def test_scores_are_trained_anew_when_asked_and_after_many_changes(
-    large: Path, tmp_path: Path, since: int
+    large: Path, tmp_path: Path, rescore: bool, record: dict[str, object], why: str
 ) -> None:
     shutil.copytree(large / "old.audit", tmp_path / "old.audit")
-    record = json.loads((tmp_path / "old.audit" / "scan.json").read_text())
-    (tmp_path / "old.audit" / "scan.json").write_text(json.dumps({**record, "carried": {"since": since}}))
-    options = replace(OPTIONS, rescore=not since)
+    file = tmp_path / "old.audit" / "scan.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **record}))
+    options = replace(OPTIONS, rescore=rescore)
     scan(large / "data.npz", tmp_path / "new.audit", options, update=tmp_path / "old.audit")
     assert digest(tmp_path / "new.audit") == digest(large / "fresh.audit")
     notes = scanning.summary(tmp_path / "new.audit").notes
-    assert any(f"trained anew: {'more than 5%' if since else '--rescore'}" in note for note in notes)
+    assert any(
+        f"trained anew: {why}" in note or f"trained anew: it was scored by {why}" in note for note in notes
+    )
 
 
 def test_rescoring_is_for_updates(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ trained anew.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from labeltui import detect, graph, pipeline
+from labeltui import __version__, detect, graph, pipeline
 from labeltui.detect.base import UNKNOWN
 from labeltui.pipeline import Scored, ScoringOptions, Stages
 from labeltui.scanning.update import Earlier
@@ -92,6 +93,10 @@ def why_not(earlier: Earlier, inputs: Inputs, class_ids: list[bytes], same_optio
     opened, stayed = earlier.store, np.flatnonzero(earlier.place >= 0)
     place = earlier.place[stayed]
     path = f"embeddings/{inputs.name}"
+    if opened.scan.get("version") != __version__:
+        return "it was scored by another version of labeltui"
+    if "scores/head" not in opened and importlib.util.find_spec("torch") is not None:
+        return "it was scored without a classifier"
     if opened.class_ids != class_ids:
         return "there are other classes"
     if not same_options:
