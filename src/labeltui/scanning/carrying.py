@@ -32,6 +32,7 @@ from labeltui.text import safe
 MOST_CHANGED = 0.05
 LEAST_CONTEXT = 2_000  # samples beside those due, on which the classifier is trained
 CONTEXT_PER_DUE, CONTEXT_PER_CLASS, NEAREST = 4, 20, 10
+MOST_FOLDS = 3  # of the part: most of its time is classifiers, one for each fold
 MOST_TRAINED = 0.5  # fraction of all samples; above, training on all costs little more
 
 Array = npt.NDArray[Any]
@@ -237,7 +238,7 @@ def _score_part(
         np.ascontiguousarray(inputs.embeddings[chosen]),
         inputs.inside[chosen],
         inputs.hashes[chosen],
-        replace(options, metric=metric, backend="exact"),
+        replace(options, metric=metric, backend="exact", folds=min(options.folds, MOST_FOLDS)),
         pred_probs=None if inputs.pred_probs is None else inputs.pred_probs[chosen],
         image=None if whole is None else lambda i: whole(int(chosen[i])),
         name=inputs.name,
