@@ -391,7 +391,8 @@ def estimate(size: Size, options: ScanOptions, rates: Rates, cores: int, gpus: i
         add("graph", exact_seconds, graph_memory, 8 * k * n + parts, "measured", factor_of(GRAPH_ROWS[1]))
     pictures = 0.0 if size.ready else 0.02 * (rates.image or 0.01) * n / cores
     add("duplicates", 2e-6 * n + pictures, BASE_MEMORY + 500 * n, 4 * n, "assumed", ASSUMED)
-    spectrum = 3e-9 * classes**3 * (1 if classes > pipeline.MOST_REPEATED else 200)
+    solves = 206 if classes <= 200 else 56 if classes <= pipeline.MOST_REPEATED else 1  # with the interval's
+    spectrum = 4e-10 * classes**3 * solves if classes <= pipeline.MOST_CLASSES else 10.0
     add("csg", 1.5e-5 * n + spectrum, BASE_MEMORY + 500 * n + 24 * classes**2, 100 * n, "assumed", ASSUMED)
     first, second, rest = _scoring_parts(size, options)
     workers = min(cores, options.folds)

@@ -289,21 +289,23 @@ class DecisionLog:
             The journal contradicts itself or the audit.
         """
         kind_number = {kind: number for number, kind in enumerate(KINDS)}
-        unknown = {row[2] for row in stored} - kind_number.keys()
+        seq, sample, kind, label, second, note, _ = zip(*stored, strict=True) if stored else ((),) * 7
+        unknown = set(kind) - kind_number.keys()
         if unknown:
             raise DamagedAudit(
                 f"a decision is one of {', '.join(KINDS[1:])}",
                 f"the journal holds {safe(min(unknown), 40)}",
                 "put back the journal that was made with this audit",
             )
+        class_number = {name: class_index(name) for name in {*label, *second}}
         rows = self._rows
-        rows.sample.extend(np.array([row[1] for row in stored], np.int32))
-        rows.kind.extend(np.array([kind_number[row[2]] for row in stored], np.int8))
-        rows.label.extend(np.array([class_index(row[3]) for row in stored], np.int32))
-        rows.second.extend(np.array([class_index(row[4]) for row in stored], np.int32))
+        rows.sample.extend(np.array(sample, np.int32))
+        rows.kind.extend(np.fromiter(map(kind_number.__getitem__, kind), np.int8, len(stored)))
+        rows.label.extend(np.fromiter(map(class_number.__getitem__, label), np.int32, len(stored)))
+        rows.second.extend(np.fromiter(map(class_number.__getitem__, second), np.int32, len(stored)))
         rows.before.extend(np.full(len(stored), -1, np.int32))
-        rows.notes.update((place, row[5]) for place, row in enumerate(stored) if row[5])
-        seqs = np.array([row[0] for row in stored], np.int64)
+        rows.notes.update((place, text) for place, text in enumerate(note) if text)
+        seqs = np.array(seq, np.int64)
         starts = np.searchsorted(seqs, [action.seq for action in actions]).tolist()
         stops = np.searchsorted(seqs, [action.seq for action in actions], side="right").tolist()
         numbers: dict[str, int] = {}  # uuid of an action, or of the undo of one -> its entry
@@ -316,7 +318,10 @@ class DecisionLog:
                 "assign",
             ):
                 number = numbers[action.uuid] = len(self._entries)
-                self._share(number, (foreign or {}).get(action.seq, ()), (assigned or {}).get(action.seq, {}))
+                if foreign or assigned:
+                    self._share(
+                        number, (foreign or {}).get(action.seq, ()), (assigned or {}).get(action.seq, {})
+                    )
                 self._entries.append(Entry(action, start, stop))
                 self._done.append(number)
                 self._undone.clear()
@@ -591,8 +596,17 @@ def _by_id(store: Store, rows: Sequence[StoredRow]) -> Sequence[StoredRow]:
 
     A row says both; as a rule they agree. The id decides, and one that no sample has is an error, not a guess.
     """
-    ids, n = store.ids, store.n
-    apart = [at for at, row in enumerate(rows) if not (0 <= row[1] < n and ids[row[1]] == row[6])]
+    ids, positions = store.ids, np.array([row[1] for row in rows], np.int64)
+    inside = (positions >= 0) & (positions < store.n)
+    named = ids.take(np.where(inside, positions, 0)) if store.n else [b""] * len(rows)
+    claimed = [row[6] for row in rows]
+    apart: list[int] = []
+    if named != claimed or not inside.all():
+        apart = [
+            at
+            for at, (name, claim) in enumerate(zip(named, claimed, strict=True))
+            if name != claim or not inside[at]
+        ]
     if not apart:
         return rows
     found = ids.indices(rows[at][6] for at in apart).tolist()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,9 +94,10 @@ class Audit:
         self._journal = journal
         self._source_root = source_root
         self._check_plan: CheckPlan | None = None
-        actions, rows, self._generations = journal.read()
-        self._read_seq = actions[-1].seq if actions else 0
-        self._decision_log = replay(store, actions, rows, *journal.read_sharing())
+        with _no_collection():  # of millions of tuples none is garbage
+            actions, rows, self._generations = journal.read()
+            self._read_seq = actions[-1].seq if actions else 0
+            self._decision_log = replay(store, actions, rows, *journal.read_sharing())
         self._current = store.given.copy()
         changed = self._decision_log.touched()
         self._current[changed] = self._labels_after(store, changed)
@@ -1041,3 +1043,15 @@ def _readonly(array: NDArray[Any]) -> NDArray[Any]:
 def _fitted(store: Store) -> dict[str, Any]:
     """Return what was fitted with the blend's scores; nothing where a store has none."""
     return store.attrs("scores/blend") if "scores/blend" in store else {}
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from looking for cyclic garbage inside the block."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()

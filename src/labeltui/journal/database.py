@@ -401,7 +401,7 @@ class Journal:
         """Read actions, decisions and generations after action `after` from the disk."""
         with self._reading() as db:
             db.execute("BEGIN")  # the three reads see one state
-            actions = [Action._make(row) for row in db.execute(_ACTIONS, (after,))]
+            actions = list(map(Action._make, db.execute(_ACTIONS, (after,))))
             rows = db.execute(_DECISIONS, (after,)).fetchall()
             generations = [GenerationRow(*row) for row in db.execute(_GENERATIONS, (after,))]
         if self.read_only and actions:

@@ -1,0 +1,284 @@
+"""How time and memory of a scan grow with the number of samples, and what the plan says of it beforehand.
+
+Exact graphs of growing size, each in a process of its own: b N^2 + c N is fitted on all but the largest, which it has
+to predict. Whole scans of ready features: what each stage takes against N. Seconds are those of the processor, which
+others at work on the machine hardly change. The largest sizes take minutes: choose them by --rows and --scan-rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from _common import Report, parser
+
+HERE = Path(__file__)
+SOURCE = HERE.parent.parent / "src" / "labeltui"
+STATM = Path("/proc/self/statm")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+STAGES = ("graph", "duplicates", "csg", "head", "score", "write")
+LEAST_SECONDS = 2.0  # of a stage, below which its growth is noise
+
+
+def features(n: int, d: int, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters that overlap, with a tenth of the labels wrong."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(classes, size=n)
+    rows = rng.normal(size=(n, d)).astype(np.float32)
+    rows *= 1.5
+    rows += rng.normal(size=(classes, d)).astype(np.float32)[labels]
+    wrong = rng.random(n) < 0.1
+    labels[wrong] = rng.integers(classes, size=int(wrong.sum()))
+    return rows, labels
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(STATM.read_text().split()[1]) * PAGE
+
+
+def graph_child(n: int, d: int, threads: int) -> dict[str, Any]:
+    """Build one graph; its processor seconds, and its peak beside what was planned."""
+    from labeltui import graph
+
+    rows, _ = features(n, d)
+    graph.build(rows[:600], 50, threads=threads)  # what is loaded once
+    before, begun, clock = resident(), time.process_time(), time.perf_counter()
+    peaks: list[int] = []
+    with sampled(peaks.append):
+        made = graph.build(rows, 50, threads=threads)
+    return {
+        "processor_seconds": time.process_time() - begun,
+        "seconds": time.perf_counter() - clock,
+        "peak": max(peaks),
+        "planned": before + graph.exact.expected_memory(n, d, 50, threads),
+        "uncertified": made.n_fallback,
+    }
+
+
+class sampled:
+    """Calls a function with the resident bytes a hundred times a second."""
+
+    def __init__(self, take: Any) -> None:
+        self.take = take
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self.ended.wait(0.01):
+            self.take(resident())
+
+    def __enter__(self) -> None:
+        self.take(resident())
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+
+
+def scan_child(n: int, d: int, threads: int) -> dict[str, Any]:
+    """Scan features from a .npy file; processor seconds and peak memory of each stage."""
+    from labeltui.scanning import ScanOptions, scan
+
+    rows, labels = features(n, d)
+    with tempfile.TemporaryDirectory() as here:
+        np.save(Path(here) / "x.npy", rows)
+        np.save(Path(here) / "y.npy", labels)
+        size = rows.nbytes
+        del rows, labels
+        import torch._dynamo  # noqa: F401  # slow to import, once a process
+
+        seconds: dict[str, float] = {}
+        peaks: dict[str, int] = {}
+        now = ["read", time.process_time()]
+
+        def report(stage: str, done: int, total: int) -> None:
+            at = time.process_time()
+            seconds[now[0]] = seconds.get(now[0], 0.0) + at - now[1]
+            now[:] = stage, at
+
+        def take(memory: int) -> None:
+            peaks[now[0]] = max(memory, peaks.get(now[0], 0))
+
+        options = ScanOptions.of(threads=threads, metric="cosine", labels=Path(here) / "y.npy")
+        clock = time.perf_counter()
+        with sampled(take):
+            scan(Path(here) / "x.npy", Path(here) / "a.audit", options, report)
+        seconds[now[0]] += time.process_time() - now[1]
+        disk = sum(each.stat().st_size for each in (Path(here) / "a.audit").iterdir())
+    return {
+        "seconds": time.perf_counter() - clock,
+        "stages": seconds,
+        "peaks": peaks,
+        "peak": max(peaks.values()),
+        "input": size,
+        "disk": disk,
+    }
+
+
+def child(kind: str, *numbers: int) -> dict[str, Any]:
+    """Measure in a process of its own, so that nothing of another size is in memory."""
+    command = [sys.executable, str(HERE), "--child", kind, *map(str, numbers)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def fitted(rows: list[int], seconds: list[float]) -> tuple[float, float]:
+    """b and c of b N^2 + c N, neither negative, that fit best relative to each figure."""
+    from scipy.optimize import nnls
+
+    n, t = np.array(rows, float), np.array(seconds)
+    (b, c), _ = nnls(np.stack([n**2, n], 1) / t[:, None], np.ones(len(n)))
+    return float(b), float(c)
+
+
+def graphs(report: Report, sizes: list[int], d: int, threads: int) -> None:
+    """The exact graph against N, and what the smaller ones say of the largest."""
+    found = [
+        report.cell(
+            f"graph of {n:,} x {d}",
+            lambda n=n: child("graph", n, d, threads),  # type: ignore[misc]
+            SOURCE / "graph",
+            SOURCE / "_fast",
+            n=n,
+            d=d,
+            threads=threads,
+        )
+        for n in sizes
+    ]
+    took = [each["processor_seconds"] for each in found]
+    for n, each in zip(sizes, found, strict=True):
+        report.add(
+            f"exact graph {n:,} x {d}", each["processor_seconds"], "CPU s", better="lower", detail=each
+        )
+        report.add(
+            f"peak memory beside the plan, {n:,} x {d}",
+            abs(each["peak"] / each["planned"] - 1),
+            "relative",
+            better="lower",
+            target=0.1,
+            detail=each,
+        )
+    if len(sizes) < 3:
+        report.cannot("prediction of the largest graph", "three sizes are needed", "relative", better="lower")
+        return
+    b, c = fitted(sizes[:-1], took[:-1])
+    predicted = b * sizes[-1] ** 2 + c * sizes[-1]
+    report.add(
+        f"b N^2 + c N of the smaller graphs beside {sizes[-1]:,} x {d}",
+        abs(predicted / took[-1] - 1),
+        "relative",
+        better="lower",
+        target=0.2,
+        detail={"b": b, "c": c, "predicted": predicted, "measured": took[-1]},
+    )
+
+
+def scans(report: Report, sizes: list[int], d: int, threads: int) -> None:
+    """Every stage against N; none grows faster than the graph."""
+    found = [
+        report.cell(
+            f"scan of {n:,} x {d}",
+            lambda n=n: child("scan", n, d, threads),  # type: ignore[misc]
+            SOURCE,
+            n=n,
+            d=d,
+            threads=threads,
+        )
+        for n in sizes
+    ]
+    for n, each in zip(sizes, found, strict=True):
+        for stage in STAGES:
+            report.add(
+                f"{stage} of a scan, {n:,} x {d}",
+                each["stages"].get(stage, 0.0),
+                "CPU s",
+                better="lower",
+                detail={"peak_gb": each["peaks"].get(stage, 0) / 1e9},
+            )
+        report.add(
+            f"memory of a scan above its input, {n:,} x {d}",
+            (each["peak"] - each["input"]) / 1e9,
+            "GB",
+            better="lower",
+            target=1.5,
+            detail=each,
+        )
+    if len(sizes) > 1:
+        growth = np.log(sizes[-1] / sizes[-2])
+        powers = {
+            stage: float(np.log(found[-1]["stages"][stage] / found[-2]["stages"][stage]) / growth)
+            for stage in STAGES
+            if min(each["stages"].get(stage, 0.0) for each in found[-2:]) >= LEAST_SECONDS
+        }
+        rest = {stage: power for stage, power in powers.items() if stage != "graph"}
+        if "graph" in powers and rest:
+            report.add(
+                "power of N of the stage that grows fastest, less the graph's",
+                max(rest.values()) - powers["graph"],
+                "",
+                better="lower",
+                target=0.0,
+                detail=powers,
+            )
+        else:
+            report.cannot(
+                "power of N of the stage that grows fastest, less the graph's",
+                f"stages of {LEAST_SECONDS:g} s are needed",
+                "",
+                better="lower",
+                target=0.0,
+            )
+
+
+def main() -> None:
+    """Measure, print the table and the JSON line."""
+    if sys.argv[1:2] == ["--child"]:
+        kind, numbers = sys.argv[2], list(map(int, sys.argv[3:]))
+        print(json.dumps({"graph": graph_child, "scan": scan_child}[kind](*numbers)))
+        return
+    options = parser(__doc__)
+    options.add_argument("--rows", type=int, nargs="*", help="of the graphs; the last is predicted")
+    options.add_argument("--dimensions", type=int, default=128, help="of the graphs")
+    options.add_argument("--million", action="store_true", help="a graph of 1,000,000 rows as well")
+    options.add_argument("--scan-rows", type=int, nargs="*", help="of the whole scans")
+    options.add_argument("--scan-dimensions", type=int, default=512)
+    options.add_argument("--threads", type=int, default=2)
+    chosen = options.parse_args()
+    report = Report("scale", chosen)
+    rows = chosen.rows if chosen.rows is not None else [10_000, 50_000, 200_000]
+    scan_rows = chosen.scan_rows if chosen.scan_rows is not None else [50_000, 200_000]
+    if chosen.quick:
+        rows, scan_rows = [4_000, 8_000, 16_000], [2_000]
+    if chosen.million:
+        rows = [*rows, 1_000_000]
+    if not STATM.exists():
+        report.cannot("memory and time of a scan", "memory is read from /proc, which this system has not", "")
+    else:
+        if rows and report.wanted("graph"):
+            graphs(report, sorted(rows), chosen.dimensions, chosen.threads)
+        if scan_rows and report.wanted("scan"):
+            scans(report, sorted(scan_rows), chosen.scan_dimensions, chosen.threads)
+    report.add(
+        "peak memory of this process",
+        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6,
+        "GB",
+        better="lower",
+    )
+    report.finish()
+
+
+if __name__ == "__main__":
+    main()
