@@ -204,6 +204,26 @@ def test_few_indexes_are_kept(tmp_path: Path, cache: Path, monkeypatch: pytest.M
     assert len(list(cache.glob("*.npz"))) == 2
 
 
+def test_an_index_that_was_tampered_with_is_made_again(tmp_path: Path, cache: Path) -> None:
+    path = write_zip(tmp_path / "x.zip", {f"{i % 2}/{i}.png": png(i) for i in range(4)})
+    source = open_source(path)
+    (index,) = cache.glob("*.npz")
+    with np.load(index) as file:
+        arrays = {name: file[name] for name in file.files}
+    whole = index.read_bytes()
+    elsewhere = arrays["places"].copy()
+    elsewhere[:, 0] = 7  # there is one archive
+    turned = arrays["names_offsets"].copy()
+    turned[1:3] = turned[2:0:-1]
+    for changed in ({"places": elsewhere}, {"names_offsets": turned}, {"places": arrays["places"][:2]}):
+        np.savez(index.with_suffix(""), **{**arrays, **changed})
+        assert open_images(source.describe(), tmp_path).read(source.ids[3], 3) == png(3)
+    content = bytearray(whole)
+    content[content.index(b"PK\x01\x02") + 6] = 255  # a version of zip that nobody has
+    index.write_bytes(content)
+    assert open_images(source.describe(), tmp_path).read(source.ids[3], 3) == png(3)
+
+
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
@@ -348,6 +368,15 @@ def test_a_zip_that_inflates_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     path.write_bytes(content)
     with pytest.raises(UnreadableImage, match="damaged"):
         open_source(path).read(1)
+
+
+def test_a_zip_member_without_a_name(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x.zip", {"a/0.png": png(0), "b/1.png": png(1), "x.txt": b"x"})
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"PK\x01\x02")
+    content[at + 46] = 0  # names end at a zero
+    path.write_bytes(content)
+    assert list(open_source(path).ids) == [b"a/0.png", b"b/1.png"]
 
 
 def test_zip_members_that_overlap(tmp_path: Path) -> None:

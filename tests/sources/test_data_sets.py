@@ -81,9 +81,13 @@ def test_saved_data_that_is_cut_off_or_leads_elsewhere(tmp_path: Path) -> None:
         open_source(tmp_path / "saved")
     with pytest.raises(UnreadableImage):
         open_images(source.describe(), tmp_path / "saved").read(source.ids[11], 11)
-    (tmp_path / "saved" / "state.json").write_text('{"_data_files": [{"filename": "../x.arrow"}]}')
-    with pytest.raises(SourceError):
-        open_source(tmp_path / "saved")
+    for name in ("../x.arrow", "/etc/x.arrow", "\ud800.arrow", "\0"):
+        state = {"_data_files": [{"filename": name}]}
+        (tmp_path / "saved" / "state.json").write_text(json.dumps(state))
+        with pytest.raises(SourceError):
+            open_source(tmp_path / "saved")
+    with pytest.raises(SourceError, match="names the files"):
+        open_images({**source.describe(), "files": ["\ud800.arrow"]}, tmp_path / "saved")
 
 
 def test_offsets_that_point_out_of_the_file(tmp_path: Path) -> None:
@@ -99,6 +103,24 @@ def test_offsets_that_point_out_of_the_file(tmp_path: Path) -> None:
         open_images(source.describe(), tmp_path / "saved").read(source.ids[2], 2)
     with pytest.raises(SourceError):
         open_source(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("column", ["label", "path"])
+def test_parquet_whose_text_is_not_utf8(tmp_path: Path, column: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {"image": [png(i) for i in range(4)], "label": ["aaaa", "bbbb"] * 2, "path": ["zzz1", "zzz2"] * 2}
+    )
+    pq.write_table(
+        table, tmp_path / "x.parquet", compression=None, use_dictionary=False, write_statistics=False
+    )
+    content = (tmp_path / "x.parquet").read_bytes()
+    old = {"label": b"bbbb", "path": b"zzz2"}[column]
+    (tmp_path / "x.parquet").write_bytes(content.replace(old, b"\xff\xff\xff\xff"))
+    with pytest.raises(SourceError, match="must be readable"):
+        open_source(tmp_path / "x.parquet")
 
 
 def test_parquet_with_plain_bytes(tmp_path: Path) -> None:

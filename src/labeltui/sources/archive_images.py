@@ -170,8 +170,8 @@ def open_index(archives: Sequence[Path]) -> Index:
         It cannot be opened.
     """
     file = index_file(archives)
-    with suppress(OSError, ValueError, KeyError, SourceError):
-        index = _load(file)
+    with suppress(Exception):  # a damaged index makes the parsers raise anything, and is made again
+        index = _load(file, len(archives))
         os.utime(file)  # used: the others are deleted first
         return index
     return save_index(archives, [list_members(each) for each in archives], file)
@@ -213,7 +213,7 @@ def save_index(archives: Sequence[Path], listings: Sequence[Listing], file: Path
         with replacing(file) as hidden, open(hidden, "wb") as opened:
             np.savez(opened, **arrays)
         _clean(file.parent)
-        return _load(file)
+        return _load(file, len(archives))
     return Index(Names(arrays["names"], arrays["names_offsets"]), places)
 
 
@@ -231,12 +231,14 @@ def index_file(archives: Sequence[Path]) -> Path:
     return paths.cache_dir() / "archives" / f"{digest.hexdigest()}.npz"
 
 
-def _load(file: Path) -> Index:
+def _load(file: Path, archives: int) -> Index:
     places = load_array(file, "places")
     if places.dtype != np.int64 or places.ndim != 2 or places.shape[1] != len(COLUMNS):
         raise ValueError("no index")
     names = Names(load_array(file, "names"), load_array(file, "names_offsets"))
-    if len(names) != len(places):
+    if len(names) != len(places) or (np.diff(names.offsets) < 0).any():
+        raise ValueError("no index")
+    if len(places) and not 0 <= places[:, 0].min() <= places[:, 0].max() < archives:
         raise ValueError("no index")
     return Index(names, cast("npt.NDArray[np.int64]", places))
 

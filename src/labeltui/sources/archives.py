@@ -144,12 +144,9 @@ def list_members(path: Path, look: Callable[[bytes, Callable[[], bytes]], None] 
             return _list_zip(opened, look) if path.suffix.lower() in ZIP else _list_tar(opened, look)
     except SourceError:
         raise
-    # Damaged and made-up archives raise whatever the parsers meet.
-    except (OSError, ValueError, OverflowError, RecursionError, EOFError, tarfile.TarError) as error:
+    except Exception as error:  # damaged and made-up archives make the parsers raise anything
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise _damaged(name, reason) from None
-    except (zipfile.BadZipFile, NotImplementedError, MemoryError) as error:
-        raise _damaged(name, str(error) or type(error).__name__) from None
+        raise _damaged(name, reason or type(error).__name__) from None
 
 
 def _damaged(name: str, reason: str) -> SourceError:
@@ -195,7 +192,7 @@ def _list_zip(opened: Opened, look: Callable[[bytes, Callable[[], bytes]], None]
     if ends > opened.size:
         raise zipfile.BadZipFile("it states sizes that it has not")
     for info in infos:
-        if info.is_dir():
+        if not info.filename or info.filename.endswith("/"):
             continue
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             listing.left_out["links and devices"] += 1

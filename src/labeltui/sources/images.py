@@ -296,6 +296,20 @@ def described_levels(description: Mapping[str, object]) -> Levels | None:
     raise SourceError("grey levels are two numbers", f"got {safe(str(levels))}", "scan the data again")
 
 
+def is_below(name: str) -> bool:
+    """Return whether a name from a file leads to a place below a directory, and can be one of a file.
+
+    Parameters
+    ----------
+    name : str
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
 def described_files(description: Mapping[str, object], root: Path) -> tuple[Path, ...]:
     """Return the files that a description names, all below the root.
 
@@ -313,8 +327,7 @@ def described_files(description: Mapping[str, object], root: Path) -> tuple[Path
     good = (
         isinstance(names, list | tuple)
         and names
-        and all(isinstance(each, str) and ".." not in Path(each).parts for each in names)
-        and not any(Path(str(each)).is_absolute() for each in names)
+        and all(isinstance(each, str) and is_below(each) for each in names)
     )
     if not good:
         raise SourceError(

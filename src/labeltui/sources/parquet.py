@@ -14,7 +14,7 @@ from typing import Any
 from labeltui.errors import SourceError, UsageError
 from labeltui.io.files import read_json
 from labeltui.sources.base import Samples, SourceOptions, check_labels, listed
-from labeltui.sources.images import Images
+from labeltui.sources.images import Images, is_below
 from labeltui.sources.probabilities import read_probabilities
 from labeltui.sources.rows import ArrowImages, ParquetImages, parquet_file, read_arrow
 from labeltui.text import safe, unescape
@@ -73,7 +73,9 @@ def saved_files(path: Path) -> list[tuple[Path, str]]:
             found += [(path / split / name, split) for name in names]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    plain = all("/" not in split and split != ".." and file.parent == path / split for file, split in found)
+    plain = all(
+        is_below(split) and is_below(file.name) and file.parent == path / split for file, split in found
+    )
     return found if plain else []
 
 
@@ -215,21 +217,30 @@ def _read(file: Path, options: SourceOptions, expected: str) -> tuple[Any, str, 
                 table = opened.read(columns=[*wanted, *([f"{column}.path"] if struct else [])])
             else:
                 table = arrow.select([*wanted, *([column] if struct else [])])
-            table.validate(full=True)
-    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names or texts that are not UTF-8
+            table.validate(full=True)  # offsets that point out of it, text that is not UTF-8
+        if struct and column in table.column_names:
+            table = _with_paths(table, column)
+    # Damaged files make pyarrow raise errors of many types.
+    except (OSError, pa.ArrowException, ValueError, TypeError, KeyError) as error:
         raise SourceError(
             "a data set of tables must be readable", f"{name}: {safe(str(error), 200)}", "check the file"
         ) from None
-    if (
-        struct
-        and column in table.column_names
-        and table.schema.field(column).type.get_field_index("path") >= 0
-    ):
-        inside = pa.chunked_array([chunk.field("path") for chunk in table.column(column).chunks], pa.string())
-        table = table.append_column("path of the image", inside)
     names = _class_names(schema.metadata or {}, options.label_column)
     values = table.column(options.label_column).to_pylist()
     return table, column, [_label(value, names, name) for value in values]
+
+
+def _with_paths(table: Any, column: str) -> Any:
+    """Add the paths in the structs of the images, where they have any, as a column."""
+    import pyarrow as pa
+
+    kind = table.schema.field(column).type
+    if kind.get_field_index("path") < 0:
+        return table
+    inside = pa.chunked_array(
+        [chunk.field("path") for chunk in table.column(column).chunks], kind.field("path").type
+    )
+    return table.append_column("path of the image", inside)
 
 
 def _image_column(schema: Any, expected: str, name: str) -> str:

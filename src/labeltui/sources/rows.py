@@ -119,7 +119,8 @@ class ParquetImages(Images):
             value = self._value(at, index - self.starts[at])
         except FileNotFoundError:
             raise MissingImage(f"there is no {safe(str(self.files[at]))}") from None
-        except (OSError, ValueError, KeyError, IndexError) as error:
+        # Damaged files make pyarrow raise errors of many types.
+        except (OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
             raise UnreadableImage(
                 f"{safe(str(self.files[at]))} cannot be read: {safe(str(error), 200)}"
             ) from None
