@@ -763,6 +763,9 @@ class TestSmall:
             monkeypatch.setattr(live_csg, "SOLVE_AT_ONCE", 3)
             unknown = LiveComplexity(three, three.given)
             assert (unknown.stale, unknown.solve(), unknown.value()) == (False, None, None)
+            before, after = unknown.what_if(np.array([0]), np.array([1], np.int32))()
+            assert not hasattr(before, "csg")
+            assert after.trace != before.trace
             assert unknown.trace() == pytest.approx(one.attrs("csg")["trace"])
             for end in ("low", "high"):  # so few classes have no middle
                 assert np.allclose(

@@ -127,8 +127,10 @@ def what_if(
             by_given=_most_frequent(given),
             by_suggested=_most_frequent(suggested),
             d_overlap=after.overlap - before.overlap,
-            csg_before=before.csg,
-            csg_after=after.csg,
+            csg_before=getattr(
+                before, "csg", None
+            ),  # only overlaps where there are too many classes to solve for
+            csg_after=getattr(after, "csg", None),
             trace_before=before.trace,
             trace_after=after.trace,
         )

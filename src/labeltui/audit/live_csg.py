@@ -15,7 +15,7 @@ from labeltui.store import Store
 from labeltui.text import safe
 
 if TYPE_CHECKING:
-    from labeltui.csg import Complexity, LiveCsg, Snapshot
+    from labeltui.csg import LiveCsg, Overlaps, Snapshot
 
 # Up to this many classes an eigen-solve takes about a millisecond and runs on access.
 SOLVE_AT_ONCE = 200
@@ -317,7 +317,7 @@ class LiveComplexity:
 
     def what_if(
         self, samples: NDArray[np.int64], labels: NDArray[np.int32]
-    ) -> Callable[[], tuple[Complexity, Complexity]]:
+    ) -> Callable[[], tuple[Overlaps, Overlaps]]:
         """Prepare to compare the complexity before and after hypothetical relabels.
 
         The counts are copied and the relabels tried there too: of ten thousand samples that takes 50 ms.
@@ -331,13 +331,16 @@ class LiveComplexity:
         Returns
         -------
         callable
-            Returns the complexities before and after; thread-safe.
+            Returns the complexities before and after, or the overlaps alone where the scan found too many classes to
+            solve for; thread-safe.
         """
 
-        def solve() -> tuple[Complexity, Complexity]:
+        def solve() -> tuple[Overlaps, Overlaps]:
             with self._lock:
                 live = self._catch_up()
                 before, after = live.snapshot(), live.after(samples.tolist(), labels.tolist())
+            if self._unsolved:
+                return before.overlaps(), after.overlaps()
             return before.complexity(), after.complexity()
 
         return solve

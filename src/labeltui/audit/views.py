@@ -256,7 +256,9 @@ class WhatIf:
         Most frequent first; class -1 = none.
     d_overlap : (K,) float64
         Change of each class's overlap.
-    csg_before, csg_after, trace_before, trace_after : float
+    csg_before, csg_after : float or None
+        None above 5,000 classes.
+    trace_before, trace_after : float
         CSG, and the mean overlap tr(L) / K.
     """
 
@@ -264,8 +266,8 @@ class WhatIf:
     by_given: list[tuple[int, int]]
     by_suggested: list[tuple[int, int]]
     d_overlap: NDArray[np.float64]
-    csg_before: float
-    csg_after: float
+    csg_before: float | None
+    csg_after: float | None
     trace_before: float
     trace_after: float
 

@@ -137,7 +137,8 @@ class BulkScreen(WithRows):
         if effect is None:
             lines.append([("computing what it would change …", "faint")])
         else:
-            lines.append(_change("CSG ", effect.csg_before, effect.csg_after))
+            if effect.csg_before is not None and effect.csg_after is not None:
+                lines.append(_change("CSG ", effect.csg_before, effect.csg_after))
             lines.append(_change("mean overlap ", effect.trace_before, effect.trace_after))
             lines += [[], [("OVERLAP", "title"), (" of the classes it changes most", "faint")]]
             order = np.argsort(-np.abs(effect.d_overlap), kind="stable")[:SHOWN]
