@@ -27,7 +27,7 @@ SOURCE = HERE.parent.parent / "src" / "labeltui"
 STATM = Path("/proc/self/statm")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 STAGES = ("graph", "duplicates", "csg", "head", "score", "write")
-LEAST_SECONDS = 2.0  # of a stage, below which its growth is noise
+LEAST_SECONDS = 0.3  # of a stage, below which its growth is noise
 
 
 def features(n: int, d: int, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from labeltui.plan import Rates, Size, estimate
 from labeltui.scanning import ScanOptions
 from tests.test_json import faults, schemas
 
-RATES = Rates(quadratic=1.0, linear=1.0, head=1.0, score=1.0, image=0.01, seconds=1.0)
+RATES = Rates(quadratic=1.0, linear=1.0, head=1.0, score=1.0, image=0.01, base=800_000_000, seconds=1.0)
 LARGE = Size(images=100_000_000, dim=768, classes=1000, ready=True)
 
 

@@ -44,7 +44,7 @@ LONG_HOURS = 12.0
 USABLE_MEMORY = 0.8  # of the machine's
 # Assumed of one data-centre GPU: kNN products, images of a ResNet-50 at 224 pixels.
 GPU_PRODUCTS, GPU_IMAGES = 2e14, 2_000
-BASE_MEMORY = 450_000_000  # of Python with torch loaded
+BASE_MEMORY = 850_000_000  # of Python with torch loaded, where it cannot be measured
 FALLBACK_DIM, FALLBACK_CLASSES = 512, 10
 
 
@@ -80,6 +80,8 @@ class Rates:
         Of training classifiers, and of everything else in scoring.
     image : float or None
         Processor seconds of extracting the features of an image; None where that was not measured.
+    base : int
+        Bytes of a process in which all is loaded that a scan needs.
     seconds : float
         That the calibration took.
     """
@@ -89,6 +91,7 @@ class Rates:
     head: float
     score: float
     image: float | None
+    base: int
     seconds: float
 
 
@@ -297,10 +300,19 @@ def calibrate(size: Size, options: ScanOptions, image: float | None, progress: P
         quadratic=quadratic,
         linear=linear,
         head=rate,
-        score=max(0.2, (clock.spent["score"] - rate * second) / rest),
+        score=max(0.5, (clock.spent["score"] - rate * second) / rest),
         image=image,
+        base=_resident(),
         seconds=round(time.monotonic() - begun, 1),
     )
+
+
+def _resident() -> int:
+    """Bytes of this process in memory."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):  # not on Linux
+        return BASE_MEMORY
 
 
 def _processor_seconds(call: Callable[[], object]) -> float:
@@ -374,10 +386,10 @@ def estimate(size: Size, options: ScanOptions, rates: Rates, cores: int, gpus: i
             basis, factor = ("measured", MEASURED) if rates.image is not None else ("assumed", ASSUMED)
             add("features", n * seconds / cores, 1_500_000_000, features + 65 * n, basis, factor)
     else:
-        add("features", 2e-9 * features + 2e-6 * n, BASE_MEMORY, features + 65 * n, "assumed", ASSUMED)
+        add("features", 2e-9 * features + 2e-6 * n, rates.base, features + 65 * n, "assumed", ASSUMED)
     tiles, others = _graph_parts(n, d)
     exact_seconds = (rates.quadratic * tiles + rates.linear * others) / cores
-    graph_memory = BASE_MEMORY + features + graph.exact.expected_memory(n, d, k, cores)
+    graph_memory = rates.base + features + graph.exact.expected_memory(n, d, k, cores)
     parts = 2 * 8 * 100 * n  # candidates kept against a kill, once more while they are written
     backend = "exact"
     if gpus and exact_seconds > 600:
@@ -390,15 +402,15 @@ def estimate(size: Size, options: ScanOptions, rates: Rates, cores: int, gpus: i
             backend = options.backend if options.backend != "exact" else "approximate"
         add("graph", exact_seconds, graph_memory, 8 * k * n + parts, "measured", factor_of(GRAPH_ROWS[1]))
     pictures = 0.0 if size.ready else 0.02 * (rates.image or 0.01) * n / cores
-    add("duplicates", 2e-6 * n + pictures, BASE_MEMORY + 500 * n, 4 * n, "assumed", ASSUMED)
+    add("duplicates", 2e-6 * n + pictures, rates.base + 500 * n, 4 * n, "assumed", ASSUMED)
     solves = 206 if classes <= 200 else 56 if classes <= pipeline.MOST_REPEATED else 1  # with the interval's
     spectrum = 4e-10 * classes**3 * solves if classes <= pipeline.MOST_CLASSES else 10.0
-    add("csg", 1.5e-5 * n + spectrum, BASE_MEMORY + 500 * n + 24 * classes**2, 100 * n, "assumed", ASSUMED)
+    add("csg", 1.5e-5 * n + spectrum, rates.base + 500 * n + 24 * classes**2, 100 * n, "assumed", ASSUMED)
     first, second, rest = _scoring_parts(size, options)
     workers = min(cores, options.folds)
     epochs = options.head.schedule(max(1, n * (options.folds - 1) // options.folds))[2]
     head_memory = (
-        BASE_MEMORY + features + n * (500 + 2 * min(d, options.head.components) + 4 * classes + 10 * epochs)
+        rates.base + features + n * (500 + 2 * min(d, options.head.components) + 4 * classes + 10 * epochs)
     )
     score_memory = head_memory + n * (150 + 12 * classes) + 300_000_000
     scored_factor = factor_of(SCORED_ROWS)
