@@ -19,7 +19,8 @@ from labeltui.check import check
 from labeltui.cli import cli
 from labeltui.embed import EmbedSpec
 from labeltui.errors import Cancelled, UsageError
-from labeltui.scanning import ScanOptions, recorded_options, scan
+from labeltui.scanning import ScanOptions, carrying, recorded_options, scan
+from labeltui.scanning.update import Earlier
 from labeltui.sharing import merge
 from tests.factories import HEAD, make_audit
 
@@ -266,27 +267,42 @@ def test_a_small_change_trains_on_a_part(large: Path, tmp_path: Path) -> None:
     assert check(tmp_path / "new.audit").whole
 
 
+def test_rescoring_gives_the_file_of_a_scan_of_everything(large: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, rescore=True)
+    scan(large / "data.npz", tmp_path / "new.audit", options, update=large / "old.audit")
+    assert digest(tmp_path / "new.audit") == digest(large / "fresh.audit")
+    assert any("trained anew: --rescore" in note for note in scanning.summary(tmp_path / "new.audit").notes)
+
+
 @pytest.mark.parametrize(
-    ("rescore", "record", "why"),
+    ("record", "same_options", "why"),
     [
-        (True, {}, "--rescore"),
-        (False, {"carried": {"since": 200}}, "more than 5%"),
-        (False, {"version": "0.0.1"}, "another version"),
+        ({}, True, ""),
+        ({}, False, "other options"),
+        ({"carried": {"since": 220}}, True, "more than 5%"),
+        ({"version": "0.0.1"}, True, "another version"),
     ],
 )
-def test_scores_are_trained_anew_when_asked_and_after_many_changes(
-    large: Path, tmp_path: Path, rescore: bool, record: dict[str, object], why: str
+def test_when_scores_are_trained_anew(
+    large: Path, tmp_path: Path, record: dict[str, object], same_options: bool, why: str
 ) -> None:
     shutil.copytree(large / "old.audit", tmp_path / "old.audit")
     file = tmp_path / "old.audit" / "scan.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **record}))
-    options = replace(OPTIONS, rescore=rescore)
-    scan(large / "data.npz", tmp_path / "new.audit", options, update=tmp_path / "old.audit")
-    assert digest(tmp_path / "new.audit") == digest(large / "fresh.audit")
-    notes = scanning.summary(tmp_path / "new.audit").notes
-    assert any(
-        f"trained anew: {why}" in note or f"trained anew: it was scored by {why}" in note for note in notes
-    )
+    earlier = Earlier(tmp_path / "old.audit")
+    opened = earlier.store
+    earlier.match(list(opened.ids), opened.array("samples/sha256"))
+    inputs = carrying.Inputs(
+        opened.given, len(opened.class_ids), opened.embedding(), np.ones(opened.n, bool),
+        opened.array("samples/pixels"), None, None, opened.embedding_name, "cpu",
+    )  # fmt: skip
+    found = carrying.why_not(earlier, inputs, opened.class_ids, same_options)
+    assert why in found
+    assert bool(why) == bool(found)
+    assert carrying.why_not(earlier, inputs, [*opened.class_ids, b"new"], True)
+    other = replace(inputs, embeddings=inputs.embeddings + np.float32(1))
+    assert "embedding" in carrying.why_not(earlier, other, opened.class_ids, True) or why
+    earlier.close()
 
 
 def test_rescoring_is_for_updates(tmp_path: Path) -> None:
