@@ -58,7 +58,7 @@ def worlds(chosen: argparse.Namespace) -> Iterator[World]:
         whole = _worlds.digits()
         k = int(whole.clean.max()) + 1
         similarity = csg.similarity(csg.pooled_counts(whole.indices, whole.clean, 10, k))
-        whole.human["people's errors, made"] = noise.confusable(whole.clean, similarity, 0.12, 0).labels
+        whole.human["made errors"] = noise.confusable(whole.clean, similarity, 0.12, 0).labels
     for seed in range(1 if chosen.quick else chosen.seeds):
         for number, (name, given) in enumerate(whole.human.items()):
             for fraction in FRACTIONS[1:3] if chosen.quick else FRACTIONS if number == 0 else FRACTIONS[-1:]:
