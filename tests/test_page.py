@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -181,3 +182,23 @@ def test_a_browser_shows_it(reviewed: Path, tmp_path: Path, width: int, dark: bo
     ink = (np.abs(pixels - background).sum(2) > 60).mean(1)  # per line of pixels
     assert (ink > 0).mean() > 0.3
     assert np.abs(pixels - background).sum(2)[:, -8:].max() == 0  # nothing runs out of the page
+
+
+def test_a_map_by_umap_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    audit = make_audit(tmp_path, images=False)
+    with Audit.open(audit, read_only=True) as opened, pytest.raises(UsageError, match="umap-learn"):
+        page.write(opened, tmp_path / "umap.html", layout="umap")
+    assert not (tmp_path / "umap.html").exists()
+
+
+@pytest.mark.libraries
+def test_the_map_by_umap_shows_the_same_samples(tmp_path: Path) -> None:
+    pytest.importorskip("umap")
+    audit = make_audit(tmp_path, images=False)
+    with Audit.open(audit, read_only=True) as opened:
+        page.write(opened, tmp_path / "pca.html")
+        page.write(opened, tmp_path / "umap.html", layout="umap")
+    said = (tmp_path / "umap.html").read_text()
+    assert "Placed by UMAP" in said
+    assert said.count("<circle") == (tmp_path / "pca.html").read_text().count("<circle")

@@ -69,14 +69,22 @@ def explain(audit: Path, sample: str, as_json: bool) -> None:
 @click.option("-o", "--out", type=PATH, required=True, help="The page, for example report.html.")
 @click.option("--source", type=PATH, help="Where the data lies now, if it was moved since the scan.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option(
+    "--map",
+    "layout",
+    type=click.Choice(["pca", "umap"]),
+    default="pca",
+    show_default=True,
+    help="How the map places samples; umap needs the extra of that name.",
+)
 @json_option
-def report_(audit: Path, out: Path, source: Path | None, force: bool, as_json: bool) -> None:
+def report_(audit: Path, out: Path, source: Path | None, force: bool, layout: str, as_json: bool) -> None:
     """Write AUDIT's report as one HTML page that needs nothing else: to read, to send, to print."""
     from labeltui import page
     from labeltui.audit import Audit
 
     with Audit.open(audit, read_only=True, source_root=source) as opened:
-        size = page.write(opened, out, force)
+        size = page.write(opened, out, force, layout)
     if as_json:
         print_json({"out": safe(str(out)), "bytes": size})
     else:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 import labeltui
@@ -33,7 +34,7 @@ SIDE = 128  # of an image in pixels
 SEED = 0
 
 
-def write(audit: Audit, out: Path, force: bool = False) -> int:
+def write(audit: Audit, out: Path, force: bool = False, layout: str = "pca") -> int:
     """Write the page of an audit.
 
     Parameters
@@ -43,6 +44,8 @@ def write(audit: Audit, out: Path, force: bool = False) -> int:
         The file.
     force : bool
         Replace an existing file.
+    layout : str
+        How the map places samples: ``pca``, or ``umap`` (McInnes et al., 2018), which needs umap-learn.
 
     Returns
     -------
@@ -58,18 +61,20 @@ def write(audit: Audit, out: Path, force: bool = False) -> int:
         raise UsageError(
             "the output must not exist", f"{safe(str(out))} does", "choose another name, or use --force"
         )
-    data = document(audit).encode("utf-8", "backslashreplace")
+    data = document(audit, layout).encode("utf-8", "backslashreplace")
     with replacing(out) as hidden:
         hidden.write_bytes(data)
     return len(data)
 
 
-def document(audit: Audit) -> str:
+def document(audit: Audit, layout: str = "pca") -> str:
     """Return the page of an audit as HTML.
 
     Parameters
     ----------
     audit : Audit
+    layout : str
+        See `write`.
     """
     jobs = [job.as_json() for job in list_jobs(audit.path)]
     status = describe(audit, jobs)
@@ -77,7 +82,7 @@ def document(audit: Audit) -> str:
         ("Classes", _classes(status)),
         ("Pairs of classes that overlap", _pairs(audit)),
         ("Spectrum", _spectrum(audit)),
-        ("Map of the samples", _map(audit)),
+        ("Map of the samples", _map(audit, layout)),
         ("Labels most likely wrong", _suspicious(audit)),
         ("Corrected labels", _corrected(audit)),
         ("Reviewers who disagree", _disputed(audit)),
@@ -201,34 +206,61 @@ def _spectrum(audit: Audit) -> str:
     )
 
 
-def _map(audit: Audit) -> str:
+def _principal(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
+    """Places of samples in the plane, and what they mean."""
+    from sklearn.decomposition import PCA
+
+    pca = PCA(2, random_state=SEED)
+    places = pca.fit_transform(rows).astype(np.float64)
+    share = float(pca.explained_variance_ratio_.sum())
+    return places, (
+        f"The first two principal components hold {share:.0%} of the variance: samples that lie together here may be "
+        "apart in truth."
+    )
+
+
+def _umap(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
+    """Places of samples in the plane by UMAP, and what they mean."""
+    try:
+        from umap import UMAP
+    except ImportError:
+        raise UsageError(
+            "a map by UMAP needs umap-learn",
+            "it is not installed",
+            "pip install 'labeltui[umap]', or --map pca",
+        ) from None
+    made = UMAP(metric="cosine", random_state=SEED, n_jobs=1, n_neighbors=min(15, len(rows) - 1))
+    return np.asarray(made.fit_transform(rows), np.float64), (
+        "Placed by UMAP: near samples are alike; the distances between groups and their sizes mean nothing."
+    )
+
+
+LAYOUTS = {"pca": _principal, "umap": _umap}
+
+
+def _map(audit: Audit, layout: str) -> str:
     usable = np.flatnonzero(audit.statuses == 0)
     if len(usable) < 3:
         return ""
-    from sklearn.decomposition import PCA
-
     rng = np.random.default_rng(SEED)
     chosen = np.sort(rng.choice(usable, min(POINTS, len(usable)), replace=False))
     rows = audit.embedding()[chosen].astype(np.float32)
     if rows.shape[1] < 2:
         return ""
-    pca = PCA(2, random_state=SEED)
-    places = pca.fit_transform(rows).astype(np.float64)
+    places, meaning = LAYOUTS[layout](rows)
     names = audit.names
     texts = [
         f"{audit.sample_name(i)}: {names[audit.given[i]] if audit.given[i] >= 0 else 'no label'}"
         + (f" → {names[audit.suggested[i, 0]]}" if audit.flagged(i) else "")
         for i in chosen.tolist()
     ]
-    share = float(pca.explained_variance_ratio_.sum())
     label = f"Map of {len(chosen):,} samples by their features, coloured by class; flagged labels have a ring"
     drawn = figures.scatter(label, places, audit.given[chosen], audit.flags[chosen], texts)
     if len(figures.COLOURS) >= audit.K:
         drawn += figures.legend(names)
     return figure(
         drawn,
-        f"{label}. The first two principal components hold {share:.0%} of the variance: samples that lie together "
-        "here may be apart in truth. Hover over a point to see its name and label.",
+        f"{label}. {meaning} Hover over a point to see its name and label.",
     )
 
 
