@@ -1,13 +1,15 @@
 """How time and memory of a scan grow with the number of samples, and what the plan says of it beforehand.
 
-Exact graphs of growing size, each in a process of its own: b N^2 + c N is fitted on all but the largest, which it has
-to predict. Whole scans of ready features: what each stage takes against N. Seconds are those of the processor, which
-others at work on the machine hardly change. The largest sizes take minutes: choose them by --rows and --scan-rows.
+Exact graphs of growing size, each in a process of its own: b N^2 + c N ln N is fitted on all but the largest, which it
+has to predict. Whole scans of ready features: what each stage takes against N. Seconds are those of the processor,
+which others at work on the machine hardly change. The largest sizes take minutes: choose them by --rows and
+--scan-rows.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import subprocess
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from _common import Report, parser
+from labeltui.graph.cost import FIRST
 
 HERE = Path(__file__)
 SOURCE = HERE.parent.parent / "src" / "labeltui"
@@ -136,11 +139,11 @@ def child(kind: str, *numbers: int) -> dict[str, Any]:
 
 
 def fitted(rows: list[int], seconds: list[float]) -> tuple[float, float]:
-    """b and c of b N^2 + c N, neither negative, that fit best relative to each figure."""
+    """b and c of b N^2 + c N ln(N / 100), neither negative, that fit best relative to each figure."""
     from scipy.optimize import nnls
 
     n, t = np.array(rows, float), np.array(seconds)
-    (b, c), _ = nnls(np.stack([n**2, n], 1) / t[:, None], np.ones(len(n)))
+    (b, c), _ = nnls(np.stack([n**2, n * np.log(n / FIRST)], 1) / t[:, None], np.ones(len(n)))
     return float(b), float(c)
 
 
@@ -175,9 +178,9 @@ def graphs(report: Report, sizes: list[int], d: int, threads: int) -> None:
         report.cannot("prediction of the largest graph", "three sizes are needed", "relative", better="lower")
         return
     b, c = fitted(sizes[:-1], took[:-1])
-    predicted = b * sizes[-1] ** 2 + c * sizes[-1]
+    predicted = b * sizes[-1] ** 2 + c * sizes[-1] * math.log(sizes[-1] / FIRST)
     report.add(
-        f"b N^2 + c N of the smaller graphs beside {sizes[-1]:,} x {d}",
+        f"b N^2 + c N ln N of the smaller graphs beside {sizes[-1]:,} x {d}",
         abs(predicted / took[-1] - 1),
         "relative",
         better="lower",

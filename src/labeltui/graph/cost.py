@@ -6,11 +6,15 @@ others; that one step takes so many times longer than another holds roughly ever
 
 from __future__ import annotations
 
+import math
+
 from labeltui._fast import knn
 
 PRODUCT = {"c": 1e-10, "avx2": 3.6e-11, "avx512": 2.5e-11, "avxvnni": 1.4e-11, "vnni": 6.8e-12, "amx": 3e-12}
 """Seconds of multiplying two values in a tile, by path."""
-PAIR = 5.5e-10  # of looking at the similarity of two rows
+PAIR = 3e-11  # of looking at the similarity of two rows
+HIT = 1.3e-6  # of one that reaches a threshold, of which a row has about ln(n / FIRST): thresholds rise
+FIRST = 100
 RANKED_ROW, RANKED_VALUE = (
     3.3e-6,
     3.2e-8,
@@ -32,15 +36,20 @@ def filter_seconds(n: int, d: int, path: str) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Seconds: assign and sketch and rerank grow with n, tiles with n squared.
+        Seconds: assign, sketch and rerank grow with n, tiles with n squared and hits with n ln n.
     """
     assert path in knn.PATHS
     return {
         f"{path} assign": SKETCHED_VALUE * n * d,
         f"{path} sketch": SKETCHED_VALUE * n * d,
-        f"{path} tiles": 0.5 * n * n * (PRODUCT[path] * d + PAIR),
+        f"{path} tiles": square_seconds(n, d, path) + HIT * n * math.log(max(2.0, n / FIRST)),
         f"{path} rerank": n * (RANKED_ROW + RANKED_VALUE * d),
     }
+
+
+def square_seconds(n: int, d: int, path: str) -> float:
+    """Estimate what of a filter's time grows with the square of the rows, on one core; see `filter_seconds`."""
+    return 0.5 * n * n * (PRODUCT[path] * d + PAIR)
 
 
 def direct_seconds(rows: int, n: int, d: int) -> float:
