@@ -63,7 +63,8 @@ class Ensemble:
     transition : ndarray of float64, shape (K, K)
         T of the given labels.
     train_transition : ndarray of float64, shape (K, K)
-        For training on the labels that the detectors learned from: all that the anchors disagree, evenly spread.
+        For training on the labels that the detectors learned from: all that the anchors disagree, spread by the fitted
+        structure.
     level, structure : float
         Of the mistakes, see `labeltui.noise.likelihood.NoiseFit`.
     error_rate : float

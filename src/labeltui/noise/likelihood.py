@@ -8,8 +8,8 @@ for each. A pool that knows which classes look alike explains their confusion by
 mistakes makes the many right labels improbable.
 
 The matrix returned is the mean over the grid by posterior probability (Bayesian model averaging; Hoeting et al.,
-Statistical Science 1999): on large data that is one of them, on a hundred samples many, so that a few labels more or
-less do not turn the result over.
+Statistical Science 1999), so that a few labels more or less do not turn the result over: on a hundred samples over many
+structures and levels, on large data over the levels near the best.
 """
 
 from __future__ import annotations
