@@ -1,4 +1,4 @@
-"""Make the images of the screens in docs/screenshots: ``python docs/make_screenshots.py``.
+"""Make the images of the screens in docs/screenshots: ``python docs/make_screenshots.py [NAME ...]``.
 
 They show the audit of ``labeltui demo``, and one of pieces of two photographs with 8 % of the labels wrong on purpose;
 both are made in a temporary directory. The photographs come with scikit-learn (CC BY 2.0: china.jpg by danielbuechele,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -28,7 +29,7 @@ LOOKS: dict[str, tuple[list[str], str, tuple[int, int]]] = {
     "bulk": (["v", "v", "v", "v", "b"], "labeltui-dark", (120, 40)),
     "pairs": (["p", "down"], "labeltui-dark", (120, 40)),
     "conflicts": (["c"], "labeltui-dark", (80, 24)),
-    "checks": (["m", "1", "1", "1", "1", "1", "space", "1"], "labeltui-dark", (120, 40)),
+    "checks": (["m", *["space"] * 9, "d", "space"], "labeltui-dark", (120, 40)),
 }
 """Keys pressed, theme and size of each image of the demo."""
 PHOTOGRAPHS: dict[str, tuple[list[str], str, tuple[int, int]]] = {
@@ -75,6 +76,8 @@ async def take(audit_path: Path, looks: dict[str, tuple[list[str], str, tuple[in
 
     IMAGES.mkdir(exist_ok=True)
     for name, (keys, theme, size) in looks.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         # What the program remembers (theme, place in the queue) of one image is not for the next.
         os.environ["XDG_STATE_HOME"] = str(audit_path.parent / "state" / name)
         with Audit.open(audit_path, reviewer="demo") as audit:
