@@ -396,7 +396,7 @@ def type_bursts(seed: int, number: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         os.environ[SHARED] = place  # where audits are made, to be copied
         Path(place, "keys").mkdir()
-        fresh = make_small_audit(Path(place, "keys"), n=120, classes=5, flips=0.25)
+        fresh = make_small_audit(Path(place, "keys"), n=200, classes=5, flips=0.15)
         different, deciding = bursts.differences(fresh, Path(place), typed)
     return {"bursts": number, "keys": sum(map(len, typed)), "deciding": deciding, "different": different}
 

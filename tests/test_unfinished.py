@@ -69,7 +69,7 @@ def test_a_search_goes_on_where_it_was_stopped(x: np.ndarray, want: graph.Graph,
     got = graph.build(x, 20, path=path, threads=2, keeper=again, progress=told.append)
     assert again.used
     assert told == sorted(told)
-    assert told[0] < 0.5  # of the work that was left
+    assert told[0] < 0.6  # of the work that was left; each of two threads does a piece before the first word
     assert same(got, want)
     assert all(np.frombuffer(content, np.int64, 1)[0] >= done[1] for _, content in again.saved[1:])
 

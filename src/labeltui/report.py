@@ -86,7 +86,18 @@ def _calibration_lines(calibration: Mapping[str, Any]) -> list[str]:
 
 
 def number_wrong_line(expected: float, low: float, high: float, checks: int) -> str:
-    """Say how many given labels are wrong, as `labeltui.noise.checked.NumberWrong` holds it."""
+    """Say how many given labels are wrong, as `labeltui.noise.checked.NumberWrong` holds it.
+
+    Parameters
+    ----------
+    expected, low, high : float
+        Samples; `high` alone counts where there are no checks.
+    checks : int
+        Random checks behind them.
+    """
+    expected, low, high = (
+        round(value, 1) for value in (expected, low, high)
+    )  # as in JSON: the same number everywhere
     if checks:
         return f"about {expected:,.0f} labels are wrong ({low:,.0f}..{high:,.0f}, 95 %), by {checks:,} random checks"
     return f"at most about {high:,.0f} labels are wrong, as far as features show"

@@ -54,7 +54,7 @@ def test_two_devices_give_the_blocks_of_one(tree: Source, spec: EmbedSpec) -> No
             assert np.array_equal(getattr(block, name), getattr(found[start], name))
         assert found[start].faults == block.faults
     assert any(block.faults for block in found.values())
-    assert children() == before
+    assert children() <= before
 
 
 def test_a_scan_has_the_same_bytes(tree: Source, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_what_a_textual_lacks_is_named() -> None:
 
 
 def test_keys_decide_the_same_with_textuals_own_frames(tmp_path: Path) -> None:
-    fresh = make_audit(tmp_path / "made", n=120, classes=5, flips=0.25)
+    fresh = make_audit(tmp_path / "made", n=200, classes=5, flips=0.15)
     decided = []
     for name, switch in (("ours", ""), ("textual", "textual")):
         with review(fresh, tmp_path / name, slow=False, LABELTUI_FRAMES=switch) as program:

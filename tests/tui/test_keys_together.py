@@ -45,7 +45,7 @@ CLICKED = (
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_audit(tmp_path_factory.mktemp("keys"), n=120, classes=5, flips=0.25)
+    return make_audit(tmp_path_factory.mktemp("keys"), n=200, classes=5, flips=0.15)
 
 
 def test_keys_typed_while_the_program_starts_open_a_screen_and_decide(fresh: Path, tmp_path: Path) -> None:

@@ -105,7 +105,13 @@ class Placeholders(LazyStrip):
         return [Segment(cell, style) for cell in self._cells]
 
     def crop(self, start: int, end: int | None = None) -> Strip:
-        """Return some of the cells, the first of which names its place again."""
+        """Return some of the cells, the first of which names its place again.
+
+        Parameters
+        ----------
+        start, end : int
+            First cell, and the one behind the last; by default to the end.
+        """
         columns = self._columns[slice(start, end)]
         return Placeholders(self._number, self._row, columns) if columns else Strip.blank(0)
 

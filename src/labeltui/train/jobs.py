@@ -51,6 +51,8 @@ START_SECONDS = 120.0
 ENDED = ("done", "failed", "cancelled", "paused")
 """Final states, as written to exit.json."""
 
+DAY = 8
+"""Digits that an id begins with; fewer of them, and nothing else, are a number."""
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "n")
 
 
@@ -420,9 +422,14 @@ def find(audit: Path, run_id: str) -> Job:
         None or several match.
     """
     jobs = list_jobs(audit)
-    if run_id.isdecimal() and 1 <= int(run_id) <= len(jobs):
+    number = run_id.isdecimal() and len(run_id) < DAY  # the last letters of an id may be digits
+    if number and 1 <= int(run_id) <= len(jobs):
         return jobs[int(run_id) - 1]
-    found = [job for job in jobs if run_id and (job.id.startswith(run_id) or job.id.endswith(run_id))]
+    found = (
+        []
+        if number
+        else [job for job in jobs if run_id and (job.id.startswith(run_id) or job.id.endswith(run_id))]
+    )
     if len(found) != 1:
         raise JobError(
             "a run is given by its number, its id, or a beginning or end of its id that no other run has",
