@@ -71,7 +71,7 @@ def test_every_command_of_a_page_parses(page: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages take for granted: photos/, photos.csv, mine.npz, probabilities.npz, my.audit."""
     here = tmp_path_factory.mktemp("docs")
     make_audit(here, n=240, classes=3)
@@ -97,10 +97,10 @@ TASKS = [page for page in PAGES if any(lines(page, ["console"]))]
 
 
 @pytest.mark.parametrize("page", TASKS, ids=lambda page: page.stem)
-def test_the_commands_of_a_task_run(page: Path, workplace: Path, tmp_path: Path) -> None:
+def test_the_commands_of_a_task_run(page: Path, prepared: Path, tmp_path: Path) -> None:
     """One after the other, in a copy of the same directory, by a shell."""
     here = tmp_path / "here"
-    shutil.copytree(workplace, here)
+    shutil.copytree(prepared, here)
     if any(line.endswith("-o my.audit --model pixels") for line in lines(page, ["console"])):
         shutil.rmtree(here / "my.audit")
     (tmp_path / "bin").mkdir()
