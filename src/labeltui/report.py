@@ -95,9 +95,8 @@ def number_wrong_line(expected: float, low: float, high: float, checks: int) -> 
     checks : int
         Random checks behind them.
     """
-    expected, low, high = (
-        round(value, 1) for value in (expected, low, high)
-    )  # as in JSON: the same number everywhere
+    # Rounded first as in JSON: the same number everywhere.
+    expected, low, high = (round(value, 1) for value in (expected, low, high))
     if checks:
         return f"about {expected:,.0f} labels are wrong ({low:,.0f}..{high:,.0f}, 95 %), by {checks:,} random checks"
     return f"at most about {high:,.0f} labels are wrong, as far as features show"

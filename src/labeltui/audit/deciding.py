@@ -122,15 +122,15 @@ def what_if(
 
     def measure() -> WhatIf:
         before, after = solve()
+        from labeltui.csg import Complexity  # loads scipy, as solving does
+
         return WhatIf(
             samples=len(samples),
             by_given=_most_frequent(given),
             by_suggested=_most_frequent(suggested),
             d_overlap=after.overlap - before.overlap,
-            csg_before=getattr(
-                before, "csg", None
-            ),  # only overlaps where there are too many classes to solve for
-            csg_after=getattr(after, "csg", None),
+            csg_before=before.csg if isinstance(before, Complexity) else None,
+            csg_after=after.csg if isinstance(after, Complexity) else None,
             trace_before=before.trace,
             trace_after=after.trace,
         )

@@ -338,8 +338,8 @@ class Audit:
             last = np.full(self.K, -1, np.int32)
             np.minimum.at(first, given[known], groups[known])
             np.maximum.at(last, given[known], groups[known])
-            told = "given_probs" in self.detectors()
-            self._scorable = known if told else known & (first < last)[given]
+            with_probabilities = "given_probs" in self.detectors()
+            self._scorable = known if with_probabilities else known & (first < last)[given]
         return self._scorable
 
     def suggestions(self, i: int) -> list[tuple[int, float]]:

@@ -150,7 +150,7 @@ class DetectorInputs:
         return scorable
 
     @cached_property
-    def told(self) -> Mask:
+    def by_given_probs(self) -> Mask:
         """Samples that nothing but the user's own probabilities can judge: usable and alone in their class."""
         if self.pred_probs is None:
             return np.zeros(self.n, dtype=bool)

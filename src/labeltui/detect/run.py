@@ -143,7 +143,7 @@ def run(
             )
         scored(stop / n)
     if Given.name in scores:
-        _judge_told(inputs, findings)
+        _judge_by_given_probs(inputs, findings)
     if ensemble.detectors:
         findings.attrs["blend"]["flag_threshold"] = _flag(inputs, findings)
     findings.arrays.update({each.name: arrays for each in detectors if (arrays := each.arrays())})
@@ -154,7 +154,7 @@ def run(
 
 def _flag(inputs: DetectorInputs, findings: Findings) -> float:
     """Put another label first where the given one is wrong with more than the chance that makes a flag."""
-    judged = inputs.scorable | inputs.told if Given.name in findings.scores else inputs.scorable
+    judged = inputs.scorable | inputs.by_given_probs if Given.name in findings.scores else inputs.scorable
     wrong = 1.0 - findings.blend[judged].astype(np.float64)
     threshold = max(LEAST_CHANCE, calibrate.f1_threshold(wrong))
     first = findings.suggest_label[:, 0] == inputs.given_labels
@@ -166,10 +166,10 @@ def _flag(inputs: DetectorInputs, findings: Findings) -> float:
     return threshold
 
 
-def _judge_told(inputs: DetectorInputs, findings: Findings) -> None:
+def _judge_by_given_probs(inputs: DetectorInputs, findings: Findings) -> None:
     """Judge samples that are alone in their class by the user's probabilities and the estimated mistakes."""
     assert inputs.pred_probs is not None  # `told` has none otherwise
-    rows = np.flatnonzero(inputs.told)
+    rows = np.flatnonzero(inputs.by_given_probs)
     labels = inputs.given_labels[rows]
     q = np.asarray(inputs.pred_probs[rows], dtype=np.float32)
     findings.scores[Given.name][rows] = label_probability(q, labels)
@@ -302,7 +302,7 @@ def _mark(inputs: DetectorInputs, findings: Findings) -> None:
     findings.suggest_label[broken, 0] = inputs.given_labels[broken]
     alone = inputs.ok & (inputs.given_labels >= 0) & ~inputs.scorable
     if Given.name in findings.scores:
-        alone &= ~inputs.told
+        alone &= ~inputs.by_given_probs
     for row in np.flatnonzero(alone):
         label = inputs.given_labels[row]
         others = findings.suggest_label[row] != label

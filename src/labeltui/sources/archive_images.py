@@ -18,14 +18,13 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from labeltui import paths
 from labeltui.errors import MissingImage, SourceError, UnreadableImage
 from labeltui.io.atomic import replacing
 from labeltui.io.names import Names, pack_names
 from labeltui.sources.archives import Listing, list_members, read_member
-from labeltui.sources.decode import Levels, decode
+from labeltui.sources.decode import Levels
 from labeltui.sources.images import Images, described_files, described_levels, load_array
 from labeltui.sources.places import stamp
 from labeltui.text import safe
@@ -94,22 +93,8 @@ class ArchiveImages(Images):
 
     @classmethod
     def opened(cls, description: Mapping[str, object], root: Path) -> ArchiveImages:
-        """Return the images that a description names.
-
-        Parameters
-        ----------
-        description : mapping
-        root : Path
-
-        Raises
-        ------
-        SourceError
-            It names no archives below `root`.
-        """
+        """See `Images.opened`."""
         return cls(described_files(description, root), described_levels(description))
-
-    def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
-        return decode(data, self.levels) if isinstance(data, bytes) else super().decode(data)
 
     def read(self, sample_id: bytes, index: int) -> bytes:
         if self._index is None:

@@ -33,9 +33,29 @@ class Images(ABC):
     ----------
     encoded : bool
         Whether `read` gives encoded files, which can crash a decoder, and not pixels.
+    levels : (int, int), optional
+        The 16-bit grey levels of encoded files that become black and white, see `labeltui.sources.levels`.
     """
 
     encoded = True
+    levels: Levels | None = None
+
+    @classmethod
+    def opened(cls, description: Mapping[str, object], root: Path) -> Images:
+        """Return the images of a source that `Source.describe` described.
+
+        Parameters
+        ----------
+        description : mapping
+        root : Path
+            The source's root.
+
+        Raises
+        ------
+        SourceError
+            The description is not one of such images below `root`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def read(self, sample_id: bytes, index: int) -> bytes | npt.NDArray[np.uint8]:
@@ -82,7 +102,7 @@ class Images(ABC):
         ------
         UnreadableImage
         """
-        return decode(data) if isinstance(data, bytes) else from_array(data)
+        return decode(data, self.levels) if isinstance(data, bytes) else from_array(data)
 
     def scanned(self, data: bytes | npt.NDArray[np.uint8], index: int) -> bytes | None:
         """Return the bytes that the scan recorded the SHA-256 of; None where it recorded none.
@@ -111,22 +131,8 @@ class FileImages(Images):
 
     @classmethod
     def opened(cls, description: Mapping[str, object], root: Path) -> FileImages:
-        """Return the images that a description names.
-
-        Parameters
-        ----------
-        description : mapping
-        root : Path
-
-        Raises
-        ------
-        SourceError
-            Its grey levels are none.
-        """
+        """See `Images.opened`."""
         return cls(root, description.get("embeddings") is not None, described_levels(description))
-
-    def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
-        return decode(data, self.levels) if isinstance(data, bytes) else super().decode(data)
 
     def read(self, sample_id: bytes, index: int) -> bytes:
         return read_file(os.path.join(os.fsencode(self.root), sample_id))
@@ -151,18 +157,7 @@ class ArrayImages(Images):
 
     @classmethod
     def opened(cls, description: Mapping[str, object], root: Path) -> ArrayImages:
-        """Return the images that a description names.
-
-        Parameters
-        ----------
-        description : mapping
-        root : Path
-
-        Raises
-        ------
-        SourceError
-            It names no file.
-        """
+        """See `Images.opened`."""
         file, key = description.get("file"), description.get("array_key")
         if not isinstance(file, str):
             raise SourceError(

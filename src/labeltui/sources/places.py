@@ -74,7 +74,7 @@ def opened(path: Path) -> Iterator[Opened]:
             )
         return
     system, name = _system(path)
-    with _told(path):
+    with _as_os_errors(path):
         remote = system.open(name, "rb", block_size=BLOCK, cache_type="readahead")
     with remote:
         yield Opened(remote, int(remote.size), lambda start, length: _range(path, start, length))
@@ -119,7 +119,7 @@ def stamp(path: Path) -> bytes:
         facts = (status.st_size, status.st_mtime_ns, status.st_ino)
         return b"\0".join([os.fsencode(os.path.abspath(path)), *(b"%d" % fact for fact in facts)])
     system, name = _system(path)
-    with _told(path):
+    with _as_os_errors(path):
         info = system.info(name)
     return hashlib.sha256(f"{as_url(path)} {sorted(info.items(), key=str)}".encode()).digest()
 
@@ -139,7 +139,7 @@ def is_directory(path: Path) -> bool:
     if as_url(path) is None:
         return path.is_dir()
     system, name = _system(path)
-    with _told(path):
+    with _as_os_errors(path):
         return bool(system.isdir(name))
 
 
@@ -157,7 +157,7 @@ def files_below(path: Path) -> list[bytes]:
         As `opened`.
     """
     system, name = _system(path)
-    with _told(path):
+    with _as_os_errors(path):
         found = system.find(name)
     start = name.rstrip("/") + "/"
     return sorted(
@@ -179,7 +179,7 @@ def matching(path: Path) -> list[Path]:
         As `opened`.
     """
     system, name = _system(path)
-    with _told(path):
+    with _as_os_errors(path):
         return [Path(system.unstrip_protocol(each)) for each in sorted(system.glob(name))]
 
 
@@ -187,7 +187,7 @@ def _range(path: Path, start: int, length: int) -> bytes:
     system, name = _system(path)
     if length == 0:
         return b""
-    with _told(path):
+    with _as_os_errors(path):
         data: bytes = system.cat_file(name, start=start, end=start + length)
         return data
 
@@ -210,7 +210,7 @@ def _system(path: Path) -> tuple[Any, str]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _as_os_errors(path: Path) -> Iterator[None]:
     """Turn what the libraries of stores raise, of whatever type, into OSError."""
     try:
         yield

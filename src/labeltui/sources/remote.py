@@ -7,15 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
 from labeltui.errors import MissingImage, SourceError, UnreadableImage
 from labeltui.sources import parquet, shards
 from labeltui.sources.archives import is_archive
 from labeltui.sources.base import Samples, Source, SourceOptions, check_labels
-from labeltui.sources.decode import MAX_FILE_BYTES, Levels, decode
+from labeltui.sources.decode import MAX_FILE_BYTES, Levels
 from labeltui.sources.images import Images, described_levels
 from labeltui.sources.members import SideLabels, choose, is_image
 from labeltui.sources.places import files_below, is_directory, read_range, shown
@@ -46,22 +42,8 @@ class RemoteFiles(Images):
 
     @classmethod
     def opened(cls, description: Mapping[str, object], root: Path) -> RemoteFiles:
-        """Return the images that a description names.
-
-        Parameters
-        ----------
-        description : mapping
-        root : Path
-
-        Raises
-        ------
-        SourceError
-            Its grey levels are none.
-        """
+        """See `Images.opened`."""
         return cls(root, described_levels(description))
-
-    def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
-        return decode(data, self.levels) if isinstance(data, bytes) else super().decode(data)
 
     def read(self, sample_id: bytes, index: int) -> bytes:
         if b".." in sample_id.split(b"/"):

@@ -11,15 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
 from labeltui.errors import MissingImage, SourceError, UnreadableImage
 from labeltui.io import files
 from labeltui.paths import as_url
 from labeltui.sources import places
-from labeltui.sources.decode import Levels, decode
+from labeltui.sources.decode import Levels
 from labeltui.sources.images import Images, described_files, described_levels
 from labeltui.text import safe
 
@@ -60,18 +56,7 @@ class ParquetImages(Images):
 
     @classmethod
     def opened(cls, description: Mapping[str, object], root: Path) -> ParquetImages:
-        """Return the images that a description names.
-
-        Parameters
-        ----------
-        description : mapping
-        root : Path
-
-        Raises
-        ------
-        SourceError
-            The description is none of Parquet files below `root`.
-        """
+        """See `Images.opened`."""
         counts, column = description.get("rows"), description.get("column")
         names = described_files(description, root)
         good = (
@@ -91,9 +76,6 @@ class ParquetImages(Images):
             str(column),
             described_levels(description),
         )
-
-    def decode(self, data: bytes | npt.NDArray[np.uint8]) -> Image.Image:
-        return decode(data, self.levels) if isinstance(data, bytes) else super().decode(data)
 
     def read(self, sample_id: bytes, index: int) -> bytes:
         """Return the image of a row, as it is stored.

@@ -81,18 +81,7 @@ class PixelFiles(Images):
 
     @classmethod
     def opened(cls, description: Mapping[str, object], root: Path) -> PixelFiles:
-        """Return the images that a description names.
-
-        Parameters
-        ----------
-        description : mapping
-        root : Path
-
-        Raises
-        ------
-        SourceError
-            It names no files below `root`.
-        """
+        """See `Images.opened`."""
         return cls(described_files(description, root))
 
     def read(self, sample_id: bytes, index: int) -> npt.NDArray[np.uint8]:

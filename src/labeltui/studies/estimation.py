@@ -120,6 +120,11 @@ class NoiseEstimate:
     epsilon: float
     enough: int
 
+    def rivals(self) -> NDArray[np.int64]:
+        """Return the most frequent wrong label of each class, (K,)."""
+        rivals: NDArray[np.int64] = (self.transition - 2.0 * np.eye(len(self.classes))).argmax(axis=1)
+        return rivals
+
     def as_json(self) -> dict[str, Any]:
         """For ``noise estimate --json``."""
         values = asdict(self)
@@ -152,9 +157,9 @@ class NoiseEstimate:
         lines = [
             f"{'class':<{width}}  P(given = correct)  plurality gap  most frequent wrong label",
         ]
-        wrong = self.transition - 2.0 * np.eye(len(self.classes))
+        rivals = self.rivals()
         for c in np.argsort(self.gaps, kind="stable"):
-            rival = int(wrong[c].argmax())
+            rival = rivals[c]
             lines.append(
                 f"{self.classes[c][:width]:<{width}}  {probability(float(self.transition[c, c])):>18}  "
                 f"{self.gaps[c]:>13.2f}  {self.classes[rival]} {probability(float(self.transition[c, rival]))}"

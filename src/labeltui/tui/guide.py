@@ -169,9 +169,9 @@ def noise_budget(noise: NoiseEstimate, path: str, width: int) -> Text:
         [("Classes whose right label leads least", "title")],
         [(f"{'lead':>6}  {'class':<24}most frequent wrong label", "faint")],
     ]
-    wrong = noise.transition - 2.0 * np.eye(len(noise.classes))
+    rivals = noise.rivals()
     for c in np.argsort(noise.gaps, kind="stable")[:LEAST].tolist():
-        rival = int(wrong[c].argmax())
+        rival = rivals[c]
         shown = f"{fit(noise.classes[c], 24)}{noise.classes[rival]} {probability(float(noise.transition[c, rival]))}"
         lines.append([(f"{noise.gaps[c]:>6.2f}  {shown}", "bad" if noise.gaps[c] <= 0 else "plain")])
     return lines
