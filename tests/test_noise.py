@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from labeltui import head, noise
 from labeltui.errors import InputError
+from labeltui.noise import shrinkage
 from labeltui.noise.estimate import Anchors
 from labeltui.noise.likelihood import NoiseFit, fit_noise
+from labeltui.noise.shrinkage import Disagreements, directed_probability
 
 K = 5
 
@@ -218,8 +220,6 @@ def test_the_confident_joint_is_the_published_one() -> None:
 def test_anchors_do_not_depend_on_blocks_and_pass_over_missing_labels() -> None:
     _, y, p = noisy_world(2000)
     y[::7] = -1
-    from labeltui.noise.estimate import Anchors
-
     blocks = Anchors(y, K)
     for start in range(0, len(y), 300):
         blocks.add(start, p[start : start + 300])
@@ -256,8 +256,6 @@ def test_scaling_meets_the_rate() -> None:
 
 
 def test_confusion_both_ways_is_not_taken_for_mistakes_and_one_way_is() -> None:
-    from labeltui.noise.shrinkage import Disagreements
-
     rng = np.random.default_rng(0)
     k, size = 8, 200
     confusion = np.zeros((k, k))
@@ -281,8 +279,6 @@ def test_confusion_both_ways_is_not_taken_for_mistakes_and_one_way_is() -> None:
 
 
 def test_counts_are_followed_as_far_as_the_structure_says() -> None:
-    from labeltui.noise.shrinkage import Disagreements
-
     counts = np.array([[900.0, 90.0, 10.0], [90.0, 900.0, 10.0], [10.0, 10.0, 980.0]])
     found = Disagreements([counts])
     ratio = [t[0, 1] / t[0, 2] for t in (found.transition(0.1, structure) for structure in (0.0, 0.5, 1.0))]
@@ -294,8 +290,6 @@ def test_counts_are_followed_as_far_as_the_structure_says() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_few_anchors_give_a_matrix_all_the_same(k: int) -> None:
-    from labeltui.noise.shrinkage import Disagreements
-
     t = Disagreements([np.zeros((k, k))]).transition(0.1, 1.0)
     np.testing.assert_allclose(t.sum(axis=1), 1.0)
     assert (t >= 0).all()
@@ -346,6 +340,21 @@ def test_few_labels_leave_the_level_between_what_is_possible() -> None:
     levels = [fitted(0.1, 120, seed=seed).level for seed in range(8)]
     assert max(levels) < 3 * min(levels)  # no lottery
     assert fitted(0.1, 0).level > 0.05  # the prior's
+
+
+def test_the_anchors_of_a_half_are_judged_once_for_all_shapes_of_the_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Judged for each shape they took most of a small scan."""
+    calls = []
+
+    def counted(off: np.ndarray) -> np.ndarray:
+        calls.append(off)
+        return directed_probability(off)
+
+    monkeypatch.setattr(shrinkage, "directed_probability", counted)
+    fitted(0.05, 200)
+    assert len(calls) == 4  # each half against the other, and both together
 
 
 def test_equal_data_give_equal_noise() -> None:

@@ -96,9 +96,8 @@ def fit_noise(
     sides = []
     for side, own in enumerate(counts):
         among = np.flatnonzero(half != side)
-        sides.append(
-            (logs[among], labels[among], [_linear(Disagreements([own]), *shape) for shape in shapes])
-        )
+        seen = Disagreements([own])
+        sides.append((logs[among], labels[among], [_linear(seen, *shape) for shape in shapes]))
 
     def losses(sharpness: float) -> Floats:
         total = np.zeros((len(shapes), len(levels)))

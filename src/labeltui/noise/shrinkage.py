@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from labeltui.noise._validation import Floats
 
@@ -124,19 +123,18 @@ def directed_probability(off: Floats) -> Floats:
     )
     which = which.reshape(-1)
     mistakes = betaln(there + 0.5, back + 0.5) - betaln(0.5, 0.5)
-    best: tuple[float, npt.NDArray[np.float64]] | None = None
-    for a in np.geomspace(_LEAST_CONCENTRATION, _MOST_CONCENTRATION, 20):
-        confusion = betaln(there + a, back + a) - betaln(a, a)
-        fraction = 0.05
-        for _ in range(60):  # expectation maximisation
-            log_mistakes, log_confusion = np.log(fraction) + mistakes, np.log1p(-fraction) + confusion
-            belongs = 1.0 / (1.0 + np.exp(np.clip(log_confusion - log_mistakes, -700.0, 700.0)))
-            fraction = float(np.clip((belongs * times).sum() / (times.sum() + 2.0), 1e-4, 0.9))
-        fit = float((np.logaddexp(log_mistakes, log_confusion) * times).sum()) + 2.0 * float(
-            np.log1p(-fraction)
-        )
-        if best is None or fit > best[0] + 1e-9:
-            best = fit, belongs
-    assert best is not None
-    estimate[pairs] = best[1][which]
+    a = np.geomspace(_LEAST_CONCENTRATION, _MOST_CONCENTRATION, 20)[:, None]
+    confusion = betaln(there + a, back + a) - betaln(a, a)
+    fraction = np.full_like(a, 0.05)
+    for _ in range(60):  # expectation maximisation, of each concentration
+        log_mistakes, log_confusion = np.log(fraction) + mistakes, np.log1p(-fraction) + confusion
+        belongs = 1.0 / (1.0 + np.exp(np.clip(log_confusion - log_mistakes, -700.0, 700.0)))
+        fraction = (belongs * times).sum(axis=1, keepdims=True) / (times.sum() + 2.0)
+        fraction = np.clip(fraction, 1e-4, 0.9)
+    fits = (np.logaddexp(log_mistakes, log_confusion) * times).sum(axis=1) + 2.0 * np.log1p(-fraction[:, 0])
+    best = 0
+    for place in range(len(fits)):  # the least concentration among equals
+        if fits[place] > fits[best] + 1e-9:
+            best = place
+    estimate[pairs] = belongs[best][which]
     return estimate + estimate.T
