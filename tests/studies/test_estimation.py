@@ -32,6 +32,19 @@ def test_a_tenth_of_wrong_labels_is_within_the_bound(audit_path: Path) -> None:
     assert 0 < found.enough < 240
 
 
+def test_a_bound_stays_a_bound_after_the_next_reviews(audit_path: Path) -> None:
+    with Audit.open(audit_path, read_only=True) as audit:
+        found = estimation.estimate(audit)
+    said = "\n".join(found.lines())
+    assert f"at most about {found.high:.1%}" in said
+    assert len(found.reviewing) == 2  # 240 samples
+    for each in found.reviewing:
+        assert each.low == 0.0
+        assert each.high == pytest.approx(found.high - each.corrected / found.samples)
+        assert f"at most {each.high:.1%} wrong then" in said
+    assert "expected" not in said  # a number that nothing but features vouch for
+
+
 def test_random_checks_give_an_interval_that_holds_the_truth(audit_path: Path, tmp_path: Path) -> None:
     path = make_audit(tmp_path)
     truth = np.load(tmp_path / "truth.npy")
@@ -47,6 +60,13 @@ def test_random_checks_give_an_interval_that_holds_the_truth(audit_path: Path, t
     assert 0 < after.low <= 0.1 <= after.high < 0.25
     assert after.training.label_smoothing <= before.training.label_smoothing
     assert "random checks" in "\n".join(after.lines())
+    # What was corrected already is wrong no more.
+    done = sum(truth[i] != audit.given[i] for i in np.flatnonzero(audit.kinds)) / after.samples
+    for each in after.reviewing:
+        gain = each.corrected / after.samples
+        bounds = (max(0.0, bound - done - gain) for bound in (after.low, after.high))
+        assert (each.low, each.high) == pytest.approx(tuple(bounds))
+        assert f"{each.low:.1%} to {each.high:.1%} wrong then" in "\n".join(after.lines())
 
 
 def test_the_gap_is_the_lead_of_the_right_label() -> None:

@@ -719,8 +719,9 @@ async def says_what_the_next_reviews_are_worth(desk: Desk) -> None:
     said = " ".join(desk.text.split())
     assert desk.review.reader.is_open
     made = estimate(desk.audit)
-    assert f"At most about {made.high:.1%} of {made.samples:,} given labels are wrong" in said
-    assert f"{made.reviewing[0].reviews:,} {made.reviewing[0].corrected:,.1f}" in said
+    assert f"Wrong among {made.samples:,} given labels: {made.wrong_now()}." in said
+    for each in made.reviewing:
+        assert f"{each.reviews:,} {each.corrected:,.1f} {made.wrong_after(each)}" in said
     assert f"--batch-size {made.training.batch}" in said
     await desk.press("escape")
     assert not desk.review.reader.is_open

@@ -64,16 +64,15 @@ class Reviewing:
     reviews : int
     corrected : float
         Wrong labels expected among them.
-    rate : float
-        Expected fraction of wrong labels afterwards.
-    alpha : float
-        Its equivalent dilution.
+    low, high : float
+        Fraction of wrong labels afterwards, if so many are corrected: with random checks a 95 % interval, without them
+        0 and a bound.
     """
 
     reviews: int
     corrected: float
-    rate: float
-    alpha: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -135,17 +134,35 @@ class NoiseEstimate:
         }
         return values
 
+    def wrong_now(self) -> str:
+        """Say what fraction of the given labels is wrong: an interval, or without random checks a bound."""
+        if self.checks:
+            return f"{self.rate:.1%} ({self.low:.1%} to {self.high:.1%}, 95 %, {self.checks:,} random checks)"
+        return f"at most about {self.high:.1%}, as far as features show"
+
+    def dilution(self) -> str:
+        """Say alpha as `wrong_now` says the fraction."""
+        if self.checks:
+            return f"{self.alpha:.3f} ({self.alpha_low:.3f} to {self.alpha_high:.3f})"
+        return f"at most about {self.alpha_high:.3f}"
+
+    def wrong_after(self, reviewing: Reviewing) -> str:
+        """Say what fraction of the labels is wrong after these reviews, as `wrong_now` says it.
+
+        Parameters
+        ----------
+        reviewing : Reviewing
+            One of this estimate's.
+        """
+        if self.checks:
+            return f"{reviewing.low:.1%} to {reviewing.high:.1%}"
+        return f"at most {reviewing.high:.1%}"
+
     def lines(self) -> list[str]:
         """For a terminal."""
-        if self.checks:
-            rate = f"{self.rate:.1%} ({self.low:.1%} to {self.high:.1%}, 95 %, {self.checks:,} random checks)"
-            alpha = f"{self.alpha:.3f} ({self.alpha_low:.3f} to {self.alpha_high:.3f})"
-        else:
-            rate = f"at most about {self.high:.1%}, as far as features show (expected {self.rate:.1%})"
-            alpha = f"at most about {self.alpha_high:.3f} (expected {self.alpha:.3f})"
         lines = [
-            f"wrong given labels  {rate}",
-            f"equivalent alpha    {alpha}: noisy labels per clean one, q / (1 - q)",
+            f"wrong given labels  {self.wrong_now()}",
+            f"equivalent alpha    {self.dilution()}: noisy labels per clean one, q / (1 - q)",
         ]
         if not self.checks:
             lines.append("for an interval review random checks (m in the review)")
@@ -178,7 +195,7 @@ class NoiseEstimate:
     def _review_lines(self) -> list[str]:
         lines = [
             f"next {each.reviews:>6,} reviews correct about {each.corrected:,.1f} labels: "
-            f"{each.rate:.1%} wrong, alpha {each.alpha:.3f}"
+            f"{self.wrong_after(each)} wrong then"
             for each in self.reviewing
         ]
         return [
@@ -225,12 +242,14 @@ def estimate(
     rate, low, high = (value / samples for value in (wrong.expected, wrong.low, wrong.high))
     order = np.asarray(audit.queue(QueueSpec(flagged=None)))  # undecided samples, lowest label score first
     p = 1.0 - np.asarray(audit.scores, dtype=np.float64)[order[audit.scorable[order]]]
-    left = max(0.0, wrong.expected - int((audit.checked == 0).sum()))  # without the corrected ones
-    reviewing = [
-        Reviewing(k, float(gain := p[:k].sum()), now := max(0.0, left - gain) / samples, _alpha(now))
-        for k in REVIEWS
-        if k <= len(p)
-    ]
+    corrected = int((audit.checked == 0).sum())
+    left = max(0.0, wrong.expected - corrected)
+    reviewing = []
+    for k in REVIEWS:
+        if k <= len(p):
+            gain = float(p[:k].sum())
+            after = (max(0.0, bound - corrected - gain) / samples for bound in (wrong.low, wrong.high))
+            reviewing.append(Reviewing(k, gain, *after))
     return NoiseEstimate(
         classes=list(audit.names),
         transition=transition,

@@ -131,15 +131,10 @@ def noise_budget(noise: NoiseEstimate, path: str, width: int) -> Text:
     -------
     Text
     """
-    if noise.checks:
-        rate = f"{noise.rate:.1%} ({noise.low:.1%} to {noise.high:.1%}, 95 %, {noise.checks:,} random checks) of "
-        rate += f"{noise.samples:,} given labels are wrong."
-        alpha = f"{noise.alpha:.3f} ({noise.alpha_low:.3f} to {noise.alpha_high:.3f})"
-    else:
-        rate = f"At most about {noise.high:.1%} of {noise.samples:,} given labels are wrong, as far as features show. "
-        rate += "Random checks make it an interval."
-        alpha = f"at most about {noise.alpha_high:.3f}"
-    dilution = f"That is as {alpha} noisy labels beside each clean one (alpha = q / (1 - q))."
+    rate = f"Wrong among {noise.samples:,} given labels: {noise.wrong_now()}."
+    if not noise.checks:
+        rate += " Random checks make it an interval."
+    dilution = f"That is as {noise.dilution()} noisy labels beside each clean one (alpha = q / (1 - q))."
     lines = [
         *_wrapped(f"{rate} {dilution}", width),
         [],
@@ -147,9 +142,8 @@ def noise_budget(noise: NoiseEstimate, path: str, width: int) -> Text:
     ]
     lines.append([(f"{'reviews':>9}{'correct about':>16}{'wrong then':>22}", "faint")])
     for each in noise.reviewing:
-        low, high = (max(0.0, bound - each.corrected / noise.samples) for bound in (noise.low, noise.high))
-        then = f"{low:.1%} to {high:.1%}" if noise.checks else f"at most {high:.1%}"
-        lines.append([(f"{each.reviews:>9,}{each.corrected:>16,.1f}{then:>22}", "plain")])
+        row = f"{each.reviews:>9,}{each.corrected:>16,.1f}{noise.wrong_after(each):>22}"
+        lines.append([(row, "plain")])
     lines += _wrapped(
         f"After {noise.enough:,} reviews the next one is expected to correct fewer than {noise.epsilon:g} labels.",
         width,

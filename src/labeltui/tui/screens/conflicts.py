@@ -147,7 +147,7 @@ class ConflictsScreen(WithRows):
         members: list[int] = self.list.groups[self.list.row].tolist()
         first: dict[str, int] = {}
         for sample in members:
-            first.setdefault(self._told(sample), sample)
+            first.setdefault(self._label_or_split(sample), sample)
         return [*first.values(), *(sample for sample in members if sample not in first.values())]
 
     def looked_at(self) -> int | None:
@@ -173,8 +173,8 @@ class ConflictsScreen(WithRows):
             self.members.show([])
             self.facts.show([[("Duplicates are images that are identical or nearly so.", "faint")]])
             return
-        told = (f"{left:,} of {len(self.list.groups):,} left", "strong")
-        self.entitle((title, "title"), told, (self._others(), "faint"))
+        remaining = (f"{left:,} of {len(self.list.groups):,} left", "strong")
+        self.entitle((title, "title"), remaining, (self._others(), "faint"))
         rows = 4 if self.size.height < 30 else 8
         self.members.cell_rows, self.members.cell_columns = rows, 2 * rows
         self.members.styles.height = max(rows + 1, self.size.height - 6 - min(9, len(self.group)))
@@ -183,7 +183,7 @@ class ConflictsScreen(WithRows):
                 Thumb(
                     sample,
                     partial(audit.images.image, sample),
-                    f"[{number}] {self._told(sample)}",
+                    f"[{number}] {self._label_or_split(sample)}",
                 )
                 for number, sample in enumerate(self.group, 1)
             ]
@@ -216,7 +216,7 @@ class ConflictsScreen(WithRows):
             return ""
         return f"   {self.keymap.hint('across-splits')} shows {self.leaks:,} across splits"
 
-    def _told(self, sample: int) -> str:
+    def _label_or_split(self, sample: int) -> str:
         audit = self.session.audit
         return audit.split_of(sample) if self.list.across else self.session.name(int(audit.current[sample]))
 
