@@ -21,6 +21,7 @@ SCREENS = {
     "bulk": "labeltui.tui.screens.bulk:BulkScreen",
     "runs": "labeltui.tui.screens.runs:RunsScreen",
     "comparison": "labeltui.tui.screens.comparison:ComparisonScreen",
+    "plots": "labeltui.tui.screens.plots:PlotsScreen",
 }
 TAKEN = {"ctrl+a", "ctrl+b", "ctrl+p", "ctrl+q", "ctrl+s", "ctrl+h", "ctrl+i", "ctrl+j", "ctrl+m", "ctrl+z"}
 """By multiplexers, containers, flow control, job control, or because terminals send another key for it."""

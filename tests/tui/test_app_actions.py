@@ -716,8 +716,9 @@ async def changes_colours(desk: Desk) -> None:
 @trial("noise-budget")
 async def says_what_the_next_reviews_are_worth(desk: Desk) -> None:
     await desk.do("noise-budget")
-    said = " ".join(desk.text.split())
     assert desk.review.reader.is_open
+    said = " ".join("".join(text for text, _ in line) for line in desk.review.reader.text.text_lines)
+    said = " ".join(said.split())
     made = estimate(desk.audit)
     assert f"Wrong among {made.samples:,} given labels: {made.wrong_now()}." in said
     for each in made.reviewing:
@@ -737,6 +738,44 @@ async def enlarges_smoothly_and_back(desk: Desk) -> None:
     await desk.do("scaling")
     assert not canvas.smooth
     assert state.choice("scaling") == "pixels"
+
+
+@trial(
+    "plots",
+    "plot-map",
+    "plot-reliability",
+    "plot-accuracy",
+    "plot-loss",
+    "plot-next",
+    "plot-previous",
+    "plot-run",
+)
+async def plots_what_there_is(desk: Desk) -> None:
+    pytest.importorskip("plotille")
+    label = int(desk.audit.given[desk.sample])
+    await desk.do("plots")
+    await desk.until(lambda: "dimensions" in desk.text)
+    order = [None, *desk.session.classes.labels]
+    for action, by in (("plot-next", 1), ("plot-previous", 0), ("plot-previous", -1)):
+        await desk.do(action)
+        now = order[(order.index(label) + by) % len(order)]
+        assert ("all classes" if now is None else desk.audit.names[now]) in desk.screen[0]
+    await desk.do("plot-reliability")
+    assert "No diagram yet" in desk.text
+    await desk.do("plot-accuracy")
+    await desk.until(lambda: "No run yet" in desk.text)
+    await desk.do("plot-map")
+    assert "dimensions" in desk.text
+    await desk.do("back", "train", "runs")
+    await desk.until(lambda: "running 40%" in desk.text)
+    await desk.do("plot-run")
+    await desk.until(lambda: "last  0.7500" in desk.text)
+    await desk.do("plot-loss")
+    assert "last  0.5000" in desk.text
+    await desk.do("back")
+    assert isinstance(desk.app.screen, RunsScreen)
+    (job,) = list_jobs(desk.audit.path)
+    end(job.directory, "cancelled")
 
 
 @trial("redraw")

@@ -14,6 +14,7 @@
                                               +-- live_csg     overlaps and CSG, updated live
                                               +-- generations  results of training runs
                                               +-- overview     what ``labeltui status --json`` prints
+                                              +-- sample_map   places of samples in the plane
 
 Opening costs a few passes over arrays of one number a sample; nothing is computed per sample in Python. This
 package imports neither torch nor textual. It is used from one thread, except for methods documented as thread-safe.

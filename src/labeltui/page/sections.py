@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 import labeltui
@@ -18,6 +17,7 @@ from labeltui import graph
 from labeltui.audit import Audit, QueueSpec
 from labeltui.audit.agreement import agreements
 from labeltui.audit.overview import status as describe
+from labeltui.audit.sample_map import sample_map
 from labeltui.errors import SourceError, UsageError
 from labeltui.io.atomic import replacing
 from labeltui.page import figures
@@ -28,10 +28,8 @@ from labeltui.train.jobs import list_jobs
 CLASSES = 40
 PAIRS = 12
 EIGENVALUES = 60
-POINTS = 3000
 IMAGES = 24
 SIDE = 128  # of an image in pixels
-SEED = 0
 
 
 def write(audit: Audit, out: Path, force: bool = False, layout: str = "pca") -> int:
@@ -206,48 +204,11 @@ def _spectrum(audit: Audit) -> str:
     )
 
 
-def _principal(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
-    """Places of samples in the plane, and what they mean."""
-    from sklearn.decomposition import PCA
-
-    pca = PCA(2, random_state=SEED)
-    places = pca.fit_transform(rows).astype(np.float64)
-    share = float(pca.explained_variance_ratio_.sum())
-    return places, (
-        f"The first two principal components hold {share:.0%} of the variance: samples that lie together here may be "
-        "apart in truth."
-    )
-
-
-def _umap(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
-    """Places of samples in the plane by UMAP, and what they mean."""
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise UsageError(
-            "a map by UMAP needs umap-learn",
-            "it is not installed",
-            "pip install 'labeltui[umap]', or --map pca",
-        ) from None
-    made = UMAP(metric="cosine", random_state=SEED, n_jobs=1, n_neighbors=min(15, len(rows) - 1))
-    return np.asarray(made.fit_transform(rows), np.float64), (
-        "Placed by UMAP: near samples are alike; the distances between groups and their sizes mean nothing."
-    )
-
-
-LAYOUTS = {"pca": _principal, "umap": _umap}
-
-
 def _map(audit: Audit, layout: str) -> str:
-    usable = np.flatnonzero(audit.statuses == 0)
-    if len(usable) < 3:
+    made = sample_map(audit, layout)
+    if made is None:
         return ""
-    rng = np.random.default_rng(SEED)
-    chosen = np.sort(rng.choice(usable, min(POINTS, len(usable)), replace=False))
-    rows = audit.embedding()[chosen].astype(np.float32)
-    if rows.shape[1] < 2:
-        return ""
-    places, meaning = LAYOUTS[layout](rows)
+    chosen = made.samples
     names = audit.names
     texts = [
         f"{audit.sample_name(i)}: {names[audit.given[i]] if audit.given[i] >= 0 else 'no label'}"
@@ -255,12 +216,12 @@ def _map(audit: Audit, layout: str) -> str:
         for i in chosen.tolist()
     ]
     label = f"Map of {len(chosen):,} samples by their features, coloured by class; flagged labels have a ring"
-    drawn = figures.scatter(label, places, audit.given[chosen], audit.flags[chosen], texts)
+    drawn = figures.scatter(label, made.places, audit.given[chosen], audit.flags[chosen], texts)
     if len(figures.COLOURS) >= audit.K:
         drawn += figures.legend(names)
     return figure(
         drawn,
-        f"{label}. {meaning} Hover over a point to see its name and label.",
+        f"{label}. {made.meaning} Hover over a point to see its name and label.",
     )
 
 

@@ -99,7 +99,7 @@ LOOKING = ("review", "neighbours", "image")
 ON_SAMPLES = (*LOOKING, "sheet")
 LISTS = ("review", "neighbours", "sheet", "pairs", "conflicts", "bulk", "runs", "comparison")
 UNDOABLE = (*ON_SAMPLES, "conflicts")
-OPENED = ("neighbours", "image", "sheet", "pairs", "conflicts", "bulk", "runs", "comparison")
+OPENED = ("neighbours", "image", "sheet", "pairs", "conflicts", "bulk", "runs", "comparison", "plots")
 ALL = ("review", *OPENED)
 
 # fmt: off
@@ -222,6 +222,22 @@ ACTIONS: tuple[Action, ...] = (
     Action("across-splits", ("o",), "view", "labels or splits",
            "Duplicates whose labels disagree, or duplicates in several splits, such as train and test",
            ("conflicts",), "across_splits", footer=4),
+    Action("plots", ("P",), "view", "plots",
+           "A map of the samples, the reliability diagram, and learning curves, as plots", REVIEW, "plots"),
+    Action("plot-map", ("1",), "view", "map",
+           "Samples in the plane by their embedding: all, or those of a class among the classes most like it",
+           ("plots",), "plot_map", footer=1),
+    Action("plot-reliability", ("2",), "view", "reliability",
+           "The stated probability that a label is right, against the fraction that people found right",
+           ("plots",), "plot_reliability", footer=2),
+    Action("plot-accuracy", ("3",), "view", "accuracy",
+           "A training run's accuracy on held-out samples, epoch by epoch", ("plots",), "plot_accuracy", footer=3),
+    Action("plot-loss", ("4",), "view", "loss",
+           "A training run's loss, epoch by epoch", ("plots",), "plot_loss", footer=4),
+    Action("plot-next", ("right_square_bracket", "right", "l"), "view", "next class or run",
+           "Plot the next class of the list, or an older run", ("plots",), "plot_next", footer=6),
+    Action("plot-previous", ("left_square_bracket", "left", "h"), "view", "class or run before",
+           "Plot the class before in the list, or a newer run", ("plots",), "plot_previous"),
     Action("swap", ("r",), "view", "other direction",
            "Look at the pair the other way round", ("pairs",), "swap", footer=2),
     Action("by", ("o",), "view", "order",
@@ -257,6 +273,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("compare", ("enter",), "train", "compare",
            "Put the marked runs (or this one) side by side: on given, current and reference labels, paired over seeds",
            ("runs",), "compare", requires=on_run, footer=1),
+    Action("plot-run", ("P",), "train", "plot",
+           "The run's accuracy and loss, epoch by epoch, as plots", ("runs",), "plot", requires=on_run, footer=6),
     Action("resume-run", ("t",), "train", "resume",
            "Resume a run that was lost, paused, cancelled or failed, from its last checkpoint", ("runs",),
            "resume", requires=resumable, footer=3),

@@ -268,6 +268,9 @@ class ReviewScreen(Narrowing):
     def do_pairs(self) -> None:
         self._push("pairs", "PairsScreen")
 
+    def do_plots(self) -> None:
+        self._push("plots", "PlotsScreen")
+
     def do_runs(self) -> None:
         self._push("runs", "RunsScreen")
 

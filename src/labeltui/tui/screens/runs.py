@@ -274,6 +274,13 @@ class RunsScreen(WithRows):
             return
         self.app.push_screen(ComparisonScreen(self.session, self.keymap, chosen or [job.id]))
 
+    def do_plot(self) -> None:
+        from labeltui.tui.screens.plots import PlotsScreen
+
+        job = self.list.job
+        assert job is not None
+        self.app.push_screen(PlotsScreen(self.session, self.keymap, job.id))
+
     @work(group="resume", exit_on_error=False)
     async def do_resume(self) -> None:
         job = self.list.job
