@@ -1,9 +1,9 @@
 """How time and memory of a scan grow with the number of samples, and what the plan says of it beforehand.
 
 Exact graphs of growing size, each in a process of its own: b N^2 + c N ln N is fitted on all but the largest, which it
-has to predict. Whole scans of ready features: what each stage takes against N. Seconds are those of the processor,
-which others at work on the machine hardly change. The largest sizes take minutes: choose them by --rows and
---scan-rows.
+has to predict. Whole scans of ready features: what each stage takes against N. Opening a large audit whose journal is
+long. Seconds of graphs and scans are those of the processor, which others at work on the machine hardly change. The
+largest sizes take minutes: choose them by --rows and --scan-rows.
 """
 
 from __future__ import annotations
@@ -130,9 +130,107 @@ def scan_child(n: int, d: int, threads: int) -> dict[str, Any]:
     }
 
 
-def child(kind: str, *numbers: int) -> dict[str, Any]:
+def synthetic_audit(path: Path, n: int, classes: int = 1000) -> None:
+    """Write an audit of n samples without a scan: random neighbours, labels and scores, names of 28 bytes."""
+    from labeltui import paths, store
+    from labeltui.io.h5_writer import write_h5
+    from labeltui.io.names import pack_names
+
+    k = 10
+    rng = np.random.default_rng(0)
+    ids = [b"%04d/%023d" % (i % classes, i) for i in range(n)]
+    indices = rng.integers(n, size=(n, k), dtype=np.int32)
+    given = np.arange(n, dtype=np.int32) % classes
+    receivers = indices.ravel()
+    order = np.argsort(receivers, kind="stable")
+    T = np.zeros((classes, classes), np.int64)
+    np.add.at(T, (np.repeat(given, k), given[receivers]), 1)
+    names = [b"%04d" % c for c in range(classes)]
+    arrays = {
+        **pack_names("samples/id", ids),
+        **pack_names("classes/id", names),
+        **pack_names("classes/name", names),
+        **pack_names("splits/name", [b"train"]),
+        "samples/split": np.zeros(n, np.int16),
+        "samples/sha256": np.zeros((n, 32), np.uint8),
+        "samples/status": np.zeros(n, np.uint8),
+        "labels/given": given,
+        "embeddings/e": np.ones((n, 8), np.float16),
+        "graph/e/indices": indices,
+        "graph/e/similarity": np.ones((n, k), np.float32),
+        "graph/e/rev_indptr": np.r_[0, np.cumsum(np.bincount(receivers, minlength=n))],
+        "graph/e/rev_indices": (order // k).astype(np.int32),
+        "groups/duplicate": np.arange(n, dtype=np.int32),
+        "csg/T": T,
+        "scores/blend": rng.random(n, dtype=np.float32),
+        "suggest/label": rng.integers(classes, size=(n, 5), dtype=np.int32),
+        "suggest/p": np.full((n, 5), 0.2, np.float32),
+    }
+    path.mkdir()
+    write_h5(path / paths.AUDIT_FILE, arrays, {"": store.audit_attrs(), "embeddings": {"default": "e"}})
+
+
+def write_journal(audit: Path, decisions: int, each: int) -> None:
+    """Write a journal of decisions on random samples, `each` of them in one action."""
+    from labeltui import store
+    from labeltui.journal import Action, History, create
+    from labeltui.paths import JOURNAL_FILE
+
+    rng = np.random.default_rng(0)
+    history = History()
+    kinds = ("relabel", "keep", "relabel", "exclude", "keep")
+    with store.Store.open(audit) as opened:
+        samples = rng.permutation(opened.n)[:decisions].tolist()
+        names, classes, given = list(opened.ids), opened.class_ids, opened.given.tolist()
+        for start in range(0, decisions, each):
+            rows = []
+            for i in samples[start : start + each]:
+                old, kind = classes[given[i]], kinds[i % 5]
+                new = classes[(given[i] + 1) % len(classes)] if kind == "relabel" else old
+                rows.append((i, names[i], kind, old, new, None, None))
+            uuid = f"{rng.bytes(16).hex()}0000"
+            name = "bulk" if each > 1 else "decide"
+            history.add(Action(0, uuid, "2026-11-29T12:00:00.000Z", "ada", "here", name), rows, [], [])
+        (audit / JOURNAL_FILE).unlink(missing_ok=True)
+        create(audit, opened.uuid, history=history)
+
+
+def open_child(audit: str) -> dict[str, Any]:
+    """Open an audit for reading until its first summary."""
+    from labeltui.audit import Audit
+
+    before, begun, clock = resident(), time.process_time(), time.perf_counter()
+    with Audit.open(Path(audit), read_only=True) as opened:
+        found = {
+            "processor_seconds": time.process_time() - begun,
+            "seconds": time.perf_counter() - clock,
+            "memory": resident() - before,
+        }
+        found["decisions"] = sum(opened.decisions().values())
+    return found
+
+
+def openings(report: Report, n: int, decisions: int) -> None:
+    """Open a large audit whose journal is long: in bulk actions of a thousand, and one decision at a time."""
+    with tempfile.TemporaryDirectory() as here:
+        audit = Path(here) / "a.audit"
+        synthetic_audit(audit, n)
+        for each, name in ((1000, "in actions of 1,000"), (1, "one by one")):
+            write_journal(audit, decisions, each)
+            took = min((child("open", str(audit)) for _ in range(3)), key=lambda run: run["seconds"])
+            report.add(
+                f"opening {n:,} samples with {decisions:,} decisions {name}",
+                took["seconds"],
+                "s",
+                better="lower",
+                target=bound(report, 2.0),
+                detail=took,
+            )
+
+
+def child(kind: str, *arguments: object) -> dict[str, Any]:
     """Measure in a process of its own, so that nothing of another size is in memory."""
-    command = [sys.executable, str(HERE), "--child", kind, *map(str, numbers)]
+    command = [sys.executable, str(HERE), "--child", kind, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -254,8 +352,11 @@ def scans(report: Report, sizes: list[int], d: int, threads: int) -> None:
 def main() -> None:
     """Measure, print the table and the JSON line."""
     if sys.argv[1:2] == ["--child"]:
-        kind, numbers = sys.argv[2], list(map(int, sys.argv[3:]))
-        print(json.dumps({"graph": graph_child, "scan": scan_child}[kind](*numbers)))
+        kind, arguments = sys.argv[2], sys.argv[3:]
+        if kind == "open":
+            print(json.dumps(open_child(*arguments)))
+        else:
+            print(json.dumps({"graph": graph_child, "scan": scan_child}[kind](*map(int, arguments))))
         return
     options = parser(__doc__)
     options.add_argument("--rows", type=int, nargs="*", help="of the graphs; the last is predicted")
@@ -263,13 +364,14 @@ def main() -> None:
     options.add_argument("--million", action="store_true", help="a graph of 1,000,000 rows as well")
     options.add_argument("--scan-rows", type=int, nargs="*", help="of the whole scans")
     options.add_argument("--scan-dimensions", type=int, default=512)
+    options.add_argument("--decisions", type=int, default=1_000_000, help="in the journal of a large audit")
     options.add_argument("--threads", type=int, default=2)
     chosen = options.parse_args()
     report = Report("scale", chosen)
     rows = chosen.rows if chosen.rows is not None else [10_000, 50_000, 200_000]
     scan_rows = chosen.scan_rows if chosen.scan_rows is not None else [50_000, 200_000]
     if chosen.quick:
-        rows, scan_rows = [4_000, 8_000, 16_000], [2_000]
+        rows, scan_rows, chosen.decisions = [4_000, 8_000, 16_000], [2_000], 20_000
     if chosen.million:
         rows = [*rows, 1_000_000]
     if not STATM.exists():
@@ -279,6 +381,8 @@ def main() -> None:
             graphs(report, sorted(rows), chosen.dimensions, chosen.threads)
         if scan_rows and report.wanted("scan"):
             scans(report, sorted(scan_rows), chosen.scan_dimensions, chosen.threads)
+        if chosen.decisions and report.wanted("opening"):
+            openings(report, round(1.281167 * chosen.decisions), chosen.decisions)
     report.add(
         "largest peak memory of a process",
         resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6,

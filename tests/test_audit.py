@@ -26,6 +26,7 @@ from labeltui.csg import measure, pooled_counts
 from labeltui.errors import AuditBusy, AuditError, DamagedAudit, InputError, MissingImage, NotAnAudit
 from labeltui.io.h5_writer import write_h5
 from labeltui.io.names import Names, pack_names
+from labeltui.journal import columns
 from labeltui.store import Store
 from tests.factories import make_audit
 
@@ -221,7 +222,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_audit(directory, n=120, images=False)
 
 
-def test_any_sequence_can_be_undone_and_reopened(plain: Path, tmp_path: Path) -> None:
+def test_any_sequence_can_be_undone_and_reopened(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "BLOCK", 3)  # journals of several blocks
     target = tmp_path / "a.audit"
 
     @settings(max_examples=15, deadline=None)

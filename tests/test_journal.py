@@ -10,17 +10,21 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from labeltui import journal
 from labeltui.errors import AuditBusy, AuditError, AuditExists, DamagedAudit, NewerFormat, NotAnAudit
-from labeltui.journal import Journal
+from labeltui.journal import Action, History, Journal, columns
 
 UUID = "0d5bb0d4-0000-8000-8000-000000000001"
 ROW = (3, b"a/3.png", "relabel", b"cat", b"dog", None, None)
@@ -75,6 +79,98 @@ def test_actions_come_back_in_order_with_all_columns(directory: Path) -> None:
         assert j.read(after=2)[0] == [made]
         with pytest.raises(AuditError, match="read-only"):
             j.append("decide", [ROW])
+
+
+texts = st.sampled_from(["", "ada", "a\nb", "\N{BLACK HEART SUIT}", "a b"])
+labels = st.sampled_from([None, b"", b"cat", b"d\xfe,'g", b"X'00'"])
+stored_rows = st.lists(
+    st.tuples(
+        st.integers(-3, 2**40),
+        st.binary(max_size=5),
+        st.sampled_from(["keep", "relabel"]),
+        labels,
+        labels,
+        labels,
+        st.none() | texts,
+    ),
+    max_size=4,
+)
+stored_actions = st.lists(
+    st.tuples(texts, texts, st.sampled_from(["decide", "undo", "redo"]), st.integers(0, 20), stored_rows),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(stored_actions, st.integers(1, 5), st.sets(st.integers(1, 12), max_size=3), st.booleans())
+def test_columns_are_what_the_rows_say(
+    made: list[tuple[str, str, str, int, list[journal.Row]]], block: int, gaps: set[int], reverse: bool
+) -> None:
+    history = History()
+    for number, (reviewer, host, kind, target, rows) in enumerate(made, 1):
+        undoes = f"u{target}" if kind != "decide" else None
+        history.add(Action(0, f"u{number}", "T", reviewer, host, kind, undoes), rows, [], [])
+    if reverse:
+        history.decisions.reverse()  # no writer does that
+    with tempfile.TemporaryDirectory() as here, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "BLOCK", block)
+        path = journal.create(Path(here), UUID, history=history)
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            for gap in gaps:
+                db.execute("DELETE FROM action WHERE seq = ?", (gap,))
+                db.execute("DELETE FROM decision WHERE rowid = ?", (gap,))
+        with Journal.open(Path(here), UUID, read_only=True) as j:
+            actions, rows, _ = j.read()
+            found = j.columns()
+    stored, decisions = found.actions, found.decisions
+    kinds = stored.kind.map(str, object)
+    texts = [stored.texts(place) for place in range(len(stored))]
+    assert list(zip(stored.seq.tolist(), texts, kinds, strict=True)) == [
+        (a.seq, (a.uuid, a.time, a.reviewer, a.host), a.kind) for a in actions
+    ]
+    known = {a.uuid: a.seq for a in actions}
+    assert stored.undos == [
+        (a.seq, a.kind, a.uuid, known[a.undoes])
+        for a in actions
+        if a.undoes in known and known[a.undoes] < a.seq
+    ]
+    assert [(*row[:5], row[5] or None, row[6]) for row in rows] == [
+        (action, sample, kind, label, decisions.second.get(place), decisions.notes.get(place), name)
+        for place, (action, sample, kind, label, name) in enumerate(
+            zip(
+                decisions.action.tolist(),
+                decisions.sample_index.tolist(),
+                decisions.kind.map(str, object),
+                [decisions.label.values[code] for code in decisions.label.codes],
+                decisions.sample_id,
+                strict=True,
+            )
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "action SET uuid = x'ff'",
+        "decision SET action = 'one'",
+        "decision SET action = 1.5",
+        "decision SET sample_index = '1,2'",
+        "decision SET sample_index = x'31'",
+        "decision SET new_label = 'a,b' || char(10)",
+        "decision SET second_label = 'cat'",
+        "decision SET note = x'00'",
+    ],
+)
+def test_values_of_other_types_are_refused(directory: Path, change: str) -> None:
+    with Journal.open(directory, UUID) as j:
+        j.append("decide", [row(1), row(2)])
+    with closing(sqlite3.connect(directory / "journal.db", isolation_level=None)) as db:
+        db.execute(f"UPDATE {change}")
+    with Journal.open(directory, UUID, read_only=True) as j:
+        for read in (j.columns, j.read, lambda: list(j.faults())):
+            with pytest.raises(DamagedAudit, match=r"something else|Could not decode"):
+                read()
 
 
 def test_sequence_numbers_go_on_in_the_next_session(directory: Path) -> None:

@@ -175,10 +175,11 @@ def _look(path: Path) -> Report:
         rows: list[GenerationRow] | None = None
         try:
             with Journal.open(path, opened.uuid, read_only=True) as journal:
-                actions, decisions, rows = journal.read()
-                checked["actions"], checked["decisions"] = len(actions), len(decisions)
+                columns = journal.columns()
+                rows = columns.generations
+                checked["actions"], checked["decisions"] = len(columns.actions), len(columns.decisions)
                 faults = list(journal.faults())
-                replay(opened, actions, decisions, *journal.read_sharing())
+                replay(opened, columns, *journal.read_sharing())
         except LabeltuiError as error:
             faults = ["; ".join(filter(None, (error.message, error.got)))]
         advice = "restore journal.db from a backup (with its journal.db-wal, if there is one)"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,10 +93,9 @@ class Audit:
         self._journal = journal
         self._source_root = source_root
         self._check_plan: CheckPlan | None = None
-        with _no_collection():  # of millions of tuples none is garbage
-            actions, rows, self._generations = journal.read()
-            self._read_seq = actions[-1].seq if actions else 0
-            self._decision_log = replay(store, actions, rows, *journal.read_sharing())
+        columns = journal.columns()
+        self._generations, self._read_seq = columns.generations, journal.last_seq
+        self._decision_log = replay(store, columns, *journal.read_sharing())
         self._current = store.given.copy()
         changed = self._decision_log.touched()
         self._current[changed] = self._labels_after(store, changed)
@@ -1023,12 +1021,12 @@ class Audit:
 
     def _reread(self) -> None:
         """Follow what another process wrote since."""
-        if not self._journal.read(self._read_seq)[0]:
+        if self._journal.newest() == self._read_seq:
             return
-        actions, rows, self._generations = self._journal.read()
-        self._read_seq = actions[-1].seq
+        columns = self._journal.columns()
+        self._generations, self._read_seq = columns.generations, self._journal.last_seq
         old = self._decision_log
-        self._decision_log = replay(self._store, actions, rows, *self._journal.read_sharing())
+        self._decision_log = replay(self._store, columns, *self._journal.read_sharing())
         changed = np.union1d(old.touched(), self._decision_log.touched())
         self._current[changed] = self._labels_after(self._store, changed)
         self._show(self._store)
@@ -1043,15 +1041,3 @@ def _readonly(array: NDArray[Any]) -> NDArray[Any]:
 def _fitted(store: Store) -> dict[str, Any]:
     """Return what was fitted with the blend's scores; nothing where a store has none."""
     return store.attrs("scores/blend") if "scores/blend" in store else {}
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep Python from looking for cyclic garbage inside the block."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()

@@ -131,3 +131,28 @@ class Names(Sequence[bytes]):
             return [self.blob[start:stop].tobytes() for start, stop in zip(starts, stops, strict=True)]
         blob = self.blob.tobytes()
         return [blob[start:stop] for start, stop in zip(starts, stops, strict=True)]
+
+    def agree(self, positions: npt.NDArray[np.int64], others: Names) -> npt.NDArray[np.bool_]:
+        """Whether the names at positions are those of another list: (n,) bool.
+
+        Parameters
+        ----------
+        positions : (n,) int64
+            Each 0 .. len(self) - 1.
+        others : Names
+            n names.
+        """
+        starts = self.offsets[positions]
+        lengths = self.offsets[positions + 1] - starts
+        same: npt.NDArray[np.bool_] = lengths == np.diff(others.offsets)
+        for length in np.unique(lengths[same & (lengths > 0)]).tolist():
+            rows = np.flatnonzero(same & (lengths == length))
+            ours = _pieces(self.blob, starts[rows], length)
+            same[rows] = (ours == _pieces(others.blob, others.offsets[rows], length)).all(1)
+        return same
+
+
+def _pieces(blob: Array, starts: npt.NDArray[np.int64], length: int) -> Array:
+    """Bytes from each start on: (n, length) uint8."""
+    from_anywhere = np.ndarray(len(blob) - length + 1, f"V{length}", blob, strides=(1,))
+    return from_anywhere[starts].view(np.uint8).reshape(len(starts), length)

@@ -32,10 +32,12 @@ Where it is stored
 
 from __future__ import annotations
 
+from labeltui.journal.columns import Coded, StoredActions, StoredDecisions
 from labeltui.journal.database import (
     FORMAT,
     Action,
     AssignmentRow,
+    Columns,
     GenerationRow,
     History,
     Journal,
@@ -54,12 +56,16 @@ __all__ = [
     "JOURNAL_LOCK",
     "Action",
     "AssignmentRow",
+    "Coded",
+    "Columns",
     "GenerationRow",
     "History",
     "Journal",
     "OpinionRow",
     "Row",
+    "StoredActions",
     "StoredAssignment",
+    "StoredDecisions",
     "StoredOpinion",
     "StoredRow",
     "create",

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from labeltui.errors import AuditBusy, AuditError, AuditExists, DamagedAudit, NewerFormat, NotAnAudit
 from labeltui.io.atomic import replacing
+from labeltui.journal.columns import MistypedError, StoredActions, StoredDecisions, read_decisions
 from labeltui.journal.lock import OwnerLock, on_shared_file_system, utc_now
 from labeltui.paths import JOURNAL_FILE, JOURNAL_LOCK
 from labeltui.text import safe
@@ -107,7 +108,9 @@ UNION ALL
 SELECT 'decision', rowid FROM decision WHERE typeof(action) <> 'integer' OR typeof(sample_index) <> 'integer'
     OR typeof(sample_id) <> 'blob' OR typeof(kind) <> 'text' OR typeof(new_label) NOT IN ('null', 'blob')
     OR typeof(second_label) NOT IN ('null', 'blob') OR typeof(note) NOT IN ('null', 'text')
-UNION ALL
+LIMIT 1
+"""
+_MISTYPED_GENERATION = """
 SELECT 'generation', seq FROM generation WHERE typeof(n) <> 'integer' OR n < 0 OR typeof(sha256) <> 'text'
     OR typeof(run) <> 'text'
 LIMIT 1
@@ -181,6 +184,14 @@ class GenerationRow:
     n: int
     sha256: str
     run: str
+
+
+class Columns(NamedTuple):
+    """A whole journal, but for what merges and splits brought."""
+
+    actions: StoredActions
+    decisions: StoredDecisions
+    generations: list[GenerationRow]
 
 
 # sample_index, sample_id, kind, old_label, new_label, second_label, note
@@ -384,7 +395,7 @@ class Journal:
         try:
             with journal._reading() as db:
                 journal._check_meta(db, audit_uuid)
-                journal.last_seq = db.execute("SELECT coalesce(max(seq), 0) FROM action").fetchone()[0]
+                journal.last_seq = _newest(db)
             journal.saved_seq = journal.last_seq
         except BaseException:
             journal.close()
@@ -400,13 +411,38 @@ class Journal:
     def read(self, after: int = 0) -> tuple[list[Action], list[StoredRow], list[GenerationRow]]:
         """Read actions, decisions and generations after action `after` from the disk."""
         with self._reading() as db:
-            db.execute("BEGIN")  # the three reads see one state
+            db.execute("BEGIN")  # the reads see one state
+            self._require_types(db, _MISTYPED)
             actions = list(map(Action._make, db.execute(_ACTIONS, (after,))))
             rows = db.execute(_DECISIONS, (after,)).fetchall()
             generations = [GenerationRow(*row) for row in db.execute(_GENERATIONS, (after,))]
         if self.read_only and actions:
             self.last_seq = self.saved_seq = actions[-1].seq
         return actions, rows, generations
+
+    def newest(self) -> int:
+        """Read the `seq` of the newest action from the disk; 0 where there is none."""
+        with self._reading() as db:
+            return _newest(db)
+
+    def columns(self) -> Columns:
+        """Read all actions, decisions and generations from the disk, as columns.
+
+        Raises
+        ------
+        DamagedAudit
+            They cannot be read, or hold what labeltui does not write.
+        """
+        with self._reading() as db:
+            db.execute("BEGIN")
+            try:
+                generations = [GenerationRow(*row) for row in db.execute(_GENERATIONS, (0,))]
+                found = Columns(StoredActions(db), read_decisions(db), generations)
+            except MistypedError as error:
+                raise self._mistyped(f"a row of {error}") from None
+        if self.read_only and len(found.actions):
+            self.last_seq = self.saved_seq = int(found.actions.seq[-1])
+        return found
 
     def read_sharing(self, after: int = 0) -> tuple[list[StoredOpinion], list[StoredAssignment]]:
         """Read what merges and splits after action `after` brought."""
@@ -425,6 +461,7 @@ class Journal:
             It cannot be read.
         """
         with self._reading() as db:
+            self._require_types(db, _MISTYPED)
             yield from (
                 safe(str(row[0]), 200) for row in db.execute("PRAGMA integrity_check(5)") if row[0] != "ok"
             )
@@ -507,15 +544,9 @@ class Journal:
                 "restore it from a copy",
             )
         where = safe(str(self.path))
-        mistyped = db.execute(_MISTYPED).fetchone()
-        if mistyped is None and _has_sharing(db):
-            mistyped = db.execute(_MISTYPED_SHARING).fetchone()
-        if mistyped:
-            raise DamagedAudit(
-                "a journal's columns hold what labeltui writes into them",
-                f"{where}: row {mistyped[1]} of {mistyped[0]} holds something else",
-                "restore it from a copy",
-            )
+        self._require_types(db, _MISTYPED_GENERATION)
+        if _has_sharing(db):
+            self._require_types(db, _MISTYPED_SHARING)
         meta = {str(key): str(value) for key, value in db.execute("SELECT key, value FROM meta")}
         if not meta.get("format", "").isdecimal():
             raise DamagedAudit("a journal states its format", f"{where} does not", "restore it from a copy")
@@ -531,6 +562,17 @@ class Journal:
                 f"{where} belongs to audit {safe(str(meta.get('audit_uuid')))}, not to {safe(audit_uuid)}",
                 "put back the journal that was made with this audit",
             )
+
+    def _require_types(self, db: sqlite3.Connection, query: str) -> None:
+        if mistyped := db.execute(query).fetchone():
+            raise self._mistyped(f"row {mistyped[1]} of {mistyped[0]}")
+
+    def _mistyped(self, row: str) -> DamagedAudit:
+        return DamagedAudit(
+            "a journal's columns hold what labeltui writes into them",
+            f"{safe(str(self.path))}: {row} holds something else",
+            "restore it from a copy",
+        )
 
     def append(
         self,
@@ -802,6 +844,11 @@ class Journal:
             with suppress(sqlite3.Error):
                 self._db.close()
             self._db = None
+
+
+def _newest(db: sqlite3.Connection) -> int:
+    newest: int = db.execute("SELECT coalesce(max(seq), 0) FROM action").fetchone()[0]
+    return newest
 
 
 def _has_sharing(db: sqlite3.Connection) -> bool:
