@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -123,6 +124,21 @@ def test_the_commands_of_a_task_run(page: Path, prepared: Path, tmp_path: Path) 
 
 def test_the_pages_with_commands_are_found() -> None:
     assert {page.stem for page in TASKS} >= {"photographs", "csv", "embeddings", "two_reviewers", "proof"}
+
+
+def test_the_recording_is_one_of_todays_commands() -> None:
+    header, *events = map(json.loads, (DOCS / "screenshots" / "quickstart.cast").read_text().splitlines())
+    assert header["version"] == 2
+    times = [at for at, kind, _ in events]
+    assert times == sorted(times)
+    assert {kind for _, kind, _ in events} == {"o"}
+    text = "".join(text for _, _, text in events)
+    typed = [words_of(line) for line in re.findall(r"\$ (labeltui [^\r]*)\r", text)]
+    assert [words[0] for words in typed] == ["scan", "photographs.audit", "export"]
+    for name, *words in typed:
+        command = cli.commands.get(name, cli.commands["review"])
+        command.make_context(name, words or [name]).close()
+    assert text.endswith("$ ")
 
 
 def test_the_reference_is_current() -> None:
