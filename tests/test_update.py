@@ -294,7 +294,7 @@ def test_when_scores_are_trained_anew(
     earlier.match(list(opened.ids), opened.array("samples/sha256"))
     inputs = carrying.Inputs(
         opened.given, len(opened.class_ids), opened.embedding(), np.ones(opened.n, bool),
-        opened.array("samples/pixels"), None, None, opened.embedding_name, "cpu",
+        None, opened.embedding_name, "cpu",
     )  # fmt: skip
     found = carrying.why_not(earlier, inputs, opened.class_ids, same_options)
     assert why in found

@@ -344,48 +344,12 @@ def score(
         labels, n_classes, embeddings, ok, hashes, options, scored, image=image, name=name, ready=ready,
         stages=stages, cache=cache,
     )  # fmt: skip
-    fold, p, dynamics = None, None, None
-    if not with_torch:
-        scored.notes.append(WITHOUT_TORCH)
-    else:
-        with stages.stage("head") as progress:
-            if torch_import.ident is not None:
-                torch_import.join()
-            fold, p, dynamics = _train_classifier(
-                labels,
-                n_classes,
-                embeddings,
-                ok,
-                groups,
-                options,
-                device,
-                scored,
-                progress,
-                stages.cancelled,
-                cache,
-            )
-    with stages.stage("score") as progress:
-        flag(
-            detect.DetectorInputs(
-                labels=labels,
-                n_classes=n_classes,
-                ok=ok,
-                indices=neighbours.indices,
-                similarity=neighbours.similarity,
-                groups=groups,
-                p_head=p,
-                pred_probs=pred_probs,
-                embeddings=embeddings,
-                fold=fold,
-                head=options.head,
-                dynamics=dynamics,
-                seed=options.seed,
-                threads=options.threads,
-            ),
-            scored,
-            progress,
-            stages.cancelled,
-        )
+    if torch_import.ident is not None:
+        torch_import.join()
+    judge(
+        labels, n_classes, embeddings, ok, neighbours, groups, options, scored, pred_probs=pred_probs, device=device,
+        stages=stages, cache=cache,
+    )  # fmt: skip
     return scored
 
 
@@ -449,6 +413,79 @@ def measure(
     with stages.stage("csg"):
         measure_classes(labels, n_classes, ok, neighbours, options, name, scored, stages.check)
     return neighbours, groups
+
+
+def judge(
+    labels: Ints,
+    n_classes: int,
+    embeddings: Array,
+    ok: Mask,
+    neighbours: graph.Graph,
+    groups: Ints,
+    options: ScoringOptions,
+    scored: Scored,
+    *,
+    pred_probs: Array | None = None,
+    device: str = "auto",
+    stages: Stages | None = None,
+    cache: Cache | None = None,
+) -> None:
+    """Do the rest of `score` once graph and duplicates are known: the classifier, then the detectors.
+
+    Parameters
+    ----------
+    labels, n_classes, embeddings, ok, options, scored, pred_probs, device, stages, cache
+        As for `score`.
+    neighbours : Graph
+    groups : ndarray of int32, shape (N,)
+        Duplicates share a number.
+
+    Raises
+    ------
+    Cancelled
+    """
+    stages = stages or Stages()
+    cache = cache or NoCache()
+    fold, p, dynamics = None, None, None
+    if importlib.util.find_spec("torch") is None:
+        scored.notes.append(WITHOUT_TORCH)
+    else:
+        with stages.stage("head") as progress:
+            fold, p, dynamics = _train_classifier(
+                labels,
+                n_classes,
+                embeddings,
+                ok,
+                groups,
+                options,
+                device,
+                scored,
+                progress,
+                stages.cancelled,
+                cache,
+            )
+    with stages.stage("score") as progress:
+        flag(
+            detect.DetectorInputs(
+                labels=labels,
+                n_classes=n_classes,
+                ok=ok,
+                indices=neighbours.indices,
+                similarity=neighbours.similarity,
+                groups=groups,
+                p_head=p,
+                pred_probs=pred_probs,
+                embeddings=embeddings,
+                fold=fold,
+                head=options.head,
+                dynamics=dynamics,
+                seed=options.seed,
+                threads=options.threads,
+            ),
+            scored,
+            progress,
+            stages.cancelled,
+        )
 
 
 def _import_torch() -> None:

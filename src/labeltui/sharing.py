@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -319,7 +319,7 @@ def read_annotations(audit: Audit, file: Path, reviewers: Mapping[str, str] | No
             latest.pop(each.reviewer, None)
             latest[each.reviewer] = each
         ordered = list(latest.values())
-        found += [replace(each, final=each is ordered[-1]) for each in ordered]
+        found += [each._replace(final=each is ordered[-1]) for each in ordered]
     if wrong:
         raise faults(
             "each task is about a sample of the audit, and each annotation chooses one of its classes",

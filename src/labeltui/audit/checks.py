@@ -8,7 +8,7 @@ besides; it needs no record of its own and survives restarts. A decision in bulk
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ from labeltui.noise.checked import NumberWrong, at_most, check_keys, check_strat
 SEED = 1905
 
 
-@dataclass(frozen=True)
-class CheckPlan:
+class CheckPlan(NamedTuple):
     """Which samples are to be checked.
 
     Attributes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,8 +114,7 @@ class _Entries:
         return slice(int(self.start.values[number]), int(self.stop.values[number]))
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(NamedTuple):
     """A decision that a merge brought: who decided a sample how, and when.
 
     `kind` is a position in `KINDS`, `how` one in `HOW`; `final` says whether it was in effect where it came from (an

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ UNKNOWN = 0.5
 """Stored score of a detector that has no evidence on a sample."""
 
 
-@dataclass(frozen=True)
-class Vote:
+class Vote(NamedTuple):
     """The verdict of one detector on a sample.
 
     Attributes
@@ -51,8 +50,7 @@ class Vote:
     score: float | None
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What speaks for and against a sample's given label.
 
     Attributes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from labeltui import paths
@@ -127,7 +126,7 @@ def numbered(row: GenerationRow, seq: int) -> GenerationRow:
     -------
     GenerationRow
     """
-    return replace(row, seq=seq)
+    return row._replace(seq=seq)
 
 
 def newest_run_seq(path: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +126,7 @@ def _takes_effect(log: DecisionLog, each: Foreign) -> bool:
 
 def _content(each: Foreign) -> Foreign:
     """A decision without how it came about and whether it was the last: two journals may differ in that."""
-    return replace(each, how=0, final=True)
+    return each._replace(how=0, final=True)
 
 
 def opinion(each: Foreign) -> Opinion:

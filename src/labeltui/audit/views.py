@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,7 @@ CLASS_ORDERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One thing that was done, undone or redone.
 
     Attributes
@@ -47,8 +46,7 @@ class Step:
     samples: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The decision on one sample; labels are class indices, -1 = none."""
 
     kind: str
@@ -59,8 +57,7 @@ class Decision:
     time: str
 
 
-@dataclass(frozen=True, slots=True)
-class Opinion:
+class Opinion(NamedTuple):
     """What one reviewer decided of one sample last; labels are class indices, -1 = none."""
 
     sample: int
@@ -72,8 +69,7 @@ class Opinion:
     time: str
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """An audit at a glance.
 
     Attributes
@@ -233,8 +229,7 @@ class ClassTable(Sequence[ClassRow]):
         return float(np.nanmax(values))
 
 
-@dataclass(frozen=True, slots=True)
-class PairRow:
+class PairRow(NamedTuple):
     """Two classes: their overlap `W`, and `S_ab`, the proportion of b among the neighbours of a."""
 
     a: int
@@ -244,8 +239,7 @@ class PairRow:
     S_ba: float
 
 
-@dataclass(frozen=True, slots=True)
-class WhatIf:
+class WhatIf(NamedTuple):
     """What a decision on many samples would change.
 
     Attributes
@@ -272,8 +266,7 @@ class WhatIf:
     trace_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """Effect of a run's new scores: undecided samples newly flagged, and those no longer flagged.
 
     `reason` says why, where the flags became many times as many or as few (`labeltui.audit.moved`).

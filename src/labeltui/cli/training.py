@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +85,7 @@ def train(
     except AuditBusy:
         lines.append("the review that is open shows the new scores by itself")
     if as_json:
-        print_json({"run": job.as_json(), "adopted": None if adopted is None else asdict(adopted)})
+        print_json({"run": job.as_json(), "adopted": None if adopted is None else adopted._asdict()})
         return
     if adopted is not None:
         lines.append(

@@ -39,6 +39,7 @@ def run(
     progress: Progress | None = None,
     *,
     only: Sequence[str] | None = None,
+    combined: bool = True,
     cancel: Callable[[], bool] | None = None,
 ) -> Findings:
     """Score all samples with every detector whose needs `inputs` meets, and with the ensemble.
@@ -50,6 +51,9 @@ def run(
         Called with the fraction done, 0..1.
     only : sequence of str, optional
         Names of the detectors to run.
+    combined : bool
+        False: each for itself, which saves the fit of the ensemble. There is no blend, and no suggestion; detectors
+        that need to know the noise are left out.
     cancel : callable, optional
         Asked once a block; True raises `Cancelled`.
 
@@ -76,7 +80,8 @@ def run(
         detector.fit()
         fitted((number + 1) / len(detectors))
     portions.step("pool")(0.0)
-    pooled = [detector for detector in plain if detector.gives_probabilities]
+    voting = [detector for detector in plain if detector.gives_probabilities]
+    pooled = voting if combined else []
     ensemble = Ensemble(inputs, pooled)
     unwanted = [each for each in noise_aware if not each.wanted(ensemble.anchor_error_rate)]
     noise_aware = [each for each in noise_aware if each not in unwanted]
@@ -124,7 +129,7 @@ def run(
             raise Cancelled("the detectors were stopped", f"after {start} of {n} samples")
         scorable = inputs.scorable[start:stop]
         parts: dict[str, Floats] = {}
-        for detector in ensemble.detectors:
+        for detector in ensemble.detectors or voting:
             parts[detector.name] = _probabilities(detector, start, stop)
         for detector in detectors:
             if detector.name in parts and type(detector).score is Detector.score:
@@ -136,14 +141,14 @@ def run(
             if proposal is not None:
                 whole = findings.proposals.setdefault(detector.name, np.full(n, -1, dtype=np.int32))
                 whole[start:stop] = np.where(inputs.ok[start:stop], proposal, -1)
-        if parts:
+        if ensemble.detectors:
             p = ensemble.posterior(start, stop, list(parts.values()))
             _suggest(
                 inputs, findings, start, stop, calibration.distribution(p, inputs.given_labels[start:stop])
             )
         scored(stop / n)
     if Given.name in scores:
-        _judge_by_given_probs(inputs, findings)
+        _judge_by_given_probs(inputs, findings, combined)
     if ensemble.detectors:
         findings.attrs["blend"]["flag_threshold"] = _flag(inputs, findings)
     findings.arrays.update({each.name: arrays for each in detectors if (arrays := each.arrays())})
@@ -166,13 +171,15 @@ def _flag(inputs: DetectorInputs, findings: Findings) -> float:
     return threshold
 
 
-def _judge_by_given_probs(inputs: DetectorInputs, findings: Findings) -> None:
+def _judge_by_given_probs(inputs: DetectorInputs, findings: Findings, combined: bool) -> None:
     """Judge samples that are alone in their class by the user's probabilities and the estimated mistakes."""
     assert inputs.pred_probs is not None  # `told` has none otherwise
     rows = np.flatnonzero(inputs.by_given_probs)
     labels = inputs.given_labels[rows]
     q = np.asarray(inputs.pred_probs[rows], dtype=np.float32)
     findings.scores[Given.name][rows] = label_probability(q, labels)
+    if not combined:
+        return
     p = noise_posterior(q, labels, findings.transition)
     findings.blend[rows] = label_probability(p, labels)
     best = top_k(p, SUGGESTIONS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from PIL import Image
 from textual.strip import Strip
@@ -17,8 +17,7 @@ Crop = tuple[float, float, float, float]
 """Left, top, right and bottom of the part to show, as shares of the image's width and height."""
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A rectangle of cells: column and row of its upper left corner, then its size."""
 
     x: int

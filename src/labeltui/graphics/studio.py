@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -24,8 +24,7 @@ IDLE = 10.0
 """Seconds without work after which the thread ends; the next wish starts another."""
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """What is to be encoded: which image, which part of it, and for how many cells."""
 
     key: Hashable
@@ -34,8 +33,7 @@ class Order:
     crop: Crop = WHOLE
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """An image that could not be made; `message` is fit to be shown."""
 
     message: str

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 WAIT = 1.0
 """Seconds that a server may take to answer."""
@@ -34,8 +34,7 @@ _PLACEHOLDERS = {"kitty": (0, 28), "ghostty": (1, 0)}
 """Terminals that know kitty's placeholders, and since which version."""
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """What one tmux server says of itself and of the terminal that it is shown in.
 
     Attributes

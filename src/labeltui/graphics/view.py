@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image
 from rich.segment import Segment
@@ -258,8 +258,7 @@ def _constant(image: Image.Image) -> Load:
     return lambda: image
 
 
-@dataclass(frozen=True)
-class Thumb:
+class Thumb(NamedTuple):
     """One entry of `Thumbnails`.
 
     Attributes

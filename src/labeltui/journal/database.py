@@ -176,8 +176,7 @@ class Action(NamedTuple):  # faster to create than a dataclass: a journal has te
     undoes: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationRow:
+class GenerationRow(NamedTuple):
     """One row of the table ``generation``: action `seq` made `n` current, a result of the run `run`."""
 
     seq: int
@@ -208,8 +207,7 @@ AssignmentRow = tuple[int, bytes, str]
 StoredAssignment = tuple[int, int, bytes, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
+class _Pending(NamedTuple):
     action: Action
     rows: Iterable[Row]
     generation: GenerationRow | None

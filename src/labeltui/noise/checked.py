@@ -17,7 +17,7 @@ without errors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,7 @@ _DRAWS = 8000
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class NumberWrong:
+class NumberWrong(NamedTuple):
     """How many of the samples have a wrong given label.
 
     Attributes

@@ -15,8 +15,8 @@ structures and levels, on large data over the levels near the best.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +46,7 @@ _LEAST = np.float32(1e-12)
 _MOST_OF_CHANCE = 0.95  # beyond (K - 1) / K wrong, another label would be the usual one
 
 
-@dataclass(frozen=True)
-class NoiseFit:
+class NoiseFit(NamedTuple):
     """Which mistakes the labels show.
 
     Attributes

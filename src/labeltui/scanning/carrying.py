@@ -15,16 +15,16 @@ trained anew.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from labeltui import __version__, detect, graph, pipeline
 from labeltui.detect.base import UNKNOWN
+from labeltui.duplicates import number_groups
 from labeltui.pipeline import Scored, ScoringOptions, Stages
 from labeltui.scanning.update import Earlier
 from labeltui.text import safe
@@ -52,10 +52,7 @@ class Inputs:
     embeddings : (N, d) array
     inside : (N,) bool
         Samples that take part.
-    hashes : (N, b) uint8
     pred_probs : (N, K) float32, optional
-    image : callable, optional
-        ``image(i)`` returns image i.
     name : str
         Of the embedding.
     device : str
@@ -65,9 +62,7 @@ class Inputs:
     n_classes: int
     embeddings: Array
     inside: Mask
-    hashes: Array
     pred_probs: Array | None
-    image: Callable[[int], Image.Image] | None
     name: str
     device: str
 
@@ -183,9 +178,9 @@ def add_scores(
     with stages.stage("head"):
         if len(rows):
             chosen = _context(inputs, neighbours, rows, options.seed)
-            part = _score_part(inputs, options, chosen, neighbours.metric, stages)
+            part = _score_part(inputs, options, chosen, neighbours.metric, groups, stages)
     with stages.stage("score") as progress:
-        found = detect.run(votes, progress, cancel=stages.cancelled)
+        found = detect.run(votes, progress, combined=False, cancel=stages.cancelled)
         arrays, attrs = detect.datasets(found), detect.attributes(found)
         exact = {
             f"{kind}/{name}" for kind in ("scores", "proposals") for name in found.scores
@@ -228,23 +223,26 @@ def _context(inputs: Inputs, neighbours: graph.Graph, rows: Index, seed: int) ->
 
 
 def _score_part(
-    inputs: Inputs, options: ScoringOptions, chosen: Index, metric: str, stages: Stages
+    inputs: Inputs,
+    options: ScoringOptions,
+    chosen: Index,
+    metric: str,
+    groups: npt.NDArray[np.int32],
+    stages: Stages,
 ) -> Scored:
-    """Score some samples among themselves."""
-    whole = inputs.image
-    return pipeline.score(
-        inputs.labels[chosen],
-        inputs.n_classes,
-        np.ascontiguousarray(inputs.embeddings[chosen]),
-        inputs.inside[chosen],
-        inputs.hashes[chosen],
-        replace(options, metric=metric, backend="exact", folds=min(options.folds, MOST_FOLDS)),
-        pred_probs=None if inputs.pred_probs is None else inputs.pred_probs[chosen],
-        image=None if whole is None else lambda i: whole(int(chosen[i])),
-        name=inputs.name,
-        device=inputs.device,
-        stages=Stages(cancelled=stages.cancelled),  # reports nothing: it is one stage of the scan
+    """Score some samples among themselves; which of them are duplicates is known."""
+    labels, inside, scored = inputs.labels[chosen], inputs.inside[chosen], Scored()
+    embeddings = np.ascontiguousarray(inputs.embeddings[chosen])
+    options = replace(options, backend="exact", folds=min(options.folds, MOST_FOLDS))
+    neighbours = pipeline.build_graph(
+        embeddings, inside, options, inputs.name, scored, cancel=stages.cancelled, metric=metric
     )
+    pipeline.judge(
+        labels, inputs.n_classes, embeddings, inside, neighbours, number_groups(groups[chosen]), options, scored,
+        pred_probs=None if inputs.pred_probs is None else inputs.pred_probs[chosen], device=inputs.device,
+        stages=Stages(cancelled=stages.cancelled),  # reports nothing: it is one stage of the scan
+    )  # fmt: skip
+    return scored
 
 
 def _merge(earlier: Earlier, scored: Scored, part: Scored, chosen: Index, rows: Index) -> None:

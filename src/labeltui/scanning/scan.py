@@ -280,15 +280,14 @@ def _scan(
         n_classes=len(table.class_ids),
         embeddings=rows.features,
         inside=inside,
-        hashes=rows.pixels,
         pred_probs=pred_probs,
-        image=source.image if source.has_images else None,
         name=name,
         device=run.options.embed.devices[0],
     )
-    arrays = inputs.labels, inputs.n_classes, inputs.embeddings, inside, inputs.hashes
+    arrays = inputs.labels, inputs.n_classes, inputs.embeddings, inside, rows.pixels
     how: dict[str, Any] = {
-        "image": inputs.image, "name": name, "ready": source.embeddings is not None, "stages": run, "cache": cache
+        "image": source.image if source.has_images else None, "name": name, "ready": source.embeddings is not None,
+        "stages": run, "cache": cache,
     }  # fmt: skip
     anew = "--rescore" if run.options.rescore else ""
     if earlier is not None and not anew:

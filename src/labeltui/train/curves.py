@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from labeltui import paths
 from labeltui.io import files
@@ -16,8 +16,7 @@ MOST_BYTES = 64 << 20  # far more than a run writes
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """Epochs of a run; where it has several models, the mean of those seen so far.
 
     Attributes

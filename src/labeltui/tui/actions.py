@@ -13,8 +13,8 @@ back ctrl+p), a second one stands beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from labeltui.text import safe
 from labeltui.tui.requirements import (
@@ -37,8 +37,7 @@ from labeltui.tui.requirements import (
 )
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     """One row of the table.
 
     Attributes

@@ -11,8 +11,8 @@ that were decided worst first overstate it, and suggestions accepted in bulk say
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,7 @@ AT_A_TIME = 50
 """Checks in a queue; they are drawn again when it is opened again."""
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """What is known of the errors left.
 
     Attributes

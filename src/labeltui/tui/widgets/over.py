@@ -7,8 +7,7 @@ is closed: moving it in repaints what it covers and nothing else, where mounting
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
@@ -24,8 +23,7 @@ OUTSIDE = 1000
 """Rows below its place at which a closed panel waits."""
 
 
-@dataclass(frozen=True)
-class Item(Generic[V]):
+class Item(NamedTuple, Generic[V]):
     """One choice.
 
     Attributes
@@ -180,8 +178,7 @@ class Matches(Rows):
         ]
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What stays together when a text is searched; a heading is left out then."""
 
     lines: Sequence[list[Piece]]
