@@ -1,7 +1,8 @@
 """Estimated times of an exact search, from which progress and plans are made.
 
-The constants were measured on one core with AVX-512 and VNNI (`benchmarks/scale.py`). On other machines the seconds are
-others; that one step takes so many times longer than another holds roughly everywhere.
+The constants were measured on one core with AVX-512 and VNNI (`benchmarks/scale.py`), `DIRECT_NARROW` on one with AVX2.
+On other machines the seconds are others; that one step takes so many times longer than another holds roughly
+everywhere.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ RANKED_ROW, RANKED_VALUE = (
     3.2e-8,
 )  # of ranking a row's candidates: for the row, and for each dimension
 SKETCHED_VALUE = 4e-9  # of clustering and rounding: for each value
-DIRECT = 1e-10  # of a product in float64
+DIRECT, DIRECT_NARROW = 1e-10, 4e-10  # of a product in float64: with AVX-512, and without
 
 
 def filter_seconds(n: int, d: int, path: str) -> dict[str, float]:
@@ -62,4 +63,4 @@ def direct_seconds(rows: int, n: int, d: int) -> float:
     n, d : int
         Rows and dimensions.
     """
-    return DIRECT * rows * n * d
+    return (DIRECT if "avx512" in knn.paths() else DIRECT_NARROW) * rows * n * d
