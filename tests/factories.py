@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,24 +52,37 @@ def make_audit(
     Path
         ``directory / "small.audit"``.
     """
-    made = Path(os.environ[SHARED]) / f"{n}-{classes}-{seed}-{images}-{flips}"
+    made = shared(
+        f"{n}-{classes}-{seed}-{images}-{flips}",
+        lambda directory: _make(directory, n, classes, seed, images, flips),
+    )
+    return copied(made, directory) / "small.audit"
+
+
+def shared(name: str, make: Callable[[Path], None]) -> Path:
+    """Return a directory of the test run that `make` fills once, whichever process asks first."""
+    made = Path(os.environ[SHARED]) / name
     with open(f"{made}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            unfinished = Path(f"{made}.new")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            _make(unfinished, n, classes, seed, images, flips)
-            unfinished.rename(made)
+        if not Path(f"{made}.whole").exists():
+            shutil.rmtree(made, ignore_errors=True)
+            made.mkdir()
+            make(made)
+            Path(f"{made}.whole").touch()
+    return made
+
+
+def copied(made: Path, directory: Path) -> Path:
+    """Copy audits with their data into `directory`, and return it; the copies find the copied data."""
     shutil.copytree(made, directory, dirs_exist_ok=True)
-    audit = directory / "small.audit"
-    record = json.loads((audit / SCAN_FILE).read_text())
-    record["root"] = str(directory / "data" if images else directory)
-    write_json(audit / SCAN_FILE, record)
-    return audit
+    for file in directory.glob(f"*/{SCAN_FILE}"):
+        record = json.loads(file.read_text())
+        record["root"] = str(directory / Path(record["root"]).relative_to(made))
+        write_json(file, record)
+    return directory
 
 
 def _make(directory: Path, n: int, classes: int, seed: int, images: bool, flips: float) -> None:
-    directory.mkdir()
     rng = np.random.default_rng(seed)
     truth = np.sort(rng.integers(classes, size=n)).astype(np.int32)
     given = truth.copy()

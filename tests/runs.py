@@ -11,10 +11,13 @@ import numpy as np
 
 from labeltui import paths
 from labeltui.audit import Audit
+from labeltui.io.atomic import write_json
 from labeltui.journal import identity
-from labeltui.train import jobs
+from labeltui.studies.job import run_study
+from labeltui.train import child, jobs
 from labeltui.train.plan import Request, prepare
 from labeltui.train.predictions import Predictions
+from labeltui.train.spec import TrainSpec
 from tests.factories import HEAD
 
 
@@ -43,6 +46,17 @@ def begin(directory: Path, launcher: str = "", **options: Any) -> str:
     ]
     with open(directory / paths.EVENTS_FILE, "a") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines))
+    return ""
+
+
+def here(directory: Path, launcher: str = "", **options: Any) -> str:
+    """Do what `labeltui.train.launch.launch` does, but run the job in this process, to its end.
+
+    A process of its own imports torch first, which takes longer than a small run.
+    """
+    write_json(directory / paths.LAUNCH_FILE, {"time": time.time(), **options})
+    study = TrainSpec.read(directory / paths.SPEC_FILE).kind == "study"
+    child.run(directory, run_study if study else None)
     return ""
 
 

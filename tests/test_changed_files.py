@@ -17,20 +17,26 @@ from labeltui.audit import Audit
 from labeltui.audit import status as status_of
 from labeltui.scanning import ScanOptions, scan
 from labeltui.sources import SourceOptions
-from tests.factories import HEAD
+from tests.factories import HEAD, copied, shared
 from tests.tui.desk import at_desk
+
+
+def make(here: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(here / "e.npy", rng.normal(size=(30, 4)).astype(np.float32))
+    (here / "labels.csv").write_text("label\n" + "cat\ndog\n" * 15)
+    (here / "names.csv").write_text("cat,Cat\ndog,Dog\n")
+    source = SourceOptions(labels=here / "labels.csv")
+    scan(
+        here / "e.npy",
+        here / "a.audit",
+        ScanOptions(source=source, head=HEAD, class_names=here / "names.csv"),
+    )
 
 
 @pytest.fixture
 def audit(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    np.save(tmp_path / "e.npy", rng.normal(size=(30, 4)).astype(np.float32))
-    (tmp_path / "labels.csv").write_text("label\n" + "cat\ndog\n" * 15)
-    (tmp_path / "names.csv").write_text("cat,Cat\ndog,Dog\n")
-    source = SourceOptions(labels=tmp_path / "labels.csv")
-    options = ScanOptions(source=source, head=HEAD, class_names=tmp_path / "names.csv")
-    scan(tmp_path / "e.npy", tmp_path / "a.audit", options)
-    return tmp_path / "a.audit"
+    return copied(shared("changed files", make), tmp_path) / "a.audit"
 
 
 def changed(path: Path, source_root: Path | None = None) -> list[str]:

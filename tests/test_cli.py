@@ -21,8 +21,9 @@ from PIL import Image
 
 from labeltui import cli
 from labeltui.audit import Audit
+from labeltui.train import launch
 from tests.factories import make_audit
-from tests.runs import finished
+from tests.runs import finished, here
 from tests.test_json import faults, schemas
 
 
@@ -67,7 +68,10 @@ def test_photographs_without_a_model_are_a_smoke_test(run: Run, tmp_path: Path) 
     assert "at most about" in named.out
 
 
-def test_from_a_folder_to_a_corrected_table(run: Run, tmp_path: Path) -> None:
+def test_from_a_folder_to_a_corrected_table(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "launch", here)  # as a process: the interrupted run, below
     make_audit(tmp_path)
     truth = np.load(tmp_path / "truth.npy")
     audit = tmp_path / "my.audit"

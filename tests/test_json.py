@@ -16,8 +16,9 @@ import pytest
 
 from labeltui import cli, errors
 from labeltui.audit import Audit
+from labeltui.train import launch
 from tests.factories import make_audit
-from tests.runs import finished
+from tests.runs import finished, here
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "json.md"
 WITHOUT = {"review", "completion"}
@@ -170,7 +171,8 @@ def test_several_reviewers(printed: Print, tmp_path: Path) -> None:
     assert printed("import", audit, tmp_path / "tasks.json")["taken"] == 1
 
 
-def test_runs(printed: Print, tmp_path: Path) -> None:
+def test_runs(printed: Print, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "launch", here)
     audit = make_audit(tmp_path)
     for labels, right in (("given", 0.6), ("current", 0.9)):
         finished(audit, labels, 0, right)

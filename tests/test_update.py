@@ -22,7 +22,7 @@ from labeltui.errors import Cancelled, UsageError
 from labeltui.scanning import ScanOptions, carrying, recorded_options, scan
 from labeltui.scanning.update import Earlier
 from labeltui.sharing import merge
-from tests.factories import HEAD, make_audit
+from tests.factories import HEAD, copied, make_audit, shared
 
 OPTIONS = ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0, batch_size=32), head=HEAD)
 
@@ -36,11 +36,10 @@ def image(seed: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-@pytest.fixture
-def grown(tmp_path: Path) -> tuple[Path, Path]:
-    """A reviewed audit, and its data after somebody added, removed, changed and moved images."""
-    data = make_audit(tmp_path / "made", n=240, classes=4).parent / "data"
-    audit = tmp_path / "old.audit"
+def grow(here: Path) -> None:
+    """Make a reviewed audit, its data after somebody added, removed, changed and moved images, and a scan of that."""
+    data = make_audit(here / "made", n=240, classes=4).parent / "data"
+    audit = here / "old.audit"
     scan(data, audit, OPTIONS)
     with Audit.open(audit, reviewer="ada") as opened:
         opened.decide([0], "exclude", note="not a thing")
@@ -60,13 +59,19 @@ def grown(tmp_path: Path) -> tuple[Path, Path]:
     (data / names[100]).rename(data / Path(names[100]).parent / "aaa.png")
     for seed in range(2, 6):
         image(seed).save(data / f"class{seed - 2}" / f"new{seed}.png")
-    return audit, data
+    scan(data, here / "fresh.audit", OPTIONS)
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> tuple[Path, Path]:
+    """`old.audit` and its grown data; the scan of everything is `fresh.audit`."""
+    copied(shared("grown", grow), tmp_path)
+    return tmp_path / "old.audit", tmp_path / "made" / "data"
 
 
 def test_the_file_is_that_of_a_scan_of_everything(grown: tuple[Path, Path], tmp_path: Path) -> None:
     audit, data = grown
     scan(data, tmp_path / "new.audit", OPTIONS, update=audit)
-    scan(data, tmp_path / "fresh.audit", OPTIONS)
     assert digest(tmp_path / "new.audit") == digest(tmp_path / "fresh.audit")
     assert check(tmp_path / "new.audit").whole
 
@@ -146,8 +151,8 @@ def test_another_model_embeds_everything_anew(grown: tuple[Path, Path], tmp_path
     audit, data = grown
     other = ScanOptions(embed=EmbedSpec("pixels", image_size=5, workers=0), head=HEAD)
     scan(data, tmp_path / "new.audit", other, update=audit)
-    scan(data, tmp_path / "fresh.audit", other)
-    assert digest(tmp_path / "new.audit") == digest(tmp_path / "fresh.audit")
+    scan(data, tmp_path / "other.audit", other)
+    assert digest(tmp_path / "new.audit") == digest(tmp_path / "other.audit")
     with Audit.open(tmp_path / "new.audit", read_only=True) as new:
         assert int(np.count_nonzero(new.kinds)) == 5
 
@@ -162,7 +167,6 @@ def test_a_stopped_update_resumes(grown: tuple[Path, Path], tmp_path: Path) -> N
     with pytest.raises(Cancelled):
         scan(data, tmp_path / "new.audit", OPTIONS, report, lambda: "duplicates" in stages, update=audit)
     scan(data, tmp_path / "new.audit", OPTIONS, update=audit)
-    scan(data, tmp_path / "fresh.audit", OPTIONS)
     assert digest(tmp_path / "new.audit") == digest(tmp_path / "fresh.audit")
     with Audit.open(tmp_path / "new.audit", read_only=True) as new:
         assert int(np.count_nonzero(new.kinds)) == 5
@@ -200,7 +204,6 @@ def test_the_command_takes_the_options_of_the_earlier_scan(
     assert "4 samples are new" in said
     assert "3 samples moved" in said
     assert "6 decisions and notes taken over, 2 left behind" in said
-    scan(data, tmp_path / "fresh.audit", OPTIONS)
     assert digest(out) == digest(tmp_path / "fresh.audit")
     assert scanning.summary(out).samples == 243
 

@@ -12,7 +12,9 @@ from click.testing import CliRunner, Result
 from labeltui.audit import Audit
 from labeltui.cli import cli
 from labeltui.errors import UsageError
+from labeltui.train import launch
 from tests.factories import make_audit
+from tests.runs import here
 
 MODEL = (
     *("--model", "test_resnet", "--no-pretrained", "--image-size", 16, "--epochs", 1),
@@ -28,6 +30,8 @@ def test_training_beside_an_open_review_and_comparing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    process = launch.launch
+    monkeypatch.setattr(launch, "launch", here)
     path = make_audit(tmp_path)
     truth = np.load(tmp_path / "truth.npy")
     with Audit.open(path, reviewer="ada") as audit:
@@ -40,9 +44,11 @@ def test_training_beside_an_open_review_and_comparing(
         assert audit.refresh() is not None  # as the review does
         assert audit.generation == 1
     for labels in ("given", "current"):
-        made = run(
-            "train", path, *MODEL, "--labels", labels, "--background" if labels == "given" else "--queue"
-        )
+        with monkeypatch.context() as patch:
+            if labels == "given":  # beside this process, which waits for it with the other
+                patch.setattr(launch, "launch", process)
+            how = "--background" if labels == "given" else "--queue"
+            made = run("train", path, *MODEL, "--labels", labels, how)
         assert made.exit_code == 0, made.output
     assert "accuracy" in made.output
     assert "random (from scratch)" in made.output

@@ -22,12 +22,12 @@ from labeltui.audit import Audit
 from labeltui.errors import JobError, UsageError
 from labeltui.io.h5_reader import H5
 from labeltui.journal import identity
-from labeltui.train import child, curves, jobs
+from labeltui.train import child, curves, jobs, launch
 from labeltui.train.dynamics import read_dynamics
 from labeltui.train.plan import Request, prepare
 from labeltui.train.spec import TrainSpec
 from tests.factories import HEAD, make_audit
-from tests.runs import end, prepared
+from tests.runs import end, here, prepared
 
 WAIT = 60.0
 
@@ -43,7 +43,9 @@ def flipped(audit: Audit, directory: Path) -> np.ndarray:
     return np.flatnonzero(audit.given != np.load(directory / "truth.npy"))
 
 
-def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
+def test_a_job_re_ranks_the_queue_and_keeps_decisions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = make_audit(tmp_path)
     truth = np.load(tmp_path / "truth.npy")
     with Audit.open(path, reviewer="ada") as audit:
@@ -97,7 +99,8 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(tmp_path: Path) -> None:
         assert (arrays["weights"][decided] == 1).all()
         rest = np.setdiff1d(np.arange(audit.n), decided)
         np.testing.assert_array_equal(arrays["weights"][rest], np.maximum(cosine, 0)[rest])
-        list(jobs.follow(trainer.start(Request(weights="cleannet"))))
+        monkeypatch.setattr(launch, "launch", here)
+        trainer.start(Request(weights="cleannet"))
         audit.refresh()
         with store.Store.open(path, 2) as opened:  # goes on from the networks that the first run kept
             assert 0 < opened.attrs("scores/cleannet")["steps"] < first_steps

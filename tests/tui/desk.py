@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textual import events
+from textual.keys import REPLACED_KEYS, _character_to_key, key_to_character
 from textual.pilot import Pilot
 
 from labeltui.audit import Audit
@@ -60,7 +61,10 @@ class Desk:
         return screen.status.text.strip() if isinstance(screen, TableScreen) else ""
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
+        """Type keys, and wait until the app is at rest; `Pilot.press` would wait twice behind each of them."""
+        for name in keys:
+            key = _character_to_key(name) if len(name) == 1 else name
+            self.app.post_message(events.Key(key, key_to_character(REPLACED_KEYS.get(key, key))))
         await self.pilot.pause()
 
     async def do(self, *ids: str) -> None:
