@@ -24,6 +24,7 @@ them, without labels. `benchmarks/duplicates.py --only derive` repeats it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -344,11 +345,14 @@ def _compare(
 ) -> NDArray[np.float32]:
     """Distances of pairs of images, infinite where one cannot be read."""
 
-    def read(sample: int) -> NDArray[np.uint8] | None:
-        try:
-            return thumbnail(image(sample))
-        except SourceError:
-            return None
+    def read(samples: list[int]) -> list[NDArray[np.uint8] | None]:
+        found: list[NDArray[np.uint8] | None] = []
+        for sample in samples:
+            try:
+                found.append(thumbnail(image(sample)))
+            except SourceError:
+                found.append(None)
+        return found
 
     def distances(part: list[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]) -> NDArray[np.float32]:
         return image_distance(np.stack([a for _, a, _ in part]), np.stack([b for _, _, b in part]))
@@ -359,7 +363,10 @@ def _compare(
             if cancel is not None and cancel():
                 raise Cancelled("the search for near-duplicates was cancelled")
             samples = np.unique(np.concatenate([first[start:stop], second[start:stop]])).tolist()
-            thumbnails = dict(zip(samples, pool.map(read, samples), strict=True))
+            # Handing a thread one small image costs more than reading it.
+            some = [samples[low:high] for low, high in _blocks(len(samples), 16)]
+            read_ones = itertools.chain.from_iterable(pool.map(read, some))
+            thumbnails = dict(zip(samples, read_ones, strict=True))
             pairs = [
                 (at, thumbnails[int(first[at])], thumbnails[int(second[at])]) for at in range(start, stop)
             ]

@@ -17,7 +17,6 @@ import hashlib
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -242,13 +241,14 @@ def content_hashes(source: sources.Source, threads: int | None, cancel: Cancel) 
 
     found = np.zeros((len(source.ids), 32), np.uint8)
 
-    def look(i: int) -> None:
-        if not cancel():
+    def look(start: int, stop: int) -> None:
+        for i in range(start, stop):
+            if cancel():
+                return
             with suppress(SourceError):  # the scan says why
                 found[i] = np.frombuffer(hashlib.sha256(read(i)).digest(), np.uint8)
 
-    with ThreadPoolExecutor(parallel.count_threads(threads)) as pool:
-        list(pool.map(look, range(len(source.ids)), chunksize=256))
+    parallel.map_ranges(look, 0, len(source.ids), threads)
     return found
 
 
