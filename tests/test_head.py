@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from labeltui import head, noise
 from labeltui.errors import Cancelled, InputError
+from labeltui.head.training import posterior_logits
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,8 @@ def test_the_result_does_not_depend_on_threads_and_does_on_the_seed(
         for s, t in ((0, 1), (0, 3), (1, 1))
     )
     np.testing.assert_array_equal(one.p, three.p)
-    np.testing.assert_array_equal(one.dynamics.log_p, three.dynamics.log_p)
+    for mine, same in zip(one.records, three.records, strict=True):
+        np.testing.assert_array_equal(mine.log_p, same.log_p)
     assert one.history == [
         head.Epoch(**{**e.__dict__, "done": f.done}) for e, f in zip(three.history, one.history, strict=True)
     ]
@@ -212,6 +215,57 @@ def test_dynamics_are_those_of_a_head_in_training(digits: tuple[np.ndarray, np.n
     np.testing.assert_allclose(
         np.exp(record.log_p[finite & right].astype(np.float32)), record.top_p[finite & right], atol=2e-3
     )
+
+
+def test_each_member_has_its_own_record(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits[0][:400], digits[1][:400]
+    fold = head.folds(y, None, None, 3, 0)
+    spec = head.HeadSpec(epochs=2, least_steps=10, members=3)
+    made = head.out_of_fold(x, y, fold, 10, spec=spec, dynamics=True)
+    assert len(made.records) == 3
+    assert made.dynamics is made.records[0]
+    assert len({record.log_p.tobytes() for record in made.records}) == 3
+    for record in made.records:
+        assert np.isfinite(record.log_p).all()
+        np.testing.assert_array_equal(record.labels, y)
+    alone = head.out_of_fold(x, y, fold, 10, spec=replace(spec, members=1), dynamics=True)
+    np.testing.assert_array_equal(alone.dynamics.log_p, made.dynamics.log_p)
+    assert head.out_of_fold(x, y, fold, 10, spec=spec).records == ()
+
+
+def test_a_head_that_knows_the_noise_is_recorded_by_how_probable_labels_are_of_being_correct() -> None:
+    rng = np.random.default_rng(0)
+    k, n = 4, 32
+    transition = rng.dirichlet(np.ones(k), k)  # rows of T_ty = P(given y | correct t)
+    y = (np.arange(n) % k).astype(np.int32)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    fold = head.folds(y, None, None, 2, 0)
+    # A single step, on an untrained head: all correct labels are equally probable but for the given one.
+    spec = head.HeadSpec(epochs=1, least_steps=1, batch=16)
+    record = head.out_of_fold(x, y, fold, k, spec=spec, transition=transition, dynamics=True).records[0]
+    assert record.log_p.shape == (1, n)
+    correct = transition[:, y] / transition[:, y].sum(axis=0)  # (K, n)
+    np.testing.assert_allclose(
+        np.exp(record.log_p[0].astype(np.float64)), correct[y, np.arange(n)], rtol=2e-3
+    )
+    np.testing.assert_array_equal(record.top[0], correct.argmax(axis=0))
+    np.testing.assert_allclose(record.top_p[0], correct.max(axis=0), rtol=2e-3)
+    np.testing.assert_allclose(record.sum_squares[0], (correct**2).sum(axis=0), rtol=2e-3)
+    others = np.where(np.arange(k)[:, None] == y, 0.0, correct).max(axis=0)
+    np.testing.assert_allclose(record.margin[0], np.log(correct[y, np.arange(n)] / others), atol=5e-3)
+
+
+def test_the_posterior_is_bayes_rule() -> None:
+    import torch
+
+    rng = np.random.default_rng(1)
+    logits, y = rng.normal(size=(50, 5)) * 3, rng.integers(0, 5, 50)
+    transition = rng.dirichlet(np.ones(5), 5)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    joint = p * transition[:, y].T
+    expected = joint / joint.sum(axis=1, keepdims=True)
+    found = posterior_logits(torch.tensor(logits), torch.tensor(transition), torch.tensor(y))
+    np.testing.assert_allclose(torch.softmax(found, dim=1).numpy(), expected, rtol=1e-5)
 
 
 def test_progress_counts_up_and_cancel_stops(digits: tuple[np.ndarray, np.ndarray]) -> None:

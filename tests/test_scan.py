@@ -845,6 +845,7 @@ def test_detectors_train_the_head_that_was_asked_for(tmp_path: Path) -> None:
     scan(write_tree(tmp_path / "tree"), tmp_path / "a.audit", options())
     with Store.open(tmp_path / "a.audit") as audit:
         assert audit.attrs("scores/corrected")["hidden"] == HEAD.hidden
+        assert audit.attrs("scores/dynamics")["records"] == 3
 
 
 @pytest.mark.timeout(600)  # the peer is compiled when it is first called

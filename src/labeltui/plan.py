@@ -334,8 +334,10 @@ def _scoring_parts(size: Size, options: ScanOptions) -> tuple[float, float, floa
     """The model's seconds of the classifier, of the second one, and of everything else in scoring."""
     n, classes = size.images, size.classes
     first = options.head.seconds(n, size.dim, classes, options.folds)
-    second = spec_for(options.head, n).seconds(n, size.dim, classes, options.folds)
+    corrected = spec_for(options.head, n)
+    second = corrected.seconds(n, size.dim, classes, options.folds)
     rest = scoring_cost.fit_seconds(n, classes) + scoring_cost.score_seconds(n, classes)
+    rest += (1 + corrected.members) * scoring_cost.record_seconds(n)
     return first, second, rest + 2.2 * scoring_cost.pool_seconds(n, classes)
 
 
@@ -410,11 +412,14 @@ def estimate(size: Size, options: ScanOptions, rates: Rates, cores: int, gpus: i
     add("csg", 1.5e-5 * n + spectrum, rates.base + 500 * n + 24 * classes**2, 100 * n, "assumed", ASSUMED)
     first, second, rest = _scoring_parts(size, options)
     workers = min(cores, options.folds)
-    epochs = options.head.schedule(max(1, n * (options.folds - 1) // options.folds))[2]
+    used = max(1, n * (options.folds - 1) // options.folds)
+    epochs = options.head.schedule(used)[2]
+    corrected = spec_for(options.head, n)
+    recorded = 10 * corrected.members * corrected.schedule(used)[2]  # bytes a sample
     head_memory = (
         rates.base + features + n * (500 + 2 * min(d, options.head.components) + 4 * classes + 10 * epochs)
     )
-    score_memory = head_memory + n * (150 + 12 * classes) + 300_000_000
+    score_memory = head_memory + n * (150 + 12 * classes + recorded) + 300_000_000
     scored_factor = factor_of(SCORED_ROWS)
     add(
         "classifier",

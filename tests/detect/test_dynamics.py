@@ -16,21 +16,29 @@ from labeltui.detect.calibrate import calibration_error
 from labeltui.detect.dynamics import calibration, network, statistics
 from labeltui.detect.dynamics.curves import CHANNELS, STEPS, Curves
 from labeltui.detect.dynamics.run_features import FEATURES, RunFeatures
-from labeltui.errors import InputError
+from labeltui.errors import InputError, UsageError
 
 DIGITS = load_digits()
 TRUTH = DIGITS.target.astype(np.int32)
 X = (DIGITS.data / 16).astype(np.float32)
+NEEDED = ["head", "corrected", "dynamics"]
 
 
 @pytest.fixture(scope="module")
 def facts() -> base.DetectorInputs:
     """Digits with a third of the labels moved to the next class, and the record of a head that learned them."""
     labels = noise.pair_flip(TRUTH, 0.33, 77, 10).labels
+    return learned(labels, head.HeadSpec(hidden=256, epochs=9))
+
+
+def learned(labels: np.ndarray, spec: head.HeadSpec | None = None) -> base.DetectorInputs:
+    """What a scan of digits with these labels gives the detectors, without neighbours."""
     fold = head.folds(labels, None, None, 2, 0)
-    spec = head.HeadSpec(hidden=256, epochs=9)
     made = head.out_of_fold(X, labels, fold, 10, spec=spec, dynamics=True)
-    return base.DetectorInputs(labels, 10, np.ones(len(X), dtype=bool), p_head=made.p, dynamics=made.dynamics)
+    return base.DetectorInputs(
+        labels, 10, np.ones(len(X), dtype=bool), p_head=made.p, dynamics=made.dynamics, embeddings=X,
+        fold=fold, head=spec,
+    )  # fmt: skip
 
 
 def record_of(log_p: np.ndarray, labels: np.ndarray, k: int, seed: int = 0) -> head.Dynamics:
@@ -199,6 +207,60 @@ def test_the_shipped_network_beats_what_else_is_read_off_the_record(facts: base.
         assert ours > average_precision_score(wrong, -statistic(facts.dynamics)), name
     assert "dynamics" not in findings.proposals
     assert findings.attrs["dynamics"]["epochs"] == len(facts.dynamics.log_p)
+    assert findings.attrs["dynamics"]["recorded"] == len(X)
+
+
+def test_the_score_is_the_mean_over_the_records_of_the_head_and_the_corrected_heads(
+    facts: base.DetectorInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Curves] = []
+    read = network.read
+
+    def noting(shipped: network.Network, curves: Curves, *arguments: object) -> np.ndarray:
+        seen.append(curves)
+        return read(shipped, curves, *arguments)
+
+    monkeypatch.setattr(network, "read", noting)
+    found = detect.run(facts, only=NEEDED)
+    assert found.attrs["dynamics"]["records"] == len(seen) == 3
+    assert seen[0]._record is facts.dynamics
+    rows = np.arange(len(X))
+    parts = [read(network.shipped(), curves, rows) for curves in seen]
+    assert len({part.tobytes() for part in parts}) == 3
+    score = found.scores["dynamics"].astype(np.float64)
+    shift = np.log(score / (1 - score)) - np.mean(parts, axis=0)
+    inner = (score > 1e-4) & (score < 1 - 1e-4)
+    np.testing.assert_allclose(shift[inner], np.median(shift), atol=2e-3)
+    # Frequent mistakes are learned like correct labels, except by heads that know them.
+    wrong = facts.labels != TRUTH
+    first, *corrected = (average_precision_score(wrong, -part) for part in parts)
+    assert min(corrected) > first + 0.05
+    assert average_precision_score(wrong, -score) > first + 0.05
+
+
+def test_records_of_another_network_or_of_other_labels_are_read_alone(facts: base.DetectorInputs) -> None:
+    of_backbone = dataclasses.replace(facts, head_dynamics=False)
+    injecting = dataclasses.replace(facts, injected=np.arange(len(X)) % 20 == 0)
+    unembedded = dataclasses.replace(facts, embeddings=None)
+    for inputs in (of_backbone, injecting, unembedded):
+        assert detect.run(inputs).attrs["dynamics"]["records"] == 1
+    alone = detect.run(of_backbone, only=["head", "dynamics"]).scores["dynamics"]
+    both = detect.run(of_backbone, only=NEEDED).scores["dynamics"]
+    np.testing.assert_array_equal(alone, both)
+
+
+def test_without_what_it_reads_it_is_refused(facts: base.DetectorInputs) -> None:
+    for only, hint in ((["dynamics"], "corrected"), (["head", "dynamics"], "corrected")):
+        with pytest.raises(UsageError) as refused:
+            detect.run(facts, only=only)
+        assert hint in refused.value.hint
+    for name in ("corrected", "cleannet"):  # as any detector that needs to know the noise
+        with pytest.raises(UsageError) as refused:
+            detect.run(facts, only=[name])
+        assert "head" in refused.value.hint
+    with pytest.raises(UsageError) as refused:
+        detect.run(dataclasses.replace(facts, head_dynamics=False), only=["dynamics"])
+    assert "head" in refused.value.hint
 
 
 def test_it_says_how_sure_it_is_at_any_noise_rate(facts: base.DetectorInputs) -> None:
@@ -207,20 +269,14 @@ def test_it_says_how_sure_it_is_at_any_noise_rate(facts: base.DetectorInputs) ->
     settings += [(noise.pair_flip, 0.05), (noise.pair_flip, 0.2), (noise.pair_flip, 0.4)]
     found = [error_of_calibration(facts)]
     for plant, rate in settings:
-        labels = plant(TRUTH, rate, 5, 10).labels
-        made = head.out_of_fold(X, labels, head.folds(labels, None, None, 2, 0), 10, dynamics=True)
-        found.append(
-            error_of_calibration(
-                base.DetectorInputs(labels, 10, facts.scorable, p_head=made.p, dynamics=made.dynamics)
-            )
-        )
+        found.append(error_of_calibration(learned(plant(TRUTH, rate, 5, 10).labels)))
     assert np.mean(found) < 0.1
     assert max(found) < 0.16
 
 
 def error_of_calibration(facts: base.DetectorInputs) -> float:
     """Of what the detector alone says of digits."""
-    score = detect.run(facts, only=["dynamics"]).scores["dynamics"]
+    score = detect.run(facts, only=NEEDED).scores["dynamics"]
     return float(calibration_error(score, facts.labels == TRUTH))
 
 
@@ -237,7 +293,7 @@ def test_scores_keep_their_law_and_their_bytes_on_any_number_of_threads(
 ) -> None:
     monkeypatch.setattr(network, "_BLOCK", 256)
     one, three = (
-        detect.run(dataclasses.replace(facts, threads=threads), only=["dynamics"]).scores["dynamics"]
+        detect.run(dataclasses.replace(facts, threads=threads), only=NEEDED).scores["dynamics"]
         for threads in (1, 3)
     )
     assert one.tobytes() == three.tobytes()
@@ -254,12 +310,12 @@ def test_a_curve_of_another_label_or_none_says_nothing(facts: base.DetectorInput
         values[:, :5] = np.nan
     given = facts.labels.copy()
     given[5:10] = (given[5:10] + 1) % 10  # a person has changed these since
-    changed = dataclasses.replace(
-        facts, given=given, dynamics=dataclasses.replace(facts.dynamics, **gaps), p_head=None
-    )
-    score = detect.run(changed, only=["dynamics"]).scores["dynamics"]
-    assert (score[:10] == 0.5).all()
-    assert (score[10:] != 0.5).mean() > 0.99
+    changed = dataclasses.replace(facts, given=given, dynamics=dataclasses.replace(facts.dynamics, **gaps))
+    without_head = dataclasses.replace(changed, p_head=None, pred_probs=facts.p_head)
+    for inputs in (changed, without_head):
+        score = detect.run(inputs).scores["dynamics"]
+        assert (score[:10] == 0.5).all()
+        assert (score[10:] != 0.5).mean() > 0.99
     with pytest.raises(InputError):
         dataclasses.replace(facts, dynamics=dataclasses.replace(facts.dynamics, labels=facts.labels[1:]))
 
@@ -268,7 +324,9 @@ def test_the_weights_are_small_and_a_record_of_one_class_is_left_alone(facts: ba
     size = sum(values.numel() for values in network.shipped().parameters())
     assert size * 4 < 2_000_000
     assert facts.dynamics is not None
-    nothing = dataclasses.replace(facts, labels=np.zeros_like(facts.labels), n_classes=1, p_head=None)
+    nothing = dataclasses.replace(
+        facts, labels=np.zeros_like(facts.labels), n_classes=1, p_head=None, fold=None
+    )
     assert "dynamics" not in detect.run(nothing).scores
 
 

@@ -91,6 +91,9 @@ def test_out_of_fold_probabilities_re_rank_the_queue(tmp_path: Path) -> None:
         change = audit.refresh()
         assert change is not None
         assert audit.detectors()["tuned"] == "fine-tuned backbone"
+        with store.Store.open(path, audit.generation) as opened:
+            attrs = opened.attrs("scores/dynamics")
+        assert (attrs["records"], attrs["epochs"]) == (1, 8)  # the backbone's
         assert np.mean([audit.score(int(i)) for i in np.flatnonzero(wrong)]) < 0.3
 
 

@@ -77,6 +77,7 @@ def test_a_job_re_ranks_the_queue_and_keeps_decisions(
         assert audit.generation == 1
         with store.Store.open(path, 1) as opened:
             assert opened.attrs("scores/blend")["calibration_checks"] == 22
+            assert opened.attrs("scores/dynamics")["records"] == 3
             assert opened.attrs("scores/cleannet")["decisions"] == 22
             assert "weight_corrected" in opened.attrs(
                 "scores/cleannet"

@@ -46,6 +46,7 @@ def test_injected_labels_are_learned_and_recorded_but_never_count_against_a_samp
             flagged = opened.array("suggest/label")[:, 0] != opened.given
     assert (score[chosen] == 0.5).all()
     assert attrs["injected"] == chosen.sum()
+    assert attrs["records"] == 1  # the corrected heads do not learn the injected labels
     right = labels == truth
     # The real errors look like the injected ones: they are separated from the correct labels.
     assert roc_auc_score(right[~chosen], score[~chosen]) > 0.98

@@ -134,6 +134,14 @@ class DetectorInputs:
         """The labels that scores and flags speak of."""
         return self.labels if self.given is None else self.given
 
+    @property
+    def more_dynamics(self) -> bool:
+        """Whether heads that detectors train can be recorded beside `dynamics`: like it, they learn the labels.
+
+        The labels of a run with injected ones they do not learn, and a backbone's record is of another network.
+        """
+        return self.dynamics is not None and self.head_dynamics and self.injected is None
+
     @cached_property
     def scorable(self) -> Mask:
         """Samples whose label can be scored: usable, labelled, and of a class that others outside the sample's own
@@ -285,6 +293,8 @@ class NoiseAwareDetector(Detector):
 
     ``order``
         Those with a smaller one are fitted first.
+    ``reads(inputs)``
+        Names of such detectors whose results it uses, where they can run. Optional.
     ``robust``
         Whether it holds where most labels are wrong. There the blend pools none but these.
     ``wanted(error_rate)``
@@ -304,6 +314,11 @@ class NoiseAwareDetector(Detector):
             As the detectors that learn the given labels imply it, 0..1.
         """
         return True
+
+    @classmethod
+    def reads(cls, inputs: DetectorInputs) -> frozenset[str]:
+        """Names of noise-aware detectors of smaller order whose results it uses, where they can run."""
+        return frozenset()
 
     def seconds(self) -> float:
         """Estimate the time of fitting, on as many cores as it uses; only progress is told by it."""

@@ -48,6 +48,11 @@ class Corrected(NoiseAwareDetector):
     The loss compares its softmax times the estimated transition matrix with the given label, so that the head
     explains given labels as correct labels plus noise and does not learn the noise. Same folds as the first head,
     another seed, the mean of `MEMBERS` heads per fold.
+
+    Attributes
+    ----------
+    records : tuple of Dynamics
+        Training dynamics of each member, once fitted, where `DetectorInputs.more_dynamics`.
     """
 
     name = "corrected"
@@ -56,6 +61,7 @@ class Corrected(NoiseAwareDetector):
 
     def __init__(self, inputs: DetectorInputs) -> None:
         super().__init__(inputs)
+        self.records: tuple[head.Dynamics, ...] = ()
         self._p: Floats | None = None
         self._attributes: dict[str, Attribute] = {}
 
@@ -100,8 +106,10 @@ class Corrected(NoiseAwareDetector):
             transition=transition,
             progress=lambda epoch: progress(epoch.done / epoch.total),
             cancel=cancel,
+            dynamics=inputs.more_dynamics,
         )
         self._p = result.p
+        self.records = result.records
         self._attributes = dict(result.attrs)
 
     def probabilities(self, start: int, stop: int) -> Floats:

@@ -67,7 +67,7 @@ def run(
     Raises
     ------
     UsageError
-        A name in `only` is no detector, or its needs are not met.
+        A name in `only` is no detector, its needs are not met, or `only` lacks detectors that it reads.
     Cancelled
     """
     report = progress or (lambda fraction: None)
@@ -81,6 +81,12 @@ def run(
         fitted((number + 1) / len(detectors))
     portions.step("pool")(0.0)
     voting = [detector for detector in plain if detector.gives_probabilities]
+    if only is not None and combined and noise_aware and inputs.n and not voting:
+        raise UsageError(
+            f"detector {noise_aware[0].name} needs others that give class probabilities",
+            f"got only {', '.join(only)}",
+            "name head or neighbours too",
+        )
     pooled = voting if combined else []
     ensemble = Ensemble(inputs, pooled)
     unwanted = [each for each in noise_aware if not each.wanted(ensemble.anchor_error_rate)]
@@ -238,7 +244,16 @@ def _chosen(inputs: DetectorInputs, only: Sequence[str] | None) -> list[type[Det
             raise UsageError(
                 f"detector {name} needs {', '.join(sorted(table()[name].needs))}", "this audit has not"
             )
-    return [detector for detector in ready if detector.name in only]
+    chosen = [detector for detector in ready if detector.name in only]
+    for detector in chosen:
+        read = detector.reads(inputs) if issubclass(detector, NoiseAwareDetector) else frozenset()
+        if missing := sorted((read & names).difference(only)):
+            raise UsageError(
+                f"detector {detector.name} needs {', '.join(missing)}",
+                f"got only {', '.join(only)}",
+                f"name {', '.join(missing)} too",
+            )
+    return chosen
 
 
 def _calibration(inputs: DetectorInputs, ensemble: Ensemble) -> calibrate.Calibration:

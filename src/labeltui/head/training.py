@@ -69,7 +69,7 @@ def out_of_fold(
         T_ty = P(label y | correct label t), rows sum to 1. The head then predicts correct labels: the loss compares
         its softmax times T with the label (forward correction, Patrini et al., CVPR 2017).
     dynamics : bool
-        Record training dynamics.
+        Record training dynamics, of each member.
     out : ndarray of float32, shape (N, K), optional
         Where to write the probabilities, for example a memory-mapped file.
 
@@ -115,7 +115,7 @@ def out_of_fold(
             plan.transition = torch.from_numpy(np.asarray(transition, dtype=np.float32)).to(chosen)
         tasks = [(k, member) for member in range(spec.members) for k in range(n_folds)]
         try:
-            history, record = _run(plan, tasks, workers, p, progress, cancel)
+            history = _run(plan, tasks, workers, p, progress, cancel)
         finally:
             torch.set_num_threads(before)
     attrs: dict[str, str | int | float] = {
@@ -133,7 +133,7 @@ def out_of_fold(
         "precision": str(kind).removeprefix("torch."),
         "device": chosen.type,
     }
-    return HeadResult(p, seen, history, record, attrs)
+    return HeadResult(p, seen, history, tuple(plan.records), attrs)
 
 
 class _Plan:
@@ -168,12 +168,13 @@ class _Plan:
         # Small batches take larger steps, since there are few.
         self.rate = spec.learning_rate * (2.0 if self.batch < 128 else 1.0)
         self.transition: torch.Tensor | None = None
-        self.dynamics = dynamics
-        if dynamics:
-            shape = (self.epochs, len(fold))
-            log_p, margin, top_p, squares = (np.full(shape, np.nan, dtype=np.float16) for _ in range(4))
-            top = np.full(shape, -1, dtype=np.int16)
-            self.record = Dynamics(log_p, margin, top, top_p, squares, labels.cpu().numpy().astype(np.int32))
+        self.records = [self._empty_record() for _ in range(spec.members if dynamics else 0)]
+
+    def _empty_record(self) -> Dynamics:
+        shape = (self.epochs, len(self.fold))
+        log_p, margin, top_p, squares = (np.full(shape, np.nan, dtype=np.float16) for _ in range(4))
+        top = np.full(shape, -1, dtype=np.int16)
+        return Dynamics(log_p, margin, top, top_p, squares, self.labels.cpu().numpy().astype(np.int32))
 
 
 def _run(
@@ -183,7 +184,7 @@ def _run(
     p: Floats,
     progress: Callable[[Epoch], None] | None,
     cancel: Callable[[], bool] | None,
-) -> tuple[list[Epoch], Dynamics | None]:
+) -> list[Epoch]:
     """Train the heads on `workers` threads; this thread reports progress and handles cancellation."""
     reports: queue.SimpleQueue[Epoch | BaseException | None] = queue.SimpleQueue()
     stop = [False]
@@ -241,7 +242,7 @@ def _run(
     if loose_p is not None:
         p[loose] = loose_p.mean(axis=0)
     history.sort(key=lambda report: (report.fold, report.member, report.epoch))
-    return history, plan.record if plan.dynamics else None
+    return history
 
 
 def _train(
@@ -268,7 +269,8 @@ def _train(
     blind = not plan.seen[k].all()
     columns = torch.from_numpy(np.flatnonzero(plan.seen[k])).to(z.device)
     column_of = torch.from_numpy(np.cumsum(plan.seen[k]) - 1).to(z.device)  # (K,)
-    watched = plan.fold == (k - 1) % plan.n_folds if plan.dynamics and member == 0 else None
+    record = plan.records[member] if plan.records else None
+    watched = plan.fold == (k - 1) % plan.n_folds
     for epoch in range(plan.epochs):
         if z.device.type == "cpu":
             torch.set_num_threads(1)  # per thread, which may differ from that of the previous epoch
@@ -290,12 +292,13 @@ def _train(
             logits = linear(h, (w2 * scale).to(plan.kind)).float() + b2  # (b, K)
             if blind:
                 logits = logits + hidden_mask.clamp(min=-30.0)
+            given_logits = logits
             if plan.transition is not None:
                 # Forward correction: P(given label) = P(correct label) T.
-                logits = torch.log(torch.softmax(logits, dim=1) @ plan.transition + 1e-9)
+                given_logits = torch.log(torch.softmax(logits, dim=1) @ plan.transition + 1e-9)
             # Label smoothing spreads over the classes with samples here: a term for another class would be large
             # under any finite mask and keep raising its logit.
-            class_logits, target = (logits[:, columns], column_of[y]) if blind else (logits, y)
+            class_logits, target = (given_logits[:, columns], column_of[y]) if blind else (given_logits, y)
             loss = cross_entropy(class_logits, target, label_smoothing=spec.label_smoothing, reduction="none")
             if plan.weighted:
                 loss = loss * torch.from_numpy(plan.weight[chosen]).to(z.device)
@@ -303,8 +306,11 @@ def _train(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step(plan.rate * one_cycle((epoch * steps + step) / (plan.epochs * steps)))
             loss_sum += float(loss.detach())
-            if watched is not None:
-                _note(plan.record, epoch, chosen, watched[chosen], logits.detach(), y)
+            if record is not None:
+                noted = logits.detach()
+                if plan.transition is not None:
+                    noted = posterior_logits(noted, plan.transition, y)
+                _note(record, epoch, chosen, watched[chosen], noted, y)
         held_loss, held_accuracy = _held_out(plan, [*parameters, hidden_mask.clamp(min=-30.0)], held)
         reports.put(Epoch(0, 0, k, member, epoch, loss_sum / steps, held_loss, held_accuracy))
         yield None
@@ -363,6 +369,25 @@ def _held_out(plan: _Plan, model: list[torch.Tensor], rows: Rows) -> tuple[float
         logits = _logits(plan, model, index)
         y = plan.labels[index]
         return float(cross_entropy(logits, y)), float((logits.argmax(dim=1) == y).float().mean())
+
+
+def posterior_logits(logits: torch.Tensor, transition: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return logits of P(correct label t | x, given label y) ~ p_t T_ty, by Bayes' rule.
+
+    Parameters
+    ----------
+    logits : Tensor of float32, shape (b, K)
+        Of the correct labels: p is their softmax.
+    transition : Tensor of float32, shape (K, K)
+        T_ty = P(label y | correct label t).
+    y : Tensor of int64, shape (b,)
+        Given labels.
+
+    Returns
+    -------
+    Tensor of float32, shape (b, K)
+    """
+    return logits + (transition.T[y] + 1e-9).log()
 
 
 def _note(

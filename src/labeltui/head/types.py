@@ -111,7 +111,8 @@ class Dynamics:
     """Training dynamics, recorded in the training step itself: 10 bytes a sample and epoch.
 
     Each sample is recorded in the head of the next fold, which trains on it. Samples that no head trains on are NaN,
-    with class -1.
+    with class -1. With a transition matrix T the probabilities are those of the correct label, given the sample and
+    its label y: ``P(correct label t | x, y) ~ p_t T_ty``.
 
     Attributes
     ----------
@@ -148,7 +149,8 @@ class HeadResult:
         Whether the head of a fold had training samples of a class; otherwise its probability is 0.
     history : list of Epoch
         In order of fold, member, epoch.
-    dynamics : Dynamics or None
+    records : tuple of Dynamics
+        One for each member, where they were asked for.
     attrs : dict
         Spec, seed, precision and device.
     """
@@ -156,5 +158,10 @@ class HeadResult:
     p: Floats
     seen: Mask
     history: list[Epoch]
-    dynamics: Dynamics | None = None
+    records: tuple[Dynamics, ...] = ()
     attrs: dict[str, str | int | float] = field(default_factory=dict)
+
+    @property
+    def dynamics(self) -> Dynamics | None:
+        """The first record, if any."""
+        return self.records[0] if self.records else None
