@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,14 @@ csv.field_size_limit(min(sys.maxsize, 1 << 31 - 1))
 DELIMITERS = (",", ";", "\t", "|")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, read: Callable[[Path], bytes] = files.read_regular) -> str:
     """Return a text file: UTF-8 with or without BOM, or UTF-16 with one; undecodable bytes become surrogates.
+
+    Parameters
+    ----------
+    path : Path
+    read : callable
+        Returns the content.
 
     Raises
     ------
@@ -28,7 +34,7 @@ def read_text(path: Path) -> str:
         The file is missing or cannot be read.
     """
     try:
-        data = files.read_regular(path)
+        data = read(path)
     except FileNotFoundError:
         raise SourceError("the file must exist", f"there is no {safe(str(path))}", "check the path") from None
     except (OSError, ValueError) as error:
@@ -139,7 +145,30 @@ def read_table(path: Path, wanted: Collection[str], delimiter: str | None = None
     SourceError
         The file cannot be read, or has no header.
     """
-    text = read_text(path)
+    return parse_table(path, read_text(path), wanted, delimiter)
+
+
+def parse_table(path: Path, text: str, wanted: Collection[str], delimiter: str | None = None) -> Table:
+    """Find header, rows and faults of a delimited text.
+
+    Parameters
+    ----------
+    path : Path
+        Where it was read, for messages and the usual delimiter.
+    text : str
+    wanted : collection of str
+        Columns by which the delimiter is recognised.
+    delimiter : str, optional
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    SourceError
+        It has no header.
+    """
     delimiter = delimiter or find_delimiter(path, text, wanted)
     lines = read_rows(text, delimiter)
     _, header = next(lines, (1, ""))

@@ -14,9 +14,18 @@ may differ between two runs of the same scan goes into scan.json. `Checkpoint` e
 from __future__ import annotations
 
 from labeltui.scanning.options import ScanOptions
-from labeltui.scanning.record import Fault, ScanSummary, summary
+from labeltui.scanning.record import Fault, ScanSummary, summary, update_counts
 from labeltui.scanning.scan import scan
 from labeltui.scanning.stages import STAGES
 from labeltui.scanning.update import recorded_options
 
-__all__ = ["STAGES", "Fault", "ScanOptions", "ScanSummary", "recorded_options", "scan", "summary"]
+__all__ = [
+    "STAGES",
+    "Fault",
+    "ScanOptions",
+    "ScanSummary",
+    "recorded_options",
+    "scan",
+    "summary",
+    "update_counts",
+]

@@ -39,9 +39,9 @@ from labeltui.io import files
 from labeltui.io.atomic import sweep, sync_directory, write_json
 from labeltui.io.h5_reader import H5
 from labeltui.io.h5_writer import Attribute, write_h5
+from labeltui.io.part import Part
 from labeltui.locks import try_lock
 from labeltui.pipeline import Expected, as_expected
-from labeltui.scanning.part import Part
 from labeltui.text import safe
 
 ROW_DTYPE = np.dtype([("sha256", "u1", 32), ("pixels", "u1", 32), ("status", "u1")])
@@ -368,7 +368,7 @@ class Checkpoint:
             facts = json.dumps(dict(remembered))
             attrs = {"key": digest, "facts": facts, "sha256": _digest([facts, *_items(arrays)])}
             write_h5(path, arrays, {"": attrs})
-            (self.path / f"{name}.part").unlink(missing_ok=True)
+            self.unfinished(name).discard()
             with H5(path) as file:
                 found = {entry: file[entry] for entry in file.names()}, json.loads(facts)
         return found

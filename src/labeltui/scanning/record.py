@@ -92,6 +92,19 @@ def summary(audit: Path) -> ScanSummary:
     return ScanSummary(**recorded)
 
 
+def update_counts(audit: Path) -> dict[str, Any] | None:
+    """Read what the scan of an audit added, changed and carried, if it updated an earlier one.
+
+    Returns
+    -------
+    dict or None
+        As `labeltui.scanning.update.Changes.as_json` returns it, with the earlier audit's ``path`` and ``uuid``.
+    """
+    with store.Store.open(audit) as opened:
+        recorded: dict[str, Any] | None = opened.scan.get("update")
+    return recorded
+
+
 def count_not_ok(status: npt.NDArray[np.uint8]) -> dict[str, int]:
     """Return how many samples have each status but ok."""
     counts = np.bincount(status, minlength=len(paths.STATUS_NAMES)).tolist()

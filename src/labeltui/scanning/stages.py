@@ -110,6 +110,8 @@ def embed_rows(
             checkpoint.put(block)
             run.report("embed", checkpoint.done, table.n)
             run.check()
+    if source.embeddings is not None:
+        sources.release_pages(source.embeddings)  # every later stage reads the checkpoint's copy
     rows = checkpoint.rows()
     scored.arrays[f"embeddings/{embedder.name}"] = rows.features
     scored.attrs["embeddings"] = {"default": embedder.name}

@@ -34,6 +34,7 @@ from labeltui.pipeline import Arrays, Cache, Compute
 from labeltui.scanning.options import ScanOptions
 from labeltui.sources.base import listed
 from labeltui.text import safe
+from labeltui.unfinished import Keeper
 
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
@@ -392,7 +393,7 @@ class ExtendingCache:
                 return self._cache.step(name, key, lambda: self._extend(ok, k, str(metric)), expected)
         return self._cache.step(name, key, compute, expected)
 
-    def unfinished(self, name: str) -> graph.Keeper | None:
+    def unfinished(self, name: str) -> Keeper | None:
         """See `labeltui.pipeline.Cache.unfinished`."""
         return self._cache.unfinished(name)
 

@@ -41,7 +41,7 @@ from labeltui.sources.base import (
     number_labels,
     order_classes,
 )
-from labeltui.sources.images import Images, ScannedImages
+from labeltui.sources.images import Images, ScannedImages, release_pages
 from labeltui.sources.issues import NO_SCORE, Issues, read_issues
 from labeltui.sources.kinds import KINDS, open_source, reopen_source
 from labeltui.sources.names import read_class_names, read_classes
@@ -71,6 +71,7 @@ __all__ = [
     "read_class_names",
     "read_classes",
     "read_issues",
+    "release_pages",
     "reopen_source",
     "to_bytes",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from labeltui.errors import SourceError
 from labeltui.sources.archive_images import ArchiveImages
 from labeltui.sources.images import ArrayImages, FileImages, Images, NoImages
-from labeltui.sources.remote import RemoteFiles
+from labeltui.sources.remote_images import RemoteFiles
 from labeltui.sources.rows import ArrowImages, ParquetImages
 from labeltui.sources.torchvision_files import PixelFiles
 from labeltui.text import safe

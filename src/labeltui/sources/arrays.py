@@ -14,9 +14,12 @@ import numpy.typing as npt
 from labeltui.errors import SourceError
 from labeltui.io import files
 from labeltui.io.tables import read_text
+from labeltui.paths import as_url
 from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
+from labeltui.sources.copies import named_copy
 from labeltui.sources.images import ArrayImages, FileImages, Images, NoImages, load_array
 from labeltui.sources.probabilities import check_probabilities, read_probabilities
+from labeltui.sources.remote_images import RemoteFiles
 from labeltui.sources.table import SUFFIXES as TABLES
 from labeltui.sources.table import encode, read_columns
 from labeltui.text import safe
@@ -99,7 +102,7 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
     }
     for name in ("images_key", "embeddings_key", "labels_key", "ids_key", "paths_key", "splits_key"):
         description[name] = getattr(options, name)
-    description["labels"] = None if options.labels is None else os.path.relpath(options.labels, root)
+    description["labels"] = None if options.labels is None else relative(options.labels, root)
     opened: Images = NoImages()
     if images is not None:
         key = options.images_key if path.suffix.lower() == ".npz" else None
@@ -107,8 +110,11 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
         opened = ArrayImages(path, key, images, cast("str | None", description["embeddings"]))  # type: ignore[arg-type]
     elif options.paths_key in file.names:
         root = root if options.image_root is None else options.image_root
-        description |= {"image_store": "files", "file": os.path.relpath(path, root)}
+        description |= {"image_store": "files", "file": relative(path, root)}
         opened = FileImages(root, embedded=embeddings is not None)
+        if as_url(root) is not None:
+            description["image_store"] = "remote"
+            opened = RemoteFiles(root, embedded=embeddings is not None)
     source = Arrays(
         root=root,
         ids=ids,
@@ -132,6 +138,19 @@ def open_arrays(path: Path, options: SourceOptions) -> Arrays:
     if probabilities is not None:
         source.pred_probs, source.pred_probs_classes = probabilities
     return source
+
+
+def relative(path: Path, root: Path) -> str:
+    """Return how a file is found from a directory: below it or beside it, or by its whole path or URL.
+
+    Parameters
+    ----------
+    path, root : Path
+        Each local or at a URL.
+    """
+    if (as_url(path) is None) == (as_url(root) is None):
+        return os.path.relpath(path, root)
+    return os.path.abspath(path) if as_url(path) is None else str(path)
 
 
 def check_images(images: Array, n: int, name: str) -> None:
@@ -219,20 +238,20 @@ class _File:
     """A NumPy file, with errors that a person understands."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._local = named_copy(path)
         self.name = safe(path.name)
         self.names: list[str] = []
         if path.suffix.lower() == ".npz":
             try:
-                files.require_regular(path)
-                with np.load(path, allow_pickle=False) as archive:
+                files.require_regular(self._local)
+                with np.load(self._local, allow_pickle=False) as archive:
                     self.names = list(archive.files)
             except Exception as error:  # damaged archives raise BadZipFile, EOFError, OSError, ValueError ...
                 raise self._unreadable(error) from None
 
     def load(self, key: str | None) -> Array:
         try:
-            array = load_array(self.path, key)
+            array = load_array(self._local, key)
         except KeyError:
             raise SourceError(
                 f"{self.name} must hold an array {safe(str(key))}",
@@ -312,7 +331,7 @@ def _read_labels(
     path: Path, options: SourceOptions
 ) -> tuple[list[bytes | None], list[bytes | None] | None, list[str] | None]:
     """Return the labels, ids and splits of the file given with --labels."""
-    suffix = path.suffix.lower()
+    suffix, path = path.suffix.lower(), named_copy(path)
     if not path.exists():
         raise SourceError("the file of labels must exist", f"there is no {safe(str(path))}", "check the path")
     if suffix in SUFFIXES:

@@ -6,6 +6,7 @@ Opening one costs a look at a few bytes at most: no tree is walked and no table 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import zipfile
 from abc import ABC, abstractmethod
@@ -20,6 +21,7 @@ from PIL import Image
 
 from labeltui.errors import ChangedImage, MissingImage, SourceError, UnreadableImage
 from labeltui.io import files
+from labeltui.sources.copies import local_copy
 from labeltui.sources.decode import Levels, decode, from_array, pixel_hash, read_file
 from labeltui.text import safe
 
@@ -137,6 +139,15 @@ class FileImages(Images):
     def read(self, sample_id: bytes, index: int) -> bytes:
         return read_file(os.path.join(os.fsencode(self.root), sample_id))
 
+    def exists(self, sample_id: bytes) -> bool:
+        """Return whether there is a file, readable or not.
+
+        Parameters
+        ----------
+        sample_id : bytes
+        """
+        return os.path.lexists(os.path.join(os.fsencode(self.root), sample_id))
+
     def scanned(self, data: bytes | npt.NDArray[np.uint8], index: int) -> bytes | None:
         return None if self.embedded else super().scanned(data, index)
 
@@ -187,7 +198,7 @@ class ArrayImages(Images):
 
     def _load(self, key: str | None) -> npt.NDArray[np.generic]:
         try:
-            return load_array(self.file, key)
+            return load_array(local_copy(self.file), key)
         except FileNotFoundError:
             raise MissingImage(f"there is no {safe(str(self.file))}") from None
         except (OSError, ValueError, KeyError) as error:
@@ -360,6 +371,21 @@ def load_array(file: Path, key: str | None) -> npt.NDArray[np.generic]:
     with np.load(file, allow_pickle=False) as archive:
         member: npt.NDArray[np.generic] = archive[key]
         return member
+
+
+def release_pages(array: npt.NDArray[np.generic]) -> None:
+    """Give the memory of a mapped array back to the system; what is read again comes from the file.
+
+    Parameters
+    ----------
+    array : ndarray
+        Nothing happens to one that is not memory-mapped, or can be written.
+    """
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def _map_member(file: Path, name: str) -> npt.NDArray[np.generic] | None:

@@ -155,10 +155,17 @@ def reopen_source(description: Mapping[str, object], root: Path) -> Source:
     values = {name: value for name, value in description.items() if name in known}
     for name in ("image_root", "labels"):
         if values.get(name) is not None:
-            values[name] = root / str(values[name])
+            values[name] = _found(str(values[name]), root)
     if isinstance(values.get("shards"), list):
         values["shards"] = tuple(values["shards"])  # type: ignore[arg-type]
-    path = root / str(description["file"]) if "file" in description else root
+    path = _found(str(description["file"]), root) if "file" in description else root
+    if as_url(path) is not None:
+        path = Path(os.path.normpath(path))  # stores of objects know no ".."
     if description.get("kind") == "table":
         values["image_root"] = root
     return open_source(path, SourceOptions(**values))  # type: ignore[arg-type]
+
+
+def _found(name: str, root: Path) -> Path:
+    """Return the file of a name that is relative to the root, or a whole path or URL."""
+    return Path(name) if as_url(Path(name)) is not None else root / name

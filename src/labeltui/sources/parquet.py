@@ -6,20 +6,24 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labeltui.errors import SourceError, UsageError
 from labeltui.io.files import read_json
+from labeltui.parallel import count_threads
 from labeltui.sources.base import Samples, SourceOptions, check_labels, listed
 from labeltui.sources.images import Images, is_below
+from labeltui.sources.parquet_index import save_index
 from labeltui.sources.probabilities import read_probabilities
 from labeltui.sources.rows import ArrowImages, ParquetImages, parquet_file, read_arrow
 from labeltui.text import safe, unescape
 
 SUFFIX, ARROW = ".parquet", ".arrow"
+SLOW = 16_000_000  # bytes that a preview reads, above which it takes long
 SPLIT = re.compile(r"(?P<split>\w+(\.\w+)*)-\d+-of-\d+\.parquet")  # as the library names its files
 
 
@@ -157,6 +161,8 @@ def _open(
         splits += [split] * table.num_rows
         paths += _texts(table, options.path_column, table.num_rows)
         image_paths += _texts(table, "path of the image", table.num_rows)
+    if store == "parquet":
+        slow = _save_indexes([file for file, _ in found], column)
     names = [str(file.relative_to(root)) for file, _ in found]
     ids = _ids(
         paths,
@@ -164,6 +170,11 @@ def _open(
         [f"{name}/{row}" for name, n in zip(names, rows, strict=True) for row in range(n)],
     )
     notes = check_labels(labels, safe(path.name))
+    if store == "parquet" and slow > SLOW:
+        notes.append(
+            f"a preview reads up to {slow / 1e6:,.0f} MB, since many images are compressed or stored together: write "
+            "Parquet with row_group_size=100, or tar, for quick ones"
+        )
     if any(splits):
         notes.insert(0, f"splits from the names of files: {listed(sorted(set(splits)))}")
     description: dict[str, Any] = {
@@ -192,6 +203,19 @@ def _open(
         probabilities = read_probabilities(options.pred_probs, options, ids, notes)
         source.pred_probs, source.pred_probs_classes = probabilities
     return source
+
+
+def _save_indexes(found: Sequence[Path], column: str) -> int:
+    """Index the images of files; returns how many bytes a preview reads at most."""
+    import pyarrow as pa
+
+    def save(path: Path) -> int:
+        with suppress(OSError, pa.ArrowException, ValueError), parquet_file(path) as file:
+            return save_index(path, file, column)
+        return 0  # who reads it will be told why
+
+    with ThreadPoolExecutor(count_threads()) as pool:
+        return max(pool.map(save, found), default=0)
 
 
 def _read(file: Path, options: SourceOptions, expected: str) -> tuple[Any, str, list[bytes | None]]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from labeltui.errors import UsageError
+from labeltui.errors import SourceError, UsageError
 from labeltui.io.files import open_regular
 from labeltui.paths import as_url
 from labeltui.text import safe
@@ -50,6 +50,25 @@ def shown(path: Path) -> str:
     return safe(as_url(path) or str(path))
 
 
+def unreachable(path: Path, error: OSError) -> SourceError:
+    """Return the error for a person who named a URL that cannot be read.
+
+    Parameters
+    ----------
+    path : Path
+    error : OSError
+
+    Returns
+    -------
+    SourceError
+    """
+    return SourceError(
+        "data at a URL must be there and readable",
+        f"{shown(path)}: {safe(error.strerror or str(error), 300)}",
+        "check the URL, and the credentials in the environment",
+    )
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Opened]:
     """Open a file.
@@ -73,11 +92,43 @@ def opened(path: Path) -> Iterator[Opened]:
                 lambda start, length: os.pread(file.fileno(), length, start),
             )
         return
-    system, name = _system(path)
-    with _as_os_errors(path):
+    with _reached(path) as (system, name):
         remote = system.open(name, "rb", block_size=BLOCK, cache_type="readahead")
     with remote:
         yield Opened(remote, int(remote.size), lambda start, length: _range(path, start, length))
+
+
+def read_whole(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    OSError, UsageError
+        As `opened`.
+    """
+    with opened(path) as found:
+        return found.file.read()
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is a file at a URL.
+
+    Parameters
+    ----------
+    path : Path
+        A URL.
+
+    Raises
+    ------
+    OSError, UsageError
+        As `opened`.
+    """
+    with _reached(path) as (system, name):
+        return bool(system.exists(name))
 
 
 def read_range(path: Path, start: int, length: int) -> bytes:
@@ -102,6 +153,24 @@ def read_range(path: Path, start: int, length: int) -> bytes:
         os.close(descriptor)
 
 
+def fetch(path: Path, to: Path) -> None:
+    """Copy a file at a URL to a local one.
+
+    Parameters
+    ----------
+    path : Path
+        A URL.
+    to : Path
+
+    Raises
+    ------
+    OSError, UsageError
+        As `opened`; or the local file cannot be written.
+    """
+    with _reached(path) as (system, name):
+        system.get_file(name, os.fspath(to))
+
+
 def stamp(path: Path) -> bytes:
     """Return what changes when a file does: name, size, time of change or what the store says of it.
 
@@ -118,8 +187,7 @@ def stamp(path: Path) -> bytes:
         status = os.stat(path)
         facts = (status.st_size, status.st_mtime_ns, status.st_ino)
         return b"\0".join([os.fsencode(os.path.abspath(path)), *(b"%d" % fact for fact in facts)])
-    system, name = _system(path)
-    with _as_os_errors(path):
+    with _reached(path) as (system, name):
         info = system.info(name)
     return hashlib.sha256(f"{as_url(path)} {sorted(info.items(), key=str)}".encode()).digest()
 
@@ -138,8 +206,7 @@ def is_directory(path: Path) -> bool:
     """
     if as_url(path) is None:
         return path.is_dir()
-    system, name = _system(path)
-    with _as_os_errors(path):
+    with _reached(path) as (system, name):
         return bool(system.isdir(name))
 
 
@@ -156,8 +223,7 @@ def files_below(path: Path) -> list[bytes]:
     OSError, UsageError
         As `opened`.
     """
-    system, name = _system(path)
-    with _as_os_errors(path):
+    with _reached(path) as (system, name):
         found = system.find(name)
     start = name.rstrip("/") + "/"
     return sorted(
@@ -178,16 +244,14 @@ def matching(path: Path) -> list[Path]:
     OSError, UsageError
         As `opened`.
     """
-    system, name = _system(path)
-    with _as_os_errors(path):
+    with _reached(path) as (system, name):
         return [Path(system.unstrip_protocol(each)) for each in sorted(system.glob(name))]
 
 
 def _range(path: Path, start: int, length: int) -> bytes:
-    system, name = _system(path)
     if length == 0:
         return b""
-    with _as_os_errors(path):
+    with _reached(path) as (system, name):
         data: bytes = system.cat_file(name, start=start, end=start + length)
         return data
 
@@ -201,6 +265,8 @@ def _system(path: Path) -> tuple[Any, str]:
     import fsspec
 
     url = as_url(path)
+    if url is not None and "::" in url:  # to fsspec one place within another: it would read another file
+        raise OSError(errno.EINVAL, "names with :: cannot be read from URLs", url)
     try:
         return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
     except (ImportError, ValueError) as error:
@@ -210,10 +276,11 @@ def _system(path: Path) -> tuple[Any, str]:
 
 
 @contextmanager
-def _as_os_errors(path: Path) -> Iterator[None]:
-    """Turn what the libraries of stores raise, of whatever type, into OSError."""
+def _reached(path: Path) -> Iterator[tuple[Any, str]]:
+    """Yield `_system`, and turn what the libraries of stores raise, of whatever type, into OSError."""
+    reached = _system(path)
     try:
-        yield
+        yield reached
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), as_url(path)) from None
     except Exception as error:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from labeltui.errors import SourceError
 from labeltui.io.tables import read_table
 from labeltui.sources.base import SourceOptions, faults, listed
+from labeltui.sources.copies import named_copy
 from labeltui.sources.images import load_array
 from labeltui.text import safe
 
@@ -49,7 +50,7 @@ def read_probabilities(
         The file cannot be read, its shape or its rows are invalid, or the classes of its columns are unknown
         class.
     """
-    name = safe(path.name)
+    name, path = safe(path.name), named_copy(path)
     if path.suffix.lower() in (".npy", ".npz"):
         try:
             key = "pred_probs" if path.suffix.lower() == ".npz" else None

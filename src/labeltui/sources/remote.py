@@ -1,22 +1,20 @@
-"""Data at URLs: archives, Parquet files, or a tree of images, as in a directory."""
+"""Data at URLs: archives, Parquet files, tables, arrays, or a tree of images, as in a directory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labeltui.errors import MissingImage, SourceError, UnreadableImage
-from labeltui.sources import parquet, shards
+from labeltui.errors import SourceError
+from labeltui.sources import arrays, parquet, shards, table
 from labeltui.sources.archives import is_archive
 from labeltui.sources.base import Samples, Source, SourceOptions, check_labels
-from labeltui.sources.decode import MAX_FILE_BYTES, Levels
-from labeltui.sources.images import Images, described_levels
+from labeltui.sources.images import Images
 from labeltui.sources.members import SideLabels, choose, is_image
-from labeltui.sources.places import files_below, is_directory, read_range, shown
+from labeltui.sources.places import files_below, is_directory, shown, unreachable
 from labeltui.sources.probabilities import read_probabilities
-from labeltui.text import safe
+from labeltui.sources.remote_images import RemoteFiles
 
 
 @dataclass(eq=False)
@@ -31,34 +29,6 @@ class RemoteTree(Samples):
 
     def images(self) -> Images:
         return RemoteFiles.opened(self.describe(), self.root)
-
-
-@dataclass(frozen=True)
-class RemoteFiles(Images):
-    """Each sample is an image file below a URL."""
-
-    root: Path
-    levels: Levels | None = None
-
-    @classmethod
-    def opened(cls, description: Mapping[str, object], root: Path) -> RemoteFiles:
-        """See `Images.opened`."""
-        return cls(root, described_levels(description))
-
-    def read(self, sample_id: bytes, index: int) -> bytes:
-        if b".." in sample_id.split(b"/"):
-            raise MissingImage("the name leads out of the data")
-        try:
-            data = read_range(self.root / sample_id.decode("utf-8", "surrogateescape"), 0, MAX_FILE_BYTES + 1)
-        except FileNotFoundError:
-            raise MissingImage("there is no such file") from None
-        except OSError as error:
-            raise UnreadableImage(
-                f"the file cannot be read: {safe(error.strerror or str(error), 200)}"
-            ) from None
-        if len(data) > MAX_FILE_BYTES:
-            raise UnreadableImage(f"the file has more than {MAX_FILE_BYTES:,} bytes")
-        return data
 
 
 def open_remote(path: Path, options: SourceOptions) -> Source:
@@ -84,11 +54,7 @@ def open_remote(path: Path, options: SourceOptions) -> Source:
     try:
         return _open(path, options)
     except OSError as error:
-        raise SourceError(
-            "data at a URL must be there and readable",
-            f"{shown(path)}: {safe(error.strerror or str(error), 300)}",
-            "check the URL, and the credentials in the environment",
-        ) from None
+        raise unreachable(path, error) from None
 
 
 def _open(path: Path, options: SourceOptions) -> Source:
@@ -96,11 +62,15 @@ def _open(path: Path, options: SourceOptions) -> Source:
         return shards.open_shards(path, options)
     if path.suffix.lower() == parquet.SUFFIX:
         return parquet.open_parquet(path, options, [path])
+    if path.suffix.lower() in table.SUFFIXES and not is_directory(path):
+        return table.open_table(path, options)
+    if path.suffix.lower() in arrays.SUFFIXES and not is_directory(path):
+        return arrays.open_arrays(path, options)
     if not is_directory(path):
         raise SourceError(
-            "data at a URL is a .zip or .tar archive, Parquet, or a directory of one of these or of class directories",
+            "data at a URL is an archive, Parquet, a table, a .npy or .npz file, or a directory of archives, of "
+            "Parquet or of class directories",
             f"{shown(path)} is none of them",
-            "fetch tables and arrays first",
         )
     names = files_below(path)
     top = [name for name in names if b"/" not in name]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import struct
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from labeltui.paths import as_url
 from labeltui.sources import places
 from labeltui.sources.decode import Levels
 from labeltui.sources.images import Images, described_files, described_levels
+from labeltui.sources.parquet_index import Index, load_index
 from labeltui.text import safe
 
 _GROUPS = 4  # row groups that are kept in memory
 _BATCH = 16  # rows read at a time
+_MOST_BYTES = 128 << 20  # of one row group that are kept
 _BUFFER = 1 << 20  # bytes of a file read at a time
 
 
@@ -46,10 +49,12 @@ class ParquetImages(Images):
     _kept: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False)
     _bounds: dict[int, list[int]] = field(default_factory=dict, repr=False)
     _footers: dict[int, Any] = field(default_factory=dict, repr=False)
+    _indexes: dict[int, Index | None] = field(default_factory=dict, repr=False)
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_kept": {}, "_bounds": {}, "_footers": {}, "_lock": None}
+        empty: dict[str, object] = {name: {} for name in ("_kept", "_bounds", "_footers", "_indexes")}
+        return {**self.__dict__, **empty, "_lock": None}  # another process maps the indexes itself
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
@@ -114,6 +119,12 @@ class ParquetImages(Images):
         return data
 
     def _value(self, at: int, row: int) -> Any:
+        if at not in self._indexes:
+            local = as_url(self.files[at]) is None
+            self._indexes[at] = load_index(self.files[at], self.column) if local else None
+        if (index := self._indexes[at]) is not None:
+            with suppress(OSError, ValueError, IndexError, OverflowError, struct.error):  # pyarrow knows why
+                return index.read(self.files[at], row)
         with self._lock:  # a reader of Parquet is used by one thread at a time
             if at not in self._bounds:
                 with parquet_file(self.files[at]) as file:
@@ -134,6 +145,8 @@ class ParquetImages(Images):
 class _Group:
     """The rows of one row group, read as far as they were asked for: a row costs what lies before it.
 
+    Of what was read, the last `_MOST_BYTES` are kept; what lay before them is read again.
+
     Parameters
     ----------
     path : Path
@@ -145,22 +158,36 @@ class _Group:
 
     def __init__(self, path: Path, footer: Any, group: int, column: str) -> None:
         self._open = ExitStack()
-        file = self._open.enter_context(parquet_file(path, footer))
+        self._file = self._open.enter_context(parquet_file(path, footer))
+        self._group, self._column = group, column
+        self._start()
+
+    def _start(self) -> None:
         # On one thread: starting others takes longer than they save, and makes some reads much slower than most.
-        self._batches = file.iter_batches(_BATCH, row_groups=[group], columns=[column], use_threads=False)
+        self._batches = self._file.iter_batches(
+            _BATCH, row_groups=[self._group], columns=[self._column], use_threads=False
+        )
         self._read: list[Any] = []
-        self._stops: list[int] = [0]
+        self._starts: list[int] = []  # the first row of each that was read
+        self._stop = self._bytes = 0
 
     def row(self, row: int) -> Any:
         """Return a row's value."""
-        while row >= self._stops[-1]:
+        if self._starts and row < self._starts[0]:
+            self._start()
+        while row >= self._stop:
             batch = next(self._batches, None)
             if batch is None:
                 raise IndexError("the row group has fewer rows than it states")
             self._read.append(batch.column(0))
-            self._stops.append(self._stops[-1] + len(batch))
-        at = bisect.bisect_right(self._stops, row) - 1
-        return self._read[at][row - self._stops[at]].as_py()
+            self._starts.append(self._stop)
+            self._stop += len(batch)
+            self._bytes += batch.nbytes
+            while self._bytes > _MOST_BYTES and len(self._read) > 1:
+                self._bytes -= self._read.pop(0).nbytes
+                self._starts.pop(0)
+        at = bisect.bisect_right(self._starts, row) - 1
+        return self._read[at][row - self._starts[at]].as_py()
 
     def close(self) -> None:
         """Close the file."""

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labeltui.errors import SourceError, UsageError
-from labeltui.io.tables import read_table
+from labeltui.io.tables import parse_table, read_text
+from labeltui.paths import as_url
+from labeltui.sources import places
 from labeltui.sources.base import Samples, SourceOptions, check_labels, faults, listed
 from labeltui.sources.images import FileImages, Images
 from labeltui.sources.probabilities import read_probabilities
+from labeltui.sources.remote_images import RemoteFiles
 from labeltui.text import safe
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -28,7 +31,7 @@ class Table(Samples):
         return {**self.description, "levels": self.levels}
 
     def images(self) -> Images:
-        return FileImages(self.root, levels=self.levels)
+        return _files(self.root).opened(self.describe(), self.root)
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,10 @@ def open_table(path: Path, options: SourceOptions) -> Table:
     """Read a table of samples.
 
     Ids are the paths as written in the table, relative to `options.image_root` or else to the table's
-    directory; a path may be absolute. A listed file need not exist: its sample is unreadable. An empty label
-    is none. A file listed again with another label or split is another sample of the same image, with ``./``
-    before its name in the id, so that its labels are found to disagree. Repeated rows are left out.
+    directory; each of these, and the table, may be at a URL. A path may be absolute, or a URL below that of the
+    directory. A listed file need not exist: its sample is unreadable. An empty label is none. A file listed again
+    with another label or split is another sample of the same image, with ``./`` before its name in the id, so that
+    its labels are found to disagree. Repeated rows are left out.
 
     Parameters
     ----------
@@ -108,9 +112,11 @@ def open_table(path: Path, options: SourceOptions) -> Table:
         notes.insert(
             0, f"splits from column {safe(options.split_column or '')}: {listed(sorted(set(splits)))}"
         )
-    if not any(os.path.lexists(os.path.join(os.fsencode(root), name)) for name in ids[:1000]):
+    remote = as_url(root) is not None
+    looked_at = ids[: 10 if remote else 1000]  # at a URL each is a request
+    if not any(map(_files(root)(root).exists, looked_at)):
         notes.append(
-            f"none of the first {min(len(ids), 1000):,} files exists below {safe(str(root))}; "
+            f"none of the first {len(looked_at):,} files exists below {places.shown(root)}; "
             "--image-root DIR says where the paths start"
         )
     source = Table(
@@ -121,7 +127,7 @@ def open_table(path: Path, options: SourceOptions) -> Table:
         notes=notes,
         description={
             "kind": "table",
-            "image_store": "files",
+            "image_store": "remote" if remote else "files",
             "file": os.path.relpath(path, root),
             "path_column": options.path_column,
             "label_column": options.label_column,
@@ -155,7 +161,8 @@ def read_columns(path: Path, options: SourceOptions, need_path: bool) -> Columns
         The delimiter is no single character.
     """
     name = safe(path.name)
-    table = read_table(path, {options.path_column, options.label_column}, _delimiter(options))
+    wanted, delimiter = {options.path_column, options.label_column}, _delimiter(options)
+    table = parse_table(path, read_text(path, places.read_whole), wanted, delimiter)
     header = table.header
     path_at = _find(header, options.path_column, "--path-column", name, need_path)
     label_at = _find(header, options.label_column, "--label-column", name, True)
@@ -177,6 +184,11 @@ def read_columns(path: Path, options: SourceOptions, need_path: bool) -> Columns
         None if split_at is None else [fields[split_at] for _, fields in table.rows],
         [line for line, _ in table.rows],
     )
+
+
+def _files(root: Path) -> type[FileImages] | type[RemoteFiles]:
+    """Return what reads image files below a directory or a URL."""
+    return FileImages if as_url(root) is None else RemoteFiles
 
 
 def encode(text: str) -> bytes:

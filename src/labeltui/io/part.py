@@ -20,7 +20,7 @@ from pathlib import Path
 from labeltui.io import files
 from labeltui.io.atomic import replacing
 
-LEAST_SECONDS = 10.0
+LEAST_SECONDS = 5.0
 """Between two saves, so that short steps write nothing."""
 SHARE = 0.02  # of the time, at most, is spent saving
 
@@ -28,7 +28,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class Part:
-    """Keeps unfinished work in a file; a `labeltui.graph.Keeper`.
+    """Keeps unfinished work in a file; a `labeltui.unfinished.Keeper`.
 
     Parameters
     ----------
@@ -97,6 +97,10 @@ class Part:
             return None
         self.used = True
         return work[len(head) :]
+
+    def discard(self) -> None:
+        """Delete the file."""
+        self.path.unlink(missing_ok=True)
 
 
 def _head(key: str) -> bytes:
