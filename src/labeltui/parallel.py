@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from labeltui.errors import Cancelled, UsageError
 
@@ -62,6 +64,15 @@ def count_threads(threads: int | None = None) -> int:
     return threads
 
 
+@lru_cache(maxsize=1)
+def _pools(modules: int) -> ThreadpoolController:
+    """Return the thread pools of the libraries that are loaded; to look for them takes 10 ms.
+
+    A library arrives with a module, so the number of imported modules tells whether to look again.
+    """
+    return ThreadpoolController()
+
+
 class _BlasLimits:
     """The BLAS limits in force in this process, of all threads; the lowest one counts.
 
@@ -85,7 +96,7 @@ class _BlasLimits:
             self._apply()
 
     def _apply(self) -> None:
-        for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        for library in _pools(len(sys.modules)).select(user_api="blas").lib_controllers:
             before = self._before.setdefault(library.filepath, library.num_threads)
             library.set_num_threads(min(self._limits, default=before))
         if not self._limits:
@@ -104,7 +115,8 @@ def limit_blas(threads: int) -> Iterator[None]:
     """
     _blas_limits.add(threads)
     try:
-        with threadpool_limits(limits=threads, user_api="openmp"):  # of this thread only
+        pools = _pools(len(sys.modules))
+        with pools.limit(limits=threads, user_api="openmp"):  # of this thread only
             yield
     finally:
         _blas_limits.remove(threads)

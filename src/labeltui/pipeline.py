@@ -36,6 +36,7 @@ from labeltui.io.h5_writer import Attribute, pack_matrix
 from labeltui.metric import METRICS, choose_metric, uncentred
 from labeltui.options import option
 from labeltui.parallel import Cancel, Progress, StageProgress
+from labeltui.unfinished import Keeper
 
 STORED_NEIGHBOURS = 50
 # A spectrum takes a time that grows with the cube of the classes: 0.2 s for 1,000, a minute for 5,000.
@@ -173,7 +174,7 @@ class Cache(Protocol):
         values : dict
         """
 
-    def unfinished(self, name: str) -> graph.Keeper | None:
+    def unfinished(self, name: str) -> Keeper | None:
         """Return the place for the unfinished work of a step, or None if it is not kept.
 
         Parameters
@@ -186,7 +187,7 @@ class Cache(Protocol):
 class NoCache:
     """Computes every step."""
 
-    def unfinished(self, name: str) -> graph.Keeper | None:
+    def unfinished(self, name: str) -> Keeper | None:
         """See `Cache.unfinished`."""
         return None
 
@@ -464,6 +465,7 @@ def judge(
                 stages.cancelled,
                 cache,
             )
+    keeper = cache.unfinished("score")
     with stages.stage("score") as progress:
         flag(
             detect.DetectorInputs(
@@ -481,11 +483,18 @@ def judge(
                 dynamics=dynamics,
                 seed=options.seed,
                 threads=options.threads,
+                keeper=keeper,
             ),
             scored,
             progress,
             stages.cancelled,
         )
+    _note_used(keeper, "the noise-corrected classifier", scored)
+
+
+def _note_used(keeper: Keeper | None, what: str, scored: Scored) -> None:
+    if keeper is not None and keeper.used:
+        scored.notes.append(f"{what} went on from the work of the interrupted scan")
 
 
 def _import_torch() -> None:
@@ -588,8 +597,7 @@ def build_graph(
             }
         },
     )
-    if keeper is not None and keeper.used:
-        scored.notes.append("the neighbour graph went on from the work of the interrupted scan")
+    _note_used(keeper, "the neighbour graph", scored)
     if made.recall is not None:
         scored.notes.append(graph.recall_sentence(made.recall, len(chosen)))
     if made.n_fallback > MANY_CLOSE * len(chosen):
@@ -735,6 +743,7 @@ def _train_classifier(
     cache: Cache,
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], head.Dynamics | None]:
     fold = head.folds(labels, groups, ok, options.folds, options.seed)
+    keeper = cache.unfinished("head")
 
     def train() -> tuple[Arrays, dict[str, Any]]:
         result = head.out_of_fold(
@@ -749,6 +758,7 @@ def _train_classifier(
             progress=lambda epoch: progress(epoch.done / epoch.total),
             cancel=cancel,
             dynamics=True,
+            keeper=keeper,
         )
         record = {} if result.dynamics is None else vars(result.dynamics)
         return {"p": result.p, **record}, result.attrs
@@ -766,6 +776,7 @@ def _train_classifier(
         }
     arrays, values = cache.step("head", key, train, expected)
     scored.add({}, {"scores/head": values})
+    _note_used(keeper, "the classifier", scored)
     p = arrays.pop("p")
     return fold, p, head.Dynamics(**arrays) if arrays else None
 

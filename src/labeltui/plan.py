@@ -334,7 +334,7 @@ def _scoring_parts(size: Size, options: ScanOptions) -> tuple[float, float, floa
     """The model's seconds of the classifier, of the second one, and of everything else in scoring."""
     n, classes = size.images, size.classes
     first = options.head.seconds(n, size.dim, classes, options.folds)
-    corrected = spec_for(options.head, n)
+    corrected = spec_for(options.head)
     second = corrected.seconds(n, size.dim, classes, options.folds)
     rest = scoring_cost.fit_seconds(n, classes) + scoring_cost.score_seconds(n, classes)
     rest += (1 + corrected.members) * scoring_cost.record_seconds(n)
@@ -405,8 +405,8 @@ def estimate(size: Size, options: ScanOptions, rates: Rates, cores: int, gpus: i
         if options.backend == "approximate" or exact_seconds > 3600 * LONG_HOURS:
             backend = options.backend if options.backend != "exact" else "approximate"
         add("graph", exact_seconds, graph_memory, 8 * k * n + parts, "measured", factor_of(GRAPH_ROWS[1]))
-    pictures = 0.0 if size.ready else 0.02 * (rates.image or 0.01) * n / cores
-    add("duplicates", 2e-6 * n + pictures, rates.base + 500 * n, 4 * n, "assumed", ASSUMED)
+    thumbnails = 0.0 if size.ready else 0.02 * (rates.image or 0.01) * n / cores
+    add("duplicates", 2e-6 * n + thumbnails, rates.base + 500 * n, 4 * n, "assumed", ASSUMED)
     solves = 206 if classes <= 200 else 56 if classes <= pipeline.MOST_REPEATED else 1  # with the interval's
     spectrum = 4e-10 * classes**3 * solves if classes <= pipeline.MOST_CLASSES else 10.0
     add("csg", 1.5e-5 * n + spectrum, rates.base + 500 * n + 24 * classes**2, 100 * n, "assumed", ASSUMED)
@@ -414,7 +414,7 @@ def estimate(size: Size, options: ScanOptions, rates: Rates, cores: int, gpus: i
     workers = min(cores, options.folds)
     used = max(1, n * (options.folds - 1) // options.folds)
     epochs = options.head.schedule(used)[2]
-    corrected = spec_for(options.head, n)
+    corrected = spec_for(options.head)
     recorded = 10 * corrected.members * corrected.schedule(used)[2]  # bytes a sample
     head_memory = (
         rates.base + features + n * (500 + 2 * min(d, options.head.components) + 4 * classes + 10 * epochs)

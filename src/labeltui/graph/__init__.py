@@ -26,12 +26,10 @@ from labeltui.graph.approximate import recall_sentence
 from labeltui.graph.build import Graph, Recommendation, build, expand, memory, recommend_backend
 from labeltui.graph.extend import extend
 from labeltui.graph.parts import Crew
-from labeltui.graph.unfinished import Keeper
 
 __all__ = [
     "Crew",
     "Graph",
-    "Keeper",
     "Recommendation",
     "affinity",
     "build",

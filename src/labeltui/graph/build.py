@@ -16,8 +16,9 @@ from labeltui.errors import InputError, UsageError
 from labeltui.graph import approximate, cuda, exact
 from labeltui.graph.parts import Crew
 from labeltui.graph.tasks import run_task
-from labeltui.graph.unfinished import Keeper, Unfinished
+from labeltui.graph.unfinished import Unfinished
 from labeltui.parallel import Cancel, Progress
+from labeltui.unfinished import Keeper
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,9 @@ from labeltui.errors import UsageError
 from labeltui.graph.cost import direct_seconds, filter_seconds
 from labeltui.graph.parts import Crew, lay_out, tiles_in_parts
 from labeltui.graph.tasks import run_task
-from labeltui.graph.unfinished import Pieces, Unfinished, restore_tiles, tile_pieces
+from labeltui.graph.unfinished import Unfinished, restore_tiles, tile_pieces
 from labeltui.parallel import Cancel, Portions
+from labeltui.unfinished import Pieces
 
 VARIABLE = "LABELTUI_KNN"
 

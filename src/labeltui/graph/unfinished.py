@@ -9,8 +9,7 @@ exactly, and proven, from whatever candidates there are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,28 +18,10 @@ from labeltui._fast import knn
 from labeltui.errors import Cancelled
 from labeltui.graph.tasks import run_task
 from labeltui.parallel import Cancel, Progress
+from labeltui.unfinished import Keeper, Pieces, Reader
 
-VERSION = 1  # of what is kept; another layout of tiles or other bounds need another
+VERSION = 2  # of what is kept; another layout of tiles or other bounds need another
 _SLOTS = 4096  # packed at a time
-
-Pieces = Iterator[bytes | memoryview]
-
-
-class Keeper(Protocol):
-    """A place for the unfinished work of one search; `labeltui.scanning.checkpoint` has it on disk."""
-
-    def due(self) -> bool:
-        """Whether it is time to save again; asked some ten times a second."""
-
-    def save(self, key: str, pieces: Pieces) -> None:
-        """Replace what is kept by `pieces`, for `load` with the same key."""
-
-    def load(self, key: str) -> memoryview | None:
-        """Return the bytes saved last, if that was under `key` and they are still what was saved."""
-
-    @property
-    def used(self) -> bool:
-        """Whether `load` returned any."""
 
 
 class Unfinished:
@@ -138,44 +119,6 @@ class Unfinished:
         """
         found = self._keeper.load(key)
         return None if found is None else Reader(found)
-
-
-class Reader:
-    """Arrays, one after the other, of kept bytes.
-
-    Parameters
-    ----------
-    content : memoryview
-    """
-
-    def __init__(self, content: memoryview) -> None:
-        self._content = content
-        self._at = 0
-
-    def take(self, dtype: npt.DTypeLike, *shape: int) -> npt.NDArray[Any]:
-        """Return the next array.
-
-        Parameters
-        ----------
-        dtype : data type
-        *shape : int
-
-        Returns
-        -------
-        ndarray
-            Read-only.
-
-        Raises
-        ------
-        ValueError
-            There are not that many bytes left.
-        """
-        count = int(np.prod(shape))
-        if count < 0 or count * np.dtype(dtype).itemsize > len(self._content) - self._at:
-            raise ValueError("the kept work is incomplete")
-        found = np.frombuffer(self._content, dtype, count, self._at)
-        self._at += found.nbytes
-        return found.reshape(shape)
 
 
 def tile_pieces(shared: knn.Filter, task: knn.Tiles) -> Pieces:

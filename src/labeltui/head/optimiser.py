@@ -36,6 +36,11 @@ class AdamW:
             for parameters, shrink in ((decayed, decay), (free, 0.0))
         ]
 
+    @property
+    def state(self) -> list[torch.Tensor]:
+        """The tensors that it remembers between steps, float32."""
+        return [tensor for _, first, second, steps, _ in self._groups for tensor in (*first, *second, *steps)]
+
     def step(self, rate: float) -> None:
         """Update all parameters and clear their gradients."""
         import torch

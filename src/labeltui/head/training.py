@@ -6,6 +6,7 @@ import math
 import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,10 @@ from labeltui.errors import Cancelled, InputError
 from labeltui.head.components import BLOCK, components, finite_rows, project
 from labeltui.head.folds import same_length
 from labeltui.head.optimiser import AdamW, one_cycle
+from labeltui.head.plan import HeadState, Plan
 from labeltui.head.types import Dynamics, Epoch, Floats, HeadResult, HeadSpec, Labels, Mask, Rows
+from labeltui.head.unfinished import UnfinishedHeads, flatten, restore
+from labeltui.unfinished import Keeper
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +44,7 @@ def out_of_fold(
     transition: npt.ArrayLike | None = None,
     dynamics: bool = False,
     out: Floats | None = None,
+    keeper: Keeper | None = None,
 ) -> HeadResult:
     """Train one head (or `spec.members`) for each fold on the others and predict it.
 
@@ -72,6 +77,8 @@ def out_of_fold(
         Record training dynamics, of each member.
     out : ndarray of float32, shape (N, K), optional
         Where to write the probabilities, for example a memory-mapped file.
+    keeper : Keeper, optional
+        Place for heads that are not finished; a call with the same arguments goes on from there.
 
     Returns
     -------
@@ -108,14 +115,14 @@ def out_of_fold(
     with parallel.limit_blas(1):
         basis = components(X, finite & (fold >= 0), spec.components, n_threads)
         z = project(X, finite, basis, kind, n_threads).to(chosen)
-        plan = _Plan(
-            spec, z, finite, torch.from_numpy(given).long(), weight, fold, seen, seed, kind, dynamics
-        )
+        plan = Plan(spec, z, finite, torch.from_numpy(given).long(), weight, fold, seen, seed, kind, dynamics)
         if transition is not None:
             plan.transition = torch.from_numpy(np.asarray(transition, dtype=np.float32)).to(chosen)
-        tasks = [(k, member) for member in range(spec.members) for k in range(n_folds)]
+        unfinished = None if keeper is None else UnfinishedHeads(keeper, plan)
+        if unfinished is not None:
+            unfinished.load()
         try:
-            history = _run(plan, tasks, workers, p, progress, cancel)
+            history = _run(plan, workers, p, progress, cancel, unfinished)
         finally:
             torch.set_num_threads(before)
     attrs: dict[str, str | int | float] = {
@@ -136,60 +143,20 @@ def out_of_fold(
     return HeadResult(p, seen, history, tuple(plan.records), attrs)
 
 
-class _Plan:
-    """State shared by all heads of a call; read-only during training."""
-
-    def __init__(
-        self,
-        spec: HeadSpec,
-        z: torch.Tensor,
-        finite: Mask,
-        labels: torch.Tensor,
-        weight: Floats,
-        fold: npt.NDArray[np.integer],
-        seen: Mask,
-        seed: int,
-        kind: torch.dtype,
-        dynamics: bool,
-    ) -> None:
-        self.spec = spec
-        self.z = z
-        self.finite = finite
-        self.labels = labels.to(z.device)
-        self.fold = fold
-        self.weight = weight
-        self.weighted = bool((weight[fold >= 0] != 1.0).any())
-        self.seen = seen
-        self.seed = seed
-        self.kind = kind
-        self.n_folds, self.n_classes = seen.shape
-        used = max(1, int((fold >= 0).sum()) * (self.n_folds - 1) // self.n_folds)
-        self.batch, self.steps, self.epochs = spec.schedule(used)
-        # Small batches take larger steps, since there are few.
-        self.rate = spec.learning_rate * (2.0 if self.batch < 128 else 1.0)
-        self.transition: torch.Tensor | None = None
-        self.records = [self._empty_record() for _ in range(spec.members if dynamics else 0)]
-
-    def _empty_record(self) -> Dynamics:
-        shape = (self.epochs, len(self.fold))
-        log_p, margin, top_p, squares = (np.full(shape, np.nan, dtype=np.float16) for _ in range(4))
-        top = np.full(shape, -1, dtype=np.int16)
-        return Dynamics(log_p, margin, top, top_p, squares, self.labels.cpu().numpy().astype(np.int32))
-
-
 def _run(
-    plan: _Plan,
-    tasks: list[tuple[int, int]],
+    plan: Plan,
     workers: int,
     p: Floats,
     progress: Callable[[Epoch], None] | None,
     cancel: Callable[[], bool] | None,
+    unfinished: UnfinishedHeads | None,
 ) -> list[Epoch]:
-    """Train the heads on `workers` threads; this thread reports progress and handles cancellation."""
+    """Train the heads on `workers` threads; this thread reports progress, keeps them and handles cancellation."""
     reports: queue.SimpleQueue[Epoch | BaseException | None] = queue.SimpleQueue()
     stop = [False]
-    total = len(tasks) * plan.epochs
-    history: list[Epoch] = []
+    tasks = list(plan.states)
+    history = [epoch for state in plan.states.values() if state is not None for epoch in state.history]
+    before, total = len(history), len(tasks) * plan.epochs - len(history)
     held = np.zeros(p.shape, dtype=np.float32) if plan.spec.members > 1 else None
     loose = np.flatnonzero(plan.fold < 0)
     loose = loose[plan.finite[loose]]
@@ -212,13 +179,14 @@ def _run(
             reports.put(error)
 
     with ThreadPoolExecutor(max_workers=min(workers, len(tasks))) as pool:
-        # One member after the other, so that a fold's sum over members has a fixed order.
         try:
             for start in range(0, len(tasks), plan.n_folds):
                 batch = range(start, min(start + plan.n_folds, len(tasks)))
                 # Epochs take turns, so that two threads finish five heads at about the same time.
                 for number in batch:
-                    pool.submit(work, number, _train(plan, *tasks[number], reports, stop))
+                    pool.submit(
+                        work, number, _train(plan, *tasks[number], reports, stop, unfinished is not None)
+                    )
                 left = len(batch)
                 while left:
                     report = reports.get()
@@ -227,10 +195,13 @@ def _run(
                         continue
                     if isinstance(report, BaseException):
                         raise report
-                    report = Epoch(**{**report.__dict__, "done": len(history) + 1, "total": total})
+                    report = replace(report, done=len(history) - before + 1, total=total)
                     history.append(report)
-                    if cancel is not None and cancel():
-                        raise Cancelled("the head was cancelled", f"after {len(history)} of {total} epochs")
+                    cancelled = cancel is not None and cancel()
+                    if unfinished is not None:
+                        unfinished.save(now=cancelled)
+                    if cancelled:
+                        raise Cancelled("the head was cancelled", f"after {report.done} of {total} epochs")
                     if progress is not None:
                         progress(report)
         except BaseException:
@@ -246,13 +217,17 @@ def _run(
 
 
 def _train(
-    plan: _Plan,
+    plan: Plan,
     k: int,
     member: int,
     reports: queue.SimpleQueue[Epoch | BaseException | None],
     stop: list[bool],
+    keep: bool,
 ) -> Iterator[list[torch.Tensor] | None]:
-    """Train the head of one fold: yields None after each epoch and when stopped, and finally the trained head."""
+    """Train the head of one fold: yields None after each epoch and when stopped, and finally the trained head.
+
+    It begins after the epochs of its state in `plan.states`, which holds the last one where heads are to be kept.
+    """
     import torch
     from torch.nn.functional import cross_entropy, linear
 
@@ -265,13 +240,22 @@ def _train(
     optimiser = AdamW([w1, w2], [b1, b2], spec.weight_decay)
     steps = max(1, len(rows) // plan.batch)
     threshold = round(spec.dropout * 256)
+    scale = 256.0 / (256 - threshold)
+    threshold_backward = torch.ops.aten.threshold_backward
     hidden_mask = torch.from_numpy(np.where(plan.seen[k], 0.0, -np.inf).astype(np.float32)).to(z.device)
     blind = not plan.seen[k].all()
     columns = torch.from_numpy(np.flatnonzero(plan.seen[k])).to(z.device)
     column_of = torch.from_numpy(np.cumsum(plan.seen[k]) - 1).to(z.device)  # (K,)
     record = plan.records[member] if plan.records else None
-    watched = plan.fold == (k - 1) % plan.n_folds
-    for epoch in range(plan.epochs):
+    watched = np.zeros(len(plan.fold), dtype=bool)
+    watched[plan.watched(k)] = True
+    tensors = [*parameters, *optimiser.state]
+    history: list[Epoch] = []
+    if (state := plan.states[k, member]) is not None:
+        rng.bit_generator.state = state.rng
+        restore(tensors, state.values)
+        history = state.history
+    for epoch in range(len(history), plan.epochs):
         if z.device.type == "cpu":
             torch.set_num_threads(1)  # per thread, which may differ from that of the previous epoch
         loss_sum = 0.0
@@ -281,17 +265,17 @@ def _train(
                 return
             index = torch.from_numpy(chosen).to(z.device)
             y = labels[index]
-            h = linear(z[index], w1.to(plan.kind), b1.to(plan.kind))  # (b, hidden)
+            x = z.index_select(0, index)  # (b, m)
+            h = linear(x, w1.to(plan.kind), b1.to(plan.kind))  # (b, hidden)
             if threshold:
                 # Dropout before the nonlinearity, which is equivalent, so that both work in place.
                 coins = np.frombuffer(rng.bytes(h.numel()), dtype=np.uint8).reshape(h.shape)
                 # bfloat16 times bfloat16 is several times faster than bfloat16 times bool.
                 h = h.mul_(torch.from_numpy((coins >= threshold).view(np.int8)).to(z.device, plan.kind))
             h = h.relu_()
-            scale = 256.0 / (256 - threshold)
-            logits = linear(h, (w2 * scale).to(plan.kind)).float() + b2  # (b, K)
-            if blind:
-                logits = logits + hidden_mask.clamp(min=-30.0)
+            scaled = (w2 * scale).to(plan.kind)
+            output = (linear(h, scaled).float() + b2).requires_grad_()  # (b, K)
+            logits = output + hidden_mask.clamp(min=-30.0) if blind else output
             given_logits = logits
             if plan.transition is not None:
                 # Forward correction: P(given label) = P(correct label) T.
@@ -304,6 +288,16 @@ def _train(
                 loss = loss * torch.from_numpy(plan.weight[chosen]).to(z.device)
             loss = loss.mean()
             loss.backward()  # type: ignore[no-untyped-call]
+            # By hand below the output, where autograd takes nearly twice the time.
+            assert output.grad is not None
+            downwards = output.grad.to(plan.kind)
+            into_hidden = threshold_backward(
+                downwards @ scaled, h, 0
+            )  # no gradient where h was cut or dropped
+            w2.grad = (downwards.T @ h).float() * scale
+            b2.grad = output.grad.sum(dim=0)
+            w1.grad = (into_hidden.T @ x).float()
+            b1.grad = into_hidden.sum(dim=0).float()
             optimiser.step(plan.rate * one_cycle((epoch * steps + step) / (plan.epochs * steps)))
             loss_sum += float(loss.detach())
             if record is not None:
@@ -312,12 +306,16 @@ def _train(
                     noted = posterior_logits(noted, plan.transition, y)
                 _note(record, epoch, chosen, watched[chosen], noted, y)
         held_loss, held_accuracy = _held_out(plan, [*parameters, hidden_mask.clamp(min=-30.0)], held)
-        reports.put(Epoch(0, 0, k, member, epoch, loss_sum / steps, held_loss, held_accuracy))
+        report = Epoch(0, 0, k, member, epoch, plan.epochs, loss_sum / steps, held_loss, held_accuracy)
+        if keep:
+            history = [*history, report]
+            plan.states[k, member] = HeadState(rng.bit_generator.state, flatten(tensors), history)
+        reports.put(report)
         yield None
-    yield [tensor.detach() for tensor in parameters] + [hidden_mask]
+    yield [*parameters, hidden_mask]
 
 
-def _initial(plan: _Plan, rng: np.random.Generator) -> list[torch.Tensor]:
+def _initial(plan: Plan, rng: np.random.Generator) -> list[torch.Tensor]:
     """He's initialisation for the hidden layer, zeros for the output: all classes start equal."""
     import torch
 
@@ -325,10 +323,10 @@ def _initial(plan: _Plan, rng: np.random.Generator) -> list[torch.Tensor]:
     w1 = rng.standard_normal((hidden, m), dtype=np.float32) * np.float32(math.sqrt(2.0 / m))
     w2 = np.zeros((plan.n_classes, hidden), dtype=np.float32)
     values = [w1, np.zeros(hidden, dtype=np.float32), w2, np.zeros(plan.n_classes, dtype=np.float32)]
-    return [torch.from_numpy(value).to(plan.z.device).requires_grad_() for value in values]
+    return [torch.from_numpy(value).to(plan.z.device) for value in values]
 
 
-def _logits(plan: _Plan, parameters: list[torch.Tensor], index: torch.Tensor) -> torch.Tensor:
+def _logits(plan: Plan, parameters: list[torch.Tensor], index: torch.Tensor) -> torch.Tensor:
     from torch.nn.functional import linear
 
     w1, b1, w2, b2 = parameters[:4]
@@ -338,7 +336,7 @@ def _logits(plan: _Plan, parameters: list[torch.Tensor], index: torch.Tensor) ->
 
 
 def _predict(
-    plan: _Plan,
+    plan: Plan,
     model: list[torch.Tensor],
     rows: Rows,
     out: Floats,
@@ -357,7 +355,7 @@ def _predict(
             out[at] = out[at] + p if add else p
 
 
-def _held_out(plan: _Plan, model: list[torch.Tensor], rows: Rows) -> tuple[float, float]:
+def _held_out(plan: Plan, model: list[torch.Tensor], rows: Rows) -> tuple[float, float]:
     """Loss and accuracy on the samples `rows`; the model's mask is finite, and so is the loss."""
     import torch
     from torch.nn.functional import cross_entropy

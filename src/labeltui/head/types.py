@@ -87,9 +87,11 @@ class Epoch:
     Attributes
     ----------
     done, total : int
-        Epochs finished and to do, over all folds and members.
+        Epochs finished and to do in this call, over all folds and members.
     fold, member, epoch : int
         Which head, and which of its epochs (from 0).
+    epochs : int
+        Of every head.
     loss : float
         Mean training loss (label smoothing and dropout included).
     held_loss, held_accuracy : float
@@ -101,6 +103,7 @@ class Epoch:
     fold: int
     member: int
     epoch: int
+    epochs: int
     loss: float
     held_loss: float
     held_accuracy: float

@@ -141,8 +141,10 @@ int knn_filter_open(knn_filter *filter, const knn_data *data, int path, int64_t 
     int64_t n = data->n, d = data->d, padded = (d + 63) / 64 * 64;
     int int8 = knn_is_int8(path), missing = 0;
     filter->data = data, filter->path = path, filter->k = k, filter->padded = padded;
-    filter->kept = least(n - 1, 2 * k + 44);
-    filter->capacity = filter->kept + most(48, filter->kept / 2);
+    /* Similarities of longer rows lie closer together, while the bounds of int8 stay as wide: more have to be ranked. */
+    int64_t base = 2 * k + 44, more = int8 ? most(0, least(d, 1024) - 128) / 4 : 0;
+    filter->kept = least(n - 1, base + more);
+    filter->capacity = filter->kept + most(48, least(n - 1, base) / 2);
     filter->clusters = most(1, least(KNN_CLUSTERS, n / 1200));
     int64_t budget = int8 ? 1 << 18 : 1 << 20, row = padded * (int8 ? 1 : 4);
     filter->most = most_rows ? most_rows : most(1, least(8, budget / row / KNN_UNIT)) * KNN_UNIT;
