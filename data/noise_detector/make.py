@@ -24,15 +24,15 @@ import worlds
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import average_precision_score
 
-import labeltui.detect.dynamics as room
 from labeltui import parallel
+from labeltui.detect import dynamics
 from labeltui.detect.dynamics.curves import Curves
 from labeltui.detect.dynamics.network import WEIGHTS, Network, loaded
 from labeltui.detect.dynamics.statistics import STATISTICS
 from labeltui.head import Dynamics
 
 HERE = Path(__file__).parent
-OWN = Path(room.__file__).parent / WEIGHTS
+OWN = Path(dynamics.__file__).parent / WEIGHTS
 README, FENCE = HERE / "README.md", "```text\n"  # the last block of the page
 said: list[str] = []
 FIELDS = ("log_p", "margin", "top", "top_p", "sum_squares", "labels")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from labeltui.errors import InputError
 from labeltui.head import Dynamics, HeadSpec
 from labeltui.parallel import Progress
+from labeltui.unfinished import Keeper
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -72,6 +73,8 @@ class DetectorInputs:
     threads : int, optional
     kept : mapping of str to mapping
         By detector, the arrays that it gave at its last run (`Detector.arrays`), to go on from.
+    keeper : Keeper, optional
+        Place for the unfinished work of the detector that takes longest, the noise-corrected classifier.
     """
 
     labels: Ints
@@ -96,6 +99,7 @@ class DetectorInputs:
     head_dynamics: bool = True
     injected: Mask | None = None
     kept: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
+    keeper: Keeper | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.labels), self.n_classes

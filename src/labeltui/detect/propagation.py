@@ -188,15 +188,17 @@ def normalised_graph(indices: npt.NDArray[np.int32]) -> sparse.csr_matrix:
     csr_matrix of float32, shape (N, N)
         Two samples are joined where one is among the neighbours of the other.
     """
-    n, k = indices.shape
-    rows = np.repeat(np.arange(n, dtype=np.int32), k)
-    columns = indices.ravel()
-    some = columns >= 0
-    ones = np.ones(int(some.sum()), dtype=np.float32)
-    one_way = sparse.csr_matrix((ones, (rows[some], columns[some])), shape=(n, n))
+    n = len(indices)
+    some = indices >= 0
+    start = np.concatenate([[0], np.cumsum(some.sum(axis=1))])
+    # Ones of a byte until the union is known: a graph of large data takes hundreds of megabytes.
+    one_way = sparse.csr_matrix((np.ones(start[-1], np.int8), indices[some], start), shape=(n, n))
     joined = one_way.maximum(one_way.T).tocsr()
-    scale = 1.0 / np.sqrt(np.maximum(np.asarray(joined.sum(axis=1)).ravel(), 1.0))
-    return (sparse.diags(scale) @ joined @ sparse.diags(scale)).tocsr().astype(np.float32)
+    degree = np.diff(joined.indptr)
+    scale = 1.0 / np.sqrt(np.maximum(degree, 1).astype(np.float32))
+    weights = np.repeat(scale, degree)
+    weights *= scale[joined.indices]
+    return sparse.csr_matrix((weights, joined.indices, joined.indptr), shape=(n, n))
 
 
 def tempered(

@@ -11,7 +11,6 @@ from labeltui.detect.base import UNKNOWN, Attribute, Detector, DetectorInputs, F
 from labeltui.detect.corrected import MEMBERS, Corrected
 from labeltui.detect.cost import record_seconds
 from labeltui.detect.dynamics import calibration
-from labeltui.detect.dynamics.curves import Curves
 from labeltui.detect.registry import register
 from labeltui.head import Dynamics
 from labeltui.noise.estimate import Anchors
@@ -74,16 +73,11 @@ class DynamicsDetector(NoiseAwareDetector):
         for detector in detectors:
             if isinstance(detector, Corrected):
                 records += detector.records
-        shipped = network.shipped()
-        usable = np.ones(inputs.n, dtype=bool)
-        total = np.zeros(inputs.n, dtype=np.float32)
-        for number, record in enumerate(records):
-            curves = Curves(record, inputs.n_classes)
-            usable &= curves.usable
-            total[usable] += network.read(shipped, curves, np.flatnonzero(usable), inputs.threads, cancel)
-            progress((number + 1) / len(records))
+        usable, log_odds = network.mean_log_odds(
+            network.shipped(), records, inputs.n_classes, inputs.threads, cancel, progress
+        )
         rows = np.flatnonzero(usable)
-        z = total[rows] / len(records)
+        z = log_odds[rows]
         rate = self._rate()
         curve = calibration.Curve(0.0, 1.0, float("nan"))
         if rate is not None and len(rows):

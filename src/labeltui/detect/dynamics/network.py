@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
@@ -13,10 +13,12 @@ from safetensors.torch import load
 from torch import nn
 
 from labeltui import parallel
-from labeltui.detect.base import Floats
+from labeltui.detect.base import Floats, Mask
 from labeltui.detect.dynamics.curves import CHANNELS, Curves
 from labeltui.detect.dynamics.run_features import FEATURES
 from labeltui.errors import Cancelled
+from labeltui.head import Dynamics
+from labeltui.parallel import Progress
 
 WEIGHTS = "weights.safetensors"
 _BLOCK = 2048  # samples per batch, fixed so that the result does not depend on the number of threads
@@ -96,6 +98,49 @@ def loaded(tensors: dict[str, torch.Tensor]) -> Network:
     network = Network(tensors["lstm.weight_hh_l0"].shape[1])
     network.load_state_dict(tensors)
     return network.eval()
+
+
+def mean_log_odds(
+    network: Network,
+    records: Sequence[Dynamics],
+    n_classes: int,
+    threads: int | None = None,
+    cancel: Callable[[], bool] | None = None,
+    progress: Progress = lambda fraction: None,
+) -> tuple[Mask, Floats]:
+    """Return the mean over several records of the log-odds that the labels are correct.
+
+    Parameters
+    ----------
+    network : Network
+    records : sequence of Dynamics
+        Of the same N samples; at least one.
+    n_classes : int
+    threads : int, optional
+    cancel : callable, optional
+    progress : callable, optional
+        Called with the fraction done.
+
+    Returns
+    -------
+    usable : ndarray of bool, shape (N,)
+        Samples that all records have.
+    log_odds : ndarray of float32, shape (N,)
+        0 where not usable.
+
+    Raises
+    ------
+    Cancelled
+    """
+    n = len(records[0].labels)
+    usable, total = np.ones(n, dtype=bool), np.zeros(n, dtype=np.float32)
+    for number, record in enumerate(records):
+        curves = Curves(record, n_classes)
+        usable &= curves.usable
+        rows = np.flatnonzero(usable)
+        total[rows] += read(network, curves, rows, threads, cancel)
+        progress((number + 1) / len(records))
+    return usable, np.where(usable, total / len(records), np.float32(0.0))
 
 
 def read(
