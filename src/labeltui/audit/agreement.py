@@ -47,6 +47,11 @@ class Agreement:
         """Cohen's or Fleiss'."""
         return "Cohen's kappa" if len(self.reviewers) == 2 else "Fleiss' kappa"
 
+    @property
+    def known(self) -> bool:
+        """Whether kappa has an interval: not of one sample, nor where all say one thing."""
+        return not np.isnan(self.low)
+
 
 def agreements(opinions: Iterable[Opinion], seed: int = 0) -> list[Agreement]:
     """Measure the agreement of each pair of reviewers, and of all together where there are more than two.

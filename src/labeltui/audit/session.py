@@ -651,8 +651,12 @@ class Audit:
 
     @property
     def smoke_test(self) -> bool:
-        """Whether the scores come from a scan without a named model, which are a poor guide for photographs."""
-        return self.generation == 0 and bool(self._store.scan.get("smoke_test"))
+        """Whether no model of images stands behind the scores: none was named at the scan, and none was trained since.
+
+        Training the classifier on such features does not make them see more.
+        """
+        no_backbone = "trained/p" not in self._store and self.embedding_name.startswith("pixels")
+        return no_backbone and bool(self._store.scan.get("smoke_test"))
 
     @property
     def synthetic(self) -> object:

@@ -34,7 +34,7 @@ svg .flag { fill: none; stroke: var(--ink); stroke-width: 1.6; }
   image-rendering: auto; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem .9rem; padding: 0; list-style: none; font-size: .85rem; }
 .legend span { display: inline-block; width: .7rem; height: .7rem; margin-right: .35rem; }
-.bar-cell { width: 10rem; } .bar-cell div { background: var(--main); height: .7rem; }
+.bar-cell { width: 10rem; min-width: 4rem; } .bar-cell div { background: var(--main); height: .7rem; }
 @media print { body { max-width: none; padding: 0; font-size: 10.5pt; } nav { display: none; }
   h2 { break-after: avoid; } }
 """

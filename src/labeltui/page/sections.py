@@ -23,7 +23,8 @@ from labeltui.io.atomic import replacing
 from labeltui.page import figures
 from labeltui.page.html import esc, figure, page, paragraph, table
 from labeltui.text import probability, safe
-from labeltui.train.jobs import list_jobs
+from labeltui.train.compare import before_and_after
+from labeltui.train.jobs import Job, list_jobs
 
 CLASSES = 40
 PAIRS = 12
@@ -74,8 +75,8 @@ def document(audit: Audit, layout: str = "pca") -> str:
     layout : str
         See `write`.
     """
-    jobs = [job.as_json() for job in list_jobs(audit.path)]
-    status = describe(audit, jobs)
+    jobs = list_jobs(audit.path)
+    status = describe(audit, [job.as_json() for job in jobs])
     made = [
         ("Classes", _classes(status)),
         ("Pairs of classes that overlap", _pairs(audit)),
@@ -86,7 +87,7 @@ def document(audit: Audit, layout: str = "pca") -> str:
         ("Reviewers who disagree", _disputed(audit)),
         ("Are the probabilities right?", _reliability(status)),
         ("Decisions", _decisions(audit)),
-        ("Training runs", _runs(status)),
+        ("Training runs", _runs(status) + _before_and_after(audit, jobs)),
     ]
     foot = f"Made by labeltui {esc(labeltui.__version__)} from scan {esc(audit.uuid)}, generation {audit.generation}."
     sections = [(name, content) for name, content in made if content]
@@ -114,7 +115,7 @@ def _summary(audit: Audit, status: Mapping[str, Any]) -> str:
             f"At most about {wrong['high']:,.0f} given labels are wrong, as far as the features show; no random "
             "checks were reviewed, so there is no interval."
         )
-    flags = f"{summary.flagged:,} labels are flagged: another class is more probable than the given one."
+    flags = f"{summary.flagged:,} labels are flagged: likely enough wrong to be looked at."
     done = f"{summary.reviewed:,} samples were reviewed and {summary.relabelled:,} of them got another label."
     csg = ""
     if status["csg"]["value"] is not None:
@@ -248,8 +249,8 @@ def _images(audit: Audit, samples: Iterable[tuple[int, str]]) -> str:
     for i, words in samples:
         source = _thumbnail(audit, i) if audit.images.present else ""
         name = esc(audit.sample_name(i))
-        picture = f'<img src="{source}" alt="{name}">' if source else ""
-        items.append(f'<li>{picture}{words}<br><span class="faint">{name}</span></li>')
+        image = f'<img src="{source}" alt="{name}">' if source else ""
+        items.append(f'<li>{image}{words}<br><span class="faint">{name}</span></li>')
     return f'<ul class="images">{"".join(items)}</ul>' if items else ""
 
 
@@ -357,8 +358,7 @@ def _decisions(audit: Audit) -> str:
             (
                 ", ".join(each.reviewers),
                 each.name,
-                f"{each.kappa:.2f}",
-                f"{each.low:.2f} to {each.high:.2f}",
+                *((f"{each.kappa:.2f}", f"{each.low:.2f} to {each.high:.2f}") if each.known else ("–", "–")),
                 f"{each.observed:.0%}",
                 f"{each.samples:,}",
             )
@@ -389,3 +389,26 @@ def _runs(status: Mapping[str, Any]) -> str:
     heads = ("Run", "What", "Labels", "State", "Accuracy", "Balanced", "Macro F1", "Calibration error")
     caption = "Measured on samples that the run did not train on."
     return table(caption, heads, rows, (4, 5, 6, 7)) if rows else ""
+
+
+def _before_and_after(audit: Audit, jobs: list[Job]) -> str:
+    done = [job for job in jobs if job.state == "done"]
+    rows = [
+        (
+            after.job.number,
+            f"{before.metrics.n:,}",
+            f"{before.metrics.accuracy:.4f}",
+            f"{after.metrics.accuracy:.4f}",
+            f"{gap.mean:+.4f}",
+            f"{gap.low:+.4f} to {gap.high:+.4f}",
+        )
+        for before, after, gap in before_and_after(audit, done)
+    ]
+    if not rows:
+        return ""
+    heads = ("Run", "Samples", f"Run {done[0].number}", "This run", "Difference", "95 % interval")
+    caption = (
+        f"Accuracy of run {done[0].number} and of each later one by today's labels, on samples that neither of the two "
+        "was trained on. The intervals are a bootstrap over the samples; how much runs differ by seed is not in them."
+    )
+    return table(caption, heads, rows, (1, 2, 3, 4, 5))

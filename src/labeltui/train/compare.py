@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 REDRAWS = 1000
+BY_SAMPLES = "bootstrap over samples"
+
+Run = tuple[Job, TrainSpec, Predictions]
 
 
 @dataclass(frozen=True)
@@ -157,21 +160,68 @@ def compare(audit: Audit, run_ids: Sequence[str], against: str = "current") -> C
         The labels cannot be read.
     """
     jobs = list({job.id: job for job in (find(audit.path, run_id) for run_id in run_ids)}.values())
+    rows, right = _measured(audit, [_read(audit, job) for job in jobs], _labels(audit, against))
+    return Comparison(safe(against), len(right[0]), rows, _differences(rows, right))
+
+
+def before_and_after(audit: Audit, jobs: Sequence[Job]) -> list[tuple[Row, Row, Difference]]:
+    """Put the first of several runs beside each later one, whatever they were trained on, by the current labels.
+
+    Parameters
+    ----------
+    audit : Audit
+    jobs : sequence of Job
+        In the order of their starts.
+
+    Returns
+    -------
+    list of (Row, Row, Difference)
+        The first run, a later one, and the difference of their accuracies on the samples that both predicted unseen;
+        without runs that left no predictions, or none in common with the first.
+    """
+    runs, found = [], []
+    for job in jobs:
+        try:
+            runs.append(_read(audit, job))
+        except JobError:
+            if not runs:
+                return []
+    labels = _labels(audit, "current")
+    for run in runs[1:]:
+        try:
+            (before, after), (was, now) = _measured(audit, [runs[0], run], labels)
+        except JobError:
+            continue
+        gaps = now.astype(np.float64) - was
+        low, high = _bootstrap(gaps)
+        gap = Difference(
+            after.labels, after.what, _kind(before), "accuracy", float(gaps.mean()), low, high, 1, BY_SAMPLES
+        )
+        found.append((before, after, gap))
+    return found
+
+
+def _labels(audit: Audit, against: str) -> NDArray[np.int32]:
     with store.Store.open(audit.path, audit.generation) as opened:
-        labels = named_labels(audit, opened, against)
-    found = [
-        (job, TrainSpec.read(job.directory / paths.SPEC_FILE), Predictions.read(job.directory))
-        for job in jobs
-    ]
-    for job, _, predictions in found:
-        at, classes = predictions.rows, predictions.predicted
-        if len(at) and (at[-1] >= audit.n or classes.max() >= audit.K):
-            raise JobError(
-                "a run's predictions are of samples and classes of its audit",
-                f"those of run {job.id} are not",
-            )
-    common = found[0][2].rows
-    for _, _, predictions in found[1:]:
+        return named_labels(audit, opened, against)
+
+
+def _read(audit: Audit, job: Job) -> Run:
+    spec, predictions = TrainSpec.read(job.directory / paths.SPEC_FILE), Predictions.read(job.directory)
+    at, classes = predictions.rows, predictions.predicted
+    if len(at) and (at[-1] >= audit.n or classes.max() >= audit.K):
+        raise JobError(
+            "a run's predictions are of samples and classes of its audit", f"those of run {job.id} are not"
+        )
+    return job, spec, predictions
+
+
+def _measured(
+    audit: Audit, runs: Sequence[Run], labels: NDArray[np.int32]
+) -> tuple[list[Row], list[NDArray[np.bool_]]]:
+    """Measure runs on the samples that all of them predicted unseen; and which of these each has right."""
+    common = runs[0][2].rows
+    for _, _, predictions in runs[1:]:
         common = np.intersect1d(common, predictions.rows, assume_unique=True)
     common = common[labels[common] >= 0]
     if not len(common):
@@ -180,13 +230,12 @@ def compare(audit: Audit, run_ids: Sequence[str], against: str = "current") -> C
             "these have none with a label in common",
             "give them the same --held-out",
         )
-    parts = [_on(predictions, common) for _, _, predictions in found]
+    parts = [_on(predictions, common) for _, _, predictions in runs]
     rows = [
         Row(job, _said(spec), safe(spec.what, 200), spec.seed, part.against(labels, audit.K))
-        for (job, spec, _), part in zip(found, parts, strict=True)
+        for (job, spec, _), part in zip(runs, parts, strict=True)
     ]
-    right = [part.predicted == labels[common] for part in parts]
-    return Comparison(safe(against), len(common), rows, _differences(rows, right))
+    return rows, [part.predicted == labels[common] for part in parts]
 
 
 def _said(spec: TrainSpec) -> str:
@@ -225,7 +274,7 @@ def _differences(rows: list[Row], right: list[NDArray[np.bool_]]) -> list[Differ
             elif measure == "accuracy":
                 correct, baseline = right[runs[seeds[0]]], right[base[seeds[0]]]
                 low, high = _bootstrap(correct.astype(np.float64) - baseline)
-                method = "bootstrap over samples"
+                method = BY_SAMPLES
             else:
                 continue
             made.append(

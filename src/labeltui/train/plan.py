@@ -87,6 +87,12 @@ class Request:
             An option is unknown or out of range, or goes with a backbone and none is named.
         """
         model = options.pop("model", None)
+        if model == "head":  # as runs of the classifier on the embeddings are listed
+            raise UsageError(
+                "--model takes a backbone",
+                "got head",
+                "leave --model out to train the head on the embeddings",
+            )
         if model is not None:
             options = {**PRESETS.get(model, {}), **options, "model": model}
         elif extra := [each for each in options_of(BackboneSpec).values() if each.name in options]:

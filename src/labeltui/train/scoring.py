@@ -10,6 +10,7 @@ import numpy.typing as npt
 from labeltui import detect, head, paths, store
 from labeltui.errors import Cancelled
 from labeltui.io.h5_writer import write_h5
+from labeltui.io.part import Part
 from labeltui.parallel import Progress
 from labeltui.pipeline import Scored, flag
 from labeltui.train.dynamics import read_dynamics, write_dynamics
@@ -75,6 +76,8 @@ def rescore(
     classes = len(audit.class_ids)
     fold = head.folds(labels, groups, inside & (task.roles == TRAIN), spec.folds or 5, spec.seed)
 
+    unfinished = [Part(job.directory / f"{name}.part") for name in ("head", "score")]
+
     def followed(epoch: head.Epoch) -> None:
         done = HEAD_FRACTION * epoch.done / epoch.total
         fraction(done)
@@ -84,7 +87,7 @@ def rescore(
                 done,
                 model=epoch.fold,
                 epoch=epoch.epoch + 1,
-                epochs=epoch.total // (int(fold.max()) + 1),
+                epochs=epoch.epochs,
                 loss=epoch.loss,
                 accuracy=epoch.held_accuracy,
             )
@@ -104,6 +107,7 @@ def rescore(
         dynamics=spec.kind == "head",
         progress=followed,
         cancel=job.cancelled,
+        keeper=unfinished[0],
     )
     recorded = result.dynamics
     if spec.kind == "backbone" and (job.directory / paths.DYNAMICS_FILE).exists():
@@ -135,6 +139,7 @@ def rescore(
         seed=spec.seed,
         threads=spec.threads,
         kept=kept(audit),
+        keeper=unfinished[1],
     )
     scored = Scored(attrs={"scores/head": dict(result.attrs)})
     flag(inputs, scored, lambda done: fraction(HEAD_FRACTION + (1 - HEAD_FRACTION) * done), job.cancelled)
@@ -153,6 +158,8 @@ def rescore(
         if result.dynamics is not None:
             write_dynamics(job.directory, result.dynamics, fold)
     write_h5(job.directory / paths.RESULT_FILE, scored.arrays, scored.attrs)
+    for each in unfinished:
+        each.discard()
     return more
 
 
