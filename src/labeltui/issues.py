@@ -30,7 +30,7 @@ class LabelIssues:
     Attributes
     ----------
     is_label_issue : ndarray of bool, shape (N,)
-        Whether the given label is not the most probable one.
+        Whether the given label is wrong with more than the chance at which the expected F1 is largest (at least 1/3).
     label_score : ndarray of float32, shape (N,)
         Estimated probability that the given label is correct; low = suspicious. One half where nothing is known.
     given_label, predicted_label : ndarray, shape (N,)

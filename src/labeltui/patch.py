@@ -11,12 +11,14 @@ changed. Labels that have the corrected value already count as done.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
 import json
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from labeltui.errors import SourceError, UsageError
 from labeltui.export.corrections import correct, text
 from labeltui.io import files
 from labeltui.io.atomic import replacing, sync_directory
-from labeltui.io.tables import read_table
+from labeltui.io.tables import parse_table, read_text
 from labeltui.sources import Source, SourceOptions, encode, open_source
 from labeltui.sources.base import faults
 from labeltui.text import safe, unescape
@@ -297,7 +299,16 @@ def _apply_to_tree(
             os.rename(source, target)
         for directory in {path.parent for move in moves for path in move}:
             sync_directory(directory)
+        if reverse:
+            _remove_empty(root / LEFT_OUT)
     return Applied(len(moves) - excluded, excluded, done)
+
+
+def _remove_empty(directory: Path) -> None:
+    """Remove a directory and those below it that hold nothing."""
+    for path, _, _ in os.walk(directory, topdown=False):
+        with suppress(OSError):  # it holds something
+            os.rmdir(path)
 
 
 def _placed(root: Path, change: Change, original: str | None, label: str | None) -> Path:
@@ -393,22 +404,31 @@ def _rewrite(
     new: dict[tuple[bytes, bytes | None], bytes | None],
     drop: set[tuple[bytes, bytes | None]],
 ) -> None:
-    """Write the table with other labels; columns, their order and all other fields stay."""
-    table = read_table(path, {options.path_column, options.label_column}, options.delimiter)
-    header = table.header
-    path_at, label_at = header.index(options.path_column), header.index(options.label_column)
-    text_file = io.StringIO()
-    writer = csv.writer(text_file, delimiter=table.delimiter, lineterminator="\n")
-    writer.writerow(header)
-    for _, fields in table.rows:
+    """Write the table with other labels; every other row stays as it was typed, with its quotes and line end."""
+    content = read_text(path)
+    table = parse_table(path, content, {options.path_column, options.label_column}, options.delimiter)
+    path_at, label_at = table.header.index(options.path_column), table.header.index(options.label_column)
+    lines = list(io.StringIO(content, newline=""))  # as the reader of the rows counts them
+    starts = [line for line, _ in table.rows]
+    ends = [*(line - 1 for line in starts[1:]), len(lines)]
+    written = lines[: starts[0] - 1] if starts else lines
+    for start, end, (_, fields) in zip(starts, ends, table.rows, strict=True):
+        typed = "".join(lines[start - 1 : end])
         key = (os.path.normpath(encode(fields[path_at])), encode(fields[label_at]) or None)
         if key in drop:
             continue
         if key in new:
             fields[label_at] = (new[key] or b"").decode("utf-8", "surrogateescape")
-        writer.writerow(fields)
+            row = io.StringIO(newline="")
+            csv.writer(row, delimiter=table.delimiter).writerow(fields)  # its line end decides what is quoted
+            typed = row.getvalue().removesuffix("\r\n") + typed[len(typed.rstrip("\r\n")) :]
+        written.append(typed)
+    # A spreadsheet knows UTF-8 by its mark; UTF-16 becomes UTF-8.
+    with open(path, "rb") as file:
+        marked = file.read(3).startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    mark = codecs.BOM_UTF8 if marked else b""
     with replacing(out) as hidden:
-        hidden.write_bytes(text_file.getvalue().encode("utf-8", "surrogateescape"))
+        hidden.write_bytes(mark + "".join(written).encode("utf-8", "surrogateescape"))
 
 
 def _digest(path: Path) -> str:

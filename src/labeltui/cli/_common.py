@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import click
@@ -32,7 +34,7 @@ class _AuditPath(click.Path):
 def _typed_audit(ctx: click.Context) -> Path | None:
     """The audit of a line that is not finished; click leaves arguments before an option without value unparsed."""
     typed = ctx.params.get("audit") or next(iter(ctx.args), None)
-    return None if typed is None else Path(typed)
+    return None if typed is None else Path(typed).expanduser()
 
 
 class _Run(click.ParamType[str]):
@@ -80,10 +82,28 @@ class _ClassName(click.ParamType[str]):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+class _Format(click.ParamType[str]):
+    """The format of an export; the registry refuses others."""
+
+    name = "text"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from labeltui.export import EXPORTERS
+
+        return [
+            CompletionItem(name, help=exporter.what)
+            for name, exporter in EXPORTERS.items()
+            if name.startswith(incomplete)
+        ]
+
+
 PATH = click.Path(path_type=Path)
 AUDIT = _AuditPath(path_type=Path)
 RUN = _Run()
 CLASS_NAME = _ClassName()
+FORMAT = _Format()
 
 
 def complete_audits(incomplete: str) -> list[str]:
@@ -100,14 +120,15 @@ def complete_audits(incomplete: str) -> list[str]:
         Sorted, each beginning with `incomplete`.
     """
     folder, beginning = os.path.split(incomplete)
+    searched = os.path.expanduser(folder) or "."
     try:
-        names = sorted(os.listdir(folder or "."))
+        names = sorted(os.listdir(searched))
     except OSError:
         return []
     return [
         os.path.join(folder, name)
         for name in names
-        if name.startswith(beginning) and os.path.isfile(os.path.join(folder, name, paths.AUDIT_FILE))
+        if name.startswith(beginning) and os.path.isfile(os.path.join(searched, name, paths.AUDIT_FILE))
     ]
 
 
@@ -124,8 +145,11 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 @contextmanager
-def resumable(done: str, command: str) -> Iterator[None]:
+def resumable(done: str, command: str) -> Iterator[Callable[[], None]]:
     """Say on Ctrl-C what is kept and how to resume.
+
+    Python ignores a KeyboardInterrupt that it raises in a destructor or in the callback of a weak reference: what is
+    yielded raises it again.
 
     Parameters
     ----------
@@ -134,14 +158,33 @@ def resumable(done: str, command: str) -> Iterator[None]:
     command : str
         The command line that resumes it.
 
+    Yields
+    ------
+    callable
+        Raises KeyboardInterrupt if there was a Ctrl-C.
+
     Raises
     ------
     Cancelled
     """
+    asked = False
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
     try:
-        yield
+        yield check
     except KeyboardInterrupt:
         raise Cancelled(done, hint=f"resume it: {command}") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def audit_status(audit: Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class OptionsCommand(click.Command):
         super().__init__(*args, **kwargs)
         self._source: str | None = options
         self._only = only
-        self._examples = examples or {}
+        self.examples = examples or {}
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         if self._source is not None:
@@ -106,9 +106,9 @@ class OptionsCommand(click.Command):
         for name, records in grouped.items():
             if records:
                 with formatter.section(name):
-                    if name in self._examples:
+                    if name in self.examples:
                         formatter.write(
-                            f"{'':{formatter.current_indent}}$ labeltui {self._examples[name]}\n\n"
+                            f"{'':{formatter.current_indent}}$ labeltui {self.examples[name]}\n\n"
                         )
                     formatter.write_dl(records)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from labeltui.cli._common import AUDIT, PATH, json_option, print_json
+from labeltui.cli._common import AUDIT, FORMAT, PATH, json_option, print_json
 from labeltui.errors import UsageError
 from labeltui.text import safe
 
@@ -42,7 +42,12 @@ from labeltui.text import safe
     help="Undecodable bytes in names as \\xHH, or as they are (CSV only).",
 )
 @click.option(
-    "--format", "format_", default="csv", show_default=True, help="One of those above; docs/interchange.md."
+    "--format",
+    "format_",
+    type=FORMAT,
+    default="csv",
+    show_default=True,
+    help="One of those above; docs/interchange.md.",
 )
 @click.option("--copy-images", is_flag=True, help="Copy image files where a format would link to them.")
 @click.option("--verify", is_flag=True, help="Read every image; mark those that changed since the scan.")

@@ -80,14 +80,11 @@ def scan(source: tuple[Path, ...], out: Path, update: Path | None, as_json: bool
             audit = scanning.scan(source, out, asked, progress, update=update)
     finally:
         progress.finish()
+    status, summary = audit_status(audit), scanning.summary(audit)
     if as_json:
-        print_json(audit_status(audit))
+        print_json({**status, "notes": summary.notes, "update": scanning.update_counts(audit)})
     else:
-        click.echo(
-            "\n".join(
-                [*report.scan_lines(scanning.summary(audit)), *report.status_lines(audit_status(audit))]
-            )
-        )
+        click.echo("\n".join([*report.scan_lines(summary), *report.status_lines(status)]))
 
 
 @click.command(

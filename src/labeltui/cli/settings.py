@@ -6,10 +6,38 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import BashComplete, get_completion_class
 
 from labeltui.cli._common import AUDIT, json_option, print_json
 from labeltui.text import safe
+
+# click's script puts names into the line as they are: those with spaces or `$` fell apart, and `*` became files.
+# A word that was begun with a quote is closed by bash itself, and `~` stays what the shell expands.
+_BASH = r"""%(complete_func)s() {
+    local word="${COMP_WORDS[COMP_CWORD]}" words line value
+    words=$(IFS=$'\n'; printf %%s "${COMP_WORDS[*]}")
+    while IFS= read -r line; do
+        value="${line#*,}"
+        case "${line%%%%,*}" in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            plain)
+                if [[ "$word" != [\"\']* ]]; then
+                    printf -v value %%q "$value"
+                    value="${value/#\\~/"~"}"
+                fi
+                COMPREPLY+=("$value") ;;
+        esac
+    done < <(env COMP_WORDS="$words" COMP_CWORD="$COMP_CWORD" %(complete_var)s=bash_complete "$1" 2>/dev/null)
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+
+class _Bash(BashComplete):
+    """Completion in bash of names as they may be."""
+
+    source_template = _BASH
 
 
 @click.command()
@@ -91,6 +119,6 @@ def completion(context: click.Context, shell: str) -> None:
     zsh    echo 'eval "$(labeltui completion zsh)"' >> ~/.zshrc
     fish   labeltui completion fish > ~/.config/fish/completions/labeltui.fish
     """
-    made = get_completion_class(shell)
+    made = _Bash if shell == "bash" else get_completion_class(shell)
     assert made is not None, shell
     click.echo(made(context.find_root().command, {}, "labeltui", "_LABELTUI_COMPLETE").source())

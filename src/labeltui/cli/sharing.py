@@ -107,10 +107,18 @@ def agreement_lines(found: list[Agreement]) -> list[str]:
     list of str
     """
     return [
-        f"{', '.join(map(safe, each.reviewers))}: {each.name} {each.kappa:.2f} ({each.low:.2f}..{each.high:.2f}, "
-        f"95 %), the same in {each.observed:.0%} of {each.samples:,} samples that all of them decided"
+        f"{', '.join(map(safe, each.reviewers))}: {_measured(each)}, the same in {each.observed:.0%} of "
+        f"{each.samples:,} samples that all of them decided"
         for each in found
     ]
+
+
+def _measured(agreement: Agreement) -> str:
+    if agreement.known:
+        return f"{agreement.name} {agreement.kappa:.2f} ({agreement.low:.2f}..{agreement.high:.2f}, 95 %)"
+    if agreement.samples < 2:
+        return f"{agreement.name} needs more samples"
+    return f"{agreement.name} is not defined where all say one thing"
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +114,8 @@ def jobs_(audit: Path, follow_id: str | None, cancel_id: str | None, as_json: bo
     if follow_id is not None:
         job = jobs.find(audit, follow_id)
         shown = f"labeltui jobs {shlex.quote(str(audit))} --follow {job.number}"
-        with resumable(f"no longer following run {job.number}, which is not stopped by this", shown):
-            _follow(job)
+        with resumable(f"no longer following run {job.number}, which is not stopped by this", shown) as check:
+            _follow(job, check)
     known = jobs.list_jobs(audit)
     if as_json:
         print_json({"jobs": [job.as_json() for job in known]})
@@ -175,20 +176,25 @@ def follow(job: Job, audit: Path) -> Job:
     from labeltui.train import jobs
 
     command = f"labeltui train {shlex.quote(str(audit))} --resume {job.number}"
-    with resumable(f"run {job.number} was asked to stop; what it finished is kept", command):
+    with resumable(f"run {job.number} was asked to stop; what it finished is kept", command) as check:
         try:
             announce(job)
-            return _follow(job)
+            return _follow(job, check)
         except KeyboardInterrupt:
             jobs.cancel(job)
             raise
 
 
-def _follow(job: Job) -> Job:
+def _follow(job: Job, check: Callable[[], None]) -> Job:
     from labeltui.train import jobs
 
     progress = ProgressLine()
+
+    def shown(stage: str, done: int, total: int) -> None:
+        check()
+        progress(stage, done, total)
+
     try:
-        return jobs.wait(job, progress)
+        return jobs.wait(job, shown)
     finally:
         progress.finish()

@@ -1,8 +1,8 @@
 """FiftyOne's layout for image classification: ``data/`` with the images, and ``labels.json``.
 
 The keys of ``labels`` are the stems of the files, which are unique. A label is an object with the class's index in
-``classes``, the probability that the given label is right as ``confidence``, and the columns of the table as
-``attributes``; it is null for samples without a label. ``labels.csv`` is the whole table.
+``classes``, the probability that it is right as ``confidence`` where it is the given one, and the columns of the table
+as ``attributes``; it is null for samples without a label. ``labels.csv`` is the whole table.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def write(corrections: Corrections, directory: Path) -> int:
                 if label < 0
                 else {
                     "label": label,
-                    "confidence": attributes["label_score"],
+                    # The score speaks of the given label.
+                    "confidence": attributes["label_score"] if label == corrections.audit.given[i] else None,
                     "attributes": {name: value for name, value in attributes.items() if value is not None},
                 }
             )
