@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,11 @@ from labeltui.audit import Audit, Change
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
 from labeltui.scanning import ScanOptions, scan
-from labeltui.train.jobs import JobManager, list_jobs
+from labeltui.train.jobs import JobManager, follow, list_jobs
+from labeltui.train.plan import Request
 from labeltui.tui.app import LabeltuiApp
 from labeltui.tui.session import RECENT, Session
-from tests.factories import make_audit
+from tests.factories import HEAD, make_audit
 from tests.tui.desk import Desk, at_desk
 
 STRANGE = ("[red]x", "esc\x1b[31m", "two\nlines", "漢字")
@@ -171,6 +173,28 @@ async def test_training_starts_by_itself_and_ends_in_new_scores(tmp_path: Path) 
         assert len(list_jobs(path)) == 1
 
 
+async def test_a_run_that_ended_between_two_looks_is_adopted_and_said_on_the_first_screen_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_audit(tmp_path, n=240)
+    twin = Path(shutil.copytree(path, tmp_path / "twin.audit"))
+    with Audit.open(twin, reviewer="ada") as audit:
+        run = JobManager(audit, request=Request(head=HEAD)).start()
+        assert [job.state for job in follow(run)][-1] == "done"
+    monkeypatch.setattr("labeltui.tui.training.IDLE_POLL", 0.05)
+    async with at_desk(path, trains=True) as desk:
+        await desk.do("runs")
+        await desk.until(lambda: "TRAINING RUNS" in desk.text)
+        run.directory.rename(tmp_path / "run")  # whole, as a run looks that nobody saw at work
+        (path / "runs").mkdir(exist_ok=True)
+        (tmp_path / "run").rename(path / "runs" / run.id)
+        await desk.until(lambda: desk.status.startswith("new scores:"))
+        assert desk.audit.generation == 1
+        await desk.do("back")
+        assert desk.app.screen is desk.review
+        assert desk.status.startswith("new scores:")
+
+
 async def test_names_from_data_are_never_markup_or_escapes(tmp_path: Path) -> None:
     made = make_audit(tmp_path, n=120)
     data = made.parent / "data"
@@ -178,7 +202,7 @@ async def test_names_from_data_are_never_markup_or_escapes(tmp_path: Path) -> No
         (data / f"class{number}").rename(data / name)
     first = sorted((data / STRANGE[0]).iterdir())[0]
     first.rename(first.with_name("[b]bold[i].png"))
-    head = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
+    head = HeadSpec(hidden=32, components=32, epochs=2, least_steps=10)
     audit = tmp_path / "strange.audit"
     scan(data, audit, ScanOptions(embed=EmbedSpec("pixels", image_size=4, workers=0), head=head))
     async with at_desk(audit) as desk:

@@ -268,7 +268,7 @@ class LabeltuiApp(FrameApp, inherit_bindings=False):
 
     def on_notice(self, notice: Notice) -> None:
         if isinstance(notice.what, str):
-            self.top.say(notice.what, notice.style)
+            self._tell(notice.what, notice.style)
         else:
             self.top.complain(notice.what)
 
@@ -279,7 +279,13 @@ class LabeltuiApp(FrameApp, inherit_bindings=False):
         self.review.paint_all()
         if self.top is not self.review:
             self.top.paint_all()
-        self.top.say(new_scores(message.change), "good")
+        self._tell(new_scores(message.change), "good")
+
+    def _tell(self, text: str, style: str) -> None:
+        """Say it on the screen looked at and on the first one: the screens above it are closed with what they said."""
+        self.top.say(text, style)
+        if self.top is not self.review:
+            self.review.say(text, style)
 
     def show_queue(self, given: int | None = None) -> None:
         """Have the next key go to the first screen's queue; `given`, if it holds that class only."""

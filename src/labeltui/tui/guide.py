@@ -23,7 +23,7 @@ Text = list[list[Piece]]
 WORDS = {
     "given": "the label that came with the data set",
     "suggested": "the label that all detectors combined find most probable; given → suggested",
-    "flag": "a sample whose given label is not the most probable one",
+    "flag": "a sample whose given label is wrong with more than a certain chance, at least one third",
     "score": "label score: estimated probability that the given label is correct, low is bad",
     "P(given)": "the same by one detector; – where it has no evidence",
     "overlap W": "how alike the neighbourhoods of two classes are, 0 to 1; of one class: the sum over all others",

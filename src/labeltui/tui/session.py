@@ -262,6 +262,8 @@ class Session:
     def what_next(self) -> str:
         """Say in a line what to do when the queue is finished."""
         key = self.keymap.hint
+        if self.checking:
+            return f"These checks are done: {key('checks')} leads back to the flags, and again to others"
         if self.audit.summary().flags:
             return f"This queue is finished: {key('next-class')} opens the next class"
         return (

@@ -29,7 +29,7 @@ SYNONYMS: Mapping[str, str] = {
     "sort": "order rank overlap name",
     "noise-budget": "how many errors wrong left when to stop rate alpha batch size learning rate transition matrix",
     "scaling": "interpolation blur sharp pixelated enlarge zoom bilinear nearest resize",
-    "checks": "when to stop how many errors left estimate audit quality control sample random",
+    "checks": "how many errors left estimate audit quality control sample random",
     "neighbours": "neighbors nearest similar why evidence detectors explain votes reason compare",
     "sheet": "grid thumbnails gallery overview many tiles",
     "pairs": "confusion matrix heat map overlap confused similar classes",

@@ -113,12 +113,13 @@ class Training:
                 await asyncio.sleep(IDLE_POLL)
                 continue
             self.app.post_message(JobChanged(job, curve))
-            if ended is not None and ended.state == "done":
-                await self._adopt()
-            elif ended is not None:
+            if ended is not None and ended.state != "done":
                 self._say_ended(ended)
             elif before is None and job is not None and job.state in ("lost", "paused"):
                 self._say_ended(job)
+            # A run may begin and end between two looks, one that was resumed elsewhere among them.
+            if ended is not None or job is None or not job.active:
+                await self._adopt()
             before = job
             await asyncio.sleep(BUSY_POLL if job is not None and job.active else IDLE_POLL)
 

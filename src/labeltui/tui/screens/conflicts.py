@@ -166,12 +166,14 @@ class ConflictsScreen(WithRows):
         left = len(self.list.open)
         title = "DUPLICATES ACROSS SPLITS  " if self.list.across else "LABEL CONFLICTS  "
         if not self.group:
-            none = "no duplicates have different labels, and no reviewers disagree"
+            none = "none: labels of duplicates agree, and so do reviewers"
             if self.list.across:
                 none = "no image lies in several splits"
             self.entitle((title, "title"), (none, "good"), (self._others(), "faint"))
             self.members.show([])
-            self.facts.show([[("Duplicates are images that are identical or nearly so.", "faint")]])
+            self.facts.show(
+                [[("Duplicates are images that are", "faint")], [("identical or nearly so.", "faint")]]
+            )
             return
         remaining = (f"{left:,} of {len(self.list.groups):,} left", "strong")
         self.entitle((title, "title"), remaining, (self._others(), "faint"))

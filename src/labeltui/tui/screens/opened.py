@@ -28,6 +28,9 @@ class Opened(Deciding):
         self.heading = Lines(classes="title")
 
     def compose(self) -> ComposeResult:
+        self._fit(
+            self.app.size.width
+        )  # once the screen is painted, every style on it would be worked out anew
         yield self.heading
         with Container(classes="body"):
             yield Horizontal(*self.parts(), classes="parts")
@@ -72,8 +75,11 @@ class Opened(Deciding):
         return "".join(f"{screen.name_in_table} › " for screen in below if isinstance(screen, TableScreen))
 
     def on_resize(self, event: events.Resize) -> None:
-        self.set_class(event.size.width < 104, "narrow")
+        self._fit(event.size.width)
         self.call_after_refresh(self.paint)
+
+    def _fit(self, width: int) -> None:
+        self.set_class(width < 104, "narrow")
 
     def paint_all(self) -> None:
         self.paint()

@@ -72,6 +72,9 @@ class ReviewScreen(Narrowing):
         self.letters: dict[str, tuple[str, int]] = {}
 
     def compose(self) -> ComposeResult:
+        self._fit(
+            self.app.size.width
+        )  # once the screen is painted, every style on it would be worked out anew
         yield self.header
         with Horizontal(id="panes"):
             with Vertical(id="classes-pane", classes="pane"):
@@ -102,8 +105,11 @@ class ReviewScreen(Narrowing):
             self.say(problems[0] + (more if len(problems) > 1 else ""), "warn")
 
     def on_resize(self, event: events.Resize) -> None:
-        self.set_class(event.size.width < NARROW, "narrow")
+        self._fit(event.size.width)
         self.call_after_refresh(self.paint_all)
+
+    def _fit(self, width: int) -> None:
+        self.set_class(width < NARROW, "narrow")
 
     # -- painting ------------------------------------------------------------
 
@@ -297,7 +303,7 @@ class ReviewScreen(Narrowing):
             key = self.keymap.hint("clear-filters")
             self.say(f"random checks take the place of undecided flags; {key} clears the filters", "warn")
         else:
-            self.say("random checks, flagged or not: is the given label right? decide by the image alone")
+            self.say("random checks: is the given label right? judge by the image alone")
 
     def do_source(self) -> None:
         audit = self.session.audit

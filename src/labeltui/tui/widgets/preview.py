@@ -164,7 +164,7 @@ class Preview(Vertical):
     def _trouble(self, sample: int) -> str:
         """Say what takes the place of evidence; empty where there is evidence."""
         if self.session.hidden(sample):
-            return "a random check: is the given label right? decide by the image alone"
+            return "a random check: is the label right? judge by the image alone"
         if fault := self.session.audit.fault(sample):
             return f"the scan could not use this sample: {fault.replace('_', '-')}"
         return ""
