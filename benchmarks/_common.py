@@ -21,6 +21,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
+import itertools
 import json
 import os
 import platform
@@ -127,6 +128,12 @@ def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> list[str]:
     first = list(head)
     lines = ["| " + " | ".join(row) + " |" for row in (first, *body)]
     return [lines[0], "|---" * len(first) + "|", *lines[1:]]
+
+
+def merged(body: Iterable[str], before: Iterable[str]) -> list[str]:
+    """Rows of a Markdown table: those of `before`, up to its end, with `body` in their place or after them."""
+    rows = itertools.takewhile(lambda line: line.startswith("|"), before)
+    return list({line.split("|")[1]: line for line in (*rows, *body)}.values())
 
 
 def reached(results: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -18,7 +18,6 @@ from _measures import Row, best_threshold, calibration, reliability
 from _worlds import Images, World
 from labeltui import detect, duplicates, head
 from labeltui.detect import calibrate
-from labeltui.detect.ensemble import Ensemble
 
 Floats = NDArray[np.floating]
 Arrays = dict[str, Any]
@@ -116,22 +115,17 @@ DYNAMICS = ("log_p", "margin", "top", "top_p", "sum_squares", "labels")
 
 def find(facts: detect.DetectorInputs) -> Arrays:
     """Run all detectors and time each."""
-    ensembles: list[Ensemble] = []
+    fitted: dict[str, detect.NoiseAwareDetector] = {}
     seconds: dict[str, float] = {}
-    fit = Ensemble._fit
-
-    def watched(self: Ensemble, *arguments: Any) -> None:
-        ensembles.append(self)
-        fit(self, *arguments)
 
     def fit_with_noise(self: detect.NoiseAwareDetector, *arguments: Any) -> None:
         begin = time.process_time()
         fits[type(self)](self, *arguments)
+        fitted[self.name] = self
         seconds[self.name] = time.process_time() - begin
 
     aware = [cls for cls in detect.table().values() if issubclass(cls, detect.NoiseAwareDetector)]
     fits = {cls: cls.fit_with_noise for cls in aware}
-    Ensemble._fit = watched
     for cls in fits:
         cls.fit_with_noise = fit_with_noise
     try:
@@ -139,11 +133,10 @@ def find(facts: detect.DetectorInputs) -> Arrays:
         found = detect.run(facts)
         taken = time.process_time() - begin
     finally:
-        Ensemble._fit = fit
         for cls, before in fits.items():
             cls.fit_with_noise = before
     seconds |= {name: timed(detect.table()[name], facts) for name in found.scores if name not in seconds}
-    corrected = next(each for each in ensembles[-1].detectors if each.name == "corrected")
+    corrected = fitted["corrected"]
     return {
         **{f"score {name}": score for name, score in found.scores.items()},
         **{f"seconds {name}": value for name, value in seconds.items()},

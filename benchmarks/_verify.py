@@ -40,7 +40,7 @@ Mask = NDArray[np.bool_]
 LEARNED = (
     SOURCE / "head",
     SOURCE / "noise",
-    *(SOURCE / "detect" / f"{name}.py" for name in ("blend", "channel", "corrected", "neighbours", "pool")),
+    *(SOURCE / "detect" / f"{name}.py" for name in ("corrected", "ensemble", "neighbours", "probabilities")),
 )
 OURS = (*LEARNED, *(SOURCE / "detect" / f"{name}.py" for name in ("calibrate", "cleannet", "cleannet_model")))
 
@@ -91,10 +91,14 @@ def first_look(facts: DetectorInputs) -> Arrays:
     corrected.fit_with_noise(transition, voters, lambda share: None, None)
     blend = Ensemble(facts, voters, [corrected])
     right = [label_probability(blend.posterior(a, b), facts.given_labels[a:b]) for a, b in facts.blocks()]
+    votes = [
+        label_probability(each.probabilities(0, facts.n), facts.given_labels) for each in (*voters, corrected)
+    ]
     return {
         "transition": transition,
         "p": corrected.probabilities(0, facts.n),
         "blend": np.concatenate(right),
+        "dispute": np.std(votes, axis=0),
     }
 
 
@@ -112,6 +116,10 @@ def learn_right(of: Images, groups: NDArray[np.int32]) -> Arrays:
 
 # ------------------------------------------------------------------------------ draws
 
+CHOICES = ("drawn", "uncertain", "disputed")
+"""At random; P(right) of the blend nearest to one half; detectors that differ most about the label. Nobody has decided
+anything when they are chosen."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -124,11 +132,14 @@ class Draw:
         Of samples.
     seed : int
         Of the classes and samples, and of methods that draw.
+    choice : str
+        How they are chosen among the samples of those classes: one of `CHOICES`.
     """
 
     bench: Bench
     number: int
     seed: int
+    choice: str = "drawn"
 
     @cached_property
     def looked_at(self) -> Ints:
@@ -146,7 +157,11 @@ class Draw:
         rng = self._rng()
         rng.permutation(self.bench.world.n_classes)
         among = np.flatnonzero(np.isin(self.bench.world.labels, self.looked_at))
-        return np.sort(rng.choice(among, self.number, replace=False))
+        if self.choice == "drawn":
+            return np.sort(rng.choice(among, self.number, replace=False))
+        found = self.bench.found
+        rank = {"uncertain": np.abs(found["blend"] - 0.5), "disputed": -found["dispute"]}[self.choice][among]
+        return np.sort(among[np.argsort(rank, kind="stable")[: self.number]])
 
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.number])
@@ -171,7 +186,7 @@ class Draw:
         self, name: str, make: Callable[..., Arrays], sources: tuple[Path, ...], *arguments: Any, **more: Any
     ) -> Arrays:
         """Arrays of this draw, from disk if they were made before."""
-        world, title = self.bench.world, f"{name}, {self.number} verified, draw {self.seed}"
+        world, title = self.bench.world, f"{name}, {self.number} {self.choice}, draw {self.seed}"
         return self.bench.keep(
             f"{title}, of {world.name}", make, *arguments, sources=sources, world=world.digest, **more
         )

@@ -3,10 +3,10 @@
     python benchmarks/cleannet.py --name CIFAR-10N --features emb.npy --clean clean.npy \\
         --labels random1.npy --labels aggre.npy --neighbours indices.npy similarity.npy --docs
 
-Random samples of half of the classes are verified: their right labels play the person's part, all other right labels
-only measure. Each method says of each sample whether its label is right; the error is the share of wrong sayings,
-averaged over the other classes. Everyone reads the same embeddings, and the out-of-fold head and neighbours that a scan
-makes.
+Samples of half of the classes are verified, drawn at random or chosen (`_verify.CHOICES`): their right labels play
+the person's part, all other right labels only measure. Each method says of each sample whether its label is right;
+the error is the share of wrong sayings, averaged over the other classes. Everyone reads the same embeddings, and the
+out-of-fold head and neighbours that a scan makes.
 
 * Weakly supervised rows learn nothing from the decisions but a threshold, the one with the fewest errors on the
   verified samples: centroid, neighbours, and class filtering (is the label the head's most probable class?), which has
@@ -23,6 +23,7 @@ settings`` chooses the settings of our network on digits and on made worlds. ``-
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,7 +37,7 @@ import _settings
 import _verify
 import _worlds
 from _common import Report, markdown, median, parser, reached
-from _verify import ORACLES, WEAK, Bench, Draw
+from _verify import CHOICES, ORACLES, WEAK, Bench, Draw
 from labeltui import parallel
 from labeltui.detect.base import DetectorInputs
 from labeltui.detect.cleannet import CleanNet
@@ -53,8 +54,8 @@ SOURCES = (*_verify.OURS, *(Path(module.__file__) for module in (peer, _verify, 
 SETTINGS = "settings: "
 MADE = 1  # draws of the worlds on which they are chosen
 
-# (world, verified) -> cells
-Measured = dict[tuple[str, int], list[dict[str, Any]]]
+# (world, verified, how they were chosen) -> cells
+Measured = dict[tuple[str, int, str], list[dict[str, Any]]]
 
 
 def options() -> argparse.Namespace:
@@ -62,6 +63,7 @@ def options() -> argparse.Namespace:
     _worlds.add_options(found)
     found.add_argument("--seeds", type=int, default=3, help="draws of classes and samples")
     found.add_argument("--numbers", type=int, nargs="+", default=list(NUMBERS), help="verified samples")
+    found.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES), help="of the samples")
     found.add_argument("--steps", type=int, default=peer.STEPS, help="of the published network")
     found.add_argument(
         "--published", type=int, default=1, metavar="N", help=f"draws of {AT:,} in which it is trained"
@@ -89,19 +91,20 @@ def measure(chosen: argparse.Namespace, report: Report) -> Measured:
     measured: Measured = {}
     for bench, numbers in benches(chosen, report):
         for number in numbers:
-            for seed in range(chosen.seeds):
+            for choice, seed in itertools.product(chosen.choices, range(chosen.seeds)):
                 world = bench.world
-                title = f"{world.name}, {number} verified, draw {seed}"
-                steps = chosen.steps if seed < chosen.published and number in (AT, DIGITS) else 0
+                title = f"{world.name}, {number} {choice}, draw {seed}"
+                published = choice == CHOICES[0] and seed < chosen.published and number in (AT, DIGITS)
+                steps = chosen.steps if published else 0
                 known = {"world": world.digest, "steps": steps}
                 if not report.wanted(title):
                     continue
                 if chosen.kept and not report.measured(title, *SOURCES, **known):
                     continue
 
-                draw = Draw(bench, number, seed)
+                draw = Draw(bench, number, seed, choice)
                 cell = report.cell(title, partial(_verify.cell, draw, steps), *SOURCES, **known)
-                measured.setdefault((world.name, number), []).append(cell)
+                measured.setdefault((world.name, number, choice), []).append(cell)
     return measured
 
 
@@ -120,8 +123,8 @@ def averaged(cells: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return dict(sorted(rows.items(), key=lambda each: each[1]["error"]))
 
 
-def heading(world: str, number: int, cells: list[dict[str, Any]]) -> str:
-    return f"{world}, {number:,} verified in half of the classes, {len(cells)} draws; on the other half:"
+def heading(world: str, number: int, choice: str, cells: list[dict[str, Any]]) -> str:
+    return f"{world}, {number:,} {choice} in half of the classes, {len(cells)} draws; on the other half:"
 
 
 def course(cells: list[dict[str, Any]]) -> str:
@@ -135,10 +138,13 @@ def course(cells: list[dict[str, Any]]) -> str:
 
 
 def print_tables(measured: Measured) -> None:
-    for (world, number), cells in measured.items():
+    for (world, number, choice), cells in measured.items():
         rows = averaged(cells)
         width = max(len(name) for name in rows)
-        print(f"\n{heading(world, number, cells)}\n{'':<{width}}  " + "  ".join(f"{c:>7}" for c in COLUMNS))
+        print(
+            f"\n{heading(world, number, choice, cells)}\n{'':<{width}}  "
+            + "  ".join(f"{c:>7}" for c in COLUMNS)
+        )
         for name, row in rows.items():
             print(f"{name:<{width}}  " + "  ".join(f"{row[column]:7.4f}" for column in COLUMNS))
         print(course(cells))
@@ -148,14 +154,14 @@ def print_tables(measured: Measured) -> None:
 def add_targets(chosen: argparse.Namespace, report: Report, measured: Measured) -> None:
     """How far below the others our error is, and how far below it could be."""
     people = [f"{chosen.name} {name}" for name in _worlds.named(chosen)]
-    for (world, number), cells in measured.items():
+    for (world, number, choice), cells in measured.items():
         rows = averaged(cells)
         weak = next(name for name in rows if name in WEAK)
         any_other = next(name for name in rows if not name.startswith(("labeltui", "oracle")))
         best = next(name for name in rows if name in ORACLES[1:])
         aimed = number == AT and world in people
         report.add(
-            f"{world}, {number:,} verified: error on the other classes, below the best weakly supervised",
+            f"{world}, {number:,} {choice}: error on the other classes, below the best weakly supervised",
             below(rows, OURS, weak),
             "%",
             target=TARGET if aimed else None,
@@ -167,13 +173,13 @@ def add_targets(chosen: argparse.Namespace, report: Report, measured: Measured) 
             },
         )
         report.add(
-            f"{world}, {number:,} verified: the limit of these features, below the same",
+            f"{world}, {number:,} {choice}: the limit of these features, below the same",
             below(rows, best, weak),
             "%",
             peer=best,
         )
         report.add(
-            f"{world}, {number:,} verified: below the best of all others, that with a threshold on the head included",
+            f"{world}, {number:,} {choice}: below the best of all others, that with a threshold on the head included",
             below(rows, OURS, any_other),
             "%",
             target=0 if aimed else None,
@@ -231,8 +237,8 @@ def write_page(measured: Measured, report: Report, docs: Path) -> None:
         "The limit is the best oracle, for which every label is verified: where even it misses the target, these "
         "features limit the figure, as far as this head and these trees can read them.",
     ]
-    for (world, number), cells in measured.items():
-        lines += ["", f"## {heading(world, number, cells)[:-1]}", ""]
+    for (world, number, choice), cells in measured.items():
+        lines += ["", f"## {heading(world, number, choice, cells)[:-1]}", ""]
         lines += markdown(
             ("", *COLUMNS),
             ([name, *(f"{row[each]:.4f}" for each in COLUMNS)] for name, row in averaged(cells).items()),

@@ -1,7 +1,7 @@
 """The exact graph by Ray with two one-core workers on this machine, against two threads of one process.
 
-Clusters of points, ready in memory; the cluster is started and has searched once before it is timed. ``--samples`` and
-``--dimensions`` set the size; both run in turn, and the bytes are compared.
+The overlapping clusters of `scale.py`, ready in memory; the cluster is started and has searched once before it is
+timed. ``--samples`` and ``--dimensions`` set the size; both run in turn, and the bytes are compared.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 from _common import Report, interleaved, median, parser, peer, version
 from labeltui import graph
 from labeltui.cluster import connect
+from scale import features
 
 TARGET = 1.35
 
@@ -23,9 +24,7 @@ def main() -> None:
     peer("ray")
     report = Report("cluster", asked)
     n, d = (8000, 64) if asked.quick else (asked.samples, asked.dimensions)
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(n, d)).astype(np.float32)
-    X += 2 * rng.normal(size=(100, d)).astype(np.float32)[rng.integers(100, size=n)]
+    X, _ = features(n, d)
     graphs: dict[str, graph.Graph] = {}
     with connect(None, 1, 2) as cluster:
         graph.build(X[:4000], 50, threads=1, crew=cluster)

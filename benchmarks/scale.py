@@ -69,6 +69,11 @@ def graph_child(n: int, d: int, threads: int) -> dict[str, Any]:
     }
 
 
+def own() -> int:
+    """Bytes of this process in memory that are no pages of files, which the system can drop."""
+    return resident() - int(STATM.read_text().split()[2]) * PAGE
+
+
 class sampled:
     """Calls a function with the resident bytes a hundred times a second."""
 
@@ -100,10 +105,10 @@ def scan_child(n: int, d: int, threads: int) -> dict[str, Any]:
         np.save(Path(here) / "y.npy", labels)
         size = rows.nbytes
         del rows, labels
-        import torch._dynamo  # noqa: F401  # slow to import, once a process
 
         seconds: dict[str, float] = {}
         peaks: dict[str, int] = {}
+        own_peaks: dict[str, int] = {}
         now = ["read", time.process_time()]
 
         def report(stage: str, done: int, total: int) -> None:
@@ -113,6 +118,7 @@ def scan_child(n: int, d: int, threads: int) -> dict[str, Any]:
 
         def take(memory: int) -> None:
             peaks[now[0]] = max(memory, peaks.get(now[0], 0))
+            own_peaks[now[0]] = max(own(), own_peaks.get(now[0], 0))
 
         options = ScanOptions.of(threads=threads, metric="cosine", labels=Path(here) / "y.npy")
         clock = time.perf_counter()
@@ -124,6 +130,7 @@ def scan_child(n: int, d: int, threads: int) -> dict[str, Any]:
         "seconds": time.perf_counter() - clock,
         "stages": seconds,
         "peaks": peaks,
+        "own_peaks": own_peaks,
         "peak": max(peaks.values()),
         "input": size,
         "disk": disk,

@@ -6,8 +6,9 @@
     python benchmarks/studies.py --quick                    # digits, one seed, few steps; writes nothing
 
 Each cell of each study is a file below benchmarks/.cache/studies and is computed once; an interrupted run goes on where
-it stopped. Fashion-MNIST is the Debian package dataset-fashion-mnist. Clean labels inject noise and measure; nothing
-learns from them but where a table says so (oracle, simulated reviews).
+it stopped. With --only, what the page says of the other studies stays. Fashion-MNIST is the Debian package
+dataset-fashion-mnist. Clean labels inject noise and measure; nothing learns from them but where a table says so
+(oracle, simulated reviews).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import _worlds
-from _common import CACHE, Report, markdown, parser
+from _common import CACHE, Report, markdown, merged, parser
 from labeltui import csg
 from labeltui import studies as package
 from labeltui.errors import Cancelled
@@ -422,7 +424,8 @@ def _paired(made: dict[str, Any], noise: str, network: str, condition: str) -> l
 
 
 def shares(book: Book, name: str, made: dict[str, Any], chosen: argparse.Namespace) -> None:
-    """Claims on the fraction of the oracle's gap."""
+    """Claims on the fraction of the oracle's gap; runs of other sizes are other claims, which stand beside these."""
+    name = f"{name}, {made['train']:,} samples"
     section(book, f"Correction, {name}", made, chosen)
     made_of = report.summary(made)
     labels = {each["noise"]: each for each in made_of["labels"]}
@@ -497,6 +500,33 @@ STUDIES: dict[str, Callable[[Book, argparse.Namespace], None]] = {
 QUICK = ("dilution", "structure", "batch", "correction")
 
 
+def write_page(book: Book, chosen: argparse.Namespace) -> None:
+    """Write docs/studies.md; with --only, claims and sections that this run did not make stay."""
+    page = OUT / "studies.md"
+    before = page.read_text(encoding="utf-8") if chosen.only else ""
+    old, *old_sections = re.split(r"^(?=## )", before, flags=re.MULTILINE)
+    columns, rule, *claims = markdown(("claim", "target", "here", "verdict"), book.claims)
+    old_claims = old[old.index(columns) :].splitlines()[2:] if columns in old else []
+    sections = {each.splitlines()[0]: each.strip() for each in [*old_sections, *book.sections]}
+    head = [
+        "# What the studies found",
+        "",
+        "Written by `python benchmarks/studies.py`; [noise.md](noise.md) says what each study does and how to "
+        "repeat it on other data. Intervals are Student's 95 % over seeds where not said otherwise, with noise, "
+        "weights and batches drawn anew by each seed and one division into training and test samples. Reproduced "
+        "means that the mean meets the target; the interval says how sure that is. The nets on digits got their "
+        "number of steps on another division. Correction on CIFAR-10 (MobileNetV2 features) and Fashion-MNIST "
+        "trains on the first samples alone, as many as its section says.",
+        "",
+        columns,
+        rule,
+        *merged(claims, old_claims),
+        "",
+    ]
+    with replacing(page) as temporary:
+        temporary.write_text("\n".join(head) + "\n" + "\n\n".join(sections.values()) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     chosen = options()
     figures = Report("studies", chosen)
@@ -511,23 +541,8 @@ def main() -> None:
         figures.add(
             claim, None, "", detail={"target": target, "figure": figure, "verdict": verdict, "why": verdict}
         )
-    if not chosen.quick and not chosen.only:
-        head = [
-            "# What the studies found",
-            "",
-            "Written by `python benchmarks/studies.py`; [noise.md](noise.md) says what each study does and how to "
-            "repeat it on other data. Intervals are Student's 95 % over seeds where not said otherwise, with noise, "
-            "weights and batches drawn anew by each seed and one division into training and test samples. Reproduced "
-            "means that the mean meets the target; the interval says how sure that is. The nets on digits got their "
-            "number of steps on another division. Correction on CIFAR-10 (MobileNetV2 features) and Fashion-MNIST "
-            f"trains on {chosen.train:,} samples.",
-            "",
-            *markdown(("claim", "target", "here", "verdict"), book.claims),
-            "",
-        ]
-        text = "\n".join(head) + "\n" + "\n\n".join(book.sections) + "\n"
-        with replacing(OUT / "studies.md") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    if not chosen.quick:
+        write_page(book, chosen)
     figures.finish()
 
 

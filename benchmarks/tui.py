@@ -398,7 +398,7 @@ def type_bursts(seed: int, number: int) -> dict[str, Any]:
         Path(place, "keys").mkdir()
         fresh = make_small_audit(Path(place, "keys"), n=200, classes=5, flips=0.15)
         different, deciding = bursts.differences(fresh, Path(place), typed)
-    return {"bursts": number, "keys": sum(map(len, typed)), "deciding": deciding, "different": different}
+    return {"bursts": number, "keys": sum(map(len, typed)), "deciding": sum(deciding), "different": different}
 
 
 def main() -> None:
