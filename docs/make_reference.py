@@ -1,12 +1,12 @@
-"""Write docs/settings.md from what the program itself knows, and with --man the manual pages.
+"""Write docs/settings.md and the manual page docs/labeltui.1 from what the program itself knows.
 
-python docs/make_reference.py                 docs/settings.md
-python docs/make_reference.py --man man/      man/labeltui-scan.1 and so on (needs click-man, extra `docs`)
+python docs/make_reference.py
 """
 
 from __future__ import annotations
 
-import sys
+import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +14,11 @@ import click
 
 from labeltui import __version__, config
 from labeltui.cli import cli
-from labeltui.cli._options import GroupedOption
+from labeltui.cli._options import GroupedOption, OptionsCommand
 from labeltui.options import GROUPS, options_of
 
-SETTINGS = Path(__file__).parent / "settings.md"
+DOCS = Path(__file__).parent
+SETTINGS, MANUAL = DOCS / "settings.md", DOCS / "labeltui.1"
 HEAD = """# Settings and options
 
 <!-- Written by `python docs/make_reference.py` from the program itself; a test compares them. -->
@@ -66,23 +67,26 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command
             yield f"{name} {word}", command
 
 
+def grouped(name: str, command: click.Command) -> tuple[str, dict[str, list[tuple[str, str]]]]:
+    """Return a command's usage, and its options with their help by group, in the order of --help."""
+    with command.make_context(name, [], resilient_parsing=True) as context:
+        usage = " ".join(command.collect_usage_pieces(context))
+        found: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for param in command.get_params(context):
+            record = param.get_help_record(context)
+            if record is not None and isinstance(param, click.Option) and "--help" not in param.opts:
+                found[param.group if isinstance(param, GroupedOption) else "Run"].append(record)
+    return usage, {group: records for group, records in found.items() if records}
+
+
 def options(name: str, command: click.Command) -> list[str]:
     """Lines of a command: its usage, what it does, and its options in groups."""
-    with command.make_context(name, [], resilient_parsing=True) as context:
-        params = command.get_params(context)
-        usage = " ".join(command.collect_usage_pieces(context))
-        known = [param for param in params if isinstance(param, click.Option) and "--help" not in param.opts]
-        records = [(param, param.get_help_record(context)) for param in known]
+    usage, groups = grouped(name, command)
     summary = (command.help or "").replace("\b", "").strip().partition("\n\n")[0].replace("\n", " ")
     lines = [f"### {name}", "", f"`{name} {usage}`", "", summary, ""]
-    for wanted in GROUPS:
-        rows = [
-            (f"`{record[0]}`", record[1])
-            for param, record in records
-            if record is not None and (param.group if isinstance(param, GroupedOption) else "Run") == wanted
-        ]
-        if rows:
-            lines += table((wanted if len(records) > len(rows) else "Option", ""), rows)
+    for group, records in groups.items():
+        rows = [(f"`{option}`", text) for option, text in records]
+        lines += table((group if len(groups) > 1 else "Option", ""), rows)
     return lines
 
 
@@ -103,15 +107,57 @@ def page() -> str:
     return HEAD + FILE + "\n".join(lines).rstrip() + "\n"
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["--man"]:
-        from click_man.core import write_man_pages
+def roff(text: str) -> str:
+    """Text as it is to be seen on a manual page."""
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return re.sub(r"^(?=[.'])", r"\\&", text, flags=re.MULTILINE)
 
-        target = Path(sys.argv[2])
-        target.mkdir(parents=True, exist_ok=True)
-        write_man_pages("labeltui", cli, version=__version__, target_dir=str(target))
-    else:
-        SETTINGS.write_text(page())
+
+def prose(text: str) -> list[str]:
+    """Lines of a manual page for a help text; its paragraphs after a \\b keep their lines."""
+    lines = []
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        kept = paragraph.startswith("\b")
+        content = roff(paragraph.removeprefix("\b").strip("\n"))
+        lines += [".PP", ".nf", content, ".fi"] if kept else [".PP", content]
+    return lines
+
+
+def entries(rows: list[tuple[str, str]]) -> list[str]:
+    """Lines of a manual page for terms and what they mean."""
+    return [line for term, text in rows for line in (".TP", f"\\fB{roff(term)}\\fR", roff(text))]
+
+
+def manual() -> str:
+    """The manual page: all commands with their options and examples, the environment, and the exit codes."""
+    summary, _, more = inspect.cleandoc(cli.help or "").partition("\n\n")
+    summary = summary.replace("\n", " ").rstrip(".")
+    lines = [
+        '.\\" Written by python docs/make_reference.py from the program itself; a test compares them.',
+        f'.TH LABELTUI 1 "" "labeltui {__version__}" "User Commands"',
+        *(".SH NAME", f"labeltui \\- {roff(summary)}"),
+        *(".SH SYNOPSIS", ".B labeltui", "COMMAND [OPTIONS] ...", ".br", ".B labeltui", "AUDIT"),
+        *(".SH DESCRIPTION", *prose(more)),
+        ".SH COMMANDS",
+    ]
+    for name, command in commands(cli, "labeltui"):
+        usage, groups = grouped(name, command)
+        lines += [f'.SS "{roff(f"{name} {usage}")}"', *prose(command.help or "")]
+        for group, records in groups.items():
+            if len(groups) > 1:
+                lines += [".PP", f"\\fI{group}\\fR"]
+            if isinstance(command, OptionsCommand) and group in command.examples:
+                lines += [".PP", ".nf", roff(f"    $ labeltui {command.examples[group]}"), ".fi"]
+            lines += entries(records)
+    codes = re.findall(r"^\| (\d+) \| (.*) \|$", (DOCS / "json.md").read_text(), re.MULTILINE)
+    lines += [".SH ENVIRONMENT", *entries(list(config.VARIABLES.items()))]
+    lines += [".SH EXIT STATUS", *entries([(code, text.replace("`", "")) for code, text in codes])]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    SETTINGS.write_text(page())
+    MANUAL.write_text(manual())
 
 
 if __name__ == "__main__":
