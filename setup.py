@@ -28,6 +28,7 @@ KERNELS: dict[str, tuple[list[str], list[str]]] = {
 }
 
 setup(
+    data_files=[("share/man/man1", ["docs/labeltui.1"])],
     ext_modules=cythonize(
         [
             Extension(
@@ -47,5 +48,5 @@ setup(
             "cdivision": True,
             "initializedcheck": False,
         },
-    )
+    ),
 )

@@ -8,3 +8,6 @@ import os
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+SHARED = "LABELTUI_TEST_AUDITS"
+"""Environment variable with a directory in which all processes of one test run keep what they made."""

@@ -5,24 +5,32 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from labeltui.demo import Demo, demo
 from labeltui.embed import EmbedSpec
 from labeltui.head import HeadSpec
 from labeltui.io.atomic import write_json
 from labeltui.paths import SCAN_FILE
 from labeltui.scanning import ScanOptions, scan
-
-SHARED = "LABELTUI_TEST_AUDITS"
-"""Environment variable with a directory in which all processes of one test run keep what they made."""
+from tests import SHARED
 
 # These tests ask that there is a head, not how good it is.
-HEAD = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
+HEAD = HeadSpec(hidden=32, components=32, epochs=2, least_steps=10)
+SCHEDULE = HeadSpec.schedule
+BRIEF = """
+from labeltui.head import HeadSpec
+schedule = HeadSpec.schedule
+HeadSpec.schedule = lambda self, used: (*schedule(self, used)[:2], 2)
+"""
+"""What the fixture `brief_training` does, for programs of their own."""
 
 
 def make_audit(
@@ -59,6 +67,16 @@ def make_audit(
     return copied(made, directory) / "small.audit"
 
 
+def made_demo() -> Demo:
+    """Return the demo as `demo` did when it made it, once for all tests; they only read it."""
+
+    def make(directory: Path) -> None:
+        (directory / "demo.pickle").write_bytes(pickle.dumps(demo(directory)))
+
+    found: Demo = pickle.loads((shared("demo", make) / "demo.pickle").read_bytes())
+    return found
+
+
 def shared(name: str, make: Callable[[Path], None]) -> Path:
     """Return a directory of the test run that `make` fills once, whichever process asks first."""
     made = Path(os.environ[SHARED]) / name
@@ -67,7 +85,9 @@ def shared(name: str, make: Callable[[Path], None]) -> Path:
         if not Path(f"{made}.whole").exists():
             shutil.rmtree(made, ignore_errors=True)
             made.mkdir()
-            make(made)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(HeadSpec, "schedule", SCHEDULE)  # whatever the test that asks first has changed
+                make(made)
             Path(f"{made}.whole").touch()
     return made
 

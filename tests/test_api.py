@@ -17,6 +17,7 @@ from labeltui import CumulativeSpectralGradient, find_label_issues, knn_graph, o
 from labeltui.errors import InputError, SourceError, UsageError
 from tests.factories import make_audit
 
+pytestmark = pytest.mark.usefixtures("brief_training")
 ROOT = Path(__file__).parents[1]
 
 

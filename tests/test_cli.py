@@ -8,6 +8,8 @@ import json
 import os
 import pty
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +23,14 @@ from PIL import Image
 
 from labeltui import cli
 from labeltui.audit import Audit
+from labeltui.cli._common import resumable
+from labeltui.errors import Cancelled
 from labeltui.train import launch
-from tests.factories import make_audit
+from tests.factories import made_demo, make_audit
 from tests.runs import finished, here
 from tests.test_json import faults, schemas
+
+pytestmark = pytest.mark.usefixtures("brief_training")
 
 
 class Result(NamedTuple):
@@ -51,7 +57,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     return call
 
 
-def test_photographs_without_a_model_are_a_smoke_test(run: Run, tmp_path: Path) -> None:
+def test_photographs_without_a_model_are_a_smoke_test(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "launch", here)
     rng = np.random.default_rng(0)
     for label in ("a", "b"):
         (tmp_path / "data" / label).mkdir(parents=True)
@@ -63,6 +72,17 @@ def test_photographs_without_a_model_are_a_smoke_test(run: Run, tmp_path: Path) 
     assert "SMOKE TEST" in scanned.out
     assert "--model resnet50" in scanned.out
     assert "labels are wrong" not in scanned.out
+    assert run("train", tmp_path / "my.audit").code == 0
+    status = run("status", tmp_path / "my.audit").out
+    assert "generation 1" in status
+    assert "SMOKE TEST" in status  # the classifier learned from the same poor features
+    assert (
+        "labels are wrong" not in status + run("export", tmp_path / "my.audit", "-o", tmp_path / "l.csv").err
+    )
+    small = ["--model", "test_resnet", "--no-pretrained", "--image-size", 16, "--folds", 2, "--epochs", 1]
+    trained = run("train", tmp_path / "my.audit", *small)
+    assert trained.code == 0, trained.err
+    assert "SMOKE TEST" not in run("status", tmp_path / "my.audit").out
     named = run("scan", tmp_path / "data", "-o", tmp_path / "named.audit", "--model", "pixels")
     assert "SMOKE TEST" not in named.out
     assert "at most about" in named.out
@@ -115,23 +135,34 @@ def test_from_a_folder_to_a_corrected_table(
     assert run("export", audit, "-o", tmp_path / "labels.csv", "--force").code == 0
 
 
-def test_demo_prints_one_object(run: Run, tmp_path: Path) -> None:
-    result = run("demo", "--json", "--out", tmp_path / "demo")
+def object_of(result: Result) -> dict[str, Any]:
+    """What `demo --json` printed."""
     assert result.code == 0, result.err
-    value = json.loads(result.out)
     assert result.out.count("\n") == 1
+    value = json.loads(result.out)
     assert not list(faults(value, schemas()["demo"]))
-    assert value["injected"]["errors"] == round(0.08 * 1797)
-    assert value["injected"]["recall"] > 0.9
-    assert value["injected"]["precision"] > 0.9
     assert value["seconds"] > 0
-    assert value["samples"] == 1797
+    return dict(value)
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_demo_prints_one_object(run: Run, tmp_path: Path) -> None:
+    assert object_of(run("demo", "--json", "--out", tmp_path / "demo"))["samples"] == 400
     for name in ("digits", "digits.truth.csv", "digits.audit"):
         assert (tmp_path / "demo" / name).exists()
     again = run("demo", "--no-tui", "--out", tmp_path / "demo")
     assert again.code == 0
     assert "precision" in again.out
     assert "next: labeltui review" in again.out
+
+
+def test_demo_says_how_well_its_errors_are_found(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(made_demo().audit.parent, tmp_path / "demo")
+    value = object_of(run("demo", "--json", "--out", tmp_path / "demo"))
+    assert value["injected"]["errors"] == round(0.08 * 1797)
+    assert value["injected"]["recall"] > 0.9
+    assert value["injected"]["precision"] > 0.9
+    assert value["samples"] == 1797
 
 
 @pytest.mark.parametrize(
@@ -362,6 +393,44 @@ def test_the_shell_completes_commands_audits_runs_and_classes(tmp_path: Path) ->
     assert complete(tmp_path, "labeltui train none.audit --resume ") == [""]
 
 
+def bash_offers(directory: Path, words: list[str]) -> list[str]:
+    """What bash puts into the line for the last word, as typed, with the script that the program prints."""
+    code = "import sys; sys.argv[0] = 'labeltui'; from labeltui.cli import main; main()"
+    caller = directory / "labeltui"
+    caller.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"\n')
+    caller.chmod(0o755)
+    script = f"""
+compopt() {{ :; }}
+eval "$({shlex.quote(str(caller))} completion bash)"
+COMP_WORDS=({shlex.join(["labeltui", *words])})
+COMP_CWORD={len(words)}
+_labeltui_completion {shlex.quote(str(caller))}
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        cwd=directory,
+        env={**os.environ, "HOME": str(directory)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_what_bash_completes_can_be_run_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "his own").mkdir()
+    make_audit(tmp_path).rename(tmp_path / "his own" / "$my *.audit")
+    typed, quoted = r"his\ own/", '"his own/'
+    assert bash_offers(tmp_path, ["review", typed]) == [r"his\ own/\$my\ \*.audit"]
+    assert bash_offers(tmp_path, ["review", quoted]) == ["his own/$my *.audit"]  # bash closes the quote
+    assert bash_offers(tmp_path, ["status", r"~/his\ own/"]) == [r"~/his\ own/\$my\ \*.audit"]
+    assert bash_offers(tmp_path, ["status", r"his\ own/\$my\ \*.audit", "--class", "class1"]) == ["class1"]
+    assert bash_offers(tmp_path, ["export", "x.audit", "--format", "h"]) == ["huggingface"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_call_the_program(run: Run, shell: str) -> None:
     said = run("completion", shell)
@@ -398,6 +467,23 @@ def test_an_interrupted_run_says_how_it_is_resumed(tmp_path: Path) -> None:
     assert said.out == ""
     assert "resume it: labeltui train small.audit --resume 1" in said.err
     assert "Traceback" not in said.err
+
+
+def test_an_interrupt_that_python_loses_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda ignored: None)
+
+    class Dying:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def work() -> None:
+        with resumable("it stopped", "again") as check:
+            check()
+            Dying()
+            check()
+
+    with pytest.raises(Cancelled, match="stopped"):
+        work()
 
 
 def test_an_interrupted_scan_says_how_it_is_resumed(

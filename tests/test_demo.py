@@ -18,11 +18,12 @@ from labeltui.demo import RATE, Demo, demo, measure
 from labeltui.errors import AuditError, Cancelled, UsageError
 from labeltui.io.atomic import sha256
 from labeltui.store import Store
+from tests.factories import made_demo
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    return demo(tmp_path_factory.mktemp("demo"))
+def made() -> Demo:
+    return made_demo()
 
 
 @pytest.fixture
@@ -92,7 +93,9 @@ def test_a_finished_demo_is_opened_again(made: Demo) -> None:
     assert (made.audit / paths.AUDIT_FILE).stat().st_mtime_ns == before
 
 
-def test_an_unfinished_demo_is_repaired(tmp_path: Path, made: Demo) -> None:
+@pytest.mark.usefixtures("few_digits", "brief_training")
+def test_an_unfinished_demo_is_repaired(tmp_path: Path) -> None:
+    whole, place = demo(tmp_path / "whole"), tmp_path / "stopped"
     embedded: list[int] = []
 
     def progress(stage: str, count: int, total: int) -> None:
@@ -100,17 +103,17 @@ def test_an_unfinished_demo_is_repaired(tmp_path: Path, made: Demo) -> None:
             embedded.append(count)
 
     with pytest.raises(Cancelled):
-        demo(tmp_path, progress, cancel=lambda: len(embedded) > 5)
-    (tmp_path / "digits.truth.csv").unlink()
-    for path in sorted((tmp_path / "digits").rglob("*.png"))[5:900]:
+        demo(place, progress, cancel=lambda: len(embedded) > 5)
+    (place / "digits.truth.csv").unlink()
+    for path in sorted((place / "digits").rglob("*.png"))[5:200]:
         path.unlink()
-    (tmp_path / "digits" / "9" / "0009.png.tmp").write_bytes(b"half")
-    repaired = demo(tmp_path)
+    (place / "digits" / "9" / "0009.png.tmp").write_bytes(b"half")
+    repaired = demo(place)
     assert not repaired.reused
-    assert repaired.injected == made.injected
-    assert digest(tmp_path) == digest(made.audit.parent)
-    assert repaired.truth.read_bytes() == made.truth.read_bytes()
-    assert not list((tmp_path / "digits").rglob("*.tmp"))
+    assert repaired.injected == whole.injected
+    assert digest(place) == digest(whole.audit.parent)
+    assert repaired.truth.read_bytes() == whole.truth.read_bytes()
+    assert not list((place / "digits").rglob("*.tmp"))
 
 
 def test_other_files_are_never_touched(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import click
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 
 from labeltui.cli import cli
 from labeltui.cli._options import OptionsCommand
-from tests.factories import make_audit
+from tests.factories import BRIEF, make_audit
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -102,11 +103,13 @@ def test_the_commands_of_a_task_run(page: Path, prepared: Path, tmp_path: Path) 
     """One after the other, in a copy of the same directory, by a shell."""
     here = tmp_path / "here"
     shutil.copytree(prepared, here)
-    if any(line.endswith("-o my.audit --model pixels") for line in lines(page, ["console"])):
-        shutil.rmtree(here / "my.audit")
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "labeltui"
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m labeltui "$@"\n')
+    python, brief = shlex.quote(sys.executable), tmp_path / "bin" / "brief.py"
+    brief.write_text(f"{BRIEF}\nfrom labeltui.cli import main\nmain()\n")
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" = scan ] && exec {python} {shlex.quote(str(brief))} "$@"\nexec {python} -m labeltui "$@"\n'
+    )
     program.chmod(0o755)
     commands = [line.removeprefix("$ ") for line in lines(page, ["console"]) if line.startswith("$ ")]
     environment = {
@@ -141,25 +144,47 @@ def test_the_recording_is_one_of_todays_commands() -> None:
     assert text.endswith("$ ")
 
 
-def test_the_reference_is_current() -> None:
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (DOCS / "settings.md").read_text() == module.page(), "run: python docs/make_reference.py"
+    return module
 
 
-def test_the_man_pages_hold_every_option(tmp_path: Path) -> None:
-    core = pytest.importorskip("click_man.core")
-    core.write_man_pages("labeltui", cli, version="0", target_dir=str(tmp_path))
-    page = (tmp_path / "labeltui-scan.1").read_text().replace("\\-", "-")
-    command = cli.commands["scan"]
-    assert isinstance(command, OptionsCommand)
-    with command.make_context("scan", [], resilient_parsing=True) as context:
-        for param in command.get_params(context):
-            if isinstance(param, click.Option) and "--help" not in param.opts:
-                assert param.opts[0] in page, param.opts
+def test_the_reference_is_current(reference: ModuleType) -> None:
+    assert (DOCS / "settings.md").read_text() == reference.page(), "run: python docs/make_reference.py"
+    assert (DOCS / "labeltui.1").read_text() == reference.manual(), "run: python docs/make_reference.py"
+
+
+def test_the_manual_page_holds_every_option(reference: ModuleType) -> None:
+    text = (DOCS / "labeltui.1").read_text().replace("\\-", "-")
+    for name, command in reference.commands(cli, "labeltui"):
+        _, found, rest = text.partition(f'.SS "{name} ')
+        assert found, name
+        section = re.split(r"^\.S[SH] ", rest, flags=re.MULTILINE)[0]
+        with command.make_context(name, [], resilient_parsing=True) as context:
+            for param in command.get_params(context):
+                if isinstance(param, click.Option) and "--help" not in param.opts:
+                    assert param.opts[0] in section, (name, param.opts)
+        for example in command.examples.values() if isinstance(command, OptionsCommand) else ():
+            assert f"$ labeltui {example}\n" in section
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
+def test_man_shows_the_manual_page_without_a_complaint() -> None:
+    done = subprocess.run(
+        ["man", "--warnings", "-l", str(DOCS / "labeltui.1")],
+        env={**os.environ, "MANWIDTH": "100", "MANPAGER": "cat"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert "$ labeltui scan photos/ -o my.audit --model resnet50 --image-size 224" in done.stdout
+    assert "    labeltui export my.audit -o labels.csv\n" in done.stdout
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sklearn.datasets import load_digits
 from labeltui import head, noise
 from labeltui.errors import Cancelled, InputError
 from labeltui.head.training import posterior_logits
+from tests.keeping import Memory
 
 
 @pytest.fixture(scope="module")
@@ -331,3 +333,93 @@ sys.exit("torch._dynamo" in sys.modules)
 def test_importing_the_head_does_not_import_torch() -> None:
     code = "import sys, labeltui.head; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---------------------------------------------------------------------------------------------- unfinished
+
+
+class TestUnfinished:
+    SPEC = head.HeadSpec(hidden=16, epochs=3, least_steps=10, members=2)
+
+    @pytest.fixture
+    def arguments(self, digits: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+        """A training with all that decides it: samples in no fold, weights, a transition matrix."""
+        x, y = digits[0][:200].copy(), digits[1][:200].copy()
+        y[-20:] = -1
+        fold = head.folds(y, None, None, 3, 0)
+        weights = np.linspace(0.5, 1.5, len(y))
+        transition = np.full((10, 10), 0.01) + 0.9 * np.eye(10)
+        return {
+            "X": x, "labels": y, "fold": fold, "n_classes": 10, "spec": self.SPEC, "seed": 0, "threads": 2,
+            "device": "cpu", "weights": weights, "transition": transition, "dynamics": True,
+        }  # fmt: skip
+
+    def stopped(self, arguments: dict[str, Any], after: int) -> Memory:
+        """Stop a training after so many epochs of its heads."""
+        keeper = Memory()
+        with pytest.raises(Cancelled):
+            head.out_of_fold(**arguments, keeper=keeper, cancel=lambda: len(keeper.saved) >= after)
+        return keeper
+
+    def trained(self, arguments: dict[str, Any], keeper: Memory) -> tuple[head.HeadResult, list[head.Epoch]]:
+        """Train, and say which epochs were trained now."""
+        epochs: list[head.Epoch] = []
+        return head.out_of_fold(**arguments, keeper=keeper, progress=epochs.append), epochs
+
+    @pytest.mark.parametrize("after", [1, 4, 13])  # the first of two members has 9 epochs
+    def test_finished_epochs_are_not_trained_again(self, arguments: dict[str, Any], after: int) -> None:
+        whole = head.out_of_fold(**arguments)
+        keeper = self.stopped(arguments, after)
+        got, epochs = self.trained({**arguments, "threads": 1}, keeper)
+        assert keeper.used
+        assert len(epochs) <= len(whole.history) - after
+        assert [(epoch.done, epoch.total) for epoch in epochs] == [
+            (done + 1, len(epochs)) for done in range(len(epochs))
+        ]
+        np.testing.assert_array_equal(got.p, whole.p)
+        for mine, same in zip(got.records, whole.records, strict=True):
+            for name, array in vars(same).items():
+                np.testing.assert_array_equal(getattr(mine, name), array)
+        assert [replace(epoch, done=0, total=0) for epoch in got.history] == [
+            replace(epoch, done=0, total=0) for epoch in whole.history
+        ]
+
+    def test_finished_heads_only_predict(self, arguments: dict[str, Any]) -> None:
+        keeper = Memory()
+        whole, _ = self.trained(arguments, keeper)
+        got, epochs = self.trained(arguments, keeper)
+        assert not epochs
+        np.testing.assert_array_equal(got.p, whole.p)
+
+    @pytest.mark.parametrize(
+        "changed", ["X", "labels", "fold", "spec", "seed", "weights", "transition", "dynamics"]
+    )
+    def test_another_training_starts_anew(self, arguments: dict[str, Any], changed: str) -> None:
+        keeper = self.stopped(arguments, 10)
+        other = {**arguments}
+        if changed in ("spec", "seed", "dynamics"):
+            other |= {"spec": replace(self.SPEC, dropout=0.4), "seed": 1, "dynamics": False}
+            other = {**arguments, changed: other[changed]}
+        else:
+            array = other[changed].copy()
+            array[:2] = array[1::-1]  # the first two rows change places
+            other[changed] = array
+        got, epochs = self.trained(other, keeper)
+        assert not keeper.used
+        assert len(epochs) == 2 * 3 * 3
+        np.testing.assert_array_equal(got.p, head.out_of_fold(**other).p)
+
+    def test_work_that_does_not_fit_is_not_used(self, arguments: dict[str, Any]) -> None:
+        whole = head.out_of_fold(**arguments)
+        key, content = self.stopped(arguments, 4).saved[-1]
+        for damaged in (
+            b"", content[:30], content[:-1], bytes(8) + content[8:], content.replace(b"PCG64", b"MT199"),
+            content.replace(b'"state"', b'"stats"'), content.replace(b"[[", b"[{"), b"\xff" * len(content),
+        ):  # fmt: skip
+            assert damaged != content
+            keeper = Memory()
+            keeper.saved = [(key, damaged)]
+            got, epochs = self.trained(arguments, keeper)
+            assert len(epochs) == len(whole.history)
+            np.testing.assert_array_equal(got.p, whole.p)
+            np.testing.assert_array_equal(got.records[0].log_p, whole.records[0].log_p)

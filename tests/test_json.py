@@ -20,6 +20,7 @@ from labeltui.train import launch
 from tests.factories import make_audit
 from tests.runs import finished, here
 
+pytestmark = pytest.mark.usefixtures("brief_training")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "json.md"
 WITHOUT = {"review", "completion"}
 TYPES: dict[str, type | tuple[type, ...]] = {
@@ -44,7 +45,9 @@ def schemas() -> dict[str, Schema]:
         schema: Schema = {}
         if other := re.match(r"\s*As `labeltui ([^`]+)`", text):
             schema |= found[other[1]]
-        schema |= dict(re.findall(r"^\| `([^`]+)` \| ([^|]+?) \|", text, re.M))
+        rows = re.findall(r"^\| `([^`]+)` \| ([^|]+?) \|", text, re.M)
+        assert len(rows) == len(dict(rows)), f"{name} has a key twice"
+        schema |= dict(rows)
         found[name.strip()] = schema
     return found
 
@@ -147,7 +150,15 @@ def test_reading_commands(printed: Print, tmp_path: Path) -> None:
 
 def test_a_scan(printed: Print, tmp_path: Path) -> None:
     make_audit(tmp_path, images=False)
-    printed("scan", tmp_path / "data.npz", "-o", tmp_path / "again.audit")
+    made = printed("scan", tmp_path / "data.npz", "-o", tmp_path / "again.audit")
+    assert made["update"] is None
+    with np.load(tmp_path / "data.npz") as data:
+        np.savez(tmp_path / "less.npz", **{name: data[name][:-2] for name in data})
+    less = printed(
+        "scan", tmp_path / "less.npz", "--update", tmp_path / "again.audit", "-o", tmp_path / "less.audit"
+    )
+    assert (less["update"]["gone"], less["update"]["added"]) == (2, 0)
+    assert any("2 samples are gone" in note for note in less["notes"])
 
 
 def test_several_reviewers(printed: Print, tmp_path: Path) -> None:

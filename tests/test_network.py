@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories import make_audit
+from tests.factories import BRIEF, make_audit
 
 # Python imports it at its start, in training processes too.
 WATCHER = """
@@ -27,16 +27,16 @@ WATCHER = """
     sys.addaudithook(watch)
 """
 # One process for all commands: importing takes longer than most of them.
-RUNNER = """
-    import json, sys
-    from labeltui.cli import main
+RUNNER = f"""{BRIEF}
+import json, sys
+from labeltui.cli import main
 
-    for command in json.loads(sys.argv[1]):
-        sys.argv[1:] = command
-        try:
-            main()
-        except SystemExit as end:
-            print("ended", end.code or 0, *command, flush=True)
+for command in json.loads(sys.argv[1]):
+    sys.argv[1:] = command
+    try:
+        main()
+    except SystemExit as end:
+        print("ended", end.code or 0, *command, flush=True)
 """
 
 
@@ -109,7 +109,7 @@ def test_commands_need_no_network_and_do_not_look_for_one(isolated: list[str], t
         ["backup", audit, "-o", "copy.audit"],
         ["doctor"],
     ]
-    output, attempts = run(isolated, tmp_path, "-c", textwrap.dedent(RUNNER), json.dumps(commands))
+    output, attempts = run(isolated, tmp_path, "-c", RUNNER, json.dumps(commands))
     assert attempts == ""
     assert [line for line in output.splitlines() if line.startswith("ended")] == [
         f"ended 0 {' '.join(command)}" for command in commands

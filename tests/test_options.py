@@ -72,6 +72,12 @@ def test_an_option_overrides_the_preset_of_a_backbone() -> None:
     assert backbone.optimizer == PRESETS["densenet121"]["optimizer"]
 
 
+def test_head_is_no_model_and_the_error_says_how_to_train_it() -> None:
+    with pytest.raises(UsageError, match="--model takes a backbone") as caught:
+        Request.of(model="head")
+    assert "leave --model out" in str(caught.value)
+
+
 def test_unknown_options_and_values_are_refused() -> None:
     with pytest.raises(UsageError) as caught:
         ScanOptions.of(imagesize=3)

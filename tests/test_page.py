@@ -21,7 +21,9 @@ from labeltui.embed import EmbedSpec
 from labeltui.errors import UsageError
 from labeltui.scanning import ScanOptions, scan
 from labeltui.sharing import merge
+from labeltui.train.compare import compare
 from tests.factories import HEAD, make_audit
+from tests.runs import finished
 
 
 class Parsed(HTMLParser):
@@ -97,6 +99,17 @@ def test_it_tells_everything_in_one_file_that_loads_nothing(reviewed: Path) -> N
         assert not [name for name in attrs if name.startswith("on")]
     assert "http" not in re.sub(r'xmlns="[^"]*"|http-equiv', "", text)
     assert "default-src 'none'" in text
+
+
+def test_runs_stand_beside_the_first(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    runs = [finished(path, "current", 0, accuracy) for accuracy in (0.6, 0.9)]
+    with Audit.open(path, read_only=True) as audit:
+        text = page.document(audit)
+        before, after = (row.metrics.accuracy for row in compare(audit, runs).rows)
+    assert "Accuracy of run 1 and of each later one" in text
+    for shown in (f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}"):
+        assert f">{shown}</td>" in text
 
 
 def test_it_can_be_read_without_seeing(reviewed: Path) -> None:

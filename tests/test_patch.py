@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import json
@@ -58,6 +59,7 @@ def test_a_tree_is_corrected_and_taken_back(tree: tuple[Path, Path, dict[str, st
     assert patch.apply(file, root, drop_excluded=True) == patch.Applied(0, 0, 5)
     assert patch.apply(file, root, drop_excluded=True, reverse=True) == patch.Applied(4, 1, 0)
     assert files_of(root) == before
+    assert not (root / patch.LEFT_OUT).exists()
 
 
 def test_another_image_is_refused_by_name_and_nothing_is_changed(
@@ -135,6 +137,28 @@ def test_a_table_is_rewritten_with_the_corrected_labels_alone(table: Path, tmp_p
     shutil.copy(tmp_path / "new.csv", table)
     again = patch.apply(tmp_path / "p.json", table, options=OPTIONS, drop_excluded=True, dry_run=True)
     assert again == patch.Applied(0, 0, 4)
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_rows_that_are_not_corrected_stay_as_they_were_typed(
+    table: Path, tmp_path: Path, line_end: str, mark: bytes
+) -> None:
+    head, *lines = table.read_text().splitlines()
+    lines = [
+        f'"{line.partition(";")[0]}";{line.partition(";")[2]}' for line in lines
+    ]  # quotes that nobody needs
+    lines[5] = lines[5].replace("a; ", f"a;{line_end}\r ")  # a field of several lines
+    table.write_bytes(
+        mark + line_end.join([head, *lines[:9], "", *lines[9:]]).encode()
+    )  # an empty line, none at the end
+    patch.apply(tmp_path / "p.json", table, tmp_path / "new.csv", options=OPTIONS)
+    before, after = (path.read_bytes().split(line_end.encode()) for path in (table, tmp_path / "new.csv"))
+    assert len(before) == len(after)
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert len(changed) == 3
+    for old, new in changed:
+        assert old.count(b";") == new.count(b";")
 
 
 def test_labels_that_somebody_else_changed_are_told_apart(table: Path, tmp_path: Path) -> None:

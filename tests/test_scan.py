@@ -198,11 +198,14 @@ class TestSameBytes:
 
 # Imports once, then one forked child a request: it may kill itself where it is told.
 SERVER = """
-    import json, os, signal, sys, traceback
+    import gc, json, os, signal, sys, time, traceback
     from pathlib import Path
-    import torch._dynamo  # slow to import, and imported by the head
+    import torch  # slow to import, and imported by the head
     sys.path.insert(0, sys.argv[1])
-    from labeltui.scanning import checkpoint, part, scan
+    from labeltui import head
+    from labeltui.head import training
+    from labeltui.io import part
+    from labeltui.scanning import checkpoint, scan
     from tests.test_scan import options
 
     checkpoint.FLUSH_SHARE = float("inf")  # a batch here takes less time than its flush: never wait for more
@@ -228,19 +231,40 @@ SERVER = """
             # Every look at the clock keeps the unfinished work; a filter that takes long enough to be looked at.
             part.LEAST_SECONDS, part.SHARE = 0.0, float("inf")
             os.environ["LABELTUI_KNN"] = "c"
+            rate = training.one_cycle
+
+            def slow(done):
+                time.sleep(0.02)  # each step of a head, so that heads do not run ahead of what is saved
+                return rate(done)
+
+            training.one_cycle = slow
             save, remaining = part.Part.save, [kill["saved"]]
 
             def saved(self, key, pieces):
                 save(self, key, pieces)
-                remaining[0] -= 1
+                remaining[0] -= self.path.name == kill.get("file", self.path.name)
                 if remaining[0] == 0:
                     die()
 
             part.Part.save = saved
 
-        def progress(stage, done, total):
+        def note(what):
             with open(request["report"], "a") as file:
-                file.write(f"{stage} {done}\\n")
+                file.write(f"{what}\\n")
+
+        train = head.out_of_fold
+
+        def train_noting_epochs(*arguments, progress, **named):
+            def followed(epoch):
+                note(f"epoch {epoch.fold} {epoch.member} {epoch.epoch}")
+                progress(epoch)
+
+            return train(*arguments, progress=followed, **named)
+
+        head.out_of_fold = train_noting_epochs
+
+        def progress(stage, done, total):
+            note(f"{stage} {done}")
             if kill and kill.get("stage") == stage and done >= kill.get("done", 0):
                 die()
 
@@ -248,6 +272,7 @@ SERVER = """
         ready = {"threads": 1, "metric": "cosine"} if source.suffix == ".npz" else {}
         scan(source, Path(request["out"]), options(**ready), progress)
 
+    gc.freeze()  # a search for garbage among torch's objects would take longer than a scan
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
@@ -292,7 +317,19 @@ def server() -> Iterator[Server]:
 def embedded(report: Path) -> list[int]:
     """How many samples were done, each time that was told."""
     lines = [line.split() for line in report.read_text().splitlines()]
-    return [int(done) for stage, done in lines if stage == "embed"]
+    return [int(line[1]) for line in lines if line[0] == "embed"]
+
+
+def epochs_of(report: Path, stage: str) -> list[str]:
+    """Epochs of heads that were trained in a stage."""
+    now, found = "", []
+    for line in report.read_text().splitlines():
+        kind, _, rest = line.partition(" ")
+        if kind != "epoch":
+            now = kind
+        elif now == stage:
+            found.append(rest)
+    return found
 
 
 class TestKilled:
@@ -382,6 +419,47 @@ def test_a_scan_killed_within_the_graph_goes_on_from_its_tiles(server: Server, t
     assert any("went on from the work of the interrupted scan" in note for note in summary(out).notes)
     assert sha256(out / paths.AUDIT_FILE) == sha256(tmp_path / "whole" / paths.AUDIT_FILE)
     assert not (out / paths.PARTIAL).exists()
+
+
+@pytest.mark.parametrize("stage", ["head", "score"])
+def test_a_scan_killed_within_a_classifier_goes_on_from_its_epochs(
+    server: Server, tmp_path: Path, stage: str
+) -> None:
+    source = write_npz(tmp_path / "x.npz", 90)
+    assert server.scan(source, tmp_path / "whole", tmp_path / "report") == 0
+    every = epochs_of(tmp_path / "report", stage)
+    out, trained = tmp_path / "a", []
+    for number, kill_at in enumerate((4, 2, 0)):
+        report = tmp_path / f"report{number}"
+        kill = {"saved": kill_at, "file": f"{stage}.part"}
+        assert server.scan(source, out, report, kill) == (-signal.SIGKILL if kill_at else 0)
+        trained += epochs_of(report, stage)
+    assert (
+        len(set(trained)) == len(trained) <= len(every) - 2
+    )  # the last before a kill were kept, but not told
+    assert set(trained) < set(every)
+    assert any("classifier went on from the work" in note for note in summary(out).notes)
+    assert sha256(out / paths.AUDIT_FILE) == sha256(tmp_path / "whole" / paths.AUDIT_FILE)
+    assert not (out / paths.PARTIAL).exists()
+
+
+@pytest.mark.parametrize("change", ["damaged", "other labels"])
+def test_classifiers_start_anew_where_what_is_kept_is_not_theirs(
+    server: Server, tmp_path: Path, change: str
+) -> None:
+    source, out = write_npz(tmp_path / "x.npz", 90), tmp_path / "a"
+    assert server.scan(source, out, tmp_path / "0", {"saved": 7, "file": "score.part"}) == -signal.SIGKILL
+    if change == "damaged":
+        kept = out / paths.PARTIAL / "score.part"
+        content = bytearray(kept.read_bytes())
+        content[len(content) // 2] ^= 1
+        kept.write_bytes(content)
+    else:
+        write_npz(source, 90, labels=np.arange(90) // 30)
+    assert server.scan(source, out, tmp_path / "1") == 0
+    assert server.scan(source, tmp_path / "whole", tmp_path / "2") == 0
+    assert epochs_of(tmp_path / "1", "score") == epochs_of(tmp_path / "2", "score") != []
+    assert sha256(out / paths.AUDIT_FILE) == sha256(tmp_path / "whole" / paths.AUDIT_FILE)
 
 
 class TestResuming:
@@ -797,11 +875,12 @@ def test_the_documented_way_to_read_an_audit_works(tmp_path: Path, monkeypatch: 
                 assert name in document, f"{group}/{name}"
 
 
-def test_torch_is_not_imported_with_the_room() -> None:
+def test_torch_is_not_imported_with_the_pipeline() -> None:
     code = "import sys, labeltui.scanning, labeltui.demo; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.usefixtures("brief_training")
 class TestCopies:
     """Near-identical images share a group, whatever their format and label."""
 
@@ -864,3 +943,21 @@ def test_an_approximate_graph_is_never_silent(tmp_path: Path) -> None:
     status = audit_status(audit)
     assert status["graph"] | {"recall": recall, "exact": False, "backend": "approximate"} == status["graph"]
     assert any(said in line for line in report.status_lines(status))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux")
+def test_the_source_takes_no_memory_once_its_rows_are_copied(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.normal(size=(400, 1024)).astype(np.float32))  # 1.6 MB
+    np.save(tmp_path / "y.npy", rng.integers(0, 3, 400).astype(np.int32))
+    resident: dict[str, int] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        mappings = Path("/proc/self/smaps").read_text().split(str(tmp_path / "x.npy"))[1:]
+        kilobytes = sum(int(each.split("Rss:")[1].split()[0]) for each in mappings)
+        resident[stage] = max(kilobytes, resident.get(stage, 0))
+
+    chosen = ScanOptions.of(head=HEAD, folds=3, labels=tmp_path / "y.npy")
+    scan(tmp_path / "x.npy", tmp_path / "a.audit", chosen, progress)
+    assert resident["embed"] > 1_000
+    assert max(resident[stage] for stage in ("graph", "head", "score")) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from labeltui.audit import Audit, Opinion, QueueSpec
 from labeltui.audit.agreement import agreements, measure
 from labeltui.check import check
 from labeltui.cli import cli
+from labeltui.cli.sharing import agreement_lines
 from labeltui.errors import SourceError, UsageError
 from labeltui.export import export
 from tests.factories import make_audit
@@ -160,6 +162,25 @@ def test_unsure_and_skip_are_no_decisions() -> None:
     (found,) = agreements(opinions)
     assert (found.samples, found.observed) == (1, 1.0)
     assert np.isnan(found.kappa)
+
+
+def test_no_figure_is_shown_where_agreement_has_none() -> None:
+    def lines(*said: tuple[str, str]) -> list[str]:
+        opinions = [
+            Opinion(sample, who, "exclude" if kind == "exclude" else "keep", int(kind == "b"), -1, None, "")
+            for sample, pair in enumerate(said)
+            for who, kind in zip("xy", pair, strict=True)
+        ]
+        return agreement_lines(agreements(opinions))
+
+    assert lines(("a", "b")) == [
+        "x, y: Cohen's kappa needs more samples, the same in 0% of 1 samples that all of them decided"
+    ]
+    (same,) = lines(("a", "a"), ("a", "a"), ("a", "a"))
+    assert "not defined" in same
+    assert "the same in 100% of 3 samples" in same
+    (known,) = lines(("a", "a"), ("b", "b"), ("a", "b"), ("b", "b"))
+    assert re.search(r"Cohen's kappa 0\.50 \(-?\d\.\d\d\.\.\d\.\d\d, 95 %\)", known)
 
 
 def test_samples_are_dealt_out_and_queues_keep_to_it(pair: tuple[Path, Path]) -> None:

@@ -11,30 +11,12 @@ import pytest
 from labeltui import graph
 from labeltui._fast import knn
 from labeltui.errors import Cancelled
-from labeltui.scanning import part
-from labeltui.scanning.part import Part
+from labeltui.io import part
+from labeltui.io.part import Part
+from tests.keeping import Memory
 
 SLOW = "c"  # the filter that every CPU takes, slow enough to be interrupted
 FLOAT = next(path for path in ("avx512", "avx2", "c") if path in knn.paths())
-
-
-class Memory:
-    """Keeps work in memory, as often as it is asked."""
-
-    def __init__(self) -> None:
-        self.saved: list[tuple[str, bytes]] = []
-        self.used = False
-
-    def due(self) -> bool:
-        return True
-
-    def save(self, key: str, pieces: Iterator[bytes | memoryview]) -> None:
-        self.saved.append((key, b"".join(pieces)))
-
-    def load(self, key: str) -> memoryview | None:
-        found = [content for kept, content in self.saved[-1:] if kept == key]
-        self.used = self.used or bool(found)
-        return memoryview(found[0]) if found else None
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -378,6 +380,15 @@ def test_another_detector_joins_and_an_ill_fed_one_stays_out(
         @detect.register
         class Copy(Alphabet):
             name = "alphabet"
+
+
+def test_the_detector_in_the_docs_takes_part(quick: base.DetectorInputs, empty_slot: None) -> None:
+    page = Path(__file__).parents[2] / "docs" / "extending.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    exec(compile(block, str(page), "exec"), {})
+    findings = detect.run(quick)
+    assert ap(quick, findings.scores["three_nearest"]) > 0.8
+    assert "three_nearest" in str(findings.attrs["blend"])
 
 
 def test_only_asks_for_known_and_fed_detectors(quick: base.DetectorInputs) -> None:

@@ -57,6 +57,8 @@ def read_fiftyone(path: Path) -> list[Row]:
     rows = [each["attributes"] for each in content["labels"].values()]
     for row, each in zip(rows, content["labels"].values(), strict=True):
         assert content["classes"][each["label"]] == row["corrected_label"]
+        is_given = row["corrected_label"] == row["given_label"]
+        assert each["confidence"] == (row["label_score"] if is_given else None)
     return rows
 
 

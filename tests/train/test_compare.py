@@ -14,7 +14,8 @@ from sklearn import metrics as reference
 from labeltui.audit import Audit
 from labeltui.detect.calibrate import calibration_error
 from labeltui.errors import JobError, SourceError
-from labeltui.train.compare import compare
+from labeltui.train.compare import before_and_after, compare
+from labeltui.train.jobs import list_jobs
 from labeltui.train.plan import Request, prepare
 from labeltui.train.predictions import measure
 from tests.factories import make_audit
@@ -87,6 +88,22 @@ def test_runs_are_paired_over_seeds(tmp_path: Path) -> None:
         (path / "runs" / given[0] / "predictions.npz").unlink()
         with pytest.raises(JobError, match="left none"):
             compare(audit, given)
+
+
+def test_the_first_run_stands_beside_each_later_one_whatever_both_learned(tmp_path: Path) -> None:
+    path = make_audit(tmp_path)
+    runs = [finished(path, "current", 0, accuracy) for accuracy in (0.6, 0.9, 0.9)]
+    (path / "runs" / runs[2] / "predictions.npz").unlink()
+    with Audit.open(path, read_only=True) as audit:
+        assert not compare(
+            audit, runs[:2]
+        ).differences  # the same labels, model and seed: nothing to average over
+        ((before, after, gap),) = before_and_after(audit, list_jobs(path))
+    assert (before.job.id, after.job.id) == (runs[0], runs[1])
+    assert before.metrics.n == after.metrics.n == 230
+    assert gap.mean == pytest.approx(after.metrics.accuracy - before.metrics.accuracy)
+    assert 0 < gap.low < gap.mean < gap.high
+    assert not before_and_after(audit, [])
 
 
 def test_a_table_is_matched_by_name(tmp_path: Path) -> None:

@@ -10,17 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from labeltui import paths, store
+from labeltui import head, paths, store
 from labeltui.audit import Audit
 from labeltui.errors import JobError, UsageError
 from labeltui.io.h5_reader import H5
+from labeltui.io.part import Part
 from labeltui.journal import identity
 from labeltui.train import child, curves, jobs, launch
 from labeltui.train.dynamics import read_dynamics
@@ -120,6 +121,48 @@ def test_the_same_spec_gives_the_same_bytes(tmp_path: Path) -> None:
     with H5(results[0]) as a, H5(results[1]) as b:
         for name in ("scores/blend", "scores/head", "suggest/label", "suggest/p"):
             assert a[name].tobytes() == b[name].tobytes(), name
+
+
+@pytest.mark.parametrize("name", ["head", "score"])
+def test_a_stopped_job_goes_on_within_its_classifiers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = make_audit(tmp_path)
+    whole, stopped = prepared(path, threads=1), prepared(path, threads=1)
+    trained: list[tuple[bool, int, int, int]] = []
+    train, save = head.out_of_fold, Part.save
+
+    def noting(*arguments: Any, progress: Callable[[head.Epoch], None], **named: Any) -> head.HeadResult:
+        def followed(epoch: head.Epoch) -> None:
+            trained.append(("transition" in named, epoch.fold, epoch.member, epoch.epoch))
+            progress(epoch)
+
+        return train(*arguments, progress=followed, **named)
+
+    def stop_soon(self: Part, key: str, pieces: Iterator[bytes | memoryview]) -> None:
+        save(self, key, pieces)
+        if self.path == stopped / f"{name}.part":
+            (stopped / "cancel").touch()
+
+    monkeypatch.setattr(head, "out_of_fold", noting)
+    assert child.run(whole) == "done"
+    every = set(trained)
+    trained.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(Part, "due", lambda self: True)
+        patched.setattr(Part, "save", stop_soon)
+        assert child.run(stopped) == "cancelled"
+    (stopped / "cancel").unlink()
+    (stopped / "exit.json").unlink()
+    assert child.run(stopped) == "done"
+    assert len(set(trained)) == len(trained) < len(every)  # the last before the stop was kept, but not told
+    assert set(trained) < every
+    assert not list(stopped.glob("*.part"))
+    lines = [json.loads(line) for line in (stopped / "events.jsonl").read_text().splitlines()]
+    assert {line["epochs"] for line in lines if "model" in line} == {HEAD.schedule(192)[2]}
+    with H5(whole / "result.h5") as a, H5(stopped / "result.h5") as b:
+        for array in ("scores/blend", "scores/head", "scores/corrected", "suggest/label", "suggest/p"):
+            assert a[array].tobytes() == b[array].tobytes(), array
 
 
 def test_killed_jobs_are_recognised(tmp_path: Path) -> None:

@@ -167,8 +167,8 @@ def review(fresh: Path, place: Path, slow: bool, ahead: str = "", **more: str) -
         terminal.close()
 
 
-def differences(fresh: Path, place: Path, bursts: Sequence[Sequence[str]]) -> tuple[list[str], int]:
-    """Return the bursts that decide otherwise when their keys arrive together, and how many decided anything."""
+def differences(fresh: Path, place: Path, bursts: Sequence[Sequence[str]]) -> tuple[list[str], list[bool]]:
+    """Return the bursts that decide otherwise when their keys arrive together, and of each if it decides anything."""
     found = []
     for slow in (False, True):
         with review(fresh, place / ("slow" if slow else "together"), slow) as program:
@@ -179,4 +179,4 @@ def differences(fresh: Path, place: Path, bursts: Sequence[Sequence[str]]) -> tu
         for burst, together, one_by_one in pairs
         if together != one_by_one
     ]
-    return different, sum(bool(one_by_one) for _, _, one_by_one in pairs)
+    return different, [bool(one_by_one) for _, _, one_by_one in pairs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
@@ -63,7 +64,7 @@ class Terminal:
         os.kill(pid, signal.SIGWINCH)
 
     def answered(self, questions: int, seconds: float = 20.0) -> bool:
-        """got Wait until so many questions and every answer went out whole: a key would break into it."""
+        """Wait until so many questions came and every answer went out whole: a key would break into it."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.questions >= questions and not self._due:
@@ -78,19 +79,23 @@ class Terminal:
         os.close(self.slave)
 
     def _run(self) -> None:
+        # A read may end within a character, or within a question.
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        end = ""
         while not self._stop.is_set():
             if select.select([self.master], [], [], 0.005)[0]:
                 try:
-                    data = os.read(self.master, 65536).decode("utf-8", "replace")
+                    data = decode(os.read(self.master, 65536))
                 except OSError:
                     return
-                for _ in range(data.count("\x1b[c")):
+                for _ in range((end + data).count("\x1b[c")):
                     if self.delay is not None:
                         text = self.answer.encode()
                         pieces = [text[i : i + self.chunk] for i in range(0, len(text), self.chunk)]
                         at = time.monotonic() + self.delay
                         self._due += [(at + 0.01 * n, piece) for n, piece in enumerate(pieces)]
                     self.questions += 1
+                end = (end + data)[-2:]
                 self.screen.feed(data)
             while self._due and self._due[0][0] <= time.monotonic():
                 os.write(self.master, self._due.pop(0)[1])

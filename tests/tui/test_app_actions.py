@@ -314,7 +314,7 @@ async def opens_the_queue_of_a_pair(desk: Desk) -> None:
 )
 async def resolves_conflicts_of_copies(desk: Desk) -> None:
     await desk.do("conflicts")
-    assert "no duplicates have different labels" in desk.text
+    assert "labels of duplicates agree" in desk.text
     await desk.press("1")
     assert "there is no conflict" in desk.text
     await desk.do("across-splits")

@@ -28,11 +28,11 @@ async def press_something(desk: Desk, dice: random.Random) -> str:
         if keys in ("class1", "x y"):
             await desk.paste(keys)
         else:
-            await desk.pilot.press(keys)
+            await desk.press(keys)
         return keys
     actions = [action for action in BY_ID.values() if screen.name_in_table in action.screens]
     action = dice.choice([action for action in actions if action.keys and action.id not in NEVER])
-    await desk.pilot.press(dice.choice(action.keys))
+    await desk.press(dice.choice(action.keys))
     return action.id
 
 

@@ -54,7 +54,7 @@ async def test_every_list_names_its_columns(tmp_path: Path, size: tuple[int, int
 
 
 async def test_a_heading_does_not_scroll_and_the_last_row_is_reached(tmp_path: Path) -> None:
-    async with at_desk(make_audit(tmp_path, n=480), size=NARROW) as desk:
+    async with at_desk(make_audit(tmp_path, n=240), size=NARROW) as desk:
         rows = desk.review.queue
         assert rows.count() > rows.room
         await desk.do("bottom")
@@ -126,7 +126,7 @@ async def test_the_map_of_pairs_has_axes_and_a_legend(tmp_path: Path) -> None:
 
 
 async def test_captions_of_the_sheet_hold_both_classes(tmp_path: Path) -> None:
-    async with at_desk(make_audit(tmp_path, n=480), size=NARROW) as desk:
+    async with at_desk(make_audit(tmp_path, n=240), size=NARROW) as desk:
         await desk.do("sheet")
         await _rest(desk)
         sample = desk.sample

@@ -242,7 +242,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             piece.save(path)
     audit = directory / "photographs.audit"
-    head = HeadSpec(hidden=32, components=32, epochs=4, least_steps=40)
+    head = HeadSpec(hidden=32, components=32, epochs=2, least_steps=10)
     scan(
         directory / "data",
         audit,

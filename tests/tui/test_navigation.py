@@ -109,7 +109,7 @@ def test_headings_are_left_out_of_a_search() -> None:
         ("retrain", "train"),
         ("duplicates", "conflicts"),
         ("comment", "note"),
-        ("when to stop", "checks"),
+        ("when to stop", "noise-budget"),
         ("reset", "clear-filters"),
         ("repaint", "redraw"),
         ("moved", "source"),

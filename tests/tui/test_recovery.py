@@ -25,9 +25,11 @@ from textual.geometry import Size
 from labeltui.audit import Audit
 from labeltui.errors import AuditError
 from labeltui.frames.differ import DifferedUpdate, FrameDiffer
+from labeltui.train import launch
 from labeltui.train.jobs import JobManager
 from tests import shims
 from tests.factories import make_audit
+from tests.runs import begin
 from tests.tui.desk import at_desk
 from tests.tui.pseudo import KITTY, PLAIN, XTERM, Terminal, child, line
 from tests.tui.terminal import Screen
@@ -71,6 +73,18 @@ def settled(terminal: Terminal) -> tuple[list[str], int]:
         received = terminal.screen.received
         time.sleep(0.5)
     return seen(terminal)
+
+
+def test_the_terminal_of_these_tests_reads_what_comes_in_pieces() -> None:
+    terminal = Terminal(delay=None)
+    try:
+        for byte in "│\x1b[cé\x1b[31m…".encode():
+            os.write(terminal.slave, bytes([byte]))
+            time.sleep(0.02)
+        wait(lambda: terminal.screen.row(0).rstrip() == "│é…")
+        assert terminal.questions == 1
+    finally:
+        terminal.close()
 
 
 @pytest.mark.parametrize("answer", [PLAIN, XTERM, KITTY], ids=["blocks", "sixel", "kitty"])
@@ -211,7 +225,10 @@ async def test_an_unknown_state_of_a_run_is_a_failed_run(tmp_path: Path) -> None
         assert "unknown state" in desk.text
 
 
-async def test_training_waits_until_a_bulk_decision_can_be_undone(tmp_path: Path) -> None:
+async def test_training_waits_until_a_bulk_decision_can_be_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "launch", begin)
     path = make_audit(tmp_path, n=240)
     async with at_desk(path, trains=True, train_after=3) as desk:
         await desk.press("v", "v", "v", "v", "b")

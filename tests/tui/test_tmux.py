@@ -91,9 +91,11 @@ class Kitty:
                     data = os.read(self._master, 1 << 16)
                 except OSError:
                     return
+                before = len(self.received)
                 self.received += data
                 for question, answer in self._answers.items():
-                    for _ in range(data.count(question)):
+                    # A read may end within a question.
+                    for _ in range(self.received.count(question, max(0, before - len(question) + 1))):
                         os.write(self._master, answer)
 
     def type(self, keys: str) -> None:
